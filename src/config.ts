@@ -1,0 +1,70 @@
+import { randomUUID } from "node:crypto"
+import { homedir } from "node:os"
+import { join, resolve } from "node:path"
+import { Fault } from "./core/faults.ts"
+
+/** Where things are. The only reader of process.env for settings; flags come first, then the environment, then the defaults. */
+export interface Config {
+  /** The checkout with `2-engine` and `5-project-memory`, if one was named; serve looks for it otherwise. */
+  readonly codeRoot: string | undefined
+  /** Directory of `policy.yaml`. */
+  readonly configDirectory: string
+  /** Directory (0700) of database, run directories, socket, keys. */
+  readonly stateDirectory: string
+  readonly socketPath: string
+  /** TCP port on loopback; a demand when given, else a preference. */
+  readonly port: { readonly number: number; readonly demanded: boolean }
+  /** A control plane elsewhere, with its bearer: then none is started here. */
+  readonly remote: { readonly url: string; readonly bearer: string } | undefined
+  readonly logLevel: string
+}
+export interface Flags {
+  readonly codeRoot?: string | undefined
+  readonly port?: string | undefined
+}
+
+export const defaultPort = 7505
+/** `sun_path` holds 108 bytes on Linux and 104 on macOS, with its closing NUL. */
+const socketBytesMax = 103
+
+/** @throws Invalid when a setting cannot be what it says. */
+export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.env): Config {
+  const under = (variable: string, fallback: string): string => join(env[variable] || join(homedir(), fallback), "blackbox5")
+  const stateDirectory = resolve(env.BLACKBOX5_STATE || under("XDG_STATE_HOME", ".local/state"))
+  const socketPath = join(stateDirectory, "serve.sock")
+  if (Buffer.byteLength(socketPath) > socketBytesMax)
+    throw new Fault(
+      "Invalid",
+      `The socket's path ${socketPath} is longer than ${socketBytesMax} bytes, which the system does not take.`,
+      "Set BLACKBOX5_STATE to a shorter directory.",
+    )
+  const portText = flags.port ?? env.BLACKBOX5_PORT
+  const number = portText === undefined || portText === "" ? defaultPort : Number(portText)
+  if (!Number.isInteger(number) || number < 0 || number > 65_535)
+    throw new Fault(
+      "Invalid",
+      `"${portText}" is not a TCP port.`,
+      "Give --port or BLACKBOX5_PORT a number from 0 (any free port) to 65535.",
+    )
+  const codeRoot = flags.codeRoot ?? (env.BLACKBOX5_CODE_ROOT || undefined)
+  return {
+    codeRoot: codeRoot === undefined ? undefined : resolve(codeRoot),
+    configDirectory: resolve(env.BLACKBOX5_CONFIG || under("XDG_CONFIG_HOME", ".config")),
+    stateDirectory,
+    socketPath,
+    port: { number, demanded: Boolean(portText) },
+    remote: env.BLACKBOX5_URL ? { url: env.BLACKBOX5_URL.replace(/\/+$/, ""), bearer: env.BLACKBOX5_TOKEN ?? "" } : undefined,
+    logLevel: env.BLACKBOX5_LOG || "info",
+  }
+}
+
+// What Claude Code and the MCP SDK put into the environment of their servers: an agent started from there must not think that it is that session.
+const sessional =
+  /^(?:CLAUDECODE|CLAUDE_CODE_(?:SESSION_ID|ENTRYPOINT|SSE_PORT)|CLAUDE_PROJECT_DIR|BLACKBOX5_(?:INSTANCE|TURN|AGENT_.*)|npm_.*|INIT_CWD)$/
+
+/** The environment for what outlives the session that started it: `serve`, and through it the agents. */
+export const lastingEnvironment = (env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv =>
+  Object.fromEntries(Object.entries(env).filter(([name]) => !sessional.test(name)))
+
+/** Short, unguessable, unique: 48 random bits. */
+export const newId = (prefix: string): string => `${prefix}-${randomUUID().replaceAll("-", "").slice(0, 12)}`

@@ -1,0 +1,66 @@
+import { z } from "zod"
+
+/** Turns flat text (a query string, command-line flags) into a tool's input, by the tool's own JSON schema. */
+
+export interface Field {
+  readonly name: string
+  readonly kind: "boolean" | "number" | "string" | "list" | "json"
+  readonly required: boolean
+  readonly description?: string
+  readonly choices?: readonly string[]
+}
+
+const kindOf = (schema: JsonSchema): Field["kind"] => {
+  if (schema.type === "boolean") return "boolean"
+  if (schema.type === "integer" || schema.type === "number") return "number"
+  if (schema.type === "string") return "string"
+  return schema.type === "array" && schema.items?.type === "string" ? "list" : "json"
+}
+interface JsonSchema {
+  readonly type?: string
+  readonly items?: JsonSchema
+  readonly enum?: readonly string[]
+  readonly description?: string
+}
+
+/** The fields of a tool's input, in the order they were declared. */
+export function fieldsOf(input: z.ZodObject): readonly Field[] {
+  return Object.entries(input.shape).map(([name, field]) => {
+    // toJSONSchema's result is the JSON-schema vocabulary; the four keywords read here have these types by that standard.
+    const schema = z.toJSONSchema(field, { io: "input", unrepresentable: "any" }) as JsonSchema
+    const choices = schema.enum ?? schema.items?.enum
+    const description = schema.description
+    return {
+      name,
+      kind: kindOf(schema),
+      required: !field.safeParse(undefined).success,
+      ...(description !== undefined && { description }),
+      ...(choices && { choices }),
+    }
+  })
+}
+
+/** What cannot be read as its kind stays text, so that the tool's schema says what is wrong with it. A list is comma-separated or repeated. */
+export function decode(fields: readonly Field[], flat: ReadonlyMap<string, readonly string[]>): Record<string, unknown> {
+  const kinds = new Map(fields.map(({ name, kind }) => [name, kind]))
+  const valueOf = (kind: Field["kind"] | undefined, texts: readonly string[]): unknown => {
+    const text = texts.at(-1) ?? ""
+    switch (kind) {
+      case "boolean":
+        return text === "" || text === "true" ? true : text === "false" ? false : text
+      case "number":
+        return text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text
+      case "list":
+        return texts.flatMap((one) => one.split(",").filter((part) => part !== ""))
+      case "json":
+        try {
+          return JSON.parse(text)
+        } catch {
+          return text
+        }
+      default:
+        return text
+    }
+  }
+  return Object.fromEntries([...flat].map(([name, texts]) => [name, valueOf(kinds.get(name), texts)]))
+}

@@ -1,0 +1,37 @@
+/** The closed set of ways a call can fail. HTTP status, exit code and MCP's isError are derived from it at the faces. */
+export const faultCodes = [
+  "Invalid",
+  "Unauthenticated",
+  "Forbidden",
+  "NotFound",
+  "Conflict",
+  "TooLarge",
+  "RateLimited",
+  "Unavailable",
+  "Internal",
+] as const
+export type FaultCode = (typeof faultCodes)[number]
+
+const retried: ReadonlySet<FaultCode> = new Set<FaultCode>(["Conflict", "RateLimited", "Unavailable", "Internal"])
+
+/** An error for the reader who must act: `message` says what and why, `next` says what to do now. */
+export class Fault extends Error {
+  readonly code: FaultCode
+  readonly next: string
+  constructor(code: FaultCode, message: string, next: string, cause?: unknown) {
+    super(message, { cause })
+    this.name = "Fault"
+    this.code = code
+    this.next = next
+  }
+  /** True when trying again unchanged cannot help. */
+  get terminal(): boolean {
+    return !retried.has(this.code)
+  }
+}
+
+/** Any thrown value as a Fault; what is not one already becomes Internal and keeps the original as its cause. */
+export const asFault = (error: unknown): Fault =>
+  error instanceof Fault
+    ? error
+    : new Fault("Internal", "The call failed inside blackbox5.", "Look at the log of `blackbox5 serve`.", error)

@@ -1,0 +1,123 @@
+import { z } from "zod"
+
+/** Identity of an instance. Its name is for people and may be used again; a uid never is. */
+export const uidSchema = z.string().min(1).max(64).brand<"Uid">()
+export type Uid = z.output<typeof uidSchema>
+
+/** A DNS label of at most 53 characters, so that `ralf-<name>` is a valid pod name. */
+export const nameSchema = z.string().regex(/^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$/, "a lower-case DNS label of 1 to 53 characters")
+/** A directory name, never a path: no separator, and neither `.` nor `..`. */
+export const projectSchema = z.string().regex(/^(?!\.{1,2}$)[A-Za-z0-9._-]{1,63}$/, "1 to 63 of A-Z a-z 0-9 . _ -")
+export const labelsSchema = z
+  .record(z.string().regex(/^[A-Za-z0-9]([-A-Za-z0-9_./]{0,61}[A-Za-z0-9])?$/), z.string().max(63))
+  .refine((labels) => Object.keys(labels).length <= 32, "at most 32 labels")
+export const goalSchema = z
+  .string()
+  .min(1)
+  .refine((text) => new TextEncoder().encode(text).length <= 16_384, "at most 16 KiB")
+
+/** Why the system lets an instance run or not. Closed: a new reason is a new line here, in holds.ts and in phase.ts. */
+export const reasonSchema = z.enum(["Admitted", "FleetFull", "BudgetReached", "RateLimited", "LoginRequired"])
+export type Reason = z.output<typeof reasonSchema>
+
+export const budgetSchema = z.strictObject({
+  usd: z.number().positive().max(1_000_000).optional(),
+  tokens: z.int().positive().optional(),
+  iterations: z.int().positive().optional(),
+  hours: z.number().positive().max(100_000).optional(),
+})
+/** Limits of an instance and its whole lineage below: US dollars at list price, tokens of all kinds, iterations, hours of iterations. */
+export type Budget = z.output<typeof budgetSchema>
+
+export const pauseSchema = z.strictObject({
+  when: z.enum(["now", "iteration-end"]),
+  untilMs: z.int().positive().optional(),
+  note: z.string().max(500).optional(),
+  batch: z.string().max(64).optional(),
+})
+export const modeSchema = z.enum(["until-complete", "continuous", "once"])
+export const prioritySchema = z.int().min(-100).max(100)
+
+/** What people want. The system never writes it. */
+export const specSchema = z.strictObject({
+  project: projectSchema,
+  state: z.enum(["Running", "Paused", "Stopped"]),
+  pause: pauseSchema.optional(),
+  attempt: z.int().min(1),
+  goal: goalSchema.optional(),
+  orders: z.array(z.strictObject({ id: z.string().max(64), text: z.string().min(1).max(500) })).max(20),
+  mode: modeSchema,
+  loop: z.string().max(63),
+  model: z.string().min(1).max(200).optional(),
+  priority: prioritySchema,
+  labels: labelsSchema,
+  budget: budgetSchema,
+  lineage: z.array(uidSchema).max(16),
+})
+export type Spec = z.output<typeof specSchema>
+
+export const problemSchema = z.strictObject({ reason: z.string().max(64), message: z.string().max(2000) })
+/** Why a run cannot be what it should be: a short CamelCase reason and a sentence that says what to do. */
+export type Problem = z.output<typeof problemSchema>
+
+export const exitSchema = z.strictObject({ code: z.int(), atMs: z.int(), outcome: z.enum(["Complete", "Failed"]).optional() })
+/** How a run ended. `outcome` stands only where the loop's own word decides that it is not to be started again. */
+export type Exit = z.output<typeof exitSchema>
+
+export const runPhaseSchema = z.enum(["Pending", "Running", "Stopping", "Exited"])
+export const admissionSchema = z.strictObject({
+  verdict: z.enum(["Admitted", "Queued", "Held"]),
+  reason: reasonSchema,
+  message: z.string().max(1000),
+  untilMs: z.int().optional(),
+  term: z.int(),
+})
+export type Admission = z.output<typeof admissionSchema>
+/** An admission before a leader has put its term on it. */
+export type Verdict = Omit<Admission, "term">
+export const runSchema = z.strictObject({
+  phase: runPhaseSchema,
+  revision: z.string(),
+  place: z.string(),
+  startedAtMs: z.int(),
+  restarts: z.int().min(0),
+  lastExit: exitSchema.optional(),
+  problem: problemSchema.optional(),
+  term: z.int(),
+})
+export type Run = z.output<typeof runSchema>
+/** Two sections, one writer each: `admission` is the scheduler's, `run` the operator's. */
+export const statusSchema = z.strictObject({ admission: admissionSchema.optional(), run: runSchema.optional() })
+export type Status = z.output<typeof statusSchema>
+export type Section = keyof Status
+
+export interface Instance {
+  readonly name: string
+  readonly uid: Uid
+  /** Opaque; names the revision of the spec and of each status section that was seen. */
+  readonly version: string
+  readonly createdAtMs: number
+  /** Marked for deletion: it vanishes when nothing of it runs any more. */
+  readonly deletedAtMs?: number
+  readonly spec: Spec
+  readonly status: Status
+}
+
+/** What people want at this moment: a pause whose `untilMs` has passed is over without anybody writing it. */
+export const stateAt = ({ state, pause }: Spec, nowMs: number): Spec["state"] =>
+  state === "Paused" && pause?.untilMs !== undefined && pause.untilMs <= nowMs ? "Running" : state
+
+/** True while a run of the instance may have processes. */
+export const live = ({ status: { run } }: Instance): boolean => run !== undefined && run.phase !== "Exited"
+
+/** Names all that a start uses; another revision means a new run. Begins with the attempt. */
+export function revisionOf({ attempt, project, loop, mode, model }: Spec): string {
+  const text = JSON.stringify([project, loop, mode, model])
+  let hash = 0x811c9dc5 // FNV-1a, 32 bits: it tells a handful of revisions of one instance apart, nothing more
+  for (let index = 0; index < text.length; index++) hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193) >>> 0
+  return `${attempt}-${hash.toString(16).padStart(8, "0")}`
+}
+
+/** Ended by the loop's own word: not started again until somebody raises `attempt`. */
+export const finished = ({ spec, status: { run } }: Instance): boolean =>
+  run?.phase === "Exited" && run.lastExit?.outcome !== undefined && run.revision.startsWith(`${spec.attempt}-`)

@@ -1,0 +1,140 @@
+import { z } from "zod"
+import { type Instance, type Reason, reasonSchema, type Spec, stateAt, type uidSchema, type Verdict } from "./instance.ts"
+
+/** The wire between supervisor and gateway: two levels, of which the last counts (directive, beat), and two streams (mail, events). */
+
+export const urgencySchema = z.enum(["now", "next-iteration"])
+export const mailSchema = z.strictObject({
+  id: z.string().min(1).max(64),
+  /** Who wrote it, as a person would read it: `operator root`, `instance shop-1`. Set from the caller's identity. */
+  from: z.string().max(128),
+  /** Operators' mail is instruction; all other mail is data. */
+  authority: z.enum(["operator", "peer"]),
+  text: z.string().min(1).max(65_536),
+  urgency: urgencySchema,
+  replyTo: z.string().max(64).optional(),
+  atMs: z.int(),
+})
+export type Mail = z.output<typeof mailSchema>
+
+export const doorSchema = z.enum(["UserPromptSubmit", "PostToolUse", "Stop"])
+export type Door = z.output<typeof doorSchema>
+export const receiptSchema = z.strictObject({
+  mail: z.string().max(64),
+  state: z.enum(["Queued", "Delivered", "Answered", "Returned"]),
+  iteration: z.int().optional(),
+  door: doorSchema.optional(),
+})
+/** What became of a mail. `iteration` and `door` say where the model got it. */
+export type Receipt = z.output<typeof receiptSchema>
+
+export const directiveSchema = z.strictObject({
+  freeze: z.union([reasonSchema, z.literal("Paused")]).optional(),
+  /** Id of the granted turn; a running iteration whose id it is not is frozen. */
+  turn: z.string().max(64).optional(),
+  /** What the loop is told at the start of each iteration. */
+  goal: z.string().optional(),
+  orders: z.array(z.strictObject({ id: z.string(), text: z.string() })),
+})
+/** What the fleet wants of a running instance now. */
+export type Directive = z.output<typeof directiveSchema>
+
+/** Why the processes of an instance are to stand still, if they are. The other holds only withhold the next turn. */
+export function freezes(spec: Spec, verdict: Verdict | undefined, nowMs: number): Reason | "Paused" | undefined {
+  if (stateAt(spec, nowMs) === "Paused") return "Paused"
+  return verdict?.verdict === "Held" && verdict.reason === "BudgetReached" ? "BudgetReached" : undefined
+}
+
+/** Never stored: derived anew on every change and connect, so a pause survives anything. */
+export function directive(
+  { spec, status: { admission } }: Instance,
+  turn: { readonly id: string } | undefined,
+  nowMs: number,
+): Directive {
+  const reason = freezes(spec, admission, nowMs)
+  const finishing = reason === "Paused" && spec.pause?.when === "iteration-end" && turn !== undefined
+  return {
+    ...(reason !== undefined && !finishing && { freeze: reason }),
+    ...(turn && { turn: turn.id }),
+    ...(spec.goal !== undefined && { goal: spec.goal }),
+    orders: spec.orders,
+  }
+}
+
+export const usageSchema = z.strictObject({
+  usd: z.number().min(0),
+  tokens: z.int().min(0),
+  iterations: z.int().min(0),
+  ms: z.int().min(0),
+})
+/** US dollars at list price; tokens of all kinds (input, output, cache read and write); iterations begun; milliseconds of iterations. */
+export type Usage = z.output<typeof usageSchema>
+export const noUsage: Usage = Object.freeze({ usd: 0, tokens: 0, iterations: 0, ms: 0 })
+export const addUsage = (a: Usage, b: Usage): Usage => ({
+  usd: a.usd + b.usd,
+  tokens: a.tokens + b.tokens,
+  iterations: a.iterations + b.iterations,
+  ms: a.ms + b.ms,
+})
+
+export const markerSchema = z.enum(["COMPLETE", "BLOCKED", "PARTIAL", "FAILED", "NONE"])
+export type Marker = z.output<typeof markerSchema>
+
+export const beatSchema = z.strictObject({
+  place: z.string().max(128),
+  turn: z.strictObject({ id: z.string().max(64), state: z.enum(["Wanted", "Running"]), sinceMs: z.int() }).optional(),
+  frozen: z.boolean(),
+  /** Used by this place since it began: a running maximum. */
+  used: usageSchema,
+  activity: z.strictObject({ tool: z.string().max(120), summary: z.string().max(120), sinceMs: z.int() }).optional(),
+  /** The last finished iteration of this place. */
+  last: z.strictObject({ iteration: z.int(), outcome: markerSchema, text: z.string().max(4000), atMs: z.int() }).optional(),
+  /** A reason, seen by the supervisor, to withhold the next turn. */
+  hold: z.strictObject({ reason: reasonSchema, message: z.string().max(1000), untilMs: z.int() }).optional(),
+  atMs: z.int(),
+})
+/** An instance's latest self-report. */
+export type Beat = z.output<typeof beatSchema>
+
+export const eventKindSchema = z.enum([
+  "Spawned",
+  "Changed",
+  "Removed",
+  "Started",
+  "Exited",
+  "IterationStarted",
+  "IterationEnded",
+  "MailSent",
+  "MailDelivered",
+  "Warning",
+  "Audit",
+])
+export const emittedSchema = z.strictObject({
+  /** Chosen by the sender, so that a repeat after a reconnect counts once. */
+  id: z.string().min(1).max(64),
+  kind: eventKindSchema,
+  message: z.string().max(4000),
+  atMs: z.int(),
+})
+export type Emitted = z.output<typeof emittedSchema>
+/** A fact in the timeline. `uid` is absent for facts about the fleet. */
+export interface Event extends Emitted {
+  readonly cursor: string
+  readonly uid?: z.output<typeof uidSchema>
+}
+
+/** Frames of the WebSocket `/v1/link`, one JSON text each. A frame with a `seq` is acknowledged and sent again after a reconnect until it is. */
+export const upFrameSchema = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("beat"), beat: beatSchema }),
+  z.strictObject({ type: z.literal("receipt"), seq: z.int(), receipt: receiptSchema }),
+  z.strictObject({ type: z.literal("event"), seq: z.int(), event: emittedSchema }),
+])
+export type UpFrame = z.output<typeof upFrameSchema>
+export const downFrameSchema = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("directive"), directive: directiveSchema }),
+  z.strictObject({ type: z.literal("mail"), mail: mailSchema }),
+  z.strictObject({ type: z.literal("ack"), seq: z.int() }),
+])
+export type DownFrame = z.output<typeof downFrameSchema>
+/** One frame at most: a mail of 64 KiB, escaped. */
+export const frameBytesMax = 1_048_576

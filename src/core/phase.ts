@@ -1,0 +1,149 @@
+import { finished, type Instance, live, stateAt } from "./instance.ts"
+import type { Beat } from "./link.ts"
+import { oneLine, spanOf } from "./view.ts"
+
+/** What people see: computed when somebody asks, never stored. Who needs a person comes first. */
+export const phases = [
+  "Failed",
+  "CrashLoop",
+  "BudgetReached",
+  "Held",
+  "Lost",
+  "Unknown",
+  "RateLimited",
+  "Running",
+  "Waiting",
+  "Starting",
+  "Queued",
+  "Stopping",
+  "Paused",
+  "Completed",
+  "Stopped",
+] as const
+export type Phase = (typeof phases)[number]
+
+export interface Seen {
+  readonly phase: Phase
+  /** Why it is or is not running. */
+  readonly why: string
+  /** What to do next, as a call. */
+  readonly fix: string
+  /** True when nothing goes on until a person does something. */
+  readonly needsPerson: boolean
+}
+export interface Around {
+  readonly beat: Beat | undefined
+  readonly turns: { readonly used: number; readonly max: number }
+  /** Iterations finished in all its runs. */
+  readonly iterations: number
+  readonly nowMs: number
+}
+
+/** A supervisor beats every 5 s; three missed beats are a silence. */
+export const silentMs = 15_000
+/** As Kubernetes does: the third start in a row that fails is called a crash loop. */
+const crashLoopRestarts = 3
+
+export function phaseOf(instance: Instance, { beat: latest, turns, iterations, nowMs }: Around): Seen {
+  const { spec, status, name } = instance
+  const { admission, run } = status
+  const beat = latest?.place === run?.place ? latest : undefined
+  const call = (tool: string, more = ""): string => `${tool} {"names":["${name}"]${more}}`
+  const seen = (phase: Phase, why: string, fix: string, needsPerson = false): Seen => ({ phase, why, fix, needsPerson })
+  const inspect = `inspect_instance {"name":"${name}"}`
+  const alive = live(instance)
+  const state = stateAt(spec, nowMs)
+
+  if (instance.deletedAtMs !== undefined)
+    return seen("Stopping", "It is being removed; its processes are ending.", "list_instances")
+  if (state === "Stopped")
+    return alive
+      ? seen("Stopping", "It was told to stop; its processes are ending.", inspect)
+      : seen("Stopped", "It was stopped.", call("resume_instances"))
+  if (finished(instance))
+    return run?.lastExit?.outcome === "Complete"
+      ? seen(
+          "Completed",
+          `Its loop ended as complete ${spanOf(nowMs - (run.lastExit.atMs ?? nowMs))} ago.`,
+          `${call("resume_instances")} starts it afresh`,
+        )
+      : seen(
+          "Failed",
+          run?.problem?.message ?? `Its only iteration failed (exit code ${run?.lastExit?.code}).`,
+          `read_logs {"name":"${name}"}`,
+          true,
+        )
+  if (state === "Paused") return paused(instance, beat, iterations, nowMs, seen, call)
+  if (admission?.verdict === "Held") {
+    const until = admission.untilMs === undefined ? "" : ` It goes on in ${spanOf(admission.untilMs - nowMs)}.`
+    if (admission.reason === "RateLimited")
+      return seen("RateLimited", `${admission.message}${until}`, "Nothing to do: it goes on by itself.")
+    if (admission.reason === "BudgetReached")
+      return seen("BudgetReached", admission.message, `stop_instances, or spawn_instance again with a larger budget`, true)
+    return seen("Held", `${admission.message}${until}`, "Run `claude` once on that machine and log in.", true)
+  }
+  if (admission?.verdict === "Queued")
+    return seen("Queued", admission.message, "pause_instances or stop_instances others, or raise instancesMax in the policy.")
+  if (!alive) {
+    if (!run) return seen("Starting", "Admitted; its loop is being started.", inspect)
+    const problem =
+      run.problem?.message ?? `Its loop exited with code ${run.lastExit?.code ?? "unknown"} without saying that it is complete.`
+    return run.restarts >= crashLoopRestarts || run.problem
+      ? seen(
+          "CrashLoop",
+          `${problem} It was started ${run.restarts + 1} times and is tried again.`,
+          `read_logs {"name":"${name}"}, mend it, then ${call("resume_instances")}`,
+          true,
+        )
+      : seen("Starting", `${problem} It is started again.`, `read_logs {"name":"${name}"}`)
+  }
+  if (run?.phase !== "Running") return seen("Starting", "Its supervisor is preparing the loop.", inspect)
+  if (!beat || nowMs - beat.atMs > silentMs)
+    return seen(
+      "Unknown",
+      beat ? `No word from its supervisor for ${spanOf(nowMs - beat.atMs)}.` : "No word from its supervisor yet.",
+      inspect,
+    )
+  if (beat.turn?.state === "Wanted")
+    return seen(
+      "Waiting",
+      `Waiting ${spanOf(nowMs - beat.turn.sinceMs)} for a turn: ${turns.used} of ${turns.max} are in use.`,
+      "Nothing to do, or raise turnsMax in the policy.",
+    )
+  if (beat.turn) {
+    if (beat.frozen)
+      return seen(
+        "Waiting",
+        `Its iteration stands still until one of ${turns.max} turns is free.`,
+        "Nothing to do: it goes on by itself.",
+      )
+    const doing = beat.activity
+      ? `; ${oneLine(`${beat.activity.tool}: ${beat.activity.summary}`, 140)} for ${spanOf(nowMs - beat.activity.sinceMs)}`
+      : ""
+    return seen(
+      "Running",
+      `In iteration ${iterations + 1} for ${spanOf(nowMs - beat.turn.sinceMs)}${doing}.`,
+      `message_instances {"to":["${name}"],"text":"…"}`,
+    )
+  }
+  return seen("Running", `Between iterations; ${iterations} done.`, inspect)
+}
+
+function paused(
+  instance: Instance,
+  beat: Beat | undefined,
+  iterations: number,
+  nowMs: number,
+  seen: (phase: Phase, why: string, fix: string) => Seen,
+  call: (tool: string, more?: string) => string,
+): Seen {
+  const { pause } = instance.spec
+  const note = pause?.note ? ` (${oneLine(pause.note, 200)})` : ""
+  const until = pause?.untilMs === undefined ? "" : ` It goes on by itself in ${spanOf(pause.untilMs - nowMs)}.`
+  const fix = call("resume_instances")
+  if (!live(instance)) return seen("Paused", `Paused${note}; nothing of it runs.${until}`, fix)
+  if (beat?.frozen) return seen("Paused", `Paused${note}: all its processes stand still.${until}`, fix)
+  if (pause?.when === "iteration-end" && beat?.turn?.state === "Running")
+    return seen("Paused", `To be paused${note} at the end of iteration ${iterations + 1}, which still runs.${until}`, fix)
+  return seen("Paused", `Paused${note}; its supervisor has not confirmed yet that its processes stand still.${until}`, fix)
+}

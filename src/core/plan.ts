@@ -1,0 +1,98 @@
+import type { Hold } from "./holds.ts"
+import { finished, type Instance, live, stateAt, type Uid, type Verdict } from "./instance.ts"
+import { type Beat, freezes } from "./link.ts"
+import type { Spent, Turn } from "./ports.ts"
+
+type ByUid<T> = ReadonlyMap<Uid, T>
+/** The fleet at one moment, as the scheduler read it. */
+export interface Snapshot {
+  readonly policy: { readonly instancesMax: number; readonly turnsMax: number }
+  readonly instances: readonly Instance[]
+  readonly beats: ByUid<Beat>
+  readonly turns: ByUid<Turn>
+  readonly spent: ByUid<Spent>
+}
+/** Only what changes: a settled fleet costs no write. */
+export interface Plan {
+  readonly admit: readonly { instance: Instance; value: Verdict }[]
+  readonly grant: readonly Turn[]
+  readonly end: readonly Turn[]
+  /** When time alone will change the plan; Infinity when it will not. */
+  readonly wakeAtMs: number
+}
+
+/** Who is admitted, whose iteration may run, whose turn is over: numbered steps over one snapshot. */
+export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number): Plan {
+  const { policy, instances, beats, turns } = snapshot
+  const byUid = new Map(instances.map((one) => [one.uid, one]))
+
+  // 1 Who counts, in order: who lives keeps its place, then priority, then age.
+  const ordered = instances
+    .filter((one) => live(one) || (stateAt(one.spec, nowMs) === "Running" && one.deletedAtMs === undefined && !finished(one)))
+    .toSorted((a, b) => Number(live(b)) - Number(live(a)) || b.spec.priority - a.spec.priority || a.createdAtMs - b.createdAtMs)
+
+  // 2 Verdicts: the first hold that speaks, else a place while there is one.
+  let room = policy.instancesMax
+  const verdicts = ordered.map((instance) => {
+    const held = holds.reduce<Verdict | undefined>((found, hold) => found ?? hold(instance, snapshot, byUid, nowMs), undefined)
+    const value: Verdict =
+      held ??
+      (room > 0 || live(instance)
+        ? { verdict: "Admitted", reason: "Admitted", message: "Admitted." }
+        : { verdict: "Queued", reason: "FleetFull", message: `All ${policy.instancesMax} places of the fleet are taken.` })
+    if (value.verdict === "Admitted" || live(instance)) room--
+    return { instance, value }
+  })
+
+  // 3 Turns that are proven over. Frozen as wanted also ends one: going on needs a turn again. Silence proves nothing, so it keeps its turn.
+  const wantsFreeze = new Set(
+    verdicts
+      .filter(({ instance, value }) => freezes(instance.spec, value, nowMs) !== undefined)
+      .map(({ instance }) => instance.uid),
+  )
+  const over = ({ uid, id, place }: Turn): boolean => {
+    const instance = byUid.get(uid)
+    const beat = beats.get(uid)
+    if (!instance || !live(instance) || instance.status.run?.place !== place) return true
+    return beat?.place === place && (beat.turn?.id !== id || (beat.frozen && wantsFreeze.has(uid)))
+  }
+  const end = [...turns.values()].filter(over)
+  const ended = new Set(end.map(({ uid }) => uid))
+  const held = (uid: Uid): boolean => turns.has(uid) && !ended.has(uid)
+
+  // 4 Iterations that run unfrozen without a turn (the table was lost, or the place is new): they are a fact and count first.
+  const asking = verdicts.flatMap(({ instance, value }) => {
+    const beat = beats.get(instance.uid)
+    return beat?.turn && beat.place === instance.status.run?.place && live(instance) && !held(instance.uid)
+      ? [{ instance, value, beat, turn: beat.turn }]
+      : []
+  })
+  const turnOf = ({ instance: { uid }, beat, turn }: (typeof asking)[number]): Turn => ({
+    uid,
+    id: turn.id,
+    place: beat.place,
+    grantedAtMs: nowMs,
+  })
+  const running = asking.filter(({ beat, turn }) => turn.state === "Running" && !beat.frozen)
+
+  // 5 Grants: the longest waiting first.
+  const free = policy.turnsMax - (turns.size - end.length) - running.length
+  const waiting = asking
+    .filter(
+      ({ instance, value, beat, turn }) =>
+        value.verdict === "Admitted" && stateAt(instance.spec, nowMs) === "Running" && (turn.state === "Wanted" || beat.frozen),
+    )
+    .toSorted((a, b) => a.turn.sinceMs - b.turn.sinceMs)
+    .slice(0, Math.max(0, free))
+
+  const admit = verdicts.filter(({ instance: { status }, value }) => {
+    const was = status.admission
+    return was?.verdict !== value.verdict || was.reason !== value.reason || was.untilMs !== value.untilMs
+  })
+  const ends = [
+    ...verdicts.map(({ value }) => value.untilMs),
+    ...instances.map(({ spec }) => (stateAt(spec, nowMs) === "Paused" ? spec.pause?.untilMs : undefined)),
+  ]
+  const wakeAtMs = ends.reduce((min: number, at) => Math.min(min, at ?? min), Number.POSITIVE_INFINITY)
+  return { admit, grant: [...running, ...waiting].map(turnOf), end, wakeAtMs }
+}

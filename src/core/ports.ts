@@ -1,0 +1,140 @@
+import type { Exit, Instance, Problem, Run, Section, Spec, Status, Uid } from "./instance.ts"
+import type { Beat, Emitted, Event, Mail, Receipt, Usage } from "./link.ts"
+import type { Source } from "./source.ts"
+
+/** The interfaces between the control plane and the world. Adapters implement them; one contract suite runs against every adapter. */
+
+export interface Clock {
+  nowMs(): number
+  /** Calls `then` once after `ms`; the result cancels it. */
+  after(ms: number, then: () => void): () => void
+}
+
+/** Instances as declared and seen. A write with a stale `seen` is a Conflict on its section, never a lost update. */
+export interface InstanceStore {
+  /** Names. */
+  readonly watch: Source
+  get(name: string): Promise<Instance | undefined>
+  list(): Promise<readonly Instance[]>
+  /** @throws Conflict when the name is taken. */
+  create(name: string, spec: Spec): Promise<Instance>
+  updateSpec(seen: Instance, spec: Spec): Promise<Instance>
+  /** @throws Conflict also when the section carries a newer term. */
+  updateStatus<S extends Section>(seen: Instance, section: S, value: NonNullable<Status[S]>): Promise<Instance>
+  /** Marks it; the operator releases it when nothing of it runs. */
+  delete(seen: Instance): Promise<void>
+  release(seen: Instance): Promise<void>
+}
+
+/** What the operator asks a Runtime to run. `revision` is a hash of all that a start uses, `attempt` included. */
+export interface Workload {
+  readonly name: string
+  readonly uid: Uid
+  readonly revision: string
+  readonly spec: Spec
+}
+export interface Observed {
+  readonly uid: Uid
+  readonly place: string
+  readonly revision: string
+  readonly phase: Run["phase"]
+  readonly startedAtMs: number
+  readonly exit?: Exit
+  readonly problem?: Problem
+}
+/** Pods or processes; the operator's alone. `Exited` means that not one process of it is left. */
+export interface Runtime {
+  /** Names. */
+  readonly watch: Source
+  get(name: string): Promise<Observed | undefined>
+  /** Idempotent; replaces an exited run; returns its place at once. */
+  start(workload: Workload): Promise<Observed>
+  /** Returns when the end has begun; the end itself is observed. */
+  stop(name: string, uid: Uid, graceSeconds: number): Promise<void>
+  /** Forgets what is left of an instance where nothing runs any more (run directories). */
+  clean(name: string, uid: Uid): Promise<void>
+}
+
+export interface LogLine {
+  readonly atMs: number
+  readonly text: string
+}
+/** Lines of one instance's loop, oldest first. */
+export type Logs = (
+  instance: { name: string; uid: Uid },
+  query: { tailLines: number; sinceMs?: number; follow: boolean },
+  signal: AbortSignal,
+) => AsyncIterable<LogLine>
+
+/** The permission to run one iteration, limited for the whole fleet. */
+export interface Turn {
+  readonly uid: Uid
+  readonly id: string
+  readonly place: string
+  readonly grantedAtMs: number
+}
+
+export const operators = "@operators"
+export type Address = Uid | typeof operators
+
+/** A mail with where it went and what became of it. */
+export interface Posted {
+  readonly to: Address
+  readonly mail: Mail
+  readonly receipt: Receipt
+}
+
+/** Mail, turns, events and beats, keyed by uid: a name used again inherits nothing. */
+export interface Bus {
+  /** `mail.id` makes it idempotent. @throws RateLimited when the inbox is full: an inbox is never trimmed. */
+  send(to: Address, mail: Mail): Promise<"Accepted" | "Duplicate">
+  /** All mail without a Delivered receipt, oldest first; then what comes. */
+  inbox(of: Uid, signal: AbortSignal): AsyncIterable<Mail>
+  /** Newest first. `waiting`: only those still Queued. */
+  posted(query: {
+    to?: Address
+    from?: string
+    mails?: readonly string[]
+    waiting?: boolean
+    limit: number
+  }): Promise<readonly Posted[]>
+  /** A receipt never goes back: Queued, then Delivered or Returned, then Answered. */
+  receipt(receipt: Receipt): Promise<void>
+  /** Returns all that waits for an instance that will not run again. */
+  returnAll(of: Uid): Promise<number>
+  /** `id` makes it idempotent. */
+  append(event: Emitted & { uid?: Uid }): Promise<void>
+  /** Events after a cursor ("" is the beginning, "$" the end), waiting up to `waitMs` for the first. */
+  events(query: { after: string; uid?: Uid; limit: number; waitMs: number }, signal?: AbortSignal): Promise<readonly Event[]>
+  beat(uid: Uid, beat: Beat): Promise<void>
+  beats(): Promise<ReadonlyMap<Uid, Beat>>
+  turns(): Promise<ReadonlyMap<Uid, Turn>>
+  /** The leading scheduler's alone. @throws Conflict for an older term. */
+  setTurns(term: number, grant: readonly Turn[], end: readonly Turn[]): Promise<void>
+  /** Whose turn, frozen, hold or usage changed. */
+  readonly watch: Source<Uid>
+}
+
+/** Spend. Outlives instances; keeps the maximum of each (uid, place), so a repeat counts once. */
+export interface Ledger {
+  record(uid: Uid, place: string, used: Usage): Promise<void>
+  born(uid: Uid, name: string, lineage: readonly Uid[], atMs: number): Promise<void>
+  /** Own usage of each uid, all places added up. */
+  spent(): Promise<ReadonlyMap<Uid, Spent>>
+  /** Usage of the whole fleet recorded since a moment. */
+  spentSince(ms: number): Promise<Usage>
+}
+export interface Spent {
+  readonly lineage: readonly Uid[]
+  readonly used: Usage
+}
+
+/** Runs `work` while leading; terms only grow. */
+export type Lead = (signal: AbortSignal, work: (term: number, signal: AbortSignal) => Promise<void>) => Promise<void>
+
+/** The projects of the code root. */
+export interface Projects {
+  list(): Promise<readonly string[]>
+  /** @throws NotFound or Invalid with what to do, when a loop of this spec could not be started here. */
+  check(spec: Pick<Spec, "project" | "loop" | "goal">): Promise<void>
+}

@@ -1,0 +1,40 @@
+import type { Instance, Problem, Uid } from "./instance.ts"
+
+/** Who is calling: known from a credential, never from what a caller says. */
+export type Principal =
+  | { readonly kind: "human"; readonly id: string; readonly role: "viewer" | "operator" | "admin" }
+  | { readonly kind: "instance"; readonly id: string; readonly uid: Uid; readonly lineage: readonly Uid[] }
+
+/** outline: name and phase; see: everything; operate: change, pause, stop; spawn; message; administer. */
+export type Verb = "outline" | "see" | "operate" | "spawn" | "message" | "administer"
+
+/** As mail and audit name a principal. */
+export const nameOf = (who: Principal): string => (who.kind === "human" ? `operator ${who.id}` : `instance ${who.id}`)
+
+const allowed: Record<"viewer" | "operator" | "admin", ReadonlySet<Verb>> = {
+  viewer: new Set<Verb>(["outline", "see"]),
+  operator: new Set<Verb>(["outline", "see", "operate", "spawn", "message"]),
+  admin: new Set<Verb>(["outline", "see", "operate", "spawn", "message", "administer"]),
+}
+
+/** True, or why not. Without a target: whether the principal may do it at all. */
+export function may(who: Principal, verb: Verb, target?: Instance): true | Problem {
+  if (who.kind === "human")
+    return allowed[who.role].has(verb) || { reason: "Role", message: `A ${who.role} may not ${verb}: it needs a higher role.` }
+  const refused = (message: string): Problem => ({ reason: "Lineage", message })
+  if (verb === "administer") return refused("An instance may not administer the fleet.")
+  if (!target) return true
+  const self = target.uid === who.uid
+  const descendant = target.spec.lineage.includes(who.uid)
+  const root = who.lineage[0] ?? who.uid
+  const inTree = target.uid === root || target.spec.lineage[0] === root
+  switch (verb) {
+    case "outline":
+    case "message":
+      return inTree || refused("An instance knows its own tree alone.")
+    case "see":
+      return self || descendant || refused("An instance sees itself and its descendants.")
+    default:
+      return descendant || refused("An instance operates only its descendants.")
+  }
+}

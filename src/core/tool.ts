@@ -1,0 +1,72 @@
+import type { z } from "zod"
+import type { Instance } from "./instance.ts"
+import type { Bus, Clock, InstanceStore, Ledger, Logs, Projects } from "./ports.ts"
+import type { Principal, Verb } from "./principal.ts"
+
+/** Which instances a call is about: by name, or all that match. invoke finds and authorizes them. */
+export type Targets = { readonly names: readonly string[] } | { readonly project?: string; readonly selector?: string }
+
+export interface Call {
+  readonly signal: AbortSignal
+  progress(done: number, message: string): void
+}
+
+/** What the fleet is bound by now (policy.ts), as far as tools show or use it. */
+export interface Limits {
+  readonly instancesMax: number
+  readonly turnsMax: number
+  readonly loops: readonly string[]
+  readonly defaultLoop: string
+  readonly budget: { readonly usd?: number; readonly tokens?: number; readonly iterations?: number; readonly hours?: number }
+  readonly model?: string
+  readonly billing: "subscription" | "metered"
+  /** Why the policy file on disk is not the one in force. */
+  readonly refused?: string
+}
+
+/** What a handler has. `targets` were found and authorized by invoke: a handler never looks a name up. */
+export interface ToolContext extends Call {
+  readonly who: Principal
+  readonly targets: readonly Instance[]
+  visible(): Promise<readonly Instance[]>
+  readonly store: Pick<InstanceStore, "create" | "updateSpec" | "delete" | "get">
+  readonly bus: Bus
+  readonly logs: Logs
+  readonly ledger: Ledger
+  readonly clock: Clock
+  readonly projects: Projects
+  limits(): Limits
+  /** Short, unguessable, unique: `m-3f9k2c`. */
+  newId(prefix: string): string
+}
+
+/** A row of a table that people read. */
+export type Row = Readonly<Record<string, string | number>>
+
+/**
+ * One operation. From it come the MCP tool, the REST route, the OpenAPI document, the CLI command, the authorization check,
+ * the audit line and the metrics.
+ */
+export interface Tool<I extends z.ZodObject = z.ZodObject, O extends z.ZodObject = z.ZodObject> {
+  readonly name: string
+  readonly title: string
+  readonly description: string
+  readonly toolset: "fleet" | "tasks" | "github" | "admin"
+  /** A GET's input is flat, for query and flags: decode.ts. */
+  readonly route: `${"GET" | "POST" | "PATCH"} /v1/${string}`
+  readonly verb: Verb
+  readonly input: I
+  readonly output: O
+  readonly hints: {
+    readonly readOnlyHint: boolean
+    readonly destructiveHint: boolean
+    readonly idempotentHint: boolean
+    readonly openWorldHint: boolean
+  }
+  targets?(input: z.output<I>): Targets
+  /** MCP's text part, and the CLI's table. */
+  show(output: z.output<O>): { readonly text: string; readonly rows?: readonly Row[] }
+  handler(ctx: ToolContext, input: z.output<I>): Promise<z.output<O>>
+}
+
+export const defineTool = <I extends z.ZodObject, O extends z.ZodObject>(tool: Tool<I, O>): Tool<I, O> => Object.freeze(tool)
