@@ -40,10 +40,19 @@ export function fieldsOf(input: z.ZodObject): readonly Field[] {
   })
 }
 
-/** What cannot be read as its kind stays text, so that the tool's schema says what is wrong with it. A list is comma-separated or repeated. */
+/** What cannot be read as its kind stays text, so that the tool's schema says what is wrong with it. A list is comma-separated, repeated, or a JSON array. */
 export function decode(fields: readonly Field[], flat: ReadonlyMap<string, readonly string[]>): Record<string, unknown> {
   const kinds = new Map(fields.map(({ name, kind }) => [name, kind]))
-  const valueOf = (kind: Field["kind"] | undefined, texts: readonly string[]): unknown => {
+  const listOf = (text: string): readonly unknown[] => {
+    try {
+      const list: unknown = text.startsWith("[") && JSON.parse(text)
+      if (Array.isArray(list)) return list
+    } catch {
+      // Text that merely begins like JSON is comma-separated text.
+    }
+    return text.split(",").filter((part) => part !== "")
+  }
+  const read = (kind: Field["kind"] | undefined, texts: readonly string[]): unknown => {
     const text = texts.at(-1) ?? ""
     switch (kind) {
       case "boolean":
@@ -51,7 +60,7 @@ export function decode(fields: readonly Field[], flat: ReadonlyMap<string, reado
       case "number":
         return text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text
       case "list":
-        return texts.flatMap((one) => one.split(",").filter((part) => part !== ""))
+        return texts.flatMap(listOf)
       case "json":
         try {
           return JSON.parse(text)
@@ -62,5 +71,5 @@ export function decode(fields: readonly Field[], flat: ReadonlyMap<string, reado
         return text
     }
   }
-  return Object.fromEntries([...flat].map(([name, texts]) => [name, valueOf(kinds.get(name), texts)]))
+  return Object.fromEntries([...flat].map(([name, texts]) => [name, read(kinds.get(name), texts)]))
 }

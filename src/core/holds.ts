@@ -10,12 +10,11 @@ export type Hold = (
   nowMs: number,
 ) => Verdict | undefined
 
-/** "iterations" is a limit on how many are begun, so one that runs is let finish; the other limits stop it where it stands. */
-const budget: Hold = (instance, { spent, beats }, byUid) => {
+const budget: Hold = (instance, { spent }, byUid) => {
   const words = budgetReached(instance, byUid, spent)
-  if (!words) return undefined
-  if (words.includes("iterations") && beats.get(instance.uid)?.turn?.state === "Running") return undefined
-  return { verdict: "Held", reason: "BudgetReached", message: `The budget is reached: ${words}.` }
+  return words === undefined
+    ? undefined
+    : { verdict: "Held", reason: "BudgetReached", message: `The budget is reached: ${words}.` }
 }
 
 /** What the supervisor met: a rate limit, a login that ended. Only its reporter is held. */

@@ -39,7 +39,9 @@ export const invokeHere =
     const visible = async (): Promise<readonly Instance[]> =>
       (await ports.store.list()).filter((one) => may(who, "outline", one) === true)
     const find = async (wanted: Targets): Promise<readonly Instance[]> => {
-      if (!("names" in wanted)) return (await visible()).filter(matches(wanted))
+      // A description means those of them that the caller may do it to; a name means that one.
+      if (!("names" in wanted))
+        return (await visible()).filter(matches(wanted)).filter((one) => may(who, tool.verb, one) === true)
       const names = [...new Set(wanted.names)]
       const found = (await Promise.all(names.map((one) => ports.store.get(one)))).filter((one) => one !== undefined)
       const seen = found.filter((one) => may(who, "outline", one) === true)
@@ -57,7 +59,7 @@ export const invokeHere =
       if (!input.success) throw new Fault("Invalid", explain(input.error), `Correct the named fields of ${name}.`)
       const wanted = tool.targets?.(input.data)
       targets = wanted ? await find(wanted) : []
-      for (const target of wanted ? targets : [undefined]) {
+      for (const target of [undefined, ...targets]) {
         const verdict = may(who, tool.verb, target)
         if (verdict !== true) throw new Fault("Forbidden", verdict.message, "Ask with message_instances to @operators.")
       }

@@ -67,7 +67,7 @@ export const usageSchema = z.strictObject({
   iterations: z.int().min(0),
   ms: z.int().min(0),
 })
-/** US dollars at list price; tokens of all kinds (input, output, cache read and write); iterations begun; milliseconds of iterations. */
+/** US dollars at list price; tokens of all kinds (input, output, cache read and write); iterations finished; milliseconds of iterations. */
 export type Usage = z.output<typeof usageSchema>
 export const noUsage: Usage = Object.freeze({ usd: 0, tokens: 0, iterations: 0, ms: 0 })
 export const addUsage = (a: Usage, b: Usage): Usage => ({

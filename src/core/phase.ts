@@ -85,7 +85,8 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, n
   if (admission?.verdict === "Queued")
     return seen("Queued", admission.message, "pause_instances or stop_instances others, or raise instancesMax in the policy.")
   if (!alive) {
-    if (!run) return seen("Starting", "Admitted; its loop is being started.", inspect)
+    // A run of an earlier attempt says nothing about the one that is to come.
+    if (!run?.revision.startsWith(`${spec.attempt}-`)) return seen("Starting", "Admitted; its loop is being started.", inspect)
     const problem =
       run.problem?.message ?? `Its loop exited with code ${run.lastExit?.code ?? "unknown"} without saying that it is complete.`
     return run.restarts >= crashLoopRestarts || run.problem

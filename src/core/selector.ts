@@ -54,5 +54,8 @@ export function targetsOf({ names, project, selector, all }: TargetInput): Targe
 
 export const matches = (targets: Exclude<Targets, { names: readonly string[] }>): ((instance: Instance) => boolean) => {
   const labelled = targets.selector === undefined ? () => true : parseSelector(targets.selector)
-  return ({ spec }) => (targets.project === undefined || spec.project === targets.project) && labelled(spec.labels)
+  return ({ spec }) =>
+    (targets.project === undefined || spec.project === targets.project) &&
+    (targets.batch === undefined || (spec.state === "Paused" && spec.pause?.batch === targets.batch)) &&
+    labelled(spec.labels)
 }

@@ -1,15 +1,25 @@
 import type { z } from "zod"
-import type { Instance } from "./instance.ts"
+import type { Budget, Instance } from "./instance.ts"
 import type { Bus, Clock, InstanceStore, Ledger, Logs, Projects } from "./ports.ts"
 import type { Principal, Verb } from "./principal.ts"
 
 /** Which instances a call is about: by name, or all that match. invoke finds and authorizes them. */
-export type Targets = { readonly names: readonly string[] } | { readonly project?: string; readonly selector?: string }
+export type Targets =
+  | { readonly names: readonly string[] }
+  | {
+      readonly project?: string
+      readonly selector?: string
+      /** Those that one call paused together. */
+      readonly batch?: string
+    }
 
 export interface Call {
   readonly signal: AbortSignal
   progress(done: number, message: string): void
 }
+
+/** The `progress` of a call whose caller wants none: a face that sees it need not carry any. */
+export const noProgress: Call["progress"] = () => {}
 
 /** What the fleet is bound by now (policy.ts), as far as tools show or use it. */
 export interface Limits {
@@ -17,7 +27,7 @@ export interface Limits {
   readonly turnsMax: number
   readonly loops: readonly string[]
   readonly defaultLoop: string
-  readonly budget: { readonly usd?: number; readonly tokens?: number; readonly iterations?: number; readonly hours?: number }
+  readonly budget: Budget
   readonly model?: string
   readonly billing: "subscription" | "metered"
   /** Why the policy file on disk is not the one in force. */

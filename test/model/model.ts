@@ -86,6 +86,8 @@ export async function startModel(script: Script): Promise<Model> {
     response.setHeader("request-id", `req_${request.number}`)
     record(request, raw.length)
     const reply = await decide(request)
+    // Claude may have been killed while the script thought about it, or while a turn was held: it then counts nothing.
+    if (response.destroyed) return
     if (reply.kind === "failure") return send(response, reply)
     if (request.stream) return stream(response, reply, request, bill)
     await reply.until

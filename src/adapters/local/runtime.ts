@@ -1,0 +1,218 @@
+import { spawn } from "node:child_process"
+import { randomBytes } from "node:crypto"
+import { closeSync, type FSWatcher, openSync, rmSync, watch } from "node:fs"
+import { join } from "node:path"
+import { asFault } from "../../core/faults.ts"
+import type { Problem, Spec, Uid } from "../../core/instance.ts"
+import type { Clock, Observed, Runtime } from "../../core/ports.ts"
+import { topic } from "../../core/source.ts"
+import { alive, end, find, ofInstance, processId } from "../../processes.ts"
+import {
+  createRunDirectory,
+  fileName,
+  instanceDirectory,
+  instancesIn,
+  type RunDirectory,
+  type RunFile,
+  runDirectory,
+  runsOf,
+} from "../../run-directory.ts"
+import type { CodeRoot } from "./code-root.ts"
+
+export interface LocalRuntimeOptions {
+  readonly stateDirectory: string
+  readonly socketPath: string
+  readonly codeRoot: CodeRoot
+  readonly clock: Clock
+  /** argv that runs a supervisor on a run directory. */
+  readonly supervisor: readonly string[]
+  readonly environment: NodeJS.ProcessEnv
+  credential(uid: string, place: string): string
+  report(name: string, error: unknown): void
+}
+/** How often supervisors are looked at: none of them need be our child. */
+const lookMs = 1000
+/** A supervisor that keeps dying is started again after this long, at the most. */
+const respawnMsMax = 60_000
+/** Run directories of an instance that are kept. */
+const runsMax = 3
+
+interface Run {
+  readonly file: RunFile
+  readonly directory: RunDirectory
+  watcher?: FSWatcher
+  stopping: boolean
+  /** Supervisors that died, and when the next may be started. */
+  deaths: number
+  respawnAtMs: number
+}
+
+/** Instances as detached processes of this machine. Everything is read back from the run directories after a restart. */
+export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSignal): Runtime {
+  const { stateDirectory, clock, codeRoot } = options
+  const runs = new Map<string, Run>()
+  const names = topic(async () => runs.keys())
+
+  const remember = (directory: RunDirectory): Run | undefined => {
+    const file = directory.get("run")
+    if (!file) return undefined
+    const run: Run = { file, directory, stopping: false, deaths: 0, respawnAtMs: 0 }
+    if (!directory.get("exit")) {
+      const told = new Set<string | null>([fileName("loop"), fileName("exit")])
+      run.watcher = watch(directory.status, (_event, changed) => {
+        if (told.has(changed)) names.changed(file.name)
+      })
+      run.watcher.on("error", () => {}) // the directory went away: the next look says so
+    }
+    runs.set(file.name, run)
+    return run
+  }
+  for (const uid of instancesIn(stateDirectory)) {
+    const newest = runsOf(stateDirectory, uid).at(-1)
+    if (newest === undefined) continue
+    const file = runDirectory(newest).get("run")
+    const known = file && runs.get(file.name)
+    if (file && (!known || known.file.startedAtMs < file.startedAtMs)) remember(runDirectory(newest))
+  }
+
+  const supervise = (run: Run): void => {
+    const log = openSync(join(run.directory.path, "supervisor.log"), "a", 0o600)
+    const [program = "", ...args] = options.supervisor
+    const child = spawn(program, [...args, run.directory.path], {
+      detached: true,
+      stdio: ["ignore", log, log],
+      env: options.environment,
+    })
+    closeSync(log)
+    const started = child.pid === undefined ? undefined : processId(child.pid)
+    const before = run.directory.get("supervisor")
+    if (started) run.directory.set("supervisor", { port: 0, token: randomBytes(32).toString("hex"), ...before, ...started })
+    child.once("error", (error) => options.report(run.file.name, error))
+    child.once("exit", () => {
+      look(run)
+      names.changed(run.file.name)
+    })
+    child.unref()
+  }
+  const supervised = (run: Run): boolean => {
+    const id = run.directory.get("supervisor")
+    return id !== undefined && alive(id)
+  }
+  /** A supervisor that is gone while its run has not ended is started again: it adopts what still runs, or reports how it ended. */
+  const look = (run: Run): void => {
+    if (signal.aborted || run.directory.get("exit") || supervised(run)) return
+    const nowMs = clock.nowMs()
+    if (nowMs < run.respawnAtMs) return
+    run.respawnAtMs = nowMs + Math.min(respawnMsMax, 250 * 2 ** run.deaths++)
+    supervise(run)
+    if (run.stopping) void tell(run)
+  }
+  const timer = setInterval(() => {
+    for (const run of runs.values()) {
+      try {
+        look(run)
+      } catch (error) {
+        options.report(run.file.name, error)
+      }
+    }
+  }, lookMs)
+  signal.addEventListener("abort", () => {
+    clearInterval(timer)
+    for (const { watcher } of runs.values()) watcher?.close()
+  })
+
+  const tell = async (run: Run): Promise<void> => {
+    const id = run.directory.get("supervisor")
+    if (id && alive(id)) process.kill(id.pid, "SIGTERM")
+  }
+  const observe = ({ file, directory, stopping }: Run): Observed => {
+    const ended = directory.get("exit")
+    return {
+      uid: file.uid,
+      place: file.place,
+      revision: file.revision,
+      startedAtMs: file.startedAtMs,
+      phase: ended ? "Exited" : stopping ? "Stopping" : directory.get("loop") ? "Running" : "Pending",
+      ...(ended && { exit: ended.exit }),
+      ...(ended?.problem && { problem: ended.problem }),
+    }
+  }
+
+  const launchOf = (spec: Spec): { file: Pick<RunFile, "command" | "directory" | "claude">; problem?: Problem } => {
+    try {
+      const { command, directory, claude } = codeRoot.resolve(spec)
+      return { file: { command: [...command], directory, claude } }
+    } catch (error) {
+      const { code, message, next } = asFault(error)
+      return { file: { command: ["-"], directory: "-", claude: "-" }, problem: { reason: code, message: `${message} ${next}` } }
+    }
+  }
+
+  return {
+    watch: names.source,
+    get: async (name) => {
+      const run = runs.get(name)
+      return run && observe(run)
+    },
+    async start({ name, uid, revision, spec }) {
+      const known = runs.get(name)
+      if (known && !known.directory.get("exit")) return observe(known)
+      const previous = runsOf(stateDirectory, uid)
+      const last = previous.at(-1)
+      const before = last === undefined ? undefined : runDirectory(last)
+      const startedAtMs = clock.nowMs()
+      const launch = launchOf(spec)
+      const place = `${startedAtMs.toString(36).padStart(9, "0")}-${randomBytes(4).toString("hex")}`
+      const created = createRunDirectory(stateDirectory, {
+        name,
+        uid,
+        place,
+        revision,
+        startedAtMs,
+        mode: spec.mode,
+        ...(spec.model !== undefined && { model: spec.model }),
+        iterationsBefore: (before?.get("run")?.iterationsBefore ?? 0) + (before?.get("usage")?.used.iterations ?? 0),
+        ...launch.file,
+        socketPath: options.socketPath,
+        credential: options.credential(uid, place),
+      })
+      // What cannot be started here is a run that ended at once, with its reason: it is tried again, and people see why.
+      if (launch.problem) created.set("exit", { exit: { code: 127, atMs: startedAtMs }, problem: launch.problem })
+      known?.watcher?.close()
+      const run = remember(created)
+      if (!run) throw new Error(`the run directory ${created.path} cannot be read back`)
+      for (const old of previous.slice(0, Math.max(0, previous.length + 1 - runsMax)))
+        rmSync(old, { recursive: true, force: true })
+      if (launch.problem) names.changed(name)
+      else supervise(run)
+      return observe(run)
+    },
+    async stop(name, uid, graceSeconds) {
+      const run = runs.get(name)
+      if (!run || run.file.uid !== uid || run.directory.get("exit")) return
+      if (run.stopping) return
+      run.stopping = true
+      names.changed(name)
+      await tell(run)
+      // A supervisor that does not do it in time (it hangs, or is itself stopped) is ended with everything of its instance.
+      clock.after(graceSeconds * 1000 + 25_000, () => {
+        if (run.directory.get("exit")) return
+        const id = run.directory.get("supervisor")
+        if (id && alive(id)) process.kill(id.pid, "SIGKILL")
+        void end(ofInstance(uid), new Set(), 0).then(() => {
+          run.directory.set("exit", { exit: { code: 137, atMs: clock.nowMs() } })
+          names.changed(name)
+        })
+      })
+    },
+    async clean(name, uid: Uid) {
+      const run = runs.get(name)
+      if (run?.file.uid === uid) {
+        run.watcher?.close()
+        runs.delete(name)
+      }
+      if (find(ofInstance(uid), new Set()).length > 0) await end(ofInstance(uid), new Set(), 0)
+      rmSync(instanceDirectory(stateDirectory, uid), { recursive: true, force: true })
+    },
+  }
+}

@@ -1,0 +1,87 @@
+import { type Uid, uidSchema } from "../../core/instance.ts"
+import { addUsage, noUsage, type Usage } from "../../core/link.ts"
+import type { Clock, Ledger, Spent } from "../../core/ports.ts"
+import type { Database } from "./open.ts"
+import { numberOf, type Row, textOf } from "./row.ts"
+
+const hourMs = 3_600_000
+/** What each hour added is kept this long; the sums of the uids are kept for good, since budgets count them. */
+export const hoursKept = 400 * 24
+
+const usageOf = (row: Row): Usage => ({
+  usd: numberOf(row, "usd"),
+  tokens: numberOf(row, "tokens"),
+  iterations: numberOf(row, "iterations"),
+  ms: numberOf(row, "ms"),
+})
+const sums =
+  "total(usd) AS usd, coalesce(sum(tokens), 0) AS tokens, coalesce(sum(iterations), 0) AS iterations, coalesce(sum(ms), 0) AS ms"
+
+const values = ({ usd, tokens, iterations, ms }: Usage): [number, number, number, number] => [usd, tokens, iterations, ms]
+const maximum = (a: Usage, b: Usage): Usage => ({
+  usd: Math.max(a.usd, b.usd),
+  tokens: Math.max(a.tokens, b.tokens),
+  iterations: Math.max(a.iterations, b.iterations),
+  ms: Math.max(a.ms, b.ms),
+})
+const less = (a: Usage, b: Usage): Usage => ({
+  usd: a.usd - b.usd,
+  tokens: a.tokens - b.tokens,
+  iterations: a.iterations - b.iterations,
+  ms: a.ms - b.ms,
+})
+
+export function sqliteLedger(database: Database, clock: Clock): Ledger {
+  const spent = new Map<Uid, Spent>()
+  const change = (uid: Uid, part: Partial<Spent>): void => {
+    spent.set(uid, { lineage: [], used: noUsage, ...spent.get(uid), ...part })
+  }
+  database.read(() => {
+    for (const row of database.prepare("SELECT uid, lineage FROM birth").all())
+      change(uidSchema.parse(textOf(row, "uid")), { lineage: uidSchema.array().parse(JSON.parse(textOf(row, "lineage"))) })
+    for (const row of database.prepare(`SELECT uid, ${sums} FROM usage GROUP BY uid`).all())
+      change(uidSchema.parse(textOf(row, "uid")), { used: usageOf(row) })
+  })
+  const known = database.prepare("SELECT usd, tokens, iterations, ms FROM usage WHERE uid = ? AND place = ?")
+  const upsert = database.prepare(
+    "INSERT OR REPLACE INTO usage (uid, place, usd, tokens, iterations, ms) VALUES (?, ?, ?, ?, ?, ?)",
+  )
+  const addHour = database.prepare(
+    `INSERT INTO hour (hour, usd, tokens, iterations, ms) VALUES (?, ?, ?, ?, ?)
+     ON CONFLICT (hour) DO UPDATE SET usd = usd + excluded.usd, tokens = tokens + excluded.tokens,
+     iterations = iterations + excluded.iterations, ms = ms + excluded.ms`,
+  )
+  const dropHours = database.prepare("DELETE FROM hour WHERE hour <= ?")
+  const since = database.prepare(`SELECT ${sums} FROM hour WHERE hour >= ?`)
+  const bear = database.prepare("INSERT OR IGNORE INTO birth (uid, name, lineage, at_ms) VALUES (?, ?, ?, ?)")
+
+  return {
+    async record(uid, place, used) {
+      const added = database.read(() => {
+        const row = known.get(uid, place)
+        const before = row ? usageOf(row) : noUsage
+        const now = maximum(before, used)
+        const more = less(now, before)
+        if (values(more).every((value) => value === 0)) return undefined
+        const hour = Math.floor(clock.nowMs() / hourMs)
+        database.write(() => {
+          upsert.run(uid, place, ...values(now))
+          addHour.run(hour, ...values(more))
+          dropHours.run(hour - hoursKept)
+        })
+        return more
+      })
+      if (added) change(uid, { used: addUsage(spent.get(uid)?.used ?? noUsage, added) })
+    },
+    async born(uid, name, lineage, atMs) {
+      const { changes } = database.write(() => bear.run(uid, name, JSON.stringify(lineage), atMs))
+      if (changes === 1) change(uid, { lineage: [...lineage] })
+    },
+    spent: async () => new Map(spent),
+    /** By whole hours (UTC): the hour that the moment falls into counts in full. */
+    async spentSince(ms) {
+      const row = database.read(() => since.get(Math.floor(ms / hourMs)))
+      return row ? usageOf(row) : noUsage
+    },
+  }
+}

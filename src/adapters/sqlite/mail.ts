@@ -1,0 +1,133 @@
+import { Fault } from "../../core/faults.ts"
+import { uidSchema } from "../../core/instance.ts"
+import { mailSchema, type Receipt, receiptSchema } from "../../core/link.ts"
+import { type Address, type Bus, operators, type Posted } from "../../core/ports.ts"
+import type { Database } from "./open.ts"
+import { numberOf, type Row, textOf } from "./row.ts"
+
+/** Mail that may wait for one address; then a sender is refused, for an inbox is never trimmed. */
+export const inboxMax = 200
+/** Settled mail kept for one address, and for all of them together (those of removed instances would else stay for ever). */
+export const settledMax = 2000
+const keptMax = 20_000
+const pageMax = 1000
+
+/** A receipt moves up only; Delivered and Returned exclude each other. */
+const rank: Record<Receipt["state"], number> = { Queued: 0, Delivered: 1, Returned: 1, Answered: 2 }
+
+const mailOf = (row: Row) => mailSchema.parse(JSON.parse(textOf(row, "body")))
+const receiptOf = (row: Row): Receipt =>
+  receiptSchema.parse({
+    mail: row.id,
+    state: row.state,
+    ...(row.iteration !== null && { iteration: row.iteration }),
+    ...(row.door !== null && { door: row.door }),
+  })
+const postedOf = (row: Row): Posted => {
+  const to = textOf(row, "address")
+  return { to: to === operators ? operators : uidSchema.parse(to), mail: mailOf(row), receipt: receiptOf(row) }
+}
+
+type MailBus = Pick<Bus, "send" | "inbox" | "posted" | "receipt" | "returnAll">
+
+export function sqliteMail(database: Database): MailBus {
+  const byId = database.prepare("SELECT * FROM mail WHERE id = ?")
+  const waiting = database.prepare("SELECT count(*) AS waiting FROM mail WHERE address = ? AND state = 'Queued'")
+  const insert = database.prepare("INSERT INTO mail (id, address, sender, body) VALUES (?, ?, ?, ?)")
+  const next = database.prepare("SELECT * FROM mail WHERE address = ? AND state = 'Queued' AND seq > ? ORDER BY seq LIMIT 1")
+  const settle = database.prepare(
+    "UPDATE mail SET state = ?, iteration = coalesce(?, iteration), door = coalesce(?, door) WHERE id = ?",
+  )
+  const returnOf = database.prepare("UPDATE mail SET state = 'Returned' WHERE address = ? AND state = 'Queued'")
+  const trim = database.prepare(
+    `DELETE FROM mail WHERE state <> 'Queued' AND address = ?1 AND seq <=
+       (SELECT seq FROM mail WHERE address = ?1 AND state <> 'Queued' ORDER BY seq DESC LIMIT 1 OFFSET ${settledMax})`,
+  )
+  const trimAll = database.prepare("DELETE FROM mail WHERE seq <= ? AND state <> 'Queued'")
+  const readers = new Map<Address, Set<() => void>>()
+
+  /** Inside a transaction. An unknown mail is one that was trimmed long after it was settled. */
+  const move = ({ mail, state, iteration, door }: Receipt): void => {
+    const row = byId.get(mail)
+    if (!row || rank[state] <= rank[receiptOf(row).state]) return
+    settle.run(state, iteration ?? null, door ?? null, mail)
+    trim.run(textOf(row, "address"))
+  }
+
+  return {
+    async send(to, mail) {
+      const outcome = database.read(() => {
+        if (byId.get(mail.id)) return "Duplicate"
+        const count = numberOf(waiting.get(to) ?? {}, "waiting")
+        if (count >= inboxMax)
+          throw new Fault(
+            "RateLimited",
+            `${count} messages wait there already, which is the most an inbox holds.`,
+            "Send again when some were delivered: read_messages shows the receipts.",
+          )
+        database.write(() => {
+          const { lastInsertRowid } = insert.run(mail.id, to, mail.from, JSON.stringify(mail))
+          trimAll.run(Number(lastInsertRowid) - keptMax)
+          if (mail.replyTo !== undefined) move({ mail: mail.replyTo, state: "Answered" })
+        })
+        return "Accepted"
+      })
+      for (const wake of readers.get(to) ?? []) wake()
+      return outcome
+    },
+    async *inbox(of, signal) {
+      let last = 0
+      let wake = (): void => {}
+      const rung = (): void => wake()
+      const others = readers.get(of) ?? new Set()
+      readers.set(of, others.add(rung))
+      signal.addEventListener("abort", rung)
+      try {
+        while (!signal.aborted) {
+          const row = database.read(() => next.get(of, last)) // one at a time: what was returned meanwhile is not handed out
+          if (row) {
+            last = numberOf(row, "seq")
+            yield mailOf(row)
+          } else {
+            // No await stands between the empty answer and this promise, so no wake-up can be missed.
+            await new Promise<void>((resolve) => {
+              wake = resolve
+            })
+          }
+        }
+      } finally {
+        others.delete(rung)
+        if (others.size === 0) readers.delete(of)
+        signal.removeEventListener("abort", rung)
+      }
+    },
+    async posted({ to, from, mails, waiting: onlyWaiting, limit }) {
+      const conditions = [
+        ...(to === undefined ? [] : ["address = :to"]),
+        ...(from === undefined ? [] : ["sender = :from"]),
+        ...(mails === undefined ? [] : ["id IN (SELECT value FROM json_each(:mails))"]),
+        ...(onlyWaiting ? ["state = 'Queued'"] : []),
+      ]
+      const where = conditions.length > 0 ? `WHERE ${conditions.join(" AND ")}` : ""
+      const rows = database.read(() =>
+        database.prepare(`SELECT * FROM mail ${where} ORDER BY seq DESC LIMIT :limit`).all({
+          ...(to !== undefined && { to }),
+          ...(from !== undefined && { from }),
+          ...(mails !== undefined && { mails: JSON.stringify(mails) }),
+          limit: Math.min(limit, pageMax),
+        }),
+      )
+      return rows.map(postedOf)
+    },
+    async receipt(receipt) {
+      database.write(() => move(receipt))
+    },
+    async returnAll(of) {
+      return database.write(() => {
+        const { changes } = returnOf.run(of)
+        if (changes > 0) trim.run(of)
+        return Number(changes)
+      })
+    },
+  }
+}

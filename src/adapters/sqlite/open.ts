@@ -1,0 +1,185 @@
+import { mkdirSync } from "node:fs"
+import { dirname } from "node:path"
+import { DatabaseSync, type StatementSync } from "node:sqlite"
+import { setTimeout } from "node:timers/promises"
+import { Fault } from "../../core/faults.ts"
+import { migrations } from "./migrations.ts"
+
+/**
+ * The one file of a machine's control plane. It is locked for one process, and the lock is the system's own, so it ends with that process
+ * however it ends. Nobody else in the process may open and close this file: POSIX drops a process's locks when any of its descriptors closes.
+ */
+export interface Database {
+  readonly path: string
+  prepare(sql: string): StatementSync
+  /** `work` as one transaction: all of it or nothing. What it wrote survives the end of this process once `write` has returned. */
+  write<T>(work: () => T): T
+  read<T>(work: () => T): T
+  /** What is wrong with the file; empty when nothing is. */
+  integrityCheck(): readonly string[]
+  /** Leaves one file, with nothing in a write-ahead log. Idempotent. */
+  close(): void
+}
+
+/** How long a successor waits for a predecessor that is just ending. */
+export const lockWaitMs = 2000
+
+// Primary result codes of SQLite (https://sqlite.org/rescode.html).
+const busy = 5
+const readOnly = 8
+const ioError = 10
+const corrupt = 11
+const full = 13
+const cannotOpen = 14
+const notDatabase = 26
+
+const resultOf = (error: unknown): number | undefined =>
+  error instanceof Error && "errcode" in error && typeof error.errcode === "number" ? error.errcode & 0xff : undefined
+
+const unwritable = (path: string, cause: unknown): Fault =>
+  new Fault(
+    "Invalid",
+    `The database ${path} cannot be opened for writing.`,
+    `Give this user a writable directory ${dirname(path)}, or set BLACKBOX5_STATE to another one.`,
+    cause,
+  )
+
+const damaged = (path: string, cause: unknown): Fault =>
+  new Fault(
+    "Invalid",
+    `The database ${path} is damaged or is no database; it was left as it is.`,
+    `Put a copy back, or move it and ${path}-wal aside together and start again with an empty fleet.`,
+    cause,
+  )
+
+const faultOf = (error: unknown, path: string): unknown => {
+  switch (resultOf(error)) {
+    case busy:
+      return new Fault(
+        "Unavailable",
+        `Another process has ${path} open; it belongs to one \`blackbox5 serve\`.`,
+        "Use that one, or end it, or set BLACKBOX5_STATE to another directory.",
+        error,
+      )
+    case corrupt:
+    case notDatabase:
+      return damaged(path, error)
+    case full:
+      return new Fault(
+        "Unavailable",
+        `The disk of ${path} is full; nothing was written.`,
+        "Make room on it and try again.",
+        error,
+      )
+    case ioError:
+      return new Fault(
+        "Unavailable",
+        `The disk of ${path} failed to read or write.`,
+        "Look at the system's log for that disk.",
+        error,
+      )
+    case readOnly:
+    case cannotOpen:
+      return unwritable(path, error)
+    default:
+      return error
+  }
+}
+
+/** Brings an exclusively locked file to the newest version; throws before anything is written when it is not ours. */
+function migrate(sql: DatabaseSync, path: string): void {
+  const version = Number(sql.prepare("PRAGMA user_version").get()?.user_version)
+  const tables = Number(sql.prepare("SELECT count(*) AS tables FROM sqlite_schema").get()?.tables)
+  if (version > migrations.length)
+    throw new Fault(
+      "Invalid",
+      `The database ${path} has version ${version}; this blackbox5 knows ${migrations.length} at most.`,
+      "Run the newer blackbox5 that wrote it, or set BLACKBOX5_STATE to another directory.",
+    )
+  if (version === 0 && tables > 0)
+    throw new Fault(
+      "Invalid",
+      `The database ${path} belongs to another program; nothing of it was changed.`,
+      "Set BLACKBOX5_STATE to another directory.",
+    )
+  if (version === migrations.length) return
+  for (const migration of migrations.slice(version)) sql.exec(migration)
+  sql.exec(`PRAGMA user_version = ${migrations.length}`)
+}
+
+function connect(path: string): DatabaseSync {
+  const sql = new DatabaseSync(path, { timeout: 0 })
+  try {
+    sql.exec("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE")
+    migrate(sql, path)
+    // NORMAL hands each commit to the system before it returns, which outlives this process; FULL would add an fsync to each, for a power loss.
+    sql.exec("COMMIT; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 16777216")
+    const finding = sql.prepare("PRAGMA quick_check(1)").get()?.quick_check
+    if (finding !== "ok") throw damaged(path, new Error(String(finding)))
+    return sql
+  } catch (error) {
+    sql.close()
+    throw error
+  }
+}
+
+/** @throws Unavailable when another process has it open; Invalid when it cannot be used as it is. */
+export async function openDatabase(path: string): Promise<Database> {
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  } catch (error) {
+    throw unwritable(path, error)
+  }
+  const giveUpAtMs = performance.now() + lockWaitMs
+  for (;;) {
+    try {
+      return handle(connect(path), path)
+    } catch (error) {
+      if (resultOf(error) !== busy || performance.now() >= giveUpAtMs) throw faultOf(error, path)
+      // Waiting unlocked and for a random time: of several that start at once, each holding the shared lock would keep all from the exclusive one.
+      await setTimeout(10 + Math.random() * 50)
+    }
+  }
+}
+
+function handle(sql: DatabaseSync, path: string): Database {
+  const attempt = <T>(work: () => T): T => {
+    if (!sql.isOpen) throw new Fault("Unavailable", `The database ${path} is closed.`, "Start `blackbox5 serve` again.")
+    try {
+      return work()
+    } catch (error) {
+      throw faultOf(error, path)
+    }
+  }
+  return {
+    path,
+    prepare: (text) => attempt(() => sql.prepare(text)),
+    read: attempt,
+    write: (work) =>
+      attempt(() => {
+        sql.exec("BEGIN IMMEDIATE")
+        try {
+          const result = work()
+          sql.exec("COMMIT")
+          return result
+        } catch (error) {
+          // A full disk ends some transactions by itself.
+          if (sql.isTransaction) sql.exec("ROLLBACK")
+          throw error
+        }
+      }),
+    integrityCheck: () =>
+      attempt(() => {
+        const findings = sql.prepare("PRAGMA integrity_check").all()
+        return findings.map((row) => String(row.integrity_check)).filter((text) => text !== "ok")
+      }),
+    close() {
+      if (!sql.isOpen) return
+      try {
+        sql.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+      } finally {
+        sql.close()
+      }
+    },
+  }
+}

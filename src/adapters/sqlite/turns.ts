@@ -1,0 +1,60 @@
+import { Fault } from "../../core/faults.ts"
+import { type Uid, uidSchema } from "../../core/instance.ts"
+import type { Beat } from "../../core/link.ts"
+import { silentMs } from "../../core/phase.ts"
+import type { Bus, Clock, Turn } from "../../core/ports.ts"
+import { topic } from "../../core/source.ts"
+import type { Database } from "./open.ts"
+import { numberOf, textOf } from "./row.ts"
+import { termOf } from "./term.ts"
+
+/** Instances whose latest beat is kept; the one that is silent longest goes first. */
+export const beatsMax = 20_000
+
+/** What a scheduler acts on. Time alone (`used.ms`, `atMs`) and the activity change with each beat and concern only who looks. */
+const telling = ({ place, turn, frozen, hold, used: { usd, tokens, iterations } }: Beat): string =>
+  JSON.stringify([place, turn, frozen, hold, usd, tokens, iterations])
+
+export function sqliteTurns(database: Database, clock: Clock): Pick<Bus, "beat" | "beats" | "turns" | "setTurns" | "watch"> {
+  // Not in the file: a beat is a level that every supervisor sends at each connect, so after a restart an old one would only be wrong.
+  const beats = new Map<Uid, { readonly beat: Beat; readonly heardAtMs: number }>()
+  const turns = new Map<Uid, Turn>()
+  for (const row of database.read(() => database.prepare("SELECT * FROM turn").all())) {
+    const uid = uidSchema.parse(textOf(row, "uid"))
+    turns.set(uid, { uid, id: textOf(row, "id"), place: textOf(row, "place"), grantedAtMs: numberOf(row, "granted_at_ms") })
+  }
+  const term = termOf(database, "turns")
+  const insert = database.prepare("INSERT OR REPLACE INTO turn (uid, id, place, granted_at_ms) VALUES (?, ?, ?, ?)")
+  const remove = database.prepare("DELETE FROM turn WHERE uid = ?")
+  const { changed, source } = topic<Uid>(async () => new Set([...turns.keys(), ...beats.keys()]))
+
+  return {
+    watch: source,
+    async beat(uid, beat) {
+      const before = beats.get(uid)
+      const heardAtMs = clock.nowMs()
+      beats.delete(uid) // set again below at the end: the first of the map is the one silent longest
+      beats.set(uid, { beat, heardAtMs })
+      const [longestSilent] = beats.keys()
+      if (beats.size > beatsMax && longestSilent !== undefined) beats.delete(longestSilent)
+      if (!before || telling(before.beat) !== telling(beat) || heardAtMs - before.heardAtMs > silentMs) changed(uid)
+    },
+    beats: async () => new Map([...beats].map(([uid, { beat }]) => [uid, beat])),
+    turns: async () => new Map(turns),
+    async setTurns(byTerm, grant, end) {
+      // A turn granted again since is another turn: only the very one that is named ends.
+      const ended = end.filter(({ uid, id, place }) => turns.get(uid)?.id === id && turns.get(uid)?.place === place)
+      database.write(() => {
+        const newest = term.value()
+        if (byTerm < newest)
+          throw new Fault("Conflict", `Turns were set by leader ${newest}; this is leader ${byTerm}.`, "Stop leading.")
+        if (byTerm > newest) term.store(byTerm)
+        for (const { uid } of ended) remove.run(uid)
+        for (const { uid, id, place, grantedAtMs } of grant) insert.run(uid, id, place, grantedAtMs)
+      })
+      for (const { uid } of ended) turns.delete(uid)
+      for (const turn of grant) turns.set(turn.uid, turn)
+      for (const uid of new Set([...ended, ...grant].map((turn) => turn.uid))) changed(uid)
+    },
+  }
+}

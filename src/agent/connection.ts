@@ -1,0 +1,112 @@
+import ReconnectingWebSocket from "partysocket/ws"
+import WebSocket from "ws"
+import {
+  type Beat,
+  type Directive,
+  type DownFrame,
+  downFrameSchema,
+  frameBytesMax,
+  type Mail,
+  type UpFrame,
+} from "../core/link.ts"
+import { createSpool, type Spooled } from "./spool.ts"
+
+export interface ConnectionOptions {
+  readonly socketPath: string
+  readonly name: string
+  readonly uid: string
+  readonly place: string
+  readonly credential: string
+  directive(directive: Directive): void
+  mail(mail: Mail): void
+  /** The fleet has another place for this instance: what runs here must end. */
+  replaced(): void
+  /** Nobody listens there: called after each failed attempt but the first. */
+  away(): void
+}
+export interface Connection {
+  /** A level: the last one is sent at every connect. */
+  beat(beat: Beat): void
+  send(frame: Spooled): void
+  /** Resolves when all is acknowledged, or with the signal. */
+  flushed(signal: AbortSignal): Promise<void>
+  close(): void
+}
+
+const closeReplaced = 4001
+
+/** The supervisor's end of the link. Reconnects for ever; what is not acknowledged is sent again. */
+export function connect(options: ConnectionOptions): Connection {
+  const { socketPath, name, uid, place, credential } = options
+  const spool = createSpool(() => {})
+  let latest: Beat | undefined
+  let emptied: () => void = () => {}
+  let failures = 0
+
+  /** ws takes headers as a third argument, which a browser's WebSocket, and so partysocket, has not. */
+  class Authenticated extends WebSocket {
+    constructor(url: string | URL, protocols?: string | string[]) {
+      super(url, protocols ?? [], {
+        headers: { authorization: `Bearer ${credential}` },
+        maxPayload: frameBytesMax,
+        handshakeTimeout: 10_000,
+      })
+    }
+  }
+  const query = new URLSearchParams({ name, uid, place })
+  const socket = new ReconnectingWebSocket(`ws+unix://${socketPath}:/v1/link?${query}`, [], {
+    WebSocket: Authenticated,
+    minReconnectionDelay: 50,
+    maxReconnectionDelay: 2000,
+    reconnectionDelayGrowFactor: 1.6,
+    connectionTimeout: 10_000,
+    maxEnqueuedMessages: 0, // the spool keeps what matters; a beat of before is worth nothing
+  })
+  const write = (frame: UpFrame): void => {
+    if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(frame))
+  }
+  const take = (frame: DownFrame): void => {
+    switch (frame.type) {
+      case "directive":
+        options.directive(frame.directive)
+        break
+      case "mail":
+        options.mail(frame.mail)
+        break
+      default:
+        spool.acknowledge(frame.seq)
+        if (spool.all().length === 0) emptied()
+    }
+  }
+  socket.addEventListener("open", () => {
+    failures = 0
+    if (latest) write({ type: "beat", beat: latest })
+    for (const frame of spool.all()) write(frame)
+  })
+  socket.addEventListener("message", ({ data }) => {
+    const parsed = downFrameSchema.safeParse(JSON.parse(String(data)))
+    if (parsed.success) take(parsed.data) // a newer gateway may say more than this supervisor knows
+  })
+  socket.addEventListener("close", ({ code }) => {
+    if (code === closeReplaced) options.replaced()
+    else if (++failures > 1) options.away()
+  })
+  socket.addEventListener("error", () => {}) // a close follows, and decides
+
+  return {
+    beat(beat) {
+      latest = beat
+      write({ type: "beat", beat })
+    },
+    send(frame) {
+      write(spool.add(frame))
+    },
+    flushed: (signal) =>
+      new Promise((resolve) => {
+        emptied = resolve
+        if (spool.all().length === 0 || signal.aborted) resolve()
+        signal.addEventListener("abort", () => resolve(), { once: true })
+      }),
+    close: () => socket.close(),
+  }
+}

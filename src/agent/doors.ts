@@ -1,0 +1,160 @@
+import { z } from "zod"
+import { choose, opening, stopsMax, wordsOf } from "../core/delivery.ts"
+import type { Beat, Directive, Door, Mail, Marker, Receipt } from "../core/link.ts"
+import { oneLine } from "../core/view.ts"
+import type { TurnFile } from "../run-directory.ts"
+
+/** What Claude Code posts to a hook of type "http" (code.claude.com/docs, "Hooks"); only what is read here. `agent_id` is a sub-agent's. */
+export const hookInputSchema = z.looseObject({
+  hook_event_name: z.string(),
+  agent_id: z.string().optional(),
+  tool_name: z.string().optional(),
+  tool_input: z.unknown().optional(),
+  tool_use_id: z.string().optional(),
+  last_assistant_message: z.string().optional(),
+  error: z.unknown().optional(),
+  error_details: z.unknown().optional(),
+})
+export type HookInput = z.output<typeof hookInputSchema>
+/** A hook's answer; empty means: go on. */
+export type HookAnswer = Record<string, unknown>
+
+export interface DoorsOptions {
+  nowMs(): number
+  /** Unforgeable by what it fences. */
+  nonce(): string
+  directive(): Pick<Directive, "goal" | "orders">
+  /** The iteration that runs, as the run directory keeps it. */
+  turn(): TurnFile | undefined
+  /** Keeps it, before the answer goes out: a successor must know what was offered. */
+  keep(turn: TurnFile): void
+  receipt(receipt: Receipt): void
+  activity(activity: Beat["activity"]): void
+  said(marker: Marker, text: string): void
+  failed(error: string, details: string): void
+}
+export interface Doors {
+  /** A mail that the fleet wants delivered; a repeat of one that is known changes nothing. */
+  mail(mail: Mail): void
+  hook(input: HookInput): HookAnswer
+  /** A request of the main agent that began then was answered: it proves what was offered before. */
+  answered(beganAtMs: number): void
+  /** What is unproven when an iteration ends waits again, under the same id. */
+  iterationEnded(): void
+}
+
+export const markerOf = (text: string): Marker =>
+  /<promise>\s*COMPLETE\s*<\/promise>/.test(text)
+    ? "COMPLETE"
+    : /Status:\s*BLOCKED/.test(text)
+      ? "BLOCKED"
+      : /Status:\s*PARTIAL/.test(text)
+        ? "PARTIAL"
+        : "NONE"
+
+/** The doors by which mail gets into a running claude: its hooks. Only the main agent of the outer session takes mail. */
+export function createDoors(options: DoorsOptions): Doors {
+  const waiting = new Map<string, Mail>()
+
+  const prove = (holds: (offered: TurnFile["offered"][number]) => boolean): void => {
+    const turn = options.turn()
+    const proved = turn?.offered.filter((one) => !one.proved && holds(one)) ?? []
+    if (!turn || proved.length === 0) return
+    options.keep({ ...turn, offered: turn.offered.map((one) => (proved.includes(one) ? { ...one, proved: true } : one)) })
+    for (const { mail, door } of proved) {
+      waiting.delete(mail)
+      options.receipt({ mail, state: "Delivered", iteration: turn.iteration, door })
+    }
+  }
+  const offer = (door: Door): readonly Mail[] => {
+    const turn = options.turn()
+    if (!turn) return []
+    const known = new Set(turn.offered.map(({ mail }) => mail))
+    const mails = choose(
+      [...waiting.values()].filter(({ id }) => !known.has(id)).toSorted((a, b) => a.atMs - b.atMs),
+      door,
+    )
+    if (mails.length > 0) {
+      const atMs = options.nowMs()
+      options.keep({
+        ...turn,
+        stops: turn.stops + (door === "Stop" ? 1 : 0),
+        offered: [...turn.offered, ...mails.map(({ id }) => ({ mail: id, door, atMs, proved: false }))],
+      })
+    }
+    return mails
+  }
+  const context = (event: string, text: string | undefined): HookAnswer =>
+    text === undefined ? {} : { hookSpecificOutput: { hookEventName: event, additionalContext: text } }
+  const words = (mails: readonly Mail[]): string | undefined => {
+    const nonce = options.nonce()
+    return mails.length > 0 ? mails.map((mail) => wordsOf(mail, nonce)).join("\n\n") : undefined
+  }
+
+  const stop = (input: HookInput): HookAnswer => {
+    const text = input.last_assistant_message ?? ""
+    prove(() => true) // the model has spoken its last word after all that was offered
+    options.said(markerOf(text), text)
+    options.activity(undefined)
+    const reason = (options.turn()?.stops ?? stopsMax) < stopsMax ? words(offer("Stop")) : undefined
+    return reason === undefined ? {} : { decision: "block", reason }
+  }
+
+  return {
+    mail(mail) {
+      if (!waiting.has(mail.id)) waiting.set(mail.id, mail)
+      // Told before but not acknowledged in time: it is told again instead of given again.
+      const offered = options.turn()?.offered.find((one) => one.mail === mail.id && one.proved)
+      if (!offered) return
+      waiting.delete(mail.id)
+      options.receipt({ mail: mail.id, state: "Delivered", iteration: options.turn()?.iteration ?? 0, door: offered.door })
+    },
+    hook(input) {
+      const main = input.agent_id === undefined
+      switch (input.hook_event_name) {
+        case "UserPromptSubmit":
+          return main ? context("UserPromptSubmit", opening(options.directive(), offer("UserPromptSubmit"), options.nonce())) : {}
+        case "PreToolUse":
+          options.activity({
+            tool: oneLine(input.tool_name ?? "tool", 120),
+            summary: summaryOf(input.tool_input),
+            sinceMs: options.nowMs(),
+          })
+          // No tool runs before the model has answered the prompt. What was given after a tool is another matter: tools run side by side.
+          if (main) prove(({ door }) => door === "UserPromptSubmit")
+          return {}
+        case "PostToolUse":
+        case "PostToolUseFailure":
+          options.activity(undefined)
+          return main ? context(input.hook_event_name, words(offer("PostToolUse"))) : {}
+        case "Stop":
+          return main ? stop(input) : {}
+        case "StopFailure":
+          if (main)
+            options.failed(
+              String(input.error ?? "unknown"),
+              `${JSON.stringify(input.error_details ?? "")} ${input.last_assistant_message ?? ""}`,
+            )
+          return {}
+        default:
+          return {}
+      }
+    },
+    answered(beganAtMs) {
+      prove(({ atMs }) => atMs <= beganAtMs)
+    },
+    iterationEnded() {
+      options.activity(undefined)
+    },
+  }
+}
+
+/** What a tool is doing, in the words of its most telling argument. */
+function summaryOf(input: unknown): string {
+  if (typeof input !== "object" || input === null) return ""
+  const fields = new Map<string, unknown>(Object.entries(input))
+  const telling = ["description", "command", "file_path", "path", "pattern", "url", "query", "prompt"]
+    .map((name) => fields.get(name))
+    .find((value) => typeof value === "string")
+  return oneLine(String(telling ?? JSON.stringify(input)), 120)
+}

@@ -1,0 +1,137 @@
+import { spawn } from "node:child_process"
+import { accessSync, chmodSync, closeSync, constants, existsSync } from "node:fs"
+import { delimiter } from "node:path"
+import type { Problem } from "../core/instance.ts"
+import { alive, instanceVariable, processId } from "../processes.ts"
+import { type RunDirectory, replaceFile } from "../run-directory.ts"
+import type { Output } from "./output.ts"
+import { agentTokenVariable, agentUrlVariable, claudeVariable } from "./turnstile.ts"
+
+/** A loop that runs; `check` looks whether it ended, for one that is not our child. */
+export interface Loop {
+  check(): void
+}
+
+/** The events of Claude Code at which mail, activity, markers and failures are seen. */
+const hookEvents = ["UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure", "Stop", "StopFailure"]
+const hookSeconds = 10
+
+/**
+ * What the turnstile gives claude as `--settings`: there, `env` and `disableAllHooks` win over a person's or a project's own settings,
+ * which would otherwise silence the doors and the meter.
+ */
+export function writeSettings(directory: RunDirectory, port: number, token: string): void {
+  const url = `http://127.0.0.1:${port}`
+  const hook = { type: "http", url: `${url}/hooks`, headers: { Authorization: `Bearer ${token}` }, timeout: hookSeconds }
+  const settings = {
+    disableAllHooks: false,
+    env: {
+      CLAUDE_CODE_ENABLE_TELEMETRY: "1",
+      OTEL_LOGS_EXPORTER: "otlp",
+      OTEL_METRICS_EXPORTER: "none",
+      OTEL_TRACES_EXPORTER: "none",
+      OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+      OTEL_EXPORTER_OTLP_ENDPOINT: url,
+      OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: `${url}/v1/logs`,
+      OTEL_EXPORTER_OTLP_HEADERS: `authorization=Bearer ${token}`,
+      OTEL_LOGS_EXPORT_INTERVAL: "500",
+    },
+    hooks: Object.fromEntries(hookEvents.map((event) => [event, [{ hooks: [hook] }]])),
+  }
+  replaceFile(directory.settings, JSON.stringify(settings))
+}
+
+/** What an instance must not inherit: settings of ours, and the identity of a Claude session that happens to be above. */
+const inherited = (): NodeJS.ProcessEnv =>
+  Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("BLACKBOX5_")))
+
+/** Written once: they name only what does not change while the run lives. */
+function writeShims(directory: RunDirectory): string {
+  const script = (name: string, text: string): string => {
+    const path = `${directory.bin}/${name}`
+    replaceFile(path, text, 0o700)
+    chmodSync(path, 0o700)
+    return path
+  }
+  const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`
+  script("claude", `#!/bin/sh\nexec ${quoted(process.execPath)} ${quoted(process.argv[1] ?? "")} turn "$@"\n`)
+  // The loop's parent: it says how the loop ended even when no supervisor is there to see it.
+  const ended = `${directory.status}/ended.json`
+  return script(
+    "blackbox5-loop",
+    `#!/bin/sh\n"$@"\ncode=$?\nprintf '{"code":%d}' "$code" > ${quoted(`${ended}.tmp`)} && mv ${quoted(`${ended}.tmp`)} ${quoted(ended)}\nexit "$code"\n`,
+  )
+}
+
+/** Why the loop cannot be started, in words that say what to do. */
+function obstacle(directory: string, claude: string, program: string): Problem | undefined {
+  if (!existsSync(directory))
+    return {
+      reason: "DirectoryMissing",
+      message: `The directory ${directory} is not there any more. Bring it back, then resume the instance.`,
+    }
+  for (const [what, path] of [
+    ["claude", claude],
+    ["the loop", program],
+  ] as const) {
+    if (!path.includes("/")) continue
+    try {
+      accessSync(path, constants.X_OK)
+    } catch {
+      return existsSync(path)
+        ? {
+            reason: "NotExecutable",
+            message: `${path} (${what}) is not executable. Run chmod +x ${path}, then resume the instance.`,
+          }
+        : {
+            reason: "ProgramMissing",
+            message: `${path} (${what}) is not there. Install it or correct the policy, then resume the instance.`,
+          }
+    }
+  }
+  return undefined
+}
+
+/** Starts the loop in a session of its own, its output into the FIFO: neither ends with its supervisor. */
+export function startLoop(
+  directory: RunDirectory,
+  output: Output,
+  door: { port: number; token: string },
+  ended: (code: number) => void,
+): Loop | { problem: Problem } {
+  const run = directory.get("run")
+  if (!run) throw new Error(`${directory.path} is no run directory`)
+  const problem = obstacle(run.directory, run.claude, run.command[0] ?? "")
+  if (problem) return { problem }
+  const wrapper = writeShims(directory)
+  const file = output.openForLoop()
+  const child = spawn(wrapper, run.command, {
+    cwd: run.directory,
+    detached: true,
+    stdio: ["ignore", file, file],
+    env: {
+      ...inherited(),
+      PATH: `${directory.bin}${delimiter}${process.env.PATH ?? ""}`,
+      [instanceVariable]: run.uid,
+      [agentUrlVariable]: `http://127.0.0.1:${door.port}`,
+      [agentTokenVariable]: door.token,
+      [claudeVariable]: run.claude,
+    },
+  })
+  closeSync(file)
+  child.once("error", () => ended(126)) // fork or exec failed: the system is out of processes or memory
+  const id = child.pid === undefined ? undefined : processId(child.pid)
+  if (id) directory.set("loop", id)
+  child.once("exit", (code, signal) => ended(directory.get("ended")?.code ?? code ?? (signal ? 143 : 1)))
+  return { check: () => {} }
+}
+
+/** Takes over a loop that a predecessor started. Its exit cannot be awaited, so it is looked for. */
+export function adoptLoop(directory: RunDirectory, id: { pid: number; startTicks: number }, ended: (code: number) => void): Loop {
+  return {
+    check() {
+      const code = directory.get("ended")?.code
+      if (code !== undefined || !alive(id)) ended(code ?? 137)
+    },
+  }
+}

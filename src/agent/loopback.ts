@@ -1,0 +1,69 @@
+import { createHash, timingSafeEqual } from "node:crypto"
+import type { AddressInfo } from "node:net"
+import { createAdaptorServer } from "@hono/node-server"
+import { Hono } from "hono"
+import { bodyLimit } from "hono/body-limit"
+import { z } from "zod"
+import { type HookAnswer, type HookInput, hookInputSchema } from "./doors.ts"
+import { logsSchema } from "./meter.ts"
+import type { Grant } from "./turnstile.ts"
+
+/** The loopback port of a supervisor: what the turnstile and the running claude talk to. Guarded by a random token. */
+export interface LoopbackHandlers {
+  /** Waits until the turn is granted; undefined when the wait was too long for one call, or the signal came. */
+  turn(id: string, pid: number, signal: AbortSignal): Promise<Grant | undefined>
+  turnEnded(id: string, code: number, ms: number): void
+  hook(input: HookInput): HookAnswer
+  logs(logs: z.output<typeof logsSchema>): void
+}
+/** PostToolUse carries a tool's whole answer. */
+const bodyBytesMax = 32 * 1024 * 1024
+const pidSchema = z.object({ pid: z.int().positive() })
+const endSchema = z.object({ code: z.int(), ms: z.int().min(0) })
+
+const digest = (text: string): Buffer => createHash("sha256").update(text).digest()
+
+/** @throws the bind error when the port is taken: a successor must have its predecessor's port, which a running claude knows. */
+export async function listen(port: number, token: string, handlers: LoopbackHandlers): Promise<{ port: number; close(): void }> {
+  const wanted = digest(`Bearer ${token}`)
+  const app = new Hono()
+  app.use(async (context, next) => {
+    if (!timingSafeEqual(digest(context.req.header("authorization") ?? ""), wanted))
+      return context.json({ error: "This port is for its own instance." }, 401)
+    return next()
+  })
+  app.use(bodyLimit({ maxSize: bodyBytesMax }))
+  app.onError((error, context) =>
+    context.json(
+      { error: error instanceof z.ZodError ? "The body is not understood." : "Failed." },
+      error instanceof z.ZodError ? 400 : 500,
+    ),
+  )
+  app.post("/turns/:id", async (context) => {
+    const { pid } = pidSchema.parse(await context.req.json())
+    const grant = await handlers.turn(context.req.param("id"), pid, context.req.raw.signal)
+    return grant ? context.json(grant) : context.body(null, 204)
+  })
+  app.post("/turns/:id/end", async (context) => {
+    const { code, ms } = endSchema.parse(await context.req.json())
+    handlers.turnEnded(context.req.param("id"), code, ms)
+    return context.json({})
+  })
+  app.post("/hooks", async (context) => context.json(handlers.hook(hookInputSchema.parse(await context.req.json()))))
+  app.post("/v1/logs", async (context) => {
+    handlers.logs(logsSchema.parse(await context.req.json()))
+    return context.json({})
+  })
+  const server = createAdaptorServer({ fetch: app.fetch })
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject)
+    server.listen(port, "127.0.0.1", resolve)
+  })
+  return {
+    port: (server.address() as AddressInfo).port, // a TCP server's address is never a path
+    close: () => {
+      server.close()
+      if ("closeAllConnections" in server) server.closeAllConnections()
+    },
+  }
+}

@@ -1,0 +1,234 @@
+import type { HttpBindings } from "@hono/node-server"
+import { type Context, Hono } from "hono"
+import { streamSSE } from "hono/streaming"
+import type { ContentfulStatusCode } from "hono/utils/http-status"
+import { decode, fieldsOf } from "../core/decode.ts"
+import { asFault, Fault, type FaultCode } from "../core/faults.ts"
+import type { Invoke } from "../core/invoke.ts"
+import type { Principal } from "../core/principal.ts"
+import { noProgress, type Tool } from "../core/tool.ts"
+import { clean } from "../core/view.ts"
+import type { Log } from "../log.ts"
+import { type Arrival, type Authenticate, admit, checkOrigin, type Door } from "./auth.ts"
+import type { Metrics } from "./metrics.ts"
+import { openApiOf, pathFieldsOf } from "./openapi.ts"
+
+const bodyBytesMax = 1_048_576
+const heartbeatMs = 15_000
+
+export interface AppEnv {
+  Bindings: HttpBindings & { door?: Door }
+  Variables: { who: Principal }
+}
+export type App = Hono<AppEnv>
+
+export interface AppParts {
+  readonly tools: readonly Tool[]
+  /** Measured already, where calls are to be counted: other faces call it too. */
+  readonly invokeAs: (who: Principal) => Invoke
+  readonly authenticate: Authenticate
+  readonly ready: () => Promise<{ readonly ready: boolean; readonly why: string }>
+  readonly metrics: Metrics
+  readonly version: string
+  readonly log: Log
+}
+
+const statusOf = {
+  Invalid: 400,
+  Unauthenticated: 401,
+  Forbidden: 403,
+  NotFound: 404,
+  Conflict: 409,
+  TooLarge: 413,
+  RateLimited: 429,
+  Unavailable: 503,
+  Internal: 500,
+} as const satisfies Record<FaultCode, number>
+
+const said = ({ code, message, next }: Fault): { code: FaultCode; message: string; next: string } => ({
+  code,
+  message: clean(message),
+  next: clean(next),
+})
+
+/** What is known of a request's sender. Without a word of the listener it came over TCP, which proves nothing. */
+export const arrivalOf = (c: Context<AppEnv>): Arrival => ({
+  door: c.env?.door ?? "tcp",
+  host: c.req.header("host"),
+  origin: c.req.header("origin"),
+  authorization: c.req.header("authorization"),
+})
+
+/** The fetch callback of a listener: it tells the app which door its requests come through. */
+export const through =
+  (app: App, door: Door) =>
+  (request: Request, bindings: HttpBindings | object): Response | Promise<Response> =>
+    // Assigned rather than copied: node-server finds a WebSocket's upgrade by the identity of its bindings.
+    app.fetch(request, Object.assign(bindings, { door }))
+
+interface Route {
+  readonly tool: Tool
+  readonly method: string
+  /** The input fields in the path, or undefined when it is another path. */
+  match(path: string): Record<string, string> | undefined
+  input(c: Context<AppEnv>): Promise<Record<string, unknown>>
+}
+
+async function readBody(request: Request): Promise<Record<string, unknown>> {
+  const contentType = request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase()
+  // Only this type makes a browser ask before it sends a page's call.
+  if (contentType !== "application/json")
+    throw new Fault("Invalid", "The body is not said to be JSON.", "Send `Content-Type: application/json`.")
+  const tooLarge = () => new Fault("TooLarge", `The body is larger than ${bodyBytesMax} bytes.`, "Send less in one call.")
+  if (Number(request.headers.get("content-length")) > bodyBytesMax) throw tooLarge()
+  const chunks: Uint8Array[] = []
+  let bytes = 0
+  for await (const chunk of request.body ?? []) {
+    bytes += chunk.byteLength
+    if (bytes > bodyBytesMax) throw tooLarge()
+    chunks.push(chunk)
+  }
+  let body: unknown
+  try {
+    body = JSON.parse(Buffer.concat(chunks).toString("utf8"))
+  } catch {
+    throw new Fault("Invalid", "The body is not JSON.", "Send a JSON object with the fields of the operation.")
+  }
+  if (typeof body !== "object" || body === null || Array.isArray(body))
+    throw new Fault("Invalid", "The body is not a JSON object.", "Send a JSON object with the fields of the operation.")
+  return { ...body }
+}
+
+function routeOf(tool: Tool): Route {
+  const [method = "", path = ""] = tool.route.split(" ")
+  const names = pathFieldsOf(path)
+  const literals = path.split(/\{\w+\}/).map((literal) => literal.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"))
+  const pattern = new RegExp(`^${literals.join("([^/]+)")}$`)
+  const fields = fieldsOf(tool.input)
+  return {
+    tool,
+    method,
+    match(asked) {
+      const values = pattern.exec(asked)?.slice(1)
+      return values && Object.fromEntries(names.map((name, index) => [name, unescaped(values[index] ?? "")]))
+    },
+    async input(c) {
+      if (method === "GET") return decode(fields, new Map(Object.entries(c.req.queries())))
+      return readBody(c.req.raw)
+    },
+  }
+}
+
+/** Some clients escape the colon of `instances:pause`. */
+const pathOf = (c: Context<AppEnv>): string => new URL(c.req.url).pathname.replace(/%3A/gi, ":")
+
+function unescaped(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    throw new Fault("Invalid", "The path has a broken percent escape.", "Escape it as UTF-8.")
+  }
+}
+
+async function call(
+  c: Context<AppEnv>,
+  invoke: Invoke,
+  tool: string,
+  input: Record<string, unknown>,
+  log: Log,
+): Promise<Response> {
+  // It fires when the client goes away before its answer is complete.
+  const { signal } = c.req.raw
+  const tell = (error: unknown): Fault => {
+    const fault = asFault(error)
+    if (fault.code === "Internal") log.error({ err: fault.cause ?? fault, tool }, "call failed")
+    return fault
+  }
+  if (!c.req.header("accept")?.includes("text/event-stream")) {
+    try {
+      return c.json(await invoke(tool, input, { signal, progress: noProgress }))
+    } catch (error) {
+      throw tell(error)
+    }
+  }
+  return streamSSE(c, async (stream) => {
+    let latest: { done: number; message: string } | undefined
+    let writing = Promise.resolve()
+    // A slow reader gets the latest progress only: nothing piles up.
+    const progress = (done: number, message: string): void => {
+      const idle = latest === undefined
+      latest = { done, message: clean(message) }
+      if (!idle) return
+      writing = writing.then(async () => {
+        const data = JSON.stringify(latest)
+        latest = undefined
+        await stream.writeSSE({ event: "progress", data })
+      })
+    }
+    const heartbeat = setInterval(() => void stream.write(": alive\n\n"), heartbeatMs)
+    const last = await invoke(tool, input, { signal, progress }).then(
+      (result) => ({ event: "result", data: JSON.stringify(result) }),
+      (error: unknown) => ({ event: "fault", data: JSON.stringify({ error: said(tell(error)) }) }),
+    )
+    clearInterval(heartbeat)
+    await writing
+    await stream.writeSSE(last)
+  })
+}
+
+/** REST from the tools, and what watches over a server. Routes that are added to it later are guarded likewise. */
+export function createApp({ tools, invokeAs, authenticate, ready, metrics, version, log }: AppParts): App {
+  const app: App = new Hono<AppEnv>()
+  // A literal path comes before one with fields.
+  const routes = tools.map(routeOf).sort((a, b) => pathFieldsOf(a.tool.route).length - pathFieldsOf(b.tool.route).length)
+  const answer = (c: Context<AppEnv>, fault: Fault, status: ContentfulStatusCode = statusOf[fault.code]): Response =>
+    c.json({ error: said(fault) }, status)
+
+  app.onError((error, c) => {
+    const fault = asFault(error)
+    if (!(error instanceof Fault)) log.error({ err: error, path: c.req.path }, "request failed")
+    if (fault.code === "Unauthenticated") c.header("www-authenticate", "Bearer")
+    return answer(c, fault)
+  })
+  app.use(async (c, next) => {
+    c.header("cache-control", "no-store")
+    c.header("x-content-type-options", "nosniff")
+    const arrival = arrivalOf(c)
+    if (c.req.path === "/healthz" || c.req.path === "/readyz") checkOrigin(arrival)
+    else c.set("who", await admit(authenticate, arrival))
+    await next()
+  })
+  app.get("/healthz", (c) => c.json({ alive: true, version }))
+  app.get("/readyz", async (c) => {
+    const state = await ready()
+    return c.json({ ready: state.ready, why: clean(state.why) }, state.ready ? 200 : 503)
+  })
+  app.get("/metrics", async (c) => c.body(await metrics.text(), 200, { "content-type": metrics.contentType }))
+  const document = JSON.stringify(openApiOf(tools, version))
+  app.get("/openapi.json", (c) => c.body(document, 200, { "content-type": "application/json" }))
+  app.use(async (c, next) => {
+    const path = pathOf(c)
+    for (const route of routes) {
+      const inPath = route.method === c.req.method ? route.match(path) : undefined
+      if (!inPath) continue
+      const input = await route.input(c)
+      const twice = Object.keys(inPath).find((name) => Object.hasOwn(input, name))
+      if (twice !== undefined)
+        throw new Fault("Invalid", `${twice} stands in the path already.`, `Leave ${twice} out of the body and the query.`)
+      return call(c, invokeAs(c.get("who")), route.tool.name, { ...input, ...inPath }, log)
+    }
+    return next()
+  })
+  app.notFound((c) => {
+    const path = pathOf(c)
+    const methods = routes.filter((route) => route.match(path)).map(({ method }) => method)
+    if (methods.length === 0)
+      return answer(
+        c,
+        new Fault("NotFound", `There is nothing at ${c.req.path.slice(0, 200)}.`, "GET /openapi.json lists all routes."),
+      )
+    c.header("allow", methods.join(", "))
+    return answer(c, new Fault("Invalid", `${c.req.path} takes no ${c.req.method}.`, `Use ${methods.join(" or ")}.`), 405)
+  })
+  return app
+}

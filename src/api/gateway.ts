@@ -1,0 +1,163 @@
+import { control } from "../control/controller.ts"
+import { live, type Uid } from "../core/instance.ts"
+import { type DownFrame, directive, type UpFrame, upFrameSchema } from "../core/link.ts"
+import type { Bus, Clock, InstanceStore, Ledger } from "../core/ports.ts"
+import { type Source, topic } from "../core/source.ts"
+
+/** One connected supervisor, as the WebSocket adapter gives it. */
+export interface Connection {
+  readonly name: string
+  readonly uid: Uid
+  readonly place: string
+  send(frame: DownFrame): void
+  /** `code` in the private range of RFC 6455, 4000 to 4999. */
+  close(code: number, reason: string): void
+}
+export interface GatewayPorts {
+  readonly store: InstanceStore
+  readonly bus: Bus
+  readonly ledger: Ledger
+  readonly clock: Clock
+  report(name: string, error: unknown): void
+}
+export interface Gateway {
+  /** Takes a connection in. What it returns takes its frames and its end. */
+  connect(connection: Connection): { receive(text: string): void; closed(): void }
+  /** Sends directives until the signal; a user of the keyed controller, by name of instance. */
+  run(signal: AbortSignal): Promise<void>
+}
+/** The place is no longer the instance's current one: the supervisor ends what it runs. */
+export const closeReplaced = 4001
+/** A frame that is none; the supervisor reports it and connects again. */
+export const closeMalformed = 4002
+/** A frame could not be taken now: connect again, later. */
+export const closeUnavailable = 4003
+/** How many frames of one supervisor may wait to be handled before its link is cut; it sends them again. */
+const backlogMax = 1000
+
+/** The fleet's end of every link: directives and mail down, beats, receipts and events up. */
+export function createGateway({ store, bus, ledger, clock, report }: GatewayPorts): Gateway {
+  const links = new Map<string, { connection: Connection; sent?: string }>()
+  const linked = new Map<Uid, string>()
+
+  const tell = async (name: string): Promise<{ afterMs?: number }> => {
+    const link = links.get(name)
+    if (!link) return {}
+    const instance = await store.get(name)
+    const { uid, place } = link.connection
+    const known = instance?.uid === uid ? instance.status.run : undefined
+    if (!instance || known?.place !== place || !live(instance)) {
+      // A start is written to the store a moment after it began: a place that may still come is waited for.
+      if (instance?.uid === uid && newer(place, known?.place)) return {}
+      link.connection.close(closeReplaced, "another place took over")
+      return {}
+    }
+    const nowMs = clock.nowMs()
+    const turn = (await bus.turns()).get(instance.uid)
+    const frame = {
+      type: "directive",
+      directive: directive(instance, turn?.place === place ? turn : undefined, nowMs),
+    } as const
+    const text = JSON.stringify(frame)
+    if (link.sent !== text) {
+      link.sent = text
+      link.connection.send(frame)
+    }
+    const { pause } = instance.spec
+    return pause?.untilMs !== undefined && pause.untilMs > nowMs ? { afterMs: pause.untilMs - nowMs } : {}
+  }
+
+  const take = async (connection: Connection, frame: UpFrame): Promise<void> => {
+    const { uid, name, place } = connection
+    switch (frame.type) {
+      case "beat":
+        if (frame.beat.place !== place) return
+        await ledger.record(uid, place, frame.beat.used)
+        await bus.beat(uid, frame.beat)
+        return
+      case "receipt":
+        await bus.receipt(frame.receipt)
+        if (frame.receipt.state === "Delivered")
+          await bus.append({
+            id: `d-${frame.receipt.mail}`,
+            uid,
+            kind: "MailDelivered",
+            message: `${frame.receipt.mail} was delivered to ${name} in iteration ${frame.receipt.iteration}, by ${frame.receipt.door}.`,
+            atMs: clock.nowMs(),
+          })
+        break
+      default:
+        await bus.append({ ...frame.event, uid })
+    }
+    connection.send({ type: "ack", seq: frame.seq })
+  }
+
+  const turnsChanged: Source = async function* (signal) {
+    for await (const uid of bus.watch(signal)) {
+      const name = linked.get(uid)
+      if (name !== undefined) yield name
+    }
+  }
+  const connections = topic(async () => links.keys())
+
+  return {
+    connect(connection) {
+      const { name, uid } = connection
+      links.get(name)?.connection.close(closeReplaced, "the supervisor connected again")
+      links.set(name, { connection })
+      linked.set(uid, name)
+      const ended = new AbortController()
+      connections.changed(name)
+      let backlog = 0
+      let tail = Promise.resolve() // one frame after another: a receipt never overtakes the beat before it
+      const inbox = async (): Promise<void> => {
+        for await (const mail of bus.inbox(uid, ended.signal)) connection.send({ type: "mail", mail })
+      }
+      inbox().catch((error) => report(name, error))
+      return {
+        receive(text) {
+          const parsed = upFrameSchema.safeParse(parse(text))
+          if (!parsed.success) {
+            connection.close(closeMalformed, "a frame was not understood")
+            return
+          }
+          if (++backlog > backlogMax) {
+            connection.close(closeUnavailable, "too many frames at once")
+            return
+          }
+          tail = tail
+            .then(() => (ended.signal.aborted ? undefined : take(connection, parsed.data)))
+            .catch((error) => {
+              report(name, error)
+              connection.close(closeUnavailable, "a frame could not be stored")
+            })
+            .finally(() => {
+              backlog--
+            })
+        },
+        closed() {
+          ended.abort()
+          if (links.get(name)?.connection !== connection) return
+          links.delete(name)
+          linked.delete(uid)
+        },
+      }
+    },
+    async run(signal) {
+      await control(
+        { sources: [store.watch, turnsChanged, connections.source], reconcile: tell, workersMax: 16, clock, report },
+        signal,
+      )
+    },
+  }
+}
+
+const parse = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+/** Places begin with the moment of their start, in a form that sorts. */
+const newer = (place: string, than: string | undefined): boolean => than === undefined || place > than

@@ -1,0 +1,161 @@
+import { randomBytes } from "node:crypto"
+import { userInfo } from "node:os"
+import { join } from "node:path"
+import { tools } from "../tools/index.ts"
+import { createCodeRoot, findCodeRoot } from "./adapters/local/code-root.ts"
+import { localLogs } from "./adapters/local/logs.ts"
+import { createLocalRuntime } from "./adapters/local/runtime.ts"
+import { sqliteBus } from "./adapters/sqlite/bus.ts"
+import { sqliteLead } from "./adapters/sqlite/lead.ts"
+import { sqliteLedger } from "./adapters/sqlite/ledger.ts"
+import { openDatabase } from "./adapters/sqlite/open.ts"
+import { sqliteStore } from "./adapters/sqlite/store.ts"
+import { type App, createApp } from "./api/app.ts"
+import { localAuthenticate, readToken } from "./api/auth.ts"
+import { createGateway, type Gateway } from "./api/gateway.ts"
+import { type Credentials, createCredentials } from "./api/link.ts"
+import { createMetrics } from "./api/metrics.ts"
+import { type Config, lastingEnvironment, newId } from "./config.ts"
+import { operate } from "./control/operator.ts"
+import { schedule } from "./control/scheduler.ts"
+import { Fault } from "./core/faults.ts"
+import { invokeHere } from "./core/invoke.ts"
+import type { Clock, Projects } from "./core/ports.ts"
+import { may, nameOf } from "./core/principal.ts"
+import type { Log } from "./log.ts"
+import { followPolicy, type PolicyFile } from "./policy.ts"
+
+/** The only file that names concrete adapters: the control plane of one machine, put together. */
+export interface ControlPlane {
+  readonly app: App
+  readonly gateway: Gateway
+  readonly credentials: Credentials
+  readonly policy: PolicyFile
+  readonly projects: Projects
+  readonly codeRoot: string | undefined
+  /** Scheduler, operator and gateway, until the signal; then the database is closed. */
+  run(): Promise<void>
+}
+
+export const systemClock: Clock = {
+  nowMs: () => Date.now(),
+  after(ms, then) {
+    const timer = setTimeout(then, ms)
+    return () => clearTimeout(timer)
+  },
+}
+
+/** @throws Fault, with what to do, when the database is in use, damaged or cannot be written. */
+export async function composeLocal(
+  config: Config,
+  version: string,
+  entry: readonly string[],
+  log: Log,
+  signal: AbortSignal,
+): Promise<ControlPlane> {
+  const database = await openDatabase(join(config.stateDirectory, "blackbox5.db"))
+  const clock = systemClock
+  const store = sqliteStore(database, clock)
+  const bus = sqliteBus(database, clock)
+  const ledger = sqliteLedger(database, clock)
+  const lead = sqliteLead(database)
+  const policy = followPolicy(config.configDirectory, (message) => log.warn(message), signal)
+  const credentials = createCredentials(config.stateDirectory)
+  const report =
+    (part: string) =>
+    (key: string, error: unknown): void => {
+      // A conflict is the ordinary way of learning that somebody else was first; it is tried again at once.
+      const expected = error instanceof Fault && error.code === "Conflict"
+      log[expected ? "debug" : "error"]({ part, key, err: error }, "reconciling failed")
+    }
+  const codeRootPath = config.codeRoot ?? findCodeRoot(process.cwd())
+  const codeRoot = createCodeRoot({
+    path: codeRootPath,
+    loops: () => policy.current().loops,
+    claude: () => policy.current().claude,
+    builtIn: [...entry, "loop"],
+  })
+  const runtime = createLocalRuntime(
+    {
+      stateDirectory: config.stateDirectory,
+      socketPath: config.socketPath,
+      codeRoot,
+      clock,
+      supervisor: [...entry, "agent"],
+      // A supervisor that finds no serve starts one: it must be this one again.
+      environment: {
+        ...lastingEnvironment(),
+        BLACKBOX5_STATE: config.stateDirectory,
+        BLACKBOX5_CONFIG: config.configDirectory,
+        ...(codeRootPath !== undefined && { BLACKBOX5_CODE_ROOT: codeRootPath }),
+        ...(config.port.demanded && { BLACKBOX5_PORT: String(config.port.number) }),
+      },
+      credential: credentials.mint,
+      report: report("runtime"),
+    },
+    signal,
+  )
+  const gateway = createGateway({ store, bus, ledger, clock, report: report("gateway") })
+  const metrics = createMetrics(tools)
+  const invokeAs = invokeHere({
+    tools: new Map(tools.map((tool) => [tool.name, tool])),
+    ports: {
+      store,
+      bus,
+      ledger,
+      clock,
+      logs: localLogs(config.stateDirectory),
+      projects: codeRoot,
+      limits: policy.limits,
+      newId,
+    },
+    may,
+    nonce: () => randomBytes(6).toString("hex"),
+    async audit(who, tool, targets, fault) {
+      const on = targets.map(({ name }) => name).join(", ")
+      await bus.append({
+        id: newId("a"),
+        kind: "Audit",
+        message: `${nameOf(who)} called ${tool}${on && ` on ${on}`}: ${fault ? `${fault.code}, ${fault.message}` : "done"}`.slice(
+          0,
+          1000,
+        ),
+        atMs: clock.nowMs(),
+      })
+    },
+  })
+  let leading = false
+  const app = createApp({
+    tools,
+    invokeAs: (who) => metrics.measured(invokeAs(who)),
+    authenticate: localAuthenticate({ token: readToken(config.stateDirectory), userName: userInfo().username }),
+    ready: async () => ({ ready: leading, why: leading ? "The controllers run." : "The controllers are starting." }),
+    metrics,
+    version,
+    log,
+  })
+  return {
+    app,
+    gateway,
+    credentials,
+    policy,
+    projects: codeRoot,
+    codeRoot: codeRootPath,
+    async run() {
+      const controllers = lead(signal, async (term, until) => {
+        leading = true
+        await Promise.all([
+          operate({ store, runtime, bus, clock, newId }, term, report("operator"), until),
+          schedule(
+            { store, bus, ledger, clock, policy: policy.current, policyChanged: policy.changed },
+            term,
+            report("scheduler"),
+            until,
+          ),
+        ])
+      })
+      await Promise.all([controllers, gateway.run(signal)])
+      database.close()
+    },
+  }
+}

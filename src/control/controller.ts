@@ -1,0 +1,82 @@
+import { backoffMs } from "../core/decide.ts"
+import { Fault } from "../core/faults.ts"
+import type { Clock } from "../core/ports.ts"
+import type { Source } from "../core/source.ts"
+
+/** Brings one key to what it should be, from what it reads now; `afterMs` asks to be called again although nothing changed. */
+export type Reconcile<K> = (key: K, signal: AbortSignal) => Promise<{ readonly afterMs?: number }>
+
+export interface ControllerOptions<K extends string> {
+  readonly sources: readonly Source<K>[]
+  readonly reconcile: Reconcile<K>
+  readonly workersMax: number
+  readonly clock: Clock
+  report(key: K, error: unknown): void
+}
+
+/** setTimeout's own limit is 2^31 - 1 ms: it fires at once beyond it. */
+const timerMsMax = 2_000_000_000
+
+/**
+ * The one keyed loop: a key waits once, runs once at a time, and reruns if it was dirtied meanwhile. It carries keys only and knows no domain.
+ * Ends with the signal, after what runs has returned.
+ */
+export async function control<K extends string>(
+  { sources, reconcile, workersMax, clock, report }: ControllerOptions<K>,
+  signal: AbortSignal,
+): Promise<void> {
+  const waiting = new Set<K>()
+  const again = new Set<K>()
+  const running = new Map<K, Promise<void>>()
+  const timers = new Map<K, () => void>()
+  const failures = new Map<K, number>()
+
+  const add = (key: K): void => {
+    timers.get(key)?.()
+    timers.delete(key)
+    ;(running.has(key) ? again : waiting).add(key)
+    pump()
+  }
+  const later = (key: K, ms: number): void => {
+    if (again.has(key) || signal.aborted) return
+    timers.set(
+      key,
+      clock.after(Math.min(Math.max(0, ms), timerMsMax), () => add(key)),
+    )
+  }
+  const pump = (): void => {
+    for (const key of waiting) {
+      if (running.size >= workersMax || signal.aborted) return
+      waiting.delete(key)
+      running.set(key, Promise.resolve(key).then(run))
+    }
+  }
+  const run = async (key: K): Promise<void> => {
+    try {
+      const { afterMs } = await reconcile(key, signal)
+      failures.delete(key)
+      if (afterMs !== undefined) later(key, afterMs)
+    } catch (error) {
+      report(key, error)
+      if (error instanceof Fault && error.terminal)
+        failures.delete(key) // only a change can help
+      else {
+        const count = failures.get(key) ?? 0
+        failures.set(key, count + 1)
+        later(key, backoffMs(count))
+      }
+    } finally {
+      running.delete(key)
+      if (again.delete(key)) waiting.add(key)
+      pump()
+    }
+  }
+
+  await Promise.all(
+    sources.map(async (source) => {
+      for await (const key of source(signal)) add(key)
+    }),
+  )
+  for (const cancel of timers.values()) cancel()
+  await Promise.all(running.values())
+}

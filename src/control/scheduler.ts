@@ -1,0 +1,61 @@
+import { Fault } from "../core/faults.ts"
+import { holds } from "../core/holds.ts"
+import { plan } from "../core/plan.ts"
+import type { Bus, Clock, InstanceStore, Ledger } from "../core/ports.ts"
+import type { Source } from "../core/source.ts"
+import { control, type Reconcile } from "./controller.ts"
+
+export interface SchedulerPorts {
+  readonly store: InstanceStore
+  readonly bus: Bus
+  readonly ledger: Ledger
+  readonly clock: Clock
+  policy(): { readonly instancesMax: number; readonly turnsMax: number }
+  /** Tells that the policy changed. */
+  readonly policyChanged: Source<string>
+}
+
+/** One pass over the fleet: read one snapshot, plan, write what changes. Turns first: they are what agents wait for. */
+export const reconcileFleet =
+  ({ store, bus, ledger, clock, policy }: SchedulerPorts, term: number): Reconcile<"fleet"> =>
+  async () => {
+    const [instances, beats, turns, spent] = await Promise.all([store.list(), bus.beats(), bus.turns(), ledger.spent()])
+    const nowMs = clock.nowMs()
+    const { admit, grant, end, wakeAtMs } = plan({ policy: policy(), instances, beats, turns, spent }, holds, nowMs)
+    if (grant.length + end.length > 0) await bus.setTurns(term, grant, end)
+    let conflict: Fault | undefined
+    for (const { instance, value } of admit) {
+      try {
+        await store.updateStatus(instance, "admission", { ...value, term })
+      } catch (error) {
+        // Somebody changed or removed it meanwhile: the others are served, then all is planned again.
+        if (!(error instanceof Fault) || (error.code !== "Conflict" && error.code !== "NotFound")) throw error
+        conflict = error
+      }
+    }
+    if (conflict) return { afterMs: 0 }
+    return Number.isFinite(wakeAtMs) ? { afterMs: wakeAtMs - nowMs } : {}
+  }
+
+/** Every change of anything is a change of the fleet. */
+const asFleet = (source: Source): Source<"fleet"> =>
+  async function* (signal) {
+    for await (const _ of source(signal)) yield "fleet"
+  }
+
+export const schedule = (
+  ports: SchedulerPorts,
+  term: number,
+  report: (key: string, error: unknown) => void,
+  signal: AbortSignal,
+): Promise<void> =>
+  control(
+    {
+      sources: [ports.store.watch, ports.bus.watch, ports.policyChanged].map((source) => asFleet(source)),
+      reconcile: reconcileFleet(ports, term),
+      workersMax: 1,
+      clock: ports.clock,
+      report,
+    },
+    signal,
+  )

@@ -1,0 +1,102 @@
+import { spentBelow } from "./budget.ts"
+import type { Instance, Uid } from "./instance.ts"
+import { type Beat, noUsage, type Usage } from "./link.ts"
+import { phaseOf, phases, type Seen } from "./phase.ts"
+import type { Bus, Clock, Ledger, Spent } from "./ports.ts"
+import type { Limits } from "./tool.ts"
+import { oneLine, spanOf } from "./view.ts"
+
+/** What moves in a fleet, as it was read for one answer: all that phases, usage and activity are computed from. */
+export interface Readings {
+  readonly beats: ReadonlyMap<Uid, Beat>
+  readonly spent: ReadonlyMap<Uid, Spent>
+  readonly turns: { readonly used: number; readonly max: number }
+  readonly nowMs: number
+}
+
+export interface Readable {
+  readonly bus: Pick<Bus, "beats" | "turns">
+  readonly ledger: Pick<Ledger, "spent">
+  readonly clock: Pick<Clock, "nowMs">
+  limits(): Pick<Limits, "turnsMax">
+}
+
+export async function readingsOf({ bus, ledger, clock, limits }: Readable): Promise<Readings> {
+  const [beats, turns, spent] = await Promise.all([bus.beats(), bus.turns(), ledger.spent()])
+  return { beats, spent, turns: { used: turns.size, max: limits().turnsMax }, nowMs: clock.nowMs() }
+}
+
+/** Its own use, without what its descendants used. */
+const ownOf = (uid: Uid, { spent }: Readings): Usage => spent.get(uid)?.used ?? noUsage
+
+/** The beat of the place that counts; a former place's last word says nothing. */
+export const beatOf = ({ uid, status }: Instance, { beats }: Readings): Beat | undefined => {
+  const beat = beats.get(uid)
+  return beat && beat.place === status.run?.place ? beat : undefined
+}
+
+export const seenOf = (instance: Instance, readings: Readings): Seen =>
+  phaseOf(instance, {
+    beat: readings.beats.get(instance.uid),
+    turns: readings.turns,
+    iterations: ownOf(instance.uid, readings).iterations,
+    nowMs: readings.nowMs,
+  })
+
+/** The iteration it is in; between two of them, how many are done. */
+export const iterationOf = (instance: Instance, readings: Readings): number =>
+  ownOf(instance.uid, readings).iterations + (beatOf(instance, readings)?.turn?.state === "Running" ? 1 : 0)
+
+/** What its agent does now, safe and short, or nothing. */
+export const activityOf = (
+  instance: Instance,
+  readings: Readings,
+): { tool: string; summary: string; seconds: number } | undefined => {
+  const activity = beatOf(instance, readings)?.activity
+  return (
+    activity && {
+      tool: oneLine(activity.tool, 120),
+      summary: oneLine(activity.summary, 120),
+      seconds: Math.max(0, Math.round((readings.nowMs - activity.sinceMs) / 1000)),
+    }
+  )
+}
+
+/** Cents are what people count in; the rest is the noise of adding floats. */
+export const dollars = (usd: number): number => Math.round(usd * 100) / 100
+
+/** Money and tokens with all descendants', because a budget covers them; iterations of its own. */
+export const usageOf = ({ uid }: Instance, readings: Readings): { usd: number; tokens: number; iterations: number } => {
+  const { usd, tokens } = spentBelow(uid, readings.spent)
+  return { usd: dollars(usd), tokens, iterations: ownOf(uid, readings).iterations }
+}
+
+/** One instance in a list. */
+export function outlineOf(instance: Instance, readings: Readings, seen: Seen = seenOf(instance, readings)) {
+  const activity = activityOf(instance, readings)
+  const { budget, project } = instance.spec
+  return {
+    name: instance.name,
+    project,
+    phase: seen.phase,
+    why: seen.why,
+    ...(activity && { activity: `${activity.tool}: ${activity.summary} (${spanOf(activity.seconds * 1000)})` }),
+    iteration: iterationOf(instance, readings),
+    usd: usageOf(instance, readings).usd,
+    ...(budget.usd !== undefined && { budgetUsd: budget.usd }),
+  }
+}
+
+/** Who needs a person first, then the newest; names make the order total. */
+export interface Rank {
+  readonly phase: number
+  readonly createdAtMs: number
+  readonly name: string
+}
+export const rankOf = ({ createdAtMs, name }: Instance, { phase }: Seen): Rank => ({
+  phase: phases.indexOf(phase),
+  createdAtMs,
+  name,
+})
+export const byRank = (a: Rank, b: Rank): number =>
+  a.phase - b.phase || b.createdAtMs - a.createdAtMs || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)

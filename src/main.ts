@@ -1,0 +1,71 @@
+import module from "node:module"
+
+// This file must parse on Node 20, and loads nothing but what its role needs.
+
+const nodeMajorMin = 24
+
+/** Each gives its exit code, or nothing for 0. */
+type Role = (argv: string[]) => Promise<unknown>
+
+const roles: Readonly<Record<string, () => Promise<Role>>> = {
+  serve: async () => (await import("./roles/serve.ts")).serve,
+  mcp: async () => (await import("./roles/mcp.ts")).mcp,
+  agent: async () => (await import("./roles/agent.ts")).agent,
+  loop: async () => (await import("./roles/loop.ts")).loop,
+  turn: async () => (await import("./roles/turn.ts")).turn,
+}
+
+/** A Fault, told by its fields: its class is not worth loading before anything failed. */
+function tell(error: unknown): void {
+  const text = error instanceof Error ? error.message : String(error)
+  const next = error instanceof Error && "next" in error ? `next: ${error.next}\n` : ""
+  process.stderr.write(`error: ${text}\n${next}`)
+  if (next === "" && error instanceof Error) process.stderr.write(`${error.stack ?? ""}\n`)
+}
+
+/** Runs this program again under the npm package `node`, where one is installed beside it. */
+async function rerun(): Promise<number> {
+  const { constants } = await import("node:os")
+  const { spawn } = await import("node:child_process")
+  const require = module.createRequire(import.meta.url)
+  let binary: string
+  try {
+    const { version } = require("node/package.json")
+    if (Number.parseInt(version, 10) < nodeMajorMin) throw new Error(`the package node is ${version}`)
+    binary = require.resolve("node/bin/node")
+  } catch {
+    process.stderr.write(
+      `error: blackbox5 needs Node ${nodeMajorMin}, this is ${process.version}. next: install it, or \`npm install node@24\`\n`,
+    )
+    return 1
+  }
+  const child = spawn(binary, process.argv.slice(1), { stdio: "inherit" })
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => child.kill(signal))
+  return new Promise((resolve, reject) => {
+    child.once("error", reject)
+    child.once("exit", (code, signal) => resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)))
+  })
+}
+
+async function main([name = "help", ...rest]: string[]): Promise<unknown> {
+  if (Number.parseInt(process.versions.node, 10) < nodeMajorMin) return rerun()
+  // Below the home directory: in a shared /tmp others could plant code. Where it cannot be written, there is no cache.
+  const { homedir } = await import("node:os")
+  module.enableCompileCache(`${homedir()}/.cache/blackbox5/compile`)
+  if (name === "--version" || name === "-v") {
+    process.stdout.write(`${(await import("./version.ts")).version}\n`)
+    return 0
+  }
+  const role = Object.hasOwn(roles, name) ? await roles[name]?.() : undefined
+  return role ? role(rest) : (await import("./roles/cli.ts")).cli([name, ...rest])
+}
+
+main(process.argv.slice(2)).then(
+  (code) => {
+    if (typeof code === "number") process.exitCode = code
+  },
+  (error: unknown) => {
+    tell(error)
+    process.exitCode = 1
+  },
+)

@@ -1,0 +1,40 @@
+import { z } from "zod"
+
+/** A JSON schema of an object, as MCP's tools carry it. */
+export interface ObjectSchema {
+  [keyword: string]: unknown
+  type: "object"
+  properties?: Record<string, object>
+  required?: string[]
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** Says nothing that a model could use: bounds of safe integers, the pattern of a record's keys. */
+const idle = (keyword: string, value: unknown): boolean =>
+  keyword === "propertyNames" ||
+  ((keyword === "maximum" || keyword === "minimum") && typeof value === "number" && Math.abs(value) === Number.MAX_SAFE_INTEGER)
+
+/** Without idle keywords. Names of properties look like keywords, so the map of properties is walked apart. */
+function slim(schema: unknown): unknown {
+  if (Array.isArray(schema)) return schema.map(slim)
+  if (!isObject(schema)) return schema
+  const entries = Object.entries(schema).filter(([keyword, value]) => !idle(keyword, value))
+  return Object.fromEntries(
+    entries.map(([keyword, value]) => {
+      if (keyword === "properties" && isObject(value))
+        return [keyword, Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, slim(inner)]))]
+      // Values, not schemas.
+      if (keyword === "default" || keyword === "const" || keyword === "enum") return [keyword, value]
+      return [keyword, slim(value)]
+    }),
+  )
+}
+
+/** The one place where tools' schemas are made for models, who pay for every byte: as zod prints them, slimmed. */
+export function schemaOf(schema: z.ZodObject, io: "input" | "output"): ObjectSchema {
+  const { $schema: _, ...printed } = z.toJSONSchema(schema, { io, unrepresentable: "any" })
+  const slimmed = slim(printed)
+  return { ...(isObject(slimmed) && slimmed), type: "object" }
+}

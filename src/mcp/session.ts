@@ -1,0 +1,41 @@
+import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js"
+import { JSONRPCMessageSchema } from "@modelcontextprotocol/sdk/types.js"
+import { tools } from "../../tools/index.ts"
+import { invokeServe } from "../client.ts"
+import { readConfig } from "../config.ts"
+import { asFault } from "../core/faults.ts"
+import type { Invoke } from "../core/invoke.ts"
+import { version } from "../version.ts"
+import { createMcpServer } from "./server.ts"
+import type { Line, Session } from "./stdio.ts"
+
+/** A configuration that cannot be read is told by every call, for there is nobody else to tell it to. */
+function invokeConfigured(): Invoke {
+  try {
+    const invoke = invokeServe(readConfig(), tools)
+    invoke.warm()
+    return invoke
+  } catch (error) {
+    return () => Promise.reject(asFault(error))
+  }
+}
+
+/** The SDK's server at the end of a line. */
+export async function openSession(line: Line, { readOnly }: { readOnly: boolean }): Promise<Session> {
+  const shown = readOnly ? tools.filter(({ hints }) => hints.readOnlyHint) : tools
+  const server = createMcpServer({ tools: shown, invoke: invokeConfigured(), version })
+  const transport: Transport = {
+    start: async () => {},
+    send: async (message) => line.send({ ...message }),
+    close: async () => transport.onclose?.(),
+  }
+  await server.connect(transport)
+  return {
+    receive(message) {
+      const parsed = JSONRPCMessageSchema.safeParse(message)
+      if (parsed.success) transport.onmessage?.(parsed.data)
+      else line.send({ id: message.id ?? null, error: { code: -32600, message: "Invalid Request" } })
+    },
+    close: () => server.close(),
+  }
+}

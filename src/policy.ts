@@ -1,0 +1,120 @@
+import { mkdirSync, readFileSync, watch } from "node:fs"
+import { join } from "node:path"
+import { isMap, isScalar, LineCounter, parseDocument } from "yaml"
+import { z } from "zod"
+import { budgetSchema } from "./core/instance.ts"
+import { type Source, topic } from "./core/source.ts"
+import type { Limits } from "./core/tool.ts"
+
+/** The fleet's policy: one YAML file, `policy.yaml`, checked and read again whenever it changes. */
+
+const reserved = "ralf"
+export const policySchema = z.strictObject({
+  /** Instances that may have a running loop at once. */
+  instancesMax: z.int().min(1).max(10_000).default(50),
+  /** Iterations that may run at once, in the whole fleet. */
+  turnsMax: z.int().min(1).max(1000).default(4),
+  /** What an instance may use when nobody says. */
+  budget: budgetSchema.default({ usd: 10 }),
+  model: z.string().min(1).max(200).optional(),
+  /** The real claude, an absolute path; without it the first on PATH. */
+  claude: z.string().startsWith("/", "an absolute path").optional(),
+  /** Whether usage is charged by the token; `auto` means: yes where an API key is in the environment. */
+  billing: z.enum(["auto", "subscription", "metered"]).default("auto"),
+  /** More loops than `ralf`: argv, in which `{project}` stands for the project's directory. */
+  loops: z
+    .record(z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/), z.array(z.string()).min(1))
+    .refine((loops) => !(reserved in loops), `the name ${reserved} is taken`)
+    .default({}),
+})
+export type Policy = z.output<typeof policySchema>
+
+/** The policy, or why the text is none: one line a finding, each with its line in the file. */
+export function parsePolicy(text: string): { policy: Policy } | { refused: string } {
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
+  const [broken] = document.errors
+  if (broken) return { refused: `line ${lines.linePos(broken.pos[0]).line}: ${broken.message}` }
+  const parsed = policySchema.safeParse(document.toJS() ?? {})
+  if (parsed.success) return { policy: parsed.data }
+  const findings = parsed.error.issues.map(({ path, message, ...issue }) => {
+    const keys = "keys" in issue && Array.isArray(issue.keys) ? [...path, String(issue.keys[0])] : path
+    const offset = offsetOf(document.contents, keys)
+    return `${offset === undefined ? "" : `line ${lines.linePos(offset).line}: `}${keys.join(".")}: ${message}`
+  })
+  return { refused: findings.slice(0, 5).join("; ") }
+}
+
+/** Where the last key of the path that is there stands. */
+function offsetOf(node: unknown, path: readonly PropertyKey[]): number | undefined {
+  let at = node
+  let offset: number | undefined
+  for (const key of path) {
+    const pair = isMap(at) ? at.items.find((item) => isScalar(item.key) && item.key.value === key) : undefined
+    if (!pair) break
+    offset = isScalar(pair.key) ? (pair.key.range?.[0] ?? offset) : offset
+    at = pair.value
+  }
+  return offset
+}
+
+export interface PolicyFile {
+  readonly path: string
+  current(): Policy
+  /** Why the file on disk is not the policy in force. */
+  refused(): string | undefined
+  limits(): Limits
+  readonly changed: Source
+}
+
+/** Reads the policy and follows its file until the signal. An invalid file is refused, with its line, while the policy before stays. */
+export function followPolicy(directory: string, report: (message: string) => void, signal: AbortSignal): PolicyFile {
+  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  const path = join(directory, "policy.yaml")
+  const changes = topic(async () => ["policy"])
+  let policy: Policy = policySchema.parse({})
+  let refused: string | undefined
+  let text: string | undefined
+  const readText = (): string => {
+    try {
+      return readFileSync(path, "utf8")
+    } catch {
+      return "" // no file: the defaults
+    }
+  }
+  const load = (): void => {
+    const found = readText()
+    if (found === text) return
+    text = found
+    const parsed = parsePolicy(found)
+    if ("policy" in parsed) {
+      policy = parsed.policy
+      refused = undefined
+    } else {
+      refused = `${path}: ${parsed.refused}`
+      report(`The policy was refused, the one before stays in force. ${refused}`)
+    }
+    changes.changed("policy")
+  }
+  load()
+  // The directory is watched, not the file: editors replace files.
+  const watcher = watch(directory, load)
+  watcher.on("error", () => {})
+  signal.addEventListener("abort", () => watcher.close())
+  return {
+    path,
+    current: () => policy,
+    refused: () => refused,
+    limits: () => ({
+      instancesMax: policy.instancesMax,
+      turnsMax: policy.turnsMax,
+      loops: [reserved, ...Object.keys(policy.loops)],
+      defaultLoop: reserved,
+      budget: policy.budget,
+      ...(policy.model !== undefined && { model: policy.model }),
+      billing: policy.billing === "auto" ? (process.env.ANTHROPIC_API_KEY ? "metered" : "subscription") : policy.billing,
+      ...(refused !== undefined && { refused }),
+    }),
+    changed: changes.source,
+  }
+}

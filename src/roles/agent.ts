@@ -1,0 +1,30 @@
+import { resolve } from "node:path"
+import { supervise } from "../agent/supervisor.ts"
+import { findOrStartServe } from "../client.ts"
+import { readConfig } from "../config.ts"
+import { runDirectory } from "../run-directory.ts"
+
+/** `blackbox5 agent <run directory>`: supervises one run. */
+export async function agent(argv: readonly string[]): Promise<number> {
+  const [path] = argv
+  if (path === undefined) {
+    process.stderr.write("usage: blackbox5 agent <run directory>   (started by serve, not by people)\n")
+    return 2
+  }
+  const stop = new AbortController()
+  process.on("SIGTERM", () => stop.abort())
+  process.on("SIGINT", () => stop.abort())
+  // Whoever finds no serve starts it: an unattended fleet goes on after a crash of its control plane.
+  let reviving = false
+  const revive = (): void => {
+    if (reviving) return
+    reviving = true
+    findOrStartServe(readConfig())
+      .catch((error: unknown) => process.stderr.write(`serve could not be started: ${String(error)}\n`))
+      .finally(() => {
+        reviving = false
+      })
+  }
+  await supervise({ directory: runDirectory(resolve(path)), revive, stop: stop.signal })
+  return 0
+}

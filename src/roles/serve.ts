@@ -1,0 +1,155 @@
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs"
+import type { Server } from "node:http"
+import type { AddressInfo } from "node:net"
+import { join } from "node:path"
+import { parseArgs } from "node:util"
+import { createAdaptorServer } from "@hono/node-server"
+import { through } from "../api/app.ts"
+import type { Door } from "../api/auth.ts"
+import { acceptLinks } from "../api/link.ts"
+import { answers } from "../client.ts"
+import { type ControlPlane, composeLocal } from "../compose.ts"
+import { type Config, defaultPort, readConfig } from "../config.ts"
+import { Fault } from "../core/faults.ts"
+import { createLog } from "../log.ts"
+import { version } from "../version.ts"
+
+/** A request of a client that never ends is cut at a shutdown after this. */
+const drainMs = 2000
+
+/** `blackbox5 serve [--code-root DIR] [--port N]`: the control plane of this user on this machine. Resolves with the exit code when it ended. */
+export async function serve(argv: readonly string[]): Promise<number> {
+  const { values } = parseArgs({ args: [...argv], options: { "code-root": { type: "string" }, port: { type: "string" } } })
+  const config = readConfig({ codeRoot: values["code-root"], port: values.port })
+  const log = createLog(config.logLevel, "serve")
+  try {
+    mkdirSync(config.stateDirectory, { recursive: true, mode: 0o700 })
+    chmodSync(config.stateDirectory, 0o700)
+  } catch (error) {
+    throw new Fault(
+      "Invalid",
+      `The state directory ${config.stateDirectory} cannot be written.`,
+      "Set BLACKBOX5_STATE to a directory that this user may write.",
+      error,
+    )
+  }
+  const stopping = new AbortController()
+  const entry = [process.execPath, process.argv[1] ?? ""]
+  let plane: ControlPlane
+  try {
+    plane = await composeLocal(config, version, entry, log, stopping.signal)
+  } catch (error) {
+    // Two started at once, or one ran already: whoever holds the database serves, and there is nothing left to do.
+    if (!(error instanceof Fault && error.code === "Unavailable" && (await answers(config.socketPath)))) throw error
+    process.stdout.write(`blackbox5 already serves on ${config.socketPath}; this one ends.\n`)
+    return 0
+  }
+  const running = plane.run()
+  rmSync(config.socketPath, { force: true }) // left by one that was killed: the database's lock says that nobody else serves
+  const listening: Server[] = []
+  const open = async (door: Door, at: { path: string } | { host: string; port: number }): Promise<Server> => {
+    const server = createAdaptorServer({ fetch: through(plane.app, door), overrideGlobalObjects: false }) as Server // no TLS and no HTTP/2 are asked for
+    acceptLinks(server, plane.gateway, plane.credentials, stopping.signal)
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject)
+      server.listen(at, resolve)
+    })
+    listening.push(server)
+    return server
+  }
+  await open("socket", { path: config.socketPath })
+  chmodSync(config.socketPath, 0o600)
+  const port = await openPort(config, (number) => open("tcp", { host: "127.0.0.1", port: number })).catch(
+    async (error: unknown) => {
+      stopping.abort()
+      for (const server of listening) server.close()
+      await running
+      throw error
+    },
+  )
+  const url = `http://127.0.0.1:${port}`
+  writeFileSync(
+    join(config.stateDirectory, "serve.json"),
+    JSON.stringify({ pid: process.pid, url, version, codeRoot: plane.codeRoot }),
+    { mode: 0o600 },
+  )
+  log.info({ url, socket: config.socketPath, version }, "serving")
+  process.stdout.write(await screen(config, plane, url))
+
+  await new Promise<void>((resolve) => {
+    for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve())
+    running.catch((error: unknown) => {
+      log.fatal({ err: error }, "a controller failed")
+      process.exitCode = 1
+      resolve()
+    })
+  })
+  log.info("shutting down; the agents go on")
+  stopping.abort()
+  const cut = setTimeout(() => {
+    for (const server of listening) server.closeAllConnections()
+  }, drainMs)
+  await Promise.all(listening.map((server) => new Promise((resolve) => server.close(resolve).closeIdleConnections())))
+  clearTimeout(cut)
+  await running.catch(() => {})
+  rmSync(config.socketPath, { force: true })
+  rmSync(join(config.stateDirectory, "serve.json"), { force: true })
+  return Number(process.exitCode ?? 0)
+}
+
+/** A demanded port is a demand; the default is a preference. */
+async function openPort({ port }: Config, open: (port: number) => Promise<Server>): Promise<number> {
+  const portOf = (server: Server): number => (server.address() as AddressInfo).port // a TCP server's address is no path
+  try {
+    return portOf(await open(port.number))
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error)) throw error
+    if (error.code === "EADDRINUSE" && !port.demanded) return portOf(await open(0))
+    throw new Fault(
+      "Unavailable",
+      error.code === "EADDRINUSE"
+        ? `Port ${port.number} is taken by another program.`
+        : `Port ${port.number} cannot be listened on (${error.code}).`,
+      `Give another one with --port or BLACKBOX5_PORT, or none: then ${defaultPort} is tried, and any free one after it.`,
+      error,
+    )
+  }
+}
+
+/** What a person reads who has just started it: where it is, what it found, how to connect. */
+async function screen(config: Config, { codeRoot, projects, policy }: ControlPlane, url: string): Promise<string> {
+  const node = process.execPath
+  const main = process.argv[1] ?? ""
+  const found = await projects.list().catch(() => [])
+  const limits = policy.limits()
+  const env = {
+    ...(codeRoot !== undefined && { BLACKBOX5_CODE_ROOT: codeRoot }),
+    ...(process.env.BLACKBOX5_STATE && { BLACKBOX5_STATE: config.stateDirectory }),
+  }
+  const envFlags = Object.entries(env)
+    .map(([name, value]) => ` -e ${name}=${value}`)
+    .join("")
+  const desktop = JSON.stringify({ mcpServers: { blackbox5: { command: node, args: [main, "mcp"], env } } }, null, 2)
+  return [
+    "",
+    `  Blackbox5 ${version} is up.`,
+    "",
+    `  Code root    ${codeRoot ?? "none found: start in a checkout, or give --code-root"}`,
+    `  Projects     ${found.length > 0 ? found.slice(0, 12).join(", ") + (found.length > 12 ? ` and ${found.length - 12} more` : "") : "none yet"}`,
+    `  Policy       ${policy.path}: ${limits.instancesMax} instances, ${limits.turnsMax} iterations at once`,
+    ...(limits.refused === undefined ? [] : [`               REFUSED, the defaults are in force: ${limits.refused}`]),
+    `  State        ${config.stateDirectory}`,
+    `  REST         ${url}   (bearer: the file token in the state directory; ${url}/openapi.json)`,
+    "",
+    "  Claude Code",
+    `    claude mcp add blackbox5${envFlags} -- ${node} ${main} mcp`,
+    "",
+    "  Claude Desktop (claude_desktop_config.json)",
+    ...desktop.split("\n").map((line) => `    ${line}`),
+    "",
+    `  Then ask: "What are the agents doing?" or "Start an agent on ${found[0] ?? "my project"} that ...".`,
+    "  From a shell: npx blackbox5 fleet-status. Ctrl-C ends the control plane; the agents go on.",
+    "",
+    "",
+  ].join("\n")
+}

@@ -1,0 +1,95 @@
+/** What must hold of every Ledger. */
+import { afterEach, beforeEach, describe, expect, it } from "vitest"
+import type { Usage } from "../../src/core/link.ts"
+import type { Ledger } from "../../src/core/ports.ts"
+import { type ManualClock, manualClock, type Open, type Opened, startMs, uid } from "./harness.ts"
+
+const used = (usd: number, more: Partial<Usage> = {}): Usage => ({
+  usd,
+  tokens: usd * 1000,
+  iterations: usd,
+  ms: usd * 60_000,
+  ...more,
+})
+const hourMs = 3_600_000
+
+export function describeLedger(name: string, open: Open<Ledger>): void {
+  describe(`Ledger: ${name}`, () => {
+    let clock: ManualClock
+    let opened: Opened<Ledger>
+    let ledger: Ledger
+
+    beforeEach(async () => {
+      clock = manualClock()
+      opened = await open(clock)
+      ledger = opened.port
+    })
+    afterEach(() => opened.close())
+
+    const of = async (who: string): Promise<Usage | undefined> => (await ledger.spent()).get(uid(who))?.used
+
+    it("keeps the maximum of each place, so that a repeat and a late report count once", async () => {
+      await ledger.record(uid("a"), "p1", used(2))
+      await ledger.record(uid("a"), "p1", used(2))
+      await ledger.record(uid("a"), "p1", used(1))
+      expect(await of("a")).toEqual(used(2))
+      await ledger.record(uid("a"), "p1", used(3))
+      expect(await of("a")).toEqual(used(3))
+    })
+
+    it("keeps the maximum of each number by itself", async () => {
+      await ledger.record(uid("a"), "p1", { usd: 2, tokens: 10, iterations: 1, ms: 100 })
+      await ledger.record(uid("a"), "p1", { usd: 1, tokens: 20, iterations: 0, ms: 200 })
+      expect(await of("a")).toEqual({ usd: 2, tokens: 20, iterations: 1, ms: 200 })
+    })
+
+    it("adds the places of an instance up, and no instance to another", async () => {
+      await ledger.record(uid("a"), "p1", used(2))
+      await ledger.record(uid("a"), "p2", used(3))
+      await ledger.record(uid("b"), "p1", used(7))
+      expect(await of("a")).toEqual(used(5))
+      expect(await of("b")).toEqual(used(7))
+    })
+
+    it("knows the lineage of who was born, whether its usage or its birth came first", async () => {
+      await ledger.born(uid("root"), "shop", [], startMs)
+      await ledger.record(uid("child"), "p1", used(1))
+      await ledger.born(uid("child"), "shop-1", [uid("root")], startMs)
+      await ledger.born(uid("child"), "shop-1", [], startMs)
+      const spent = await ledger.spent()
+      expect(spent.get(uid("root"))).toEqual({ lineage: [], used: { usd: 0, tokens: 0, iterations: 0, ms: 0 } })
+      expect(spent.get(uid("child"))).toEqual({ lineage: [uid("root")], used: used(1) })
+    })
+
+    it("keeps everything over a restart", async () => {
+      await ledger.born(uid("a"), "shop", [uid("root")], startMs)
+      await ledger.record(uid("a"), "p1", used(2))
+      await ledger.record(uid("a"), "p2", used(3))
+      const before = await ledger.spent()
+      opened = await opened.reopen()
+      ledger = opened.port
+      expect(await ledger.spent()).toEqual(before)
+      await ledger.record(uid("a"), "p1", used(2))
+      expect(await of("a")).toEqual(used(5))
+      expect(await ledger.spentSince(startMs)).toEqual(used(5))
+    })
+
+    it("says what the fleet spent since an hour began", async () => {
+      await ledger.record(uid("a"), "p1", used(2))
+      clock.advance(hourMs)
+      await ledger.record(uid("a"), "p1", used(5))
+      await ledger.record(uid("a"), "p1", used(5))
+      await ledger.record(uid("b"), "p1", used(1))
+      expect(await ledger.spentSince(startMs)).toEqual(used(6))
+      expect(await ledger.spentSince(startMs + hourMs)).toEqual(used(4))
+      expect(await ledger.spentSince(startMs + 2 * hourMs)).toEqual(used(0))
+    })
+
+    it("gives what was read no part in what comes later", async () => {
+      await ledger.record(uid("a"), "p1", used(1))
+      const before = await ledger.spent()
+      await ledger.record(uid("a"), "p1", used(2))
+      expect(before.get(uid("a"))?.used).toEqual(used(1))
+    })
+  })
+}

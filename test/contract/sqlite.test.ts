@@ -1,0 +1,267 @@
+/** The contract suites on the SQLite adapter, and what is true of a file alone. */
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { chmod, copyFile, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+import { DatabaseSync } from "node:sqlite"
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from "vitest"
+import { sqliteBus } from "../../src/adapters/sqlite/bus.ts"
+import { sqliteLead } from "../../src/adapters/sqlite/lead.ts"
+import { hoursKept, sqliteLedger } from "../../src/adapters/sqlite/ledger.ts"
+import { inboxMax, settledMax } from "../../src/adapters/sqlite/mail.ts"
+import { type Database, openDatabase } from "../../src/adapters/sqlite/open.ts"
+import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
+import { eventsMax } from "../../src/adapters/sqlite/timeline.ts"
+import type { Clock } from "../../src/core/ports.ts"
+import { describeBus } from "./bus.ts"
+import { expectFault } from "./expect-fault.ts"
+import { aMail, aSpec, manualClock, type Open, type Opened, startMs, stepping, uid } from "./harness.ts"
+import { describeInstanceStore } from "./instance-store.ts"
+import { describeLead } from "./lead.ts"
+import { describeLedger } from "./ledger.ts"
+
+const opener =
+  <T>(port: (database: Database, clock: Clock) => T): Open<T> =>
+  async (clock) => {
+    const directory = await mkdtemp(join(tmpdir(), "blackbox5-"))
+    const again = async (): Promise<Opened<T>> => {
+      const database = await openDatabase(join(directory, "blackbox5.db"))
+      return {
+        port: port(database, clock),
+        async reopen() {
+          database.close()
+          return again()
+        },
+        async close() {
+          database.close()
+          await rm(directory, { recursive: true })
+        },
+      }
+    }
+    return again()
+  }
+
+describeInstanceStore("sqlite", opener(sqliteStore))
+describeBus("sqlite", opener(sqliteBus), { inboxMax })
+describeLedger("sqlite", opener(sqliteLedger))
+describeLead("sqlite", opener(sqliteLead))
+
+describe("the file", () => {
+  let directory: string
+  let path: string
+  const opened: Database[] = []
+  const openHere = async (): Promise<Database> => {
+    const database = await openDatabase(path)
+    opened.push(database)
+    return database
+  }
+
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), "blackbox5-"))
+    path = join(directory, "blackbox5.db")
+  })
+  afterEach(async () => {
+    for (const database of opened.splice(0)) database.close()
+    await rm(directory, { recursive: true, force: true })
+  })
+
+  function child(task: "hold" | "send"): { process: ChildProcess; lines: AsyncIterator<string>; exited: Promise<unknown> } {
+    const process_ = spawn(process.execPath, [join(import.meta.dirname, "sqlite-child.ts"), path, task], {
+      stdio: ["pipe", "pipe", "inherit"],
+    })
+    onTestFinished(() => void process_.kill("SIGKILL"))
+    const lines = createInterface({ input: process_.stdout })[Symbol.asyncIterator]()
+    return { process: process_, lines, exited: once(process_, "exit") }
+  }
+
+  it("belongs to one process, and to the next as soon as that one is gone", async () => {
+    const holder = child("hold")
+    await holder.lines.next()
+    await expectFault(openDatabase(path), "Unavailable", /Another process has .*blackbox5\.db open/)
+    const waiting = openHere()
+    holder.process.kill("SIGKILL")
+    await holder.exited
+    expect((await waiting).integrityCheck()).toEqual([])
+  })
+
+  it("gives one of several that start at once the file", async () => {
+    const outcomes = await Promise.allSettled(Array.from({ length: 5 }, openHere))
+    expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(1)
+    const holders = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []))
+    for (const holder of holders) holder.close()
+    const children = Array.from({ length: 3 }, () => child("hold"))
+    const first = await Promise.any(
+      children.map(async ({ lines }) => ((await lines.next()).value === "open" ? true : Promise.reject())),
+    )
+    expect(first).toBe(true)
+  })
+
+  it("keeps every acknowledged mail when the process is killed in the middle of writing", async () => {
+    const acknowledged: string[] = []
+    for (const wanted of [200, 1500]) {
+      const writer = child("send")
+      await writer.lines.next()
+      for (let step = await writer.lines.next(); !step.done; step = await writer.lines.next()) {
+        acknowledged.push(step.value)
+        if (acknowledged.length === wanted) writer.process.kill("SIGKILL")
+      }
+      await writer.exited
+      const database = await openHere()
+      expect(database.integrityCheck()).toEqual([])
+      const bus = sqliteBus(database, manualClock())
+      const found = new Map<string, string>()
+      for (let index = 0; index < 50; index++)
+        for (const { mail, receipt } of await bus.posted({ to: uid(`u${index}`), limit: 1000 })) found.set(mail.id, receipt.state)
+      expect(acknowledged.filter((id) => !found.has(id))).toEqual([])
+      expect(acknowledged.filter((id) => Number(id.slice(1)) % 2 === 0 && found.get(id) !== "Delivered")).toEqual([])
+      database.close()
+    }
+    expect(acknowledged.length).toBeGreaterThanOrEqual(1500)
+  })
+
+  it("is one file when it was closed, and closing twice is no fault", async () => {
+    const database = await openHere()
+    await sqliteStore(database, manualClock()).create("shop", aSpec())
+    database.close()
+    database.close()
+    expect(await readdir(directory)).toEqual(["blackbox5.db"])
+    await expectFault(sqliteLedgerRecord(database), "Unavailable", /closed/)
+  })
+  const sqliteLedgerRecord = async (database: Database) => sqliteLedger(database, manualClock()).spent()
+
+  it("is refused, and left as it is, when it is no database", async () => {
+    await writeFile(path, "this is not a database, but somebody may want it".repeat(50))
+    const before = await readFile(path)
+    await expectFault(openDatabase(path), "Invalid", /damaged or is no database/)
+    expect(await readFile(path)).toEqual(before)
+  })
+
+  it("is refused, and left as it is, when pages of it are damaged", async () => {
+    const database = await openHere()
+    const store = sqliteStore(database, manualClock())
+    for (let count = 0; count < 100; count++) await store.create(`shop-${count}`, aSpec({ goal: "x".repeat(1000) }))
+    database.close()
+    const file = await open(path, "r+")
+    await file.write(Buffer.alloc(16_384, 0xa5), 0, 16_384, 4096 * 12)
+    await file.close()
+    const before = await readFile(path)
+    await expectFault(openDatabase(path), "Invalid", /damaged/)
+    expect(await readFile(path)).toEqual(before)
+  })
+
+  it("is refused, and left as it is, when a newer blackbox5 wrote it or it is another program's", async () => {
+    const write = (sql: string): void => {
+      const other = new DatabaseSync(path)
+      other.exec(sql)
+      other.close()
+    }
+    write("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)")
+    const before = await readFile(path)
+    await expectFault(openDatabase(path), "Invalid", /another program/)
+    expect(await readFile(path)).toEqual(before)
+    write("PRAGMA user_version = 99")
+    await expectFault(openDatabase(path), "Invalid", /version 99/)
+  })
+
+  it("is refused where nothing can be written", async () => {
+    await writeFile(join(directory, "file"), "")
+    await expectFault(openDatabase(join(directory, "file", "blackbox5.db")), "Invalid", /cannot be opened for writing/)
+    await mkdir(path)
+    await expectFault(openDatabase(path), "Invalid", /cannot be opened for writing/)
+  })
+
+  it.skipIf(process.getuid?.() === 0)("is refused in a directory of somebody else's", async () => {
+    await chmod(directory, 0o500)
+    await expectFault(openDatabase(path), "Invalid", /cannot be opened for writing/)
+    await chmod(directory, 0o700)
+  })
+
+  it("says that the disk is full, and then holds and tells nothing that is not in it", async () => {
+    const database = await openHere()
+    const store = sqliteStore(database, manualClock())
+    const bus = sqliteBus(database, manualClock())
+    database.prepare("PRAGMA max_page_count = 1").get() // no page more than there are
+    const stop = new AbortController()
+    const big = "x".repeat(16_000)
+    const written: string[] = []
+    const failed = async (): Promise<void> => {
+      for (let count = 0; ; count++) {
+        await store.create(`shop-${count}`, aSpec({ goal: big }))
+        written.push(`shop-${count}`)
+      }
+    }
+    await expectFault(failed(), "Unavailable", /full/)
+    await expectFault(bus.send(uid("a"), aMail("1", { text: big })), "Unavailable", /full/)
+    expect((await store.list()).map(({ name }) => name)).toEqual(written)
+    database.prepare("PRAGMA max_page_count = 100000").get()
+    expect(await bus.send(uid("a"), aMail("1"))).toBe("Accepted")
+    expect((await stepping(bus.inbox(uid("a"), stop.signal)).next()).id).toBe("1")
+    stop.abort()
+  })
+
+  it("names the instance that it cannot read, and deletes nothing", async () => {
+    const database = await openHere()
+    await sqliteStore(database, manualClock()).create("shop", aSpec())
+    database.write(() => database.prepare("UPDATE instance SET spec = '{}'").run())
+    expect(() => sqliteStore(database, manualClock())).toThrow(/"shop" that this blackbox5 cannot read/)
+    expect(database.read(() => database.prepare("SELECT name FROM instance").all())).toHaveLength(1)
+  })
+
+  it("can be copied after it was closed", async () => {
+    const database = await openHere()
+    const shop = await sqliteStore(database, manualClock()).create("shop", aSpec())
+    database.close()
+    await copyFile(path, `${path}.copy`)
+    await rm(path)
+    await copyFile(`${path}.copy`, path)
+    expect(await sqliteStore(await openHere(), manualClock()).get("shop")).toEqual(shop)
+  })
+
+  describe("bounds", () => {
+    it("keeps the newest settled mail of an address, and all that waits", async () => {
+      const bus = sqliteBus(await openHere(), manualClock())
+      await bus.send(uid("a"), aMail("waits"))
+      for (let count = 0; count < settledMax + 10; count++) {
+        await bus.send(uid("a"), aMail(`m${count}`))
+        await bus.receipt({ mail: `m${count}`, state: "Delivered" })
+      }
+      const kept = await bus.posted({ mails: ["waits", "m9", "m10", `m${settledMax + 9}`], limit: 10 })
+      expect(kept.map(({ mail }) => mail.id)).toEqual([`m${settledMax + 9}`, "m10", "waits"])
+    }, 30_000)
+
+    it("keeps the newest events, and a cursor of an older one goes on with what there is", async () => {
+      const database = await openHere()
+      const bus = sqliteBus(database, manualClock())
+      const event = (id: string) => ({ id, kind: "Warning" as const, message: id, atMs: startMs })
+      await bus.append(event("first"))
+      database.write(() => database.prepare("UPDATE sqlite_sequence SET seq = ? WHERE name = 'event'").run(eventsMax))
+      await bus.append(event("second"))
+      expect((await bus.events({ after: "", limit: 10, waitMs: 0 })).map(({ id }) => id)).toEqual(["second"])
+      expect((await bus.events({ after: "1", limit: 10, waitMs: 0 })).map(({ id }) => id)).toEqual(["second"])
+      await expectFault(bus.events({ after: String(eventsMax + 2), limit: 10, waitMs: 0 }), "Invalid", /no cursor/)
+    })
+
+    it("forgets the hours of long ago, and never a sum", async () => {
+      const clock = manualClock()
+      const ledger = sqliteLedger(await openHere(), clock)
+      const used = { usd: 1, tokens: 1, iterations: 1, ms: 1 }
+      await ledger.record(uid("a"), "p1", used)
+      clock.advance(hoursKept * 3_600_000)
+      await ledger.record(uid("b"), "p1", used)
+      expect(await ledger.spentSince(0)).toEqual(used)
+      expect((await ledger.spent()).size).toBe(2)
+    })
+
+    it("lists ten thousand instances in about a millisecond, without the disk", async () => {
+      const database = await openHere()
+      const store = sqliteStore(database, manualClock())
+      for (let count = 0; count < 10_000; count++) await store.create(`shop-${count}`, aSpec())
+      database.close()
+      const beginMs = performance.now()
+      for (let count = 0; count < 20; count++) expect(await store.list()).toHaveLength(10_000)
+      expect((performance.now() - beginMs) / 20).toBeLessThan(10)
+    }, 30_000)
+  })
+})

@@ -1,0 +1,142 @@
+import { z } from "zod"
+import { asFault, Fault } from "../src/core/faults.ts"
+import type { Instance, Spec } from "../src/core/instance.ts"
+import { type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
+import { nameOf } from "../src/core/principal.ts"
+import { targetFields } from "../src/core/selector.ts"
+import type { Row, ToolContext } from "../src/core/tool.ts"
+
+/** What pause, resume and stop have in common: many targets, each changed on its own, and a row about each. */
+
+const repeatsMax = 5
+const shownMax = 200
+const atOnceMax = 16
+
+export const changeFields = {
+  ...targetFields,
+  expect: z.int().min(0).optional().describe("how many a dryRun counted; required with all"),
+  dryRun: z.boolean().default(false),
+}
+export const changeOutput = {
+  count: z.int(),
+  changed: z.int(),
+  instances: z.array(z.strictObject({ name: z.string(), changed: z.boolean(), phase: z.string(), why: z.string() })),
+  next: z.string(),
+}
+export interface Changes {
+  readonly count: number
+  readonly changed: number
+  readonly instances: { name: string; changed: boolean; phase: string; why: string }[]
+}
+
+/** What is to happen to one instance: nothing, another spec, or its removal. */
+export type Step = { readonly why: string } | { readonly spec: Spec } | { readonly remove: true }
+export interface Change {
+  /** For the timeline: `Paused`. */
+  readonly past: string
+  /** Decided anew for each version of the instance that is seen. */
+  step(instance: Instance, readings: Readings): Step
+}
+type Outcome = Changes["instances"][number] & { readonly fault?: Fault }
+
+interface Options {
+  readonly all?: boolean | undefined
+  readonly expect?: number | undefined
+  readonly dryRun: boolean
+}
+
+/** @throws Conflict, with nothing changed, when it is about another number of instances than the caller expects. */
+export async function changeAll(ctx: ToolContext, { all, expect, dryRun }: Options, change: Change): Promise<Changes> {
+  const { targets, signal } = ctx
+  if (!dryRun && all && expect === undefined)
+    throw new Fault(
+      "Invalid",
+      `all: true means ${targets.length} instances now, and needs expect.`,
+      "Call it with dryRun: true, then with expect: the count it gave.",
+    )
+  if (!dryRun && expect !== undefined && expect !== targets.length)
+    throw new Fault(
+      "Conflict",
+      `${targets.length} instances match now, not ${expect}; nothing was changed.`,
+      `Look at them with dryRun: true; if all are meant, call it with expect: ${targets.length}.`,
+    )
+  const readings = await readingsOf(ctx)
+  const outcomes: Outcome[] = []
+  while (outcomes.length < targets.length) {
+    if (signal.aborted)
+      throw new Fault(
+        "Unavailable",
+        `The call was cancelled after ${outcomes.length} of ${targets.length} instances.`,
+        "Call it again: those that are done stay as they are.",
+      )
+    const some = targets.slice(outcomes.length, outcomes.length + atOnceMax)
+    outcomes.push(...(await Promise.all(some.map((target) => changeOne(ctx, target, readings, dryRun, change)))))
+    ctx.progress(outcomes.length, `${outcomes.length} of ${targets.length} instances`)
+  }
+  const failed = outcomes.find(({ fault }) => fault)?.fault
+  // A failure in between is a row of the answer; where nothing succeeded it is the answer.
+  if (failed && outcomes.every(({ fault }) => fault)) throw failed
+  return {
+    count: outcomes.length,
+    changed: outcomes.filter(({ changed }) => changed).length,
+    instances: outcomes.slice(0, shownMax).map(({ name, changed, phase, why }) => ({ name, changed, phase, why })),
+  }
+}
+
+async function changeOne(
+  ctx: ToolContext,
+  target: Instance,
+  readings: Readings,
+  dryRun: boolean,
+  change: Change,
+): Promise<Outcome> {
+  const { store, bus, clock, who, newId } = ctx
+  const { name, uid } = target
+  const row = (now: Instance, changed: boolean, why?: string): Outcome => {
+    const seen = seenOf(now, readings)
+    return { name, changed, phase: seen.phase, why: why ?? seen.why }
+  }
+  const tell = (kind: "Changed" | "Removed"): Promise<void> =>
+    bus
+      .append({ id: newId("e"), uid, kind, message: `${change.past} by ${nameOf(who)}.`, atMs: clock.nowMs() })
+      // The change stands, and the audit names it, also when the timeline cannot be told.
+      .catch(() => undefined)
+  let instance: Instance | undefined = target
+  for (let repeat = 0; ; repeat++) {
+    if (instance?.uid !== uid) return { name, changed: false, phase: "Stopped", why: "It was removed meanwhile." }
+    const step = change.step(instance, readings)
+    if ("why" in step) return row(instance, false, step.why)
+    const removed: Instance = { ...instance, deletedAtMs: readings.nowMs }
+    if (dryRun) return row("remove" in step ? removed : { ...instance, spec: step.spec }, true)
+    try {
+      if ("spec" in step) {
+        const after = await store.updateSpec(instance, step.spec)
+        await tell("Changed")
+        return row(after, true)
+      }
+      await store.delete(instance)
+      await tell("Removed")
+      return row(removed, true)
+    } catch (error) {
+      const fault = asFault(error)
+      if (fault.code !== "Conflict" || repeat >= repeatsMax)
+        return { ...row(instance, false, `Not changed: ${fault.message} ${fault.next}`), fault }
+      instance = await store.get(name)
+    }
+  }
+}
+
+/** What to say when the call was a dry run, or met nobody. */
+export const nextOf = ({ count, changed }: Changes, { dryRun }: Options, otherwise: string): string => {
+  if (count === 0) return "No instance matches: list_instances {} shows those that exist."
+  if (dryRun) return `Nothing was changed. Call it without dryRun and with "expect":${count} to do it.`
+  if (changed === 0) return "Nothing had to be changed: why says how each instance is."
+  return count > shownMax ? `${otherwise} The first ${shownMax} of ${count} are listed.` : otherwise
+}
+
+export const showChanges =
+  (verb: string) =>
+  ({ count, changed, instances, next }: Changes & { next: string }): { text: string; rows: readonly Row[] } => ({
+    text: `${changed} of ${count} instances ${verb}. ${next}`,
+    rows: instances.map(({ name, phase, changed: yes, why }) => ({ name, phase, changed: yes ? "yes" : "no", why })),
+  })

@@ -1,0 +1,86 @@
+import { Fault } from "../src/core/faults.ts"
+import { holds } from "../src/core/holds.ts"
+import { type Budget, type Instance, nameSchema, type Spec } from "../src/core/instance.ts"
+import { type Readings, seenOf } from "../src/core/outline.ts"
+import type { Seen } from "../src/core/phase.ts"
+import { plan } from "../src/core/plan.ts"
+import type { ToolContext } from "../src/core/tool.ts"
+
+/** What a spawn decides before there is an instance: its project, loop, budget, lineage and name. */
+
+const lineageMax = 16
+const namesTriedMax = 10_000
+const nameMax = 53
+
+export async function projectOf({ projects }: Pick<ToolContext, "projects">, asked: string | undefined): Promise<string> {
+  if (asked !== undefined) return asked
+  const known = await projects.list()
+  const [only, second] = known
+  if (only === undefined) throw new Fault("Invalid", "The code root has no project.", "Create one there, or give a project.")
+  if (second === undefined) return only
+  const some = `${known.slice(0, 20).join(", ")}${known.length > 20 ? ", …" : ""}`
+  throw new Fault("Invalid", "It is not said on which project.", `Give project: ${some}.`)
+}
+
+export function loopOf({ limits }: Pick<ToolContext, "limits">, asked: string | undefined): string {
+  const { loops, defaultLoop } = limits()
+  if (asked === undefined || loops.includes(asked)) return asked ?? defaultLoop
+  throw new Fault("Invalid", `The policy has no loop ${JSON.stringify(asked)}.`, `Give one of: ${loops.join(", ")}.`)
+}
+
+/** An empty budget is none: it would otherwise be a way around the policy's default. */
+export function budgetOf(
+  { limits }: Pick<ToolContext, "limits">,
+  asked: Budget | undefined,
+): { budget: Budget; from: "call" | "policy default" } {
+  if (asked && Object.keys(asked).length > 0) return { budget: asked, from: "call" }
+  const { billing, budget } = limits()
+  const { usd, ...rest } = budget
+  // Subscription usage is list price and not charged: dollars would hold an instance for money that nobody pays.
+  return { budget: { ...rest, ...(usd !== undefined && billing === "metered" && { usd }) }, from: "policy default" }
+}
+
+export function lineageOf({ who }: Pick<ToolContext, "who">): Spec["lineage"] {
+  const lineage = who.kind === "instance" ? [...who.lineage, who.uid] : []
+  if (lineage.length <= lineageMax) return lineage
+  throw new Fault(
+    "Forbidden",
+    `Instances spawn instances ${lineageMax} levels deep, and no deeper.`,
+    'Do the work in this one, or ask with message_instances {"to":["@operators"],"text":"…"}.',
+  )
+}
+
+/** A DNS label that leaves room for a suffix of `suffixMax` characters and its hyphen. */
+function labelOf(text: string, suffixMax: number): string {
+  const label = text
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .replace(/^-+/, "")
+    .slice(0, nameMax - suffixMax - 1)
+    .replace(/-+$/, "")
+  return nameSchema.safeParse(label).success ? label : "agent"
+}
+
+export const keyedName = (base: string, key: string): string => `${labelOf(base, key.length)}-${key}`
+
+/** The lowest `base-N` that nobody has, also nobody the caller does not see. */
+export async function freeName(
+  { store }: Pick<ToolContext, "store">,
+  others: readonly Pick<Instance, "name">[],
+  base: string,
+): Promise<string> {
+  const seen = new Set(others.map(({ name }) => name))
+  const label = labelOf(base, 6)
+  for (let number = 1; number <= namesTriedMax; number++) {
+    const name = `${label}-${number}`
+    if (!seen.has(name) && !(await store.get(name))) return name
+  }
+  throw new Fault("Conflict", `All names ${label}-1 to ${label}-${namesTriedMax} are taken.`, "Give a name of your own.")
+}
+
+/** What the scheduler will say of an instance it has not seen yet: its own rules, over what the caller may see. */
+export function foreseen({ limits }: Pick<ToolContext, "limits">, made: Instance, others: readonly Instance[], now: Readings): Seen {
+  const snapshot = { policy: limits(), instances: [...others, made], beats: now.beats, spent: now.spent, turns: new Map() }
+  const value = plan(snapshot, holds, now.nowMs).admit.find(({ instance }) => instance.uid === made.uid)?.value
+  return seenOf(value ? { ...made, status: { ...made.status, admission: { ...value, term: 0 } } } : made, now)
+}

@@ -1,0 +1,147 @@
+import { z } from "zod"
+import { type Instance, nameSchema } from "../src/core/instance.ts"
+import type { Event } from "../src/core/link.ts"
+import { activityOf, beatOf, readingsOf, seenOf, usageOf } from "../src/core/outline.ts"
+import type { Bus } from "../src/core/ports.ts"
+import { defineTool, type ToolContext } from "../src/core/tool.ts"
+import { bounded, oneLine, spanOf } from "../src/core/view.ts"
+import { loggedOf } from "./logged.ts"
+import { isoOf } from "./moments.ts"
+
+const recentMax = 20
+const mailsMax = 10
+const waitingMax = 1000
+const pageMax = 1000
+
+/** The timeline reads forward only, so the last events are what is left of a walk to its end, in pages. */
+async function lastEvents(bus: Bus, { uid }: Instance, signal: AbortSignal): Promise<readonly Event[]> {
+  let last: readonly Event[] = []
+  let after = ""
+  for (;;) {
+    const page = await bus.events({ after, uid, limit: pageMax, waitMs: 0 }, signal)
+    const end = page.at(-1)
+    if (!end || signal.aborted) return last
+    last = [...last, ...page].slice(-recentMax)
+    after = end.cursor
+  }
+}
+
+/** What people want of it; their words and its parent's stand under `untrusted`. */
+const specOf = ({ spec, createdAtMs }: Instance) => ({
+  state: spec.state,
+  mode: spec.mode,
+  loop: spec.loop,
+  ...(spec.model !== undefined && { model: oneLine(spec.model, 200) }),
+  priority: spec.priority,
+  attempt: spec.attempt,
+  labels: Object.fromEntries(Object.entries(spec.labels).map(([key, value]) => [key, oneLine(value, 63)])),
+  budget: spec.budget,
+  createdAt: isoOf(createdAtMs),
+  ...(spec.goal !== undefined && { goal: { untrusted: spec.goal } }),
+})
+
+async function mailOf({ bus }: ToolContext, { uid }: Instance, messages: boolean) {
+  const waiting = (await bus.posted({ to: uid, waiting: true, limit: waitingMax })).length
+  if (!messages) return { waiting }
+  const posted = await bus.posted({ to: uid, limit: mailsMax })
+  return {
+    waiting,
+    messages: posted.map(({ mail, receipt }) => ({
+      mail: mail.id,
+      from: mail.from,
+      state: receipt.state.toLowerCase(),
+      at: isoOf(mail.atMs),
+      untrusted: bounded(mail.text, 1000),
+    })),
+  }
+}
+
+export default defineTool({
+  name: "inspect_instance",
+  title: "Inspect an instance",
+  description:
+    "Says of one instance why it is or is not running, what it does now, how its last iteration ended, what it used, and in fix what to do. Ask for more sections only when they are needed.",
+  toolset: "fleet",
+  route: "GET /v1/instances/{name}",
+  verb: "see",
+  input: z.strictObject({
+    name: nameSchema,
+    sections: z.array(z.enum(["spec", "activity", "mail", "events", "log"])).default(["activity"]),
+  }),
+  output: z.strictObject({
+    name: z.string(),
+    project: z.string(),
+    phase: z.string(),
+    why: z.string(),
+    fix: z.string(),
+    activity: z.strictObject({ tool: z.string(), summary: z.string(), seconds: z.int() }).optional(),
+    last: z.strictObject({ iteration: z.int(), outcome: z.string(), untrusted: z.string() }).optional(),
+    run: z.strictObject({ restarts: z.int(), startedAt: z.string(), lastExit: z.string().optional() }).optional(),
+    usage: z.strictObject({
+      usd: z.number(),
+      of: z.number().optional(),
+      tokens: z.int(),
+      iterations: z.int(),
+      billing: z.string(),
+    }),
+    mail: z.looseObject({ waiting: z.int() }),
+    spec: z.looseObject({}).optional(),
+    events: z.strictObject({ untrusted: z.string() }).optional(),
+    log: z.strictObject({ untrusted: z.string() }).optional(),
+  }),
+  hints: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
+  targets: ({ name }) => ({ names: [name] }),
+  async handler(ctx, { name, sections }) {
+    const [instance] = ctx.targets
+    if (!instance) throw new Error(`invoke gave no target for ${name}`)
+    const asked = new Set(sections)
+    const readings = await readingsOf(ctx)
+    const { phase, why, fix } = seenOf(instance, readings)
+    const { spec, status } = instance
+    const activity = asked.has("activity") ? activityOf(instance, readings) : undefined
+    const last = asked.has("activity") ? beatOf(instance, readings)?.last : undefined
+    const exit = status.run?.lastExit
+    const [mail, events, log] = await Promise.all([
+      mailOf(ctx, instance, asked.has("mail")),
+      asked.has("events") ? lastEvents(ctx.bus, instance, ctx.signal) : undefined,
+      asked.has("log") ? loggedOf(ctx, instance, { tail: recentMax, bytesMax: 8192 }) : undefined,
+    ])
+    return {
+      ...{ name, project: spec.project, phase, why, fix },
+      ...(activity && { activity }),
+      ...(last && { last: { iteration: last.iteration, outcome: last.outcome, untrusted: bounded(last.text, 2000) } }),
+      ...(status.run && {
+        run: {
+          restarts: status.run.restarts,
+          startedAt: isoOf(status.run.startedAtMs),
+          ...(exit && {
+            lastExit: `code ${exit.code}${exit.outcome ? ` (${exit.outcome})` : ""} ${spanOf(readings.nowMs - exit.atMs)} ago`,
+          }),
+        },
+      }),
+      usage: {
+        ...usageOf(instance, readings),
+        ...(spec.budget.usd !== undefined && { of: spec.budget.usd }),
+        billing: ctx.limits().billing,
+      },
+      mail,
+      ...(asked.has("spec") && { spec: specOf(instance) }),
+      ...(events && {
+        events: {
+          untrusted: events.map(({ atMs, kind, message }) => `${isoOf(atMs)} ${kind} ${oneLine(message, 300)}`).join("\n"),
+        },
+      }),
+      ...(log && { log: { untrusted: log.text } }),
+    }
+  },
+  show: ({ name, phase, why, fix, activity, last, usage, mail }) => ({
+    text: [
+      `${name}: ${phase}. ${why}`,
+      `Next: ${fix}`,
+      ...(activity ? [`Now: ${activity.tool}: ${activity.summary} (${activity.seconds} s)`] : []),
+      ...(last ? [`Iteration ${last.iteration} ended as ${last.outcome}.`] : []),
+      `Used: $${usage.usd.toFixed(2)}${usage.of === undefined ? "" : ` of $${usage.of}`}, ${usage.iterations} iterations (${usage.billing}).`,
+      `Messages waiting: ${mail.waiting}.`,
+    ].join("\n"),
+  }),
+})

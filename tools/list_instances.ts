@@ -1,0 +1,114 @@
+import { z } from "zod"
+import { Fault } from "../src/core/faults.ts"
+import { nameSchema } from "../src/core/instance.ts"
+import { byRank, outlineOf, type Rank, rankOf, readingsOf, seenOf } from "../src/core/outline.ts"
+import { phases } from "../src/core/phase.ts"
+import { may } from "../src/core/principal.ts"
+import { targetFields } from "../src/core/selector.ts"
+import { defineTool } from "../src/core/tool.ts"
+import { isoOf } from "./moments.ts"
+
+/** Where a page ended, by what it is sorted by: a fleet that changes in between neither repeats nor hides the others. */
+const cursorOf = ({ phase, createdAtMs, name }: Rank): string => `${phase}.${createdAtMs}.${name}`
+function rankAt(cursor: string): Rank {
+  const [, phase, createdAtMs, name] = /^(\d{1,2})\.(\d{1,15})\.([-a-z0-9]{1,53})$/.exec(cursor) ?? []
+  if (name === undefined)
+    throw new Fault("Invalid", "This is no cursor of list_instances.", "Give the nextCursor of its last answer, or none.")
+  return { phase: Number(phase), createdAtMs: Number(createdAtMs), name }
+}
+
+export default defineTool({
+  name: "list_instances",
+  title: "List instances",
+  description:
+    "Lists RALF instances with phase and why, those that need a person first. Use it to find names, then inspect_instance for one of them.",
+  toolset: "fleet",
+  route: "GET /v1/instances",
+  verb: "outline",
+  input: z.strictObject({
+    names: targetFields.names,
+    project: targetFields.project,
+    selector: targetFields.selector,
+    phases: z.array(z.enum(phases)).min(1).optional(),
+    parent: nameSchema.optional(),
+    detail: z.boolean().default(false).describe("goal, mode and age too"),
+    limit: z.int().min(1).max(200).default(20),
+    cursor: z.string().max(100).optional(),
+  }),
+  output: z.strictObject({
+    total: z.int(),
+    instances: z.array(
+      z.strictObject({
+        name: z.string(),
+        project: z.string(),
+        phase: z.string(),
+        why: z.string(),
+        activity: z.string().optional(),
+        iteration: z.int().optional(),
+        usd: z.number().optional(),
+        budgetUsd: z.number().optional(),
+        mode: z.string().optional(),
+        createdAt: z.string().optional(),
+        goal: z.strictObject({ untrusted: z.string() }).optional(),
+      }),
+    ),
+    nextCursor: z.string().optional(),
+    next: z.string(),
+  }),
+  hints: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
+  targets({ names, project, selector }) {
+    if (names && (project !== undefined || selector !== undefined))
+      throw new Fault("Invalid", "Give names, or project / selector, not both.", "Leave one of them out.")
+    return names ? { names } : { ...(project !== undefined && { project }), ...(selector !== undefined && { selector }) }
+  },
+  async handler(ctx, { phases: wanted, parent, detail, limit, cursor }) {
+    const after = cursor === undefined ? undefined : rankAt(cursor)
+    const [visible, readings] = await Promise.all([ctx.visible(), readingsOf(ctx)])
+    const above = parent === undefined ? undefined : visible.find(({ name }) => name === parent)
+    if (parent !== undefined && !above)
+      throw new Fault("NotFound", `There is no instance ${parent}.`, "Call list_instances {} for the names that exist.")
+    const found = ctx.targets
+      .filter(({ spec }) => !above || spec.lineage.at(-1) === above.uid)
+      .map((instance) => ({ instance, seen: seenOf(instance, readings) }))
+      .filter(({ seen }) => !wanted || wanted.includes(seen.phase))
+      .map((one) => ({ ...one, rank: rankOf(one.instance, one.seen) }))
+      .sort((a, b) => byRank(a.rank, b.rank))
+    const rest = after ? found.filter(({ rank }) => byRank(rank, after) > 0) : found
+    const page = rest.slice(0, limit)
+    const last = page.at(-1)
+    const more = last !== undefined && rest.length > page.length ? { nextCursor: cursorOf(last.rank) } : {}
+    const needing = page.find(({ instance, seen }) => seen.needsPerson && may(ctx.who, "see", instance) === true)
+    const next =
+      found.length === 0
+        ? visible.length === 0
+          ? 'There are none yet: spawn_instance {"project":"…","goal":"…"}.'
+          : `None matches, of ${visible.length}: call list_instances with fewer conditions.`
+        : last === undefined
+          ? "The list ends here: begin again without cursor."
+          : needing
+            ? `${needing.instance.name} needs a person: ${needing.seen.fix}`
+            : more.nextCursor === undefined
+              ? `inspect_instance {"name":"${last.instance.name}"} says more of one.`
+              : `${rest.length - page.length} more: call again with cursor.`
+    return {
+      total: found.length,
+      instances: page.map(({ instance, seen }) => {
+        const { name, createdAtMs, spec } = instance
+        // Its own tree beyond its descendants an instance knows by name and phase alone.
+        if (may(ctx.who, "see", instance) !== true)
+          return { name, project: spec.project, phase: seen.phase, why: "Only its phase is shown to you." }
+        const goal = spec.goal === undefined ? {} : { goal: { untrusted: spec.goal } }
+        return {
+          ...outlineOf(instance, readings, seen),
+          ...(detail && { mode: spec.mode, createdAt: isoOf(createdAtMs), ...goal }),
+        }
+      }),
+      ...more,
+      next,
+    }
+  },
+  show: ({ total, instances, next }) => ({
+    text: `${instances.length} of ${total} instances. ${next}`,
+    rows: instances.map(({ name, phase, iteration, usd, why }) => ({ name, phase, iteration: iteration ?? "", usd: usd ?? "", why })),
+  }),
+})

@@ -1,0 +1,51 @@
+import { z } from "zod"
+import { Fault } from "../src/core/faults.ts"
+import { type Instance, type Spec, stateAt } from "../src/core/instance.ts"
+import { type Readings, seenOf } from "../src/core/outline.ts"
+import type { Phase } from "../src/core/phase.ts"
+import { targetsOf } from "../src/core/selector.ts"
+import { defineTool } from "../src/core/tool.ts"
+import { changeAll, changeFields, changeOutput, nextOf, type Step, showChanges } from "./changes.ts"
+import { mayLift, standsFor } from "./pauses.ts"
+
+/** What a resume starts afresh instead of letting it go on. */
+const ended: ReadonlySet<Phase> = new Set<Phase>(["CrashLoop", "Completed", "Failed"])
+
+export default defineTool({
+  name: "resume_instances",
+  title: "Resume instances",
+  description:
+    "Lets paused instances go on, and starts stopped, completed, failed and crash-looping ones afresh. Give the batch of a pause_instances call, or say which. Those that run stay untouched.",
+  toolset: "fleet",
+  route: "POST /v1/instances:resume",
+  verb: "operate",
+  input: z.strictObject({ ...changeFields, batch: z.string().min(1).max(64).optional() }),
+  output: z.strictObject(changeOutput),
+  hints: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: false },
+  targets({ batch, ...described }) {
+    if (batch === undefined) return targetsOf(described)
+    if (described.names) throw new Fault("Invalid", "Give names or a batch, not both.", "Leave one of them out.")
+    const { project, selector } = described
+    return { batch, ...(project !== undefined && { project }), ...(selector !== undefined && { selector }) }
+  },
+  async handler(ctx, input) {
+    const step = (instance: Instance, readings: Readings): Step => {
+      const { pause, ...spec } = instance.spec
+      if (instance.deletedAtMs !== undefined) return { why: "It is being removed." }
+      const state = stateAt(instance.spec, readings.nowMs)
+      const elapsed = pause?.untilMs !== undefined && pause.untilMs <= readings.nowMs
+      // A stop keeps the pause it found, so that stopping and resuming is no way around it.
+      const stands = state === "Paused" || (state === "Stopped" && pause !== undefined && !elapsed)
+      if (stands && !mayLift(ctx.who, pause)) return { why: standsFor(ctx.who) }
+      const running: Spec = { ...spec, state: "Running" }
+      const afresh = state === "Stopped" || ended.has(seenOf({ ...instance, spec: running }, readings).phase)
+      if (state === "Running" && !afresh) return { why: `It is not paused. ${seenOf(instance, readings).why}` }
+      return { spec: { ...running, attempt: spec.attempt + (afresh ? 1 : 0) } }
+    }
+    const changes = await changeAll(ctx, input, { past: "Resumed", step })
+    if (changes.count === 0 && input.batch !== undefined)
+      return { ...changes, next: "No instance is paused in this batch any more: list_instances {} shows how they are." }
+    return { ...changes, next: nextOf(changes, input, "list_instances {} shows in a moment how they go on.") }
+  },
+  show: showChanges("resumed"),
+})

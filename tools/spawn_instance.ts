@@ -1,0 +1,141 @@
+import { z } from "zod"
+import { Fault } from "../src/core/faults.ts"
+import {
+  budgetSchema,
+  goalSchema,
+  type Instance,
+  labelsSchema,
+  modeSchema,
+  nameSchema,
+  prioritySchema,
+  projectSchema,
+  type Spec,
+  uidSchema,
+} from "../src/core/instance.ts"
+import { readingsOf, seenOf } from "../src/core/outline.ts"
+import { nameOf } from "../src/core/principal.ts"
+import { defineTool } from "../src/core/tool.ts"
+import { spanOf } from "../src/core/view.ts"
+import { budgetOf, foreseen, freeName, keyedName, lineageOf, loopOf, projectOf } from "./declaration.ts"
+
+const instancesMax = 10_000
+/** Between finding a free name and taking it another spawn may have taken it. */
+const racesMax = 10
+
+export default defineTool({
+  name: "spawn_instance",
+  title: "Spawn an instance",
+  description:
+    "Starts a RALF agent that works on a project in the background, also after this conversation ends. It returns at once: follow the agent with inspect_instance. Give an idempotencyKey to be able to repeat a call safely.",
+  toolset: "fleet",
+  route: "POST /v1/instances",
+  verb: "spawn",
+  input: z.strictObject({
+    project: projectSchema.optional().describe("may be left out if there is only one"),
+    goal: goalSchema.optional().describe("the task, with all the context it needs"),
+    name: nameSchema.optional(),
+    mode: modeSchema.default("until-complete"),
+    loop: z.string().min(1).max(63).optional(),
+    model: z.string().min(1).max(200).optional(),
+    budget: budgetSchema.optional(),
+    priority: prioritySchema.default(0),
+    labels: labelsSchema.default({}),
+    idempotencyKey: z
+      .string()
+      // Without a letter it would name the same instances as the numbers that are given out.
+      .regex(/^(?=.*[a-z])[a-z0-9]([-a-z0-9]{0,34}[a-z0-9])?$/, "1 to 36 of a-z 0-9 -, at least one of them a letter")
+      .optional()
+      .describe("becomes the name's suffix"),
+    dryRun: z.boolean().default(false),
+  }),
+  output: z.strictObject({
+    name: z.string(),
+    uid: z.string().optional(),
+    created: z.boolean(),
+    phase: z.string(),
+    why: z.string(),
+    budget: z.strictObject({
+      usd: z.number().optional(),
+      tokens: z.number().optional(),
+      iterations: z.number().optional(),
+      hours: z.number().optional(),
+      from: z.enum(["call", "policy default"]),
+    }),
+    next: z.string(),
+  }),
+  hints: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: true },
+  async handler(ctx, input) {
+    const { store, ledger, bus, projects, clock, who, newId } = ctx
+    const project = await projectOf(ctx, input.project)
+    const loop = loopOf(ctx, input.loop)
+    const { budget, from } = budgetOf(ctx, input.budget)
+    const lineage = lineageOf(ctx)
+    const model = input.model ?? ctx.limits().model
+    const goal = input.goal === undefined ? {} : { goal: input.goal }
+    await projects.check({ project, loop, ...goal })
+
+    const [others, readings] = await Promise.all([ctx.visible(), readingsOf(ctx)])
+    const keyed = input.idempotencyKey === undefined ? undefined : keyedName(input.name ?? project, input.idempotencyKey)
+    const wanted = keyed ?? input.name
+    const ofKey = (instances: readonly Instance[]): Instance | undefined =>
+      instances.find((one) => one.name === keyed && one.spec.project === project && one.deletedAtMs === undefined)
+    const madeBefore = async (instance: Instance) => {
+      const { name, uid, createdAtMs, spec } = instance
+      const { phase, why } = seenOf(instance, readings)
+      await ledger.born(uid, name, spec.lineage, createdAtMs) // the call that made it may have ended before this
+      return {
+        ...{ name, uid, created: false, phase },
+        why: `An earlier call with this idempotencyKey made it, ${spanOf(readings.nowMs - createdAtMs)} ago. ${why}`,
+        budget: { ...spec.budget, from },
+        next: `inspect_instance {"name":"${name}"}`,
+      }
+    }
+    const before = ofKey(others)
+    if (before) return madeBefore(before)
+    if (others.length >= instancesMax)
+      throw new Fault(
+        "TooLarge",
+        `There are ${others.length} instances, and ${instancesMax} is the most.`,
+        'Find those that ended with list_instances {"phases":["Completed","Stopped"]} and remove them: stop_instances with remove.',
+      )
+
+    const taken = async (name: string): Promise<Fault> =>
+      new Fault("Conflict", `The name ${name} is taken.`, `Give another, e.g. "name":"${await freeName(ctx, others, input.name ?? project)}".`)
+    const spec: Spec = {
+      ...{ project, state: "Running", attempt: 1, ...goal, orders: [], mode: input.mode, loop },
+      ...(model !== undefined && { model }),
+      ...{ priority: input.priority, labels: input.labels, budget, lineage },
+    }
+    if (input.dryRun) {
+      if (wanted !== undefined && (await store.get(wanted))) throw await taken(wanted)
+      const name = wanted ?? (await freeName(ctx, others, project))
+      const made = { name, uid: uidSchema.parse("dry-run"), version: "", createdAtMs: readings.nowMs, spec, status: {} }
+      const { phase, why } = foreseen(ctx, made, others, readings)
+      const next = "Nothing was made: call it without dryRun."
+      return { name, created: false, phase, why, budget: { ...budget, from }, next }
+    }
+
+    let instance: Instance | undefined
+    for (let race = 0; !instance; race++) {
+      const name = wanted ?? (await freeName(ctx, others, project))
+      try {
+        instance = await store.create(name, spec)
+      } catch (error) {
+        if (!(error instanceof Fault) || error.code !== "Conflict") throw error
+        const twin = ofKey(await ctx.visible())
+        if (twin) return madeBefore(twin)
+        if (wanted !== undefined || race >= racesMax) throw await taken(name)
+      }
+    }
+    const { name, uid, createdAtMs } = instance
+    await ledger.born(uid, name, lineage, createdAtMs)
+    const message = `Spawned by ${nameOf(who)} for project ${project}.`
+    await bus.append({ id: newId("e"), uid, kind: "Spawned", message, atMs: clock.nowMs() })
+    const { phase, why } = foreseen(ctx, instance, others, readings)
+    const next = `inspect_instance {"name":"${name}"} shows in a minute what it does.`
+    return { name, uid, created: true, phase, why, budget: { ...budget, from }, next }
+  },
+  show: ({ name, created, phase, why, next }) => ({
+    text: `${name}: ${phase}${created ? "" : " (not made by this call)"}. ${why}\n${next}`,
+  }),
+})
