@@ -10,6 +10,5 @@ export default defineConfig({
   fixedExtension: false,
   dts: false,
   sourcemap: false,
-  deps: { alwaysBundle: [/./] },
-  banner: "#!/usr/bin/env node",
+  deps: { alwaysBundle: [/./], onlyBundle: false },
 })

@@ -187,7 +187,7 @@ const lockStaleMs = startMs + 5_000
 const logBytesMax = 1_048_576
 
 /** True when a serve answers on the socket. */
-export export async function answers(socketPath: string): Promise<boolean> {
+export async function answers(socketPath: string): Promise<boolean> {
   const call: Call = { signal: AbortSignal.timeout(2_000), progress: noProgress }
   return exchange({ socketPath }, { method: "GET", path: "/healthz" }, call).then(
     () => true,

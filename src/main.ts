@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 import module from "node:module"
 
 // This file must parse on Node 20, and loads nothing but what its role needs.

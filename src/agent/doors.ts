@@ -55,6 +55,8 @@ export const markerOf = (text: string): Marker =>
 /** The doors by which mail gets into a running claude: its hooks. Only the main agent of the outer session takes mail. */
 export function createDoors(options: DoorsOptions): Doors {
   const waiting = new Map<string, Mail>()
+  /** When all tools of one answer were done: the next tool is proof of a request after that. */
+  let batchAtMs = 0
 
   const prove = (holds: (offered: TurnFile["offered"][number]) => boolean): void => {
     const turn = options.turn()
@@ -120,13 +122,21 @@ export function createDoors(options: DoorsOptions): Doors {
             summary: summaryOf(input.tool_input),
             sinceMs: options.nowMs(),
           })
-          // No tool runs before the model has answered the prompt. What was given after a tool is another matter: tools run side by side.
-          if (main) prove(({ door }) => door === "UserPromptSubmit")
+          // No tool runs before the model has answered the prompt. Of what was given after a tool, only that from before the last batch of
+          // tools is proved: tools of one answer run side by side.
+          if (main) prove(({ door, atMs }) => door === "UserPromptSubmit" || atMs <= batchAtMs)
           return {}
         case "PostToolUse":
         case "PostToolUseFailure":
-          options.activity(undefined)
-          return main ? context(input.hook_event_name, words(offer("PostToolUse"))) : {}
+        case "PostToolBatch": {
+          if (!main) return {}
+          const answer = context(input.hook_event_name, words(offer("PostToolUse")))
+          if (input.hook_event_name === "PostToolBatch") {
+            batchAtMs = options.nowMs()
+            options.activity(undefined)
+          }
+          return answer
+        }
         case "Stop":
           return main ? stop(input) : {}
         case "StopFailure":

@@ -13,7 +13,7 @@ export interface Loop {
 }
 
 /** The events of Claude Code at which mail, activity, markers and failures are seen. */
-const hookEvents = ["UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure", "Stop", "StopFailure"]
+const hookEvents = ["UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure", "PostToolBatch", "Stop", "StopFailure"]
 const hookSeconds = 10
 
 /**
@@ -116,6 +116,8 @@ export function startLoop(
       [agentUrlVariable]: `http://127.0.0.1:${door.port}`,
       [agentTokenVariable]: door.token,
       [claudeVariable]: run.claude,
+      // Claude Code sends hooks through a configured proxy, too, unless it is told not to.
+      NO_PROXY: [process.env.NO_PROXY ?? process.env.no_proxy, "127.0.0.1"].filter(Boolean).join(","),
     },
   })
   closeSync(file)

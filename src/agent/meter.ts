@@ -47,17 +47,19 @@ export function meter(logs: z.output<typeof logsSchema>, already: readonly strin
         const parsed = Number(fields.get(key) ?? 0)
         return Number.isFinite(parsed) && parsed > 0 ? parsed : 0
       }
-      const id = `${fields.get("session.id")}:${fields.get("event.sequence")}`
+      // The sequence begins anew with each process, also when the session is continued.
+      const id = `${fields.get("session.id")}:${fields.get("event.sequence")}:${fields.get("event.timestamp")}`
       if (known.has(id)) continue
       known.add(id)
       counted.push(id)
       used.usd += number("cost_usd")
       used.tokens +=
         number("input_tokens") + number("output_tokens") + number("cache_read_tokens") + number("cache_creation_tokens")
-      const endedAtMs = Number(timeUnixNano ?? 0) / 1e6
+      const endedAtMs = Number(timeUnixNano ?? 0) / 1e6 // a record carries the moment of the answer
       if (isMain(fields)) mainBeganAtMs.push(endedAtMs - number("duration_ms"))
     }
   return { used, counted, mainBeganAtMs }
 }
 
+/** `sdk` is the main agent of `claude -p`; sub-agents, compaction and other side requests have names of their own. */
 const isMain = (fields: ReadonlyMap<string, string | number>): boolean => fields.get("query_source") === "sdk"

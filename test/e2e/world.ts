@@ -1,0 +1,164 @@
+import { execFile } from "node:child_process"
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { Client } from "@modelcontextprotocol/sdk/client/index.js"
+import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
+import { z } from "zod"
+import { type Model, type Script, startModel } from "../model/model.ts"
+import { makeCodeRoot } from "./code-root.ts"
+
+/** One user on one machine, whole: a code root, a home, a state directory, a scripted model, the built bundle, a real MCP client. */
+
+const repository = fileURLToPath(new URL("../..", import.meta.url))
+export const main = join(repository, "dist/main.js")
+const claudeDirectory = join(repository, "node_modules/.bin")
+
+export interface World extends AsyncDisposable {
+  readonly directory: string
+  readonly codeRoot: string
+  readonly state: string
+  readonly model: Model
+  readonly env: Record<string, string>
+  projectOf(name: string): string
+  /** A real MCP client over stdio. */
+  connect(): Promise<McpClient>
+  /** The bundle as a command; resolves with what it printed and its exit code. */
+  cli(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }>
+  policy(text: string): void
+  /** pid of the serve that runs now. */
+  servePid(): number
+  /** The newest run directory of an instance. */
+  runOf(uid: string): string
+}
+export interface McpClient {
+  readonly client: Client
+  /** Calls a tool; returns its structured content. @throws an Error with the tool's text when it is an error. */
+  call(tool: string, input?: Record<string, unknown>): Promise<Result>
+  close(): Promise<void>
+}
+/** Structured content as a test reads it. */
+export type Result = { [key: string]: unknown } & { readonly [Symbol.toStringTag]?: never }
+
+const statSchema = z.object({ pid: z.number() })
+
+export async function makeWorld(script: Script, options: { projects?: readonly string[]; policy?: string; env?: Record<string, string> } = {}): Promise<World> {
+  const directory = mkdtempSync(join(tmpdir(), "bb5-"))
+  const [codeRoot, home, state, config] = ["code", "home", "state", "config"].map((name) => join(directory, name)) as [string, string, string, string] // four names, four paths
+  for (const path of [codeRoot, home, state, config]) mkdirSync(path, { mode: 0o700 })
+  makeCodeRoot(codeRoot, options.projects ?? ["shop"])
+  const policy = (text: string): void => writeFileSync(join(config, "policy.yaml"), text)
+  policy(options.policy ?? "{}\n")
+  const model = await startModel(script)
+  const env: Record<string, string> = {
+    ...model.environment(home),
+    PATH: [claudeDirectory, dirname(process.execPath), process.env.PATH ?? ""].join(":"),
+    HOME: home,
+    GIT_AUTHOR_NAME: "RALF",
+    GIT_AUTHOR_EMAIL: "ralf@example.invalid",
+    GIT_COMMITTER_NAME: "RALF",
+    GIT_COMMITTER_EMAIL: "ralf@example.invalid",
+    IS_SANDBOX: "1",
+    RALF_SLEEP_SECONDS: "0.2",
+    RALF_RETRY_SECONDS: "0.5",
+    BLACKBOX5_CODE_ROOT: codeRoot,
+    BLACKBOX5_STATE: state,
+    BLACKBOX5_CONFIG: config,
+    ...options.env,
+  }
+  const clients = new Set<McpClient>()
+  const servePid = (): number => statSchema.parse(JSON.parse(readFileSync(join(state, "serve.json"), "utf8"))).pid
+
+  return {
+    directory,
+    codeRoot,
+    state,
+    model,
+    env,
+    policy,
+    servePid,
+    projectOf: (name) => join(codeRoot, "5-project-memory", name),
+    runOf(uid) {
+      const runs = readdirSync(join(state, "instances", uid)).toSorted()
+      return join(state, "instances", uid, runs.at(-1) ?? "")
+    },
+    async connect() {
+      const client = new Client({ name: "story", version: "1" })
+      await client.connect(new StdioClientTransport({ command: process.execPath, args: [main, "mcp"], env, cwd: codeRoot, stderr: "inherit" }))
+      const mcp: McpClient = {
+        client,
+        async call(tool, input = {}) {
+          const result = await client.callTool({ name: tool, arguments: input })
+          if (result.isError) throw new Error(JSON.stringify(result.content))
+          return z.record(z.string(), z.unknown()).parse(result.structuredContent)
+        },
+        async close() {
+          clients.delete(mcp)
+          await client.close()
+        },
+      }
+      clients.add(mcp)
+      return mcp
+    },
+    cli: (...args) =>
+      new Promise((resolve) => {
+        const child = execFile(process.execPath, [main, ...args], { env, cwd: codeRoot, maxBuffer: 64 * 1024 * 1024 }, (_error, stdout, stderr) =>
+          resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+        )
+      }),
+    async [Symbol.asyncDispose]() {
+      for (const client of clients) await client.close()
+      await endEverything(directory)
+      await model.close()
+      rmSync(directory, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Every process whose environment names this world. */
+export function processesOf(directory: string): readonly { pid: number; command: string; state: string }[] {
+  return readdirSync("/proc").flatMap((entry) => {
+    const pid = Number(entry)
+    if (!Number.isInteger(pid) || pid === process.pid) return []
+    try {
+      if (!readFileSync(`/proc/${pid}/environ`, "utf8").includes(directory)) return []
+      const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
+      const state = stat.slice(stat.lastIndexOf(")") + 2, stat.lastIndexOf(")") + 3)
+      return state === "Z" ? [] : [{ pid, state, command: readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ") }]
+    } catch {
+      return []
+    }
+  })
+}
+
+/** Ends all that a world started, its control plane first: nothing of a test outlives it. */
+async function endEverything(directory: string): Promise<void> {
+  for (;;) {
+    const left = processesOf(directory)
+    if (left.length === 0) return
+    for (const { pid } of left.toSorted((a, b) => Number(b.command.includes(" serve")) - Number(a.command.includes(" serve")))) {
+      try {
+        process.kill(pid, "SIGKILL")
+      } catch {
+        // It ended meanwhile.
+      }
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+}
+
+/** Looks until a condition holds; the value that it gave. What the world does on its own time has no event that could be awaited. */
+export async function eventually<T>(look: () => T | undefined | false | Promise<T | undefined | false>, what: string, seconds = 30): Promise<T> {
+  const deadline = performance.now() + seconds * 1000
+  for (let last: unknown; ; ) {
+    try {
+      const found = await look()
+      if (found !== undefined && found !== false) return found
+    } catch (error) {
+      last = error
+    }
+    if (performance.now() > deadline) throw new Error(`never came: ${what}${last ? ` (${String(last)})` : ""}`)
+    await new Promise((resolve) => setTimeout(resolve, 15))
+  }
+}

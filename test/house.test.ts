@@ -1,0 +1,111 @@
+import { execFileSync } from "node:child_process"
+import { readFileSync } from "node:fs"
+import { dirname, join, normalize } from "node:path"
+import { describe, expect, it } from "vitest"
+
+/** The house rules that a machine can check. Allowed imports are data: ARCHITECTURE.md shows the same table. */
+
+const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard", "*.ts"], { encoding: "utf8" }).split("\n").filter(Boolean)
+const sources = files.filter((file) => /^(src|tools)\//.test(file))
+const textOf = (file: string): string => readFileSync(file, "utf8")
+
+/** For each place, the places it may import from, besides itself. The first pattern that fits a file counts. */
+const places: readonly { name: string; pattern: RegExp; may: readonly string[]; packages: RegExp }[] = [
+  { name: "core", pattern: /^src\/core\//, may: [], packages: /^zod$/ },
+  { name: "tools", pattern: /^tools\//, may: ["core"], packages: /^zod$/ },
+  { name: "controller", pattern: /^src\/control\/controller\.ts$/, may: ["core"], packages: /^node:/ },
+  { name: "control", pattern: /^src\/control\//, may: ["core", "controller"], packages: /^node:/ },
+  { name: "processes", pattern: /^src\/(processes|run-directory)\.ts$/, may: ["core"], packages: /^(node:|zod$)/ },
+  { name: "settings", pattern: /^src\/(config|log|version|policy)\.ts$/, may: ["core"], packages: /^(node:|pino$|yaml$|zod$)/ },
+  { name: "api", pattern: /^src\/api\//, may: ["core", "controller", "settings"], packages: /^(node:|hono|@hono\/|ws$|zod$|prom-client$)/ },
+  { name: "mcp", pattern: /^src\/mcp\//, may: ["core", "tools", "client", "settings"], packages: /^(node:|zod$|@modelcontextprotocol\/sdk\/)/ },
+  { name: "client", pattern: /^src\/client\.ts$/, may: ["core", "settings"], packages: /^(node:|eventsource-parser|zod$)/ },
+  { name: "agent", pattern: /^src\/agent\//, may: ["core", "processes"], packages: /^(node:|hono|@hono\/|partysocket|ws$|zod$)/ },
+  { name: "sqlite", pattern: /^src\/adapters\/sqlite\//, may: ["core"], packages: /^(node:|zod$)/ },
+  { name: "local", pattern: /^src\/adapters\/local\//, may: ["core", "processes"], packages: /^(node:|zod$)/ },
+  { name: "compose", pattern: /^src\/compose\.ts$/, may: ["core", "tools", "control", "api", "sqlite", "local", "settings"], packages: /^node:/ },
+  { name: "roles", pattern: /^src\/roles\//, may: ["core", "tools", "agent", "api", "mcp", "client", "compose", "processes", "settings"], packages: /^(node:|@hono\/|cliui$|zod$)/ },
+  { name: "main", pattern: /^src\/main\.ts$/, may: ["compose", "roles", "settings", "mcp"], packages: /^node:/ },
+]
+const placeOf = (file: string) => places.find(({ pattern }) => pattern.test(file))
+
+/** Static and dynamic imports of a file, as written. */
+const importsOf = (file: string): readonly string[] =>
+  [...textOf(file).matchAll(/(?:^|\n)\s*(?:import|export)\b[^"'`;]*?\bfrom\s*"([^"]+)"|\bimport\(\s*"([^"]+)"\s*\)|(?:^|\n)import\s+"([^"]+)"/g)].map(
+    ([, from, dynamic, bare]) => from ?? dynamic ?? bare ?? "",
+  )
+
+describe("the layout", () => {
+  it("has a place for every source file", () => {
+    expect(sources.length).toBeGreaterThan(30)
+    expect(sources.filter((file) => !placeOf(file))).toEqual([])
+  })
+
+  it("imports only what the table allows", () => {
+    const wrong = sources.flatMap((file) => {
+      const place = placeOf(file)
+      if (!place) return []
+      return importsOf(file).flatMap((specifier) => {
+        if (!specifier.startsWith(".")) return place.packages.test(specifier) ? [] : [`${file}: ${specifier}`]
+        const target = normalize(join(dirname(file), specifier))
+        if (target === "package.json") return file === "src/version.ts" ? [] : [`${file}: ${specifier}`]
+        const other = placeOf(target)?.name
+        return other === place.name || (other && place.may.includes(other)) ? [] : [`${file}: ${specifier}`]
+      })
+    })
+    expect(wrong).toEqual([])
+  })
+
+  it("lets one file alone import the MCP SDK's server", () => {
+    const importers = sources.filter((file) => importsOf(file).some((specifier) => specifier.startsWith("@modelcontextprotocol/sdk/server/index")))
+    expect(importers).toEqual(["src/mcp/server.ts"])
+  })
+
+  it("calls no file by a name that says nothing", () => {
+    expect(files.filter((file) => /(^|\/)(utils?|helpers?|common|types|misc|shared)(\.|\/)/.test(file))).toEqual([])
+  })
+
+  it("keeps source files near 250 lines, or says why not in their first comment", () => {
+    const long = sources.filter((file) => {
+      const text = textOf(file)
+      return text.split("\n").length > 270 && !/\b(long|length|lines)\b/i.test(text.slice(0, text.indexOf("*/")))
+    })
+    expect(long).toEqual([])
+  })
+
+  it("names each tool file as its tool", () => {
+    const tools = sources.filter((file) => /^tools\/[a-z]+(_[a-z]+)+\.ts$/.test(file))
+    expect(tools.length).toBeGreaterThanOrEqual(10)
+    expect(tools.filter((file) => !textOf(file).includes(`name: "${file.slice("tools/".length, -".ts".length)}"`))).toEqual([])
+  })
+})
+
+describe("the core", () => {
+  it("has neither clock, chance, nor I/O", () => {
+    const banned = /\bDate\.now\b|\bnew Date\(\s*\)|\bMath\.random\b|\bcrypto\b|\bprocess\.|\bsetTimeout\b|\bsetInterval\b|\bfetch\(|\bperformance\./
+    expect(sources.filter((file) => file.startsWith("src/core/") && banned.test(textOf(file)))).toEqual([])
+  })
+})
+
+describe("the whole tree", () => {
+  it("skips no test and focuses none", () => {
+    const modifier = new RegExp(`\\b(?:it|test|describe)\\.(?:${["skip", "todo", "only", "fails"].join("|")})\\b`)
+    expect(files.filter((file) => modifier.test(textOf(file)))).toEqual([])
+  })
+
+  it("reads the environment's settings in one place", () => {
+    // processes of an instance get what they need from their parent: PATH to search, the turnstile's own three variables
+    const allowed = new Set(["src/config.ts", "src/policy.ts", "src/agent/turnstile.ts", "src/agent/launch.ts", "src/adapters/local/code-root.ts"])
+    expect(sources.filter((file) => /\bprocess\.env\b/.test(textOf(file)) && !allowed.has(file))).toEqual([])
+  })
+
+  it("runs no shell strings", () => {
+    expect(sources.filter((file) => /\bexec(Sync)?\(|shell:\s*true/.test(textOf(file).replaceAll(/\.exec\(/g, "")))).toEqual([])
+  })
+
+  it("keeps machine paths and registry hosts out", () => {
+    const tracked = execFileSync("git", ["ls-files"], { encoding: "utf8" }).split("\n").filter((file) => file && !file.endsWith(".png"))
+    const foreign = new RegExp([["/wo", "rk/"].join(""), ["registry", ".npmjs"].join(""), ["bash", "_jobs"].join("")].join("|"))
+    expect(tracked.filter((file) => foreign.test(textOf(file)))).toEqual([])
+  })
+})
