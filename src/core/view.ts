@@ -30,15 +30,15 @@ export const bounded = (text: string, max: number): string =>
 /** Text of somebody who gives no orders here. The nonce, new for each result, cannot be forged by the text. */
 export const fenced = (text: string, nonce: string): string => `<untrusted-${nonce}>\n${text}\n</untrusted-${nonce}>`
 
-/** Every string of a result cleaned; those under a key named `untrusted` fenced as well. */
+/** Every string of a result cleaned; those under a key named `untrusted`, at any depth, fenced as well. */
 export function presented<T>(value: T, nonce: string): T {
-  const walk = (node: unknown, key?: string): unknown => {
-    if (typeof node === "string") return key === "untrusted" ? fenced(clean(node), nonce) : clean(node)
-    if (Array.isArray(node)) return node.map((item) => walk(item, key))
+  const walk = (node: unknown, fence: boolean): unknown => {
+    if (typeof node === "string") return fence ? fenced(clean(node), nonce) : clean(node)
+    if (Array.isArray(node)) return node.map((item) => walk(item, fence))
     if (node === null || typeof node !== "object") return node
-    return Object.fromEntries(Object.entries(node).map(([name, inner]) => [name, walk(inner, name)]))
+    return Object.fromEntries(Object.entries(node).map(([name, inner]) => [name, walk(inner, fence || name === "untrusted")]))
   }
-  return walk(value) as T // same shape: only the contents of strings change
+  return walk(value, false) as T // same shape: only the contents of strings change
 }
 
 /** One line of at most `max` characters. */
@@ -47,7 +47,7 @@ export const oneLine = (text: string, max: number): string => {
   return line.length <= max ? line : `${line.slice(0, Math.max(0, max - 1))}…`
 }
 
-/** `341 s` below two minutes, then minutes, hours, days: as people say it. */
+/** `41 s` below two minutes, then minutes, hours, days: as people say it. */
 export function spanOf(ms: number): string {
   const seconds = Math.max(0, Math.round(ms / 1000))
   if (seconds < 120) return `${seconds} s`

@@ -55,4 +55,7 @@ export function makeCodeRoot(path: string, projects: readonly string[]): void {
 
 /** Runs git in a directory, as an author of its own; returns what it prints. */
 export const git = (directory: string, ...args: readonly string[]): string =>
-  execFileSync("git", ["-c", "user.name=RALF", "-c", "user.email=ralf@example.invalid", ...args], { cwd: directory, encoding: "utf8" }).trim()
+  execFileSync("git", ["-c", "user.name=RALF", "-c", "user.email=ralf@example.invalid", ...args], {
+    cwd: directory,
+    encoding: "utf8",
+  }).trim()

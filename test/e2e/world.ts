@@ -43,9 +43,17 @@ export type Result = { [key: string]: unknown } & { readonly [Symbol.toStringTag
 
 const statSchema = z.object({ pid: z.number() })
 
-export async function makeWorld(script: Script, options: { projects?: readonly string[]; policy?: string; env?: Record<string, string> } = {}): Promise<World> {
+export async function makeWorld(
+  script: Script,
+  options: { projects?: readonly string[]; policy?: string; env?: Record<string, string> } = {},
+): Promise<World> {
   const directory = mkdtempSync(join(tmpdir(), "bb5-"))
-  const [codeRoot, home, state, config] = ["code", "home", "state", "config"].map((name) => join(directory, name)) as [string, string, string, string] // four names, four paths
+  const [codeRoot, home, state, config] = ["code", "home", "state", "config"].map((name) => join(directory, name)) as [
+    string,
+    string,
+    string,
+    string,
+  ] // four names, four paths
   for (const path of [codeRoot, home, state, config]) mkdirSync(path, { mode: 0o700 })
   makeCodeRoot(codeRoot, options.projects ?? ["shop"])
   const policy = (text: string): void => writeFileSync(join(config, "policy.yaml"), text)
@@ -85,7 +93,9 @@ export async function makeWorld(script: Script, options: { projects?: readonly s
     },
     async connect() {
       const client = new Client({ name: "story", version: "1" })
-      await client.connect(new StdioClientTransport({ command: process.execPath, args: [main, "mcp"], env, cwd: codeRoot, stderr: "inherit" }))
+      await client.connect(
+        new StdioClientTransport({ command: process.execPath, args: [main, "mcp"], env, cwd: codeRoot, stderr: "inherit" }),
+      )
       const mcp: McpClient = {
         client,
         async call(tool, input = {}) {
@@ -103,8 +113,11 @@ export async function makeWorld(script: Script, options: { projects?: readonly s
     },
     cli: (...args) =>
       new Promise((resolve) => {
-        const child = execFile(process.execPath, [main, ...args], { env, cwd: codeRoot, maxBuffer: 64 * 1024 * 1024 }, (_error, stdout, stderr) =>
-          resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+        const child = execFile(
+          process.execPath,
+          [main, ...args],
+          { env, cwd: codeRoot, maxBuffer: 64 * 1024 * 1024 },
+          (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
         )
       }),
     async [Symbol.asyncDispose]() {
@@ -149,7 +162,11 @@ async function endEverything(directory: string): Promise<void> {
 }
 
 /** Looks until a condition holds; the value that it gave. What the world does on its own time has no event that could be awaited. */
-export async function eventually<T>(look: () => T | undefined | false | Promise<T | undefined | false>, what: string, seconds = 30): Promise<T> {
+export async function eventually<T>(
+  look: () => T | undefined | false | Promise<T | undefined | false>,
+  what: string,
+  seconds = 30,
+): Promise<T> {
   const deadline = performance.now() + seconds * 1000
   for (let last: unknown; ; ) {
     try {

@@ -160,8 +160,7 @@ async function stream(response: ServerResponse, turn: Turn, request: ModelReques
   let cost: Usage | undefined
   try {
     for (const event of events(turn, request.number, request.body.model)) {
-      // With two events out, claude knows that the turn has begun, and has no text yet.
-      if (sent === 2 && turn.until !== undefined) await Promise.race([turn.until, once(gone.signal, "abort")])
+      if (sent === turn.heldAfter && turn.until !== undefined) await Promise.race([turn.until, once(gone.signal, "abort")])
       if (turn.chunkMs !== undefined) await sleep(turn.chunkMs, undefined, { signal: gone.signal })
       if (gone.signal.aborted) return
       // What was written still reaches claude.

@@ -23,6 +23,7 @@ export interface Turn {
   readonly chunkMs?: number
   readonly afterEvents?: number
   readonly until?: Promise<unknown>
+  readonly heldAfter?: number
 }
 
 /** An error of the API. Made by `fail`. */
@@ -64,8 +65,15 @@ export const slow = (turn: Turn, options: { chunkMs: number }): Turn => ({ ...tu
 /** The turn as a stream that breaks after some events. A plain answer comes whole: claude asks for one to recover. */
 export const drop = (turn: Turn, options: { afterEvents: number }): Turn => ({ ...turn, ...options })
 
-/** The turn begun at once, and finished when the promise settles. A plain answer comes only then. */
-export const hold = (turn: Turn, until: Promise<unknown>): Turn => ({ ...turn, until })
+/**
+ * The turn begun at once, and finished when the promise settles. A plain answer comes only then. By default it waits after two events:
+ * claude knows that the turn has begun, and has no text yet.
+ */
+export const hold = (turn: Turn, until: Promise<unknown>, { afterEvents = 2 } = {}): Turn => ({
+  ...turn,
+  until,
+  heldAfter: afterEvents,
+})
 
 /** The turn as the answer to a request without `stream`. Ids carry the request's number: a conversation may repeat no tool id. */
 export function message(turn: Turn, number: number, model: string) {

@@ -58,7 +58,7 @@ describe("targetsOf", () => {
 })
 
 describe("matches", () => {
-  const instance = anInstance("a", { spec: { project: "shop", labels } })
+  const instance = anInstance("a", { spec: { project: "shop", labels, state: "Paused", pause: { when: "now", batch: "b1" } } })
   it.each([
     [{}, true],
     [{ project: "shop" }, true],
@@ -66,7 +66,14 @@ describe("matches", () => {
     [{ selector: "team=web" }, true],
     [{ project: "shop", selector: "team=db" }, false],
     [{ project: "mill", selector: "team=web" }, false],
+    [{ batch: "b1" }, true],
+    [{ batch: "b2" }, false],
   ])("%j is %s", (targets, expected) => {
     expect(matches(targets)(instance)).toBe(expected)
+  })
+
+  it("a batch means those that are still paused", () => {
+    const resumed = anInstance("b", { spec: { pause: { when: "now", batch: "b1" } } })
+    expect(matches({ batch: "b1" })(resumed)).toBe(false)
   })
 })

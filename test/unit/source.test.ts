@@ -6,7 +6,7 @@ describe("topic", () => {
   const stop = () => new AbortController()
 
   it("yields every known key first, then those that change", async () => {
-    const { changed, source } = topic(async () => ["a", "b"])
+    const { changed, source } = topic<string>(async () => ["a", "b"])
     const reader = stepping(source(stop().signal))
     expect(await reader.take(2)).toEqual(["a", "b"])
     const coming = reader.next()
@@ -29,7 +29,7 @@ describe("topic", () => {
   })
 
   it("yields a key again that changed after it was yielded", async () => {
-    const { changed, source } = topic(async () => ["a", "b"])
+    const { changed, source } = topic<string>(async () => ["a", "b"])
     const reader = stepping(source(stop().signal))
     expect(await reader.next()).toBe("a")
     changed("a")
@@ -70,7 +70,7 @@ describe("topic", () => {
   })
 
   it("ends with its signal: while waiting, while its reader is busy, and before it began", async () => {
-    const { changed, source } = topic(async () => ["a"])
+    const { changed, source } = topic<string>(async () => ["a"])
     const waiting = stop()
     const waiter = stepping(source(waiting.signal))
     await waiter.next()

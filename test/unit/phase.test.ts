@@ -1,0 +1,118 @@
+import { describe, expect, it } from "vitest"
+import type { Admission, Instance, Run } from "../../src/core/instance.ts"
+import type { Beat } from "../../src/core/link.ts"
+import { type Around, type Phase, phaseOf, phases, silentMs } from "../../src/core/phase.ts"
+import { aBeat, anInstance, aRun, startMs } from "../contract/harness.ts"
+
+const nowMs = startMs + 100_000
+const admitted: Admission = { verdict: "Admitted", reason: "Admitted", message: "Admitted.", term: 1 }
+const queued: Admission = { ...admitted, verdict: "Queued", reason: "FleetFull", message: "All 5 places of the fleet are taken." }
+const held = (more: Partial<Admission>): Admission => ({ ...admitted, verdict: "Held", message: "The reason.", ...more })
+
+type More = NonNullable<Parameters<typeof anInstance>[1]>
+const shop = (run?: Partial<Run>, more: More = {}, admission: Admission = admitted): Instance =>
+  anInstance("shop", { status: { admission, ...(run && { run: aRun(run) }) }, ...more })
+const beat = (more: Partial<Beat> = {}): Beat => aBeat({ atMs: nowMs - 1000, ...more })
+const seen = (instance: Instance, latest?: Beat, more: Partial<Around> = {}) =>
+  phaseOf(instance, { beat: latest, turns: { used: 2, max: 3 }, iterations: 7, nowMs, ...more })
+const exit = (code: number, outcome?: "Complete" | "Failed"): Partial<Run> => ({
+  phase: "Exited",
+  lastExit: { code, atMs: nowMs - 60_000, ...(outcome && { outcome }) },
+})
+const wanted = { turn: { id: "t", state: "Wanted" as const, sinceMs: nowMs - 20_000 } }
+const running = { turn: { id: "t", state: "Running" as const, sinceMs: nowMs - 20_000 } }
+const paused = (pause: Partial<NonNullable<Instance["spec"]["pause"]>> = {}): More => ({
+  spec: { state: "Paused", pause: { when: "now", ...pause } },
+})
+
+const cases: [string, Phase, RegExp, Instance, Beat?][] = [
+  ["not seen by the scheduler yet", "Starting", /being started/, anInstance("shop")],
+  ["admitted", "Starting", /being started/, shop()],
+  ["queued", "Queued", /All 5 places/, shop(undefined, {}, queued)],
+  ["its supervisor prepares", "Starting", /preparing/, shop({ phase: "Pending" })],
+  ["no beat yet", "Unknown", /No word .* yet/, shop({})],
+  ["a beat of its former place says nothing", "Unknown", /No word .* yet/, shop({}), beat({ place: "p0" })],
+  ["silent", "Unknown", /No word .* for 15 s/, shop({}), beat({ atMs: nowMs - silentMs - 1 })],
+  ["not silent yet", "Running", /Between/, shop({}), beat({ atMs: nowMs - silentMs })],
+  ["waits for a turn", "Waiting", /Waiting 20 s for a turn: 2 of 3/, shop({}), beat(wanted)],
+  ["stands still without a turn", "Waiting", /stands still until one of 3/, shop({}), beat({ ...running, frozen: true })],
+  ["in an iteration", "Running", /In iteration 8 for 20 s\.$/, shop({}), beat(running)],
+  [
+    "uses a tool",
+    "Running",
+    /; Bash: npm test for 5 s\.$/,
+    shop({}),
+    beat({ ...running, activity: { tool: "Bash", summary: "npm\ntest", sinceMs: nowMs - 5000 } }),
+  ],
+  ["between iterations", "Running", /Between iterations; 7 done/, shop({}), beat()],
+  ["paused, confirmed", "Paused", /all its processes stand still/, shop({}, paused()), beat({ ...running, frozen: true })],
+  ["paused, not confirmed", "Paused", /not confirmed/, shop({}, paused()), beat(running)],
+  ["paused, nothing runs", "Paused", /nothing of it runs/, shop(undefined, paused({ note: "lunch" }))],
+  ["paused with a note", "Paused", /Paused \(lunch\)/, shop(undefined, paused({ note: "lunch" }))],
+  ["to be paused", "Paused", /at the end of iteration 8/, shop({}, paused({ when: "iteration-end" })), beat(running)],
+  ["paused for a time", "Paused", /goes on by itself in 40 s/, shop(undefined, paused({ untilMs: nowMs + 40_000 }))],
+  ["a pause that has elapsed", "Running", /Between/, shop({}, paused({ untilMs: nowMs })), beat()],
+  ["out of money", "BudgetReached", /The reason/, shop({}, {}, held({ reason: "BudgetReached" })), beat({ frozen: true })],
+  [
+    "rate-limited",
+    "RateLimited",
+    /It goes on in 30 s/,
+    shop({}, {}, held({ reason: "RateLimited", untilMs: nowMs + 30_000 })),
+    beat(),
+  ],
+  ["logged out", "Held", /The reason/, shop({}, {}, held({ reason: "LoginRequired" })), beat()],
+  ["exited once", "Starting", /exited with code 3 .* started again/, shop(exit(3))],
+  ["exits again and again", "CrashLoop", /exited with code 3 .* started 4 times/, shop({ ...exit(3), restarts: 3 })],
+  ["cannot be started", "CrashLoop", /^No claude/, shop({ ...exit(1), problem: { reason: "NoClaude", message: "No claude." } })],
+  ["a new attempt after a crash loop", "Starting", /being started/, shop({ ...exit(3), restarts: 9 }, { spec: { attempt: 2 } })],
+  ["complete", "Completed", /ended as complete 60 s ago/, shop(exit(0, "Complete"))],
+  ["complete stays so when it is paused", "Completed", /complete/, shop(exit(0, "Complete"), paused())],
+  ["failed", "Failed", /exit code 4/, shop(exit(4, "Failed"))],
+  ["told to stop", "Stopping", /told to stop/, shop({}, { spec: { state: "Stopped" } }), beat()],
+  ["stopped", "Stopped", /was stopped/, shop(exit(0), { spec: { state: "Stopped" } })],
+  ["removed", "Stopping", /being removed/, shop({}, { deletedAtMs: nowMs }), beat()],
+]
+
+describe("phaseOf", () => {
+  it.each(cases)("%s: %s", (_name, phase, why, instance, latest) => {
+    const result = seen(instance, latest)
+    expect(result.phase).toBe(phase)
+    expect(result.why).toMatch(why)
+  })
+
+  it("says for each why and what to do", () => {
+    for (const [, , , instance, latest] of cases) {
+      const { why, fix } = seen(instance, latest)
+      expect(why).toMatch(/^[A-Z].*\.$/s)
+      expect(fix.length).toBeGreaterThan(10)
+    }
+  })
+
+  it("every phase has a case here", () => {
+    const reached = new Set(cases.map(([, phase]) => phase))
+    expect(phases.filter((phase) => !reached.has(phase))).toEqual([])
+  })
+
+  it.each<[Phase, boolean]>([
+    ["Failed", true],
+    ["CrashLoop", true],
+    ["BudgetReached", true],
+    ["Held", true],
+    ["RateLimited", false],
+    ["Paused", false],
+    ["Queued", false],
+    ["Running", false],
+    ["Completed", false],
+  ])("%s needs a person: %s", (phase, needsPerson) => {
+    const of = cases.filter(([, found]) => found === phase).map(([, , , instance, latest]) => seen(instance, latest).needsPerson)
+    expect(new Set(of)).toEqual(new Set([needsPerson]))
+  })
+
+  it("who needs a person stands before all others", () => {
+    const needing = new Set(
+      cases.map(([, , , instance, latest]) => seen(instance, latest)).flatMap((one) => (one.needsPerson ? [one.phase] : [])),
+    )
+    const last = Math.max(...[...needing].map((phase) => phases.indexOf(phase)))
+    expect(phases.slice(0, last + 1).filter((phase) => !needing.has(phase))).toEqual([])
+  })
+})
