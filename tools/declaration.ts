@@ -79,7 +79,12 @@ export async function freeName(
 }
 
 /** What the scheduler will say of an instance it has not seen yet: its own rules, over what the caller may see. */
-export function foreseen({ limits }: Pick<ToolContext, "limits">, made: Instance, others: readonly Instance[], now: Readings): Seen {
+export function foreseen(
+  { limits }: Pick<ToolContext, "limits">,
+  made: Instance,
+  others: readonly Instance[],
+  now: Readings,
+): Seen {
   const snapshot = { policy: limits(), instances: [...others, made], beats: now.beats, spent: now.spent, turns: new Map() }
   const value = plan(snapshot, holds, now.nowMs).admit.find(({ instance }) => instance.uid === made.uid)?.value
   return seenOf(value ? { ...made, status: { ...made.status, admission: { ...value, term: 0 } } } : made, now)

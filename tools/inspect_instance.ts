@@ -76,14 +76,9 @@ export default defineTool({
     fix: z.string(),
     activity: z.strictObject({ tool: z.string(), summary: z.string(), seconds: z.int() }).optional(),
     last: z.strictObject({ iteration: z.int(), outcome: z.string(), untrusted: z.string() }).optional(),
-    run: z.strictObject({ restarts: z.int(), startedAt: z.string(), lastExit: z.string().optional() }).optional(),
-    usage: z.strictObject({
-      usd: z.number(),
-      of: z.number().optional(),
-      tokens: z.int(),
-      iterations: z.int(),
-      billing: z.string(),
-    }),
+    // Loose, because each listed field costs every caller's context.
+    run: z.looseObject({ restarts: z.int() }).optional(),
+    usage: z.looseObject({ usd: z.number(), of: z.number().optional(), iterations: z.int(), billing: z.string() }),
     mail: z.looseObject({ waiting: z.int() }),
     spec: z.looseObject({}).optional(),
     events: z.strictObject({ untrusted: z.string() }).optional(),

@@ -6,7 +6,6 @@ import { phases } from "../src/core/phase.ts"
 import { may } from "../src/core/principal.ts"
 import { targetFields } from "../src/core/selector.ts"
 import { defineTool } from "../src/core/tool.ts"
-import { isoOf } from "./moments.ts"
 
 /** Where a page ended, by what it is sorted by: a fleet that changes in between neither repeats nor hides the others. */
 const cursorOf = ({ phase, createdAtMs, name }: Rank): string => `${phase}.${createdAtMs}.${name}`
@@ -31,7 +30,7 @@ export default defineTool({
     selector: targetFields.selector,
     phases: z.array(z.enum(phases)).min(1).optional(),
     parent: nameSchema.optional(),
-    detail: z.boolean().default(false).describe("goal, mode and age too"),
+    detail: z.boolean().default(false).describe("the goals too"),
     limit: z.int().min(1).max(200).default(20),
     cursor: z.string().max(100).optional(),
   }),
@@ -47,8 +46,6 @@ export default defineTool({
         iteration: z.int().optional(),
         usd: z.number().optional(),
         budgetUsd: z.number().optional(),
-        mode: z.string().optional(),
-        createdAt: z.string().optional(),
         goal: z.strictObject({ untrusted: z.string() }).optional(),
       }),
     ),
@@ -93,15 +90,12 @@ export default defineTool({
     return {
       total: found.length,
       instances: page.map(({ instance, seen }) => {
-        const { name, createdAtMs, spec } = instance
+        const { name, spec } = instance
         // Its own tree beyond its descendants an instance knows by name and phase alone.
         if (may(ctx.who, "see", instance) !== true)
           return { name, project: spec.project, phase: seen.phase, why: "Only its phase is shown to you." }
-        const goal = spec.goal === undefined ? {} : { goal: { untrusted: spec.goal } }
-        return {
-          ...outlineOf(instance, readings, seen),
-          ...(detail && { mode: spec.mode, createdAt: isoOf(createdAtMs), ...goal }),
-        }
+        const goal = detail && spec.goal !== undefined ? { goal: { untrusted: spec.goal } } : {}
+        return { ...outlineOf(instance, readings, seen), ...goal }
       }),
       ...more,
       next,
@@ -109,6 +103,12 @@ export default defineTool({
   },
   show: ({ total, instances, next }) => ({
     text: `${instances.length} of ${total} instances. ${next}`,
-    rows: instances.map(({ name, phase, iteration, usd, why }) => ({ name, phase, iteration: iteration ?? "", usd: usd ?? "", why })),
+    rows: instances.map(({ name, phase, iteration, usd, why }) => ({
+      name,
+      phase,
+      iteration: iteration ?? "",
+      usd: usd ?? "",
+      why,
+    })),
   }),
 })

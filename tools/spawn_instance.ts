@@ -54,13 +54,8 @@ export default defineTool({
     created: z.boolean(),
     phase: z.string(),
     why: z.string(),
-    budget: z.strictObject({
-      usd: z.number().optional(),
-      tokens: z.number().optional(),
-      iterations: z.number().optional(),
-      hours: z.number().optional(),
-      from: z.enum(["call", "policy default"]),
-    }),
+    // Its limits, and where they come from: loose, because each listed field costs every caller's context.
+    budget: z.looseObject({ from: z.string() }),
     next: z.string(),
   }),
   hints: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: true },
@@ -100,7 +95,11 @@ export default defineTool({
       )
 
     const taken = async (name: string): Promise<Fault> =>
-      new Fault("Conflict", `The name ${name} is taken.`, `Give another, e.g. "name":"${await freeName(ctx, others, input.name ?? project)}".`)
+      new Fault(
+        "Conflict",
+        `The name ${name} is taken.`,
+        `Give another, e.g. "name":"${await freeName(ctx, others, input.name ?? project)}".`,
+      )
     const spec: Spec = {
       ...{ project, state: "Running", attempt: 1, ...goal, orders: [], mode: input.mode, loop },
       ...(model !== undefined && { model }),

@@ -1,27 +1,23 @@
 import { randomBytes, randomUUID } from "node:crypto"
 import type { Exit, Problem } from "../core/instance.ts"
-import { type Beat, type Directive, type Emitted, noUsage, type Usage } from "../core/link.ts"
-import { oneLine } from "../core/view.ts"
-import { alive, end, freeze, ofInstance, ofTurn, processId, stopped, thaw } from "../processes.ts"
-import type { RunDirectory, TurnFile } from "../run-directory.ts"
+import type { Beat, Directive, Emitted } from "../core/link.ts"
+import { end, freeze, ofInstance, ofTurn, processId, stopped, thaw } from "../processes.ts"
+import type { RunDirectory } from "../run-directory.ts"
 import { connect } from "./connection.ts"
 import { createDoors } from "./doors.ts"
-import { holdFor } from "./failures.ts"
+import { createIterations } from "./iterations.ts"
 import { adoptLoop, startLoop, writeSettings } from "./launch.ts"
 import { listen } from "./loopback.ts"
-import { countedMax, meter } from "./meter.ts"
+import { meter } from "./meter.ts"
 import { captureOutput } from "./output.ts"
-import type { Grant } from "./turnstile.ts"
 
 /** A beat is sent at once on a change, else this often. */
 const beatMs = 5000
-/** How often a process that is not our child is looked at. */
-const watchMs = 500
-/** One question of the turnstile waits at most this long. */
-const askMsMax = 50_000
+/** How often processes that are not our children are looked at. */
+const lookMs = 500
 /** From SIGTERM to SIGKILL when the loop ends and leaves something behind, or is told to stop. */
 const graceSeconds = 8
-/** What the last beats, receipts and events may take at the end; the gateway is started again within this. */
+/** What the last beats, receipts and events may take at the end; a gateway that is away is started again within this. */
 const flushMs = 20_000
 
 export interface SupervisorOptions {
@@ -39,126 +35,62 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
   const nowMs = (): number => Date.now()
   const self = new Set([process.pid])
   const processes = ofInstance(run.uid)
-  let turn: TurnFile | undefined = directory.get("turn")
-  let wanted: { id: string; pid: number; sinceMs: number; grant: (grant: Grant | undefined) => void } | undefined
-  let usage = directory.get("usage") ?? { used: noUsage, counted: [] }
-  let directive: Directive | undefined // what the fleet said to this supervisor; until it speaks nothing is frozen, let go or begun
-  let remembered = directory.get("directive")
-  let frozen = false
+  const predecessor = directory.get("supervisor")
+  const token = predecessor?.token ?? randomBytes(32).toString("hex")
+  const known = directory.get("loop")
+  let frozen = known !== undefined && stopped(known)
   let activity: Beat["activity"]
-  let last: Beat["last"]
-  let hold: Beat["hold"]
-  let failures = 0
-  let said: { marker: NonNullable<Beat["last"]>["outcome"]; text: string } | undefined
+  /** What the fleet said to this supervisor; until it speaks, nothing is frozen, let go or begun. */
+  let directive: Directive | undefined
+  /** What it said last, also to a predecessor: goal and orders for an iteration that runs. */
+  let remembered = directory.get("directive")
 
-  const output = captureOutput(directory, nowMs)
-  let timer: NodeJS.Timeout | undefined
-  let loopback: Awaited<ReturnType<typeof listen>> | undefined
-
-  // ── the end
-  let finishing = false
-  const finish = async (exit: Omit<Exit, "atMs">, problem?: Problem): Promise<void> => {
-    if (finishing) return
-    finishing = true
-    clearInterval(timer)
-    await end(processes, self, graceSeconds)
-    if (turn) turnEnded(turn.id, exit.code, nowMs() - turn.sinceMs)
-    wanted = undefined
-    await output.finish()
-    beat()
-    await connection.flushed(AbortSignal.timeout(flushMs))
-    directory.set("exit", { exit: { ...exit, atMs: nowMs() }, ...(problem && { problem }) })
-    loopback?.close()
-    connection.close()
-    done()
-  }
-  let done = (): void => {}
-  const over = new Promise<void>((resolve) => {
-    done = resolve
-  })
-
-  // ── what the fleet hears
-  const emit = (kind: Emitted["kind"], message: string): void =>
-    connection.send({ type: "event", event: { id: randomUUID(), kind, message: message.slice(0, 4000), atMs: nowMs() } })
   const beat = (): void => {
     const atMs = nowMs()
-    const used: Usage = turn ? { ...usage.used, ms: usage.used.ms + Math.max(0, atMs - turn.sinceMs) } : usage.used
-    const asked = turn
-      ? { id: turn.id, state: "Running" as const, sinceMs: turn.sinceMs }
-      : wanted && { id: wanted.id, state: "Wanted" as const, sinceMs: wanted.sinceMs }
-    connection.beat({
-      place: run.place,
-      ...(asked && { turn: asked }),
-      frozen,
-      used: { ...used, ms: Math.round(used.ms) },
-      ...(activity && { activity }),
-      ...(last && { last }),
-      ...(hold && { hold }),
-      atMs,
-    })
+    connection.beat({ place: run.place, frozen, ...iterations.report(atMs), ...(activity && { activity }), atMs })
   }
+  const emit = (kind: Emitted["kind"], message: string): void =>
+    connection.send({ type: "event", event: { id: randomUUID(), kind, message: message.slice(0, 4000), atMs: nowMs() } })
 
-  // ── turns
-  const keepTurn = (next: TurnFile): void => {
-    turn = next
-    directory.set("turn", next)
-  }
-  const keepUsage = (): void => directory.set("usage", usage)
-  const granted = (): Grant => ({ settings: directory.settings, ...(run.model !== undefined && { model: run.model }) })
-  const grantTurn = (): void => {
-    if (!wanted || turn || frozen || directive?.freeze || directive?.turn !== wanted.id) return
-    const turnstile = processId(wanted.pid)
-    const { id, grant } = wanted
-    wanted = undefined
-    if (!turnstile) {
+  const iterations = createIterations({
+    directory,
+    run,
+    nowMs,
+    emit,
+    changed() {
       beat()
-      return
-    }
-    said = undefined
-    const iteration = run.iterationsBefore + usage.used.iterations + 1
-    keepTurn({ id, turnstile, iteration, sinceMs: nowMs(), stops: 0, offered: [] })
-    emit("IterationStarted", `Iteration ${iteration} began.`)
-    grant(granted())
-    beat()
-  }
-  const turnEnded = (id: string, code: number, ms: number): void => {
-    if (turn?.id !== id) return
-    const outcome =
-      said?.marker === "COMPLETE" || said?.marker === "BLOCKED" || said?.marker === "PARTIAL"
-        ? said.marker
-        : code === 0
-          ? "NONE"
-          : "FAILED"
-    last = { iteration: turn.iteration, outcome, text: (said?.text ?? "").slice(0, 4000), atMs: nowMs() }
-    emit(
-      "IterationEnded",
-      `Iteration ${turn.iteration} ended after ${Math.round(ms / 1000)} s: ${outcome}, exit code ${code}. ${oneLine(last.text, 500)}`,
-    )
-    usage = { ...usage, used: { ...usage.used, iterations: usage.used.iterations + 1, ms: usage.used.ms + ms } }
-    keepUsage()
-    if (code === 0) {
-      failures = 0
-      hold = undefined
-    }
-    turn = undefined
-    directory.remove("turn")
-    doors.iterationEnded()
-    beat()
-    if (run.mode === "once") void finish({ code, outcome: code === 0 ? "Complete" : "Failed" })
-  }
+      if (directive && !frozen) iterations.grant(directive)
+    },
+    over(code) {
+      if (run.mode === "once") void finish({ code, outcome: code === 0 ? "Complete" : "Failed" })
+    },
+  })
+  const doors = createDoors({
+    nowMs,
+    nonce: () => randomBytes(6).toString("hex"),
+    directive: () => directive ?? remembered ?? { orders: [] },
+    turn: iterations.turn,
+    keep: iterations.keep,
+    receipt: (receipt) => connection.send({ type: "receipt", receipt }),
+    said: iterations.said,
+    failed: iterations.failed,
+    activity(next) {
+      activity = next
+      beat()
+    },
+  })
 
-  // ── what the fleet wants
-  const apply = (): void => {
-    if (!directive) return
-    const still = directive.freeze !== undefined || (turn !== undefined && directive.turn !== turn.id)
+  /** A running iteration whose turn is no longer granted stands still, like one that the fleet freezes. */
+  const apply = (wanted: Directive): void => {
+    const turn = iterations.turn()
+    const still = wanted.freeze !== undefined || (turn !== undefined && wanted.turn !== turn.id)
     if (still !== frozen) {
-      if (still) {
-        if (!freeze(processes, self)) emit("Warning", "Not every process could be stopped; it is tried again.")
-      } else thaw(processes, self)
+      if (!still) thaw(processes, self)
+      else if (!freeze(processes, self)) emit("Warning", "Not every process could be stopped; it is tried again.")
       frozen = still
       beat()
     }
-    grantTurn()
+    if (!frozen) iterations.grant(wanted)
   }
   const connection = connect({
     ...run,
@@ -168,103 +100,71 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
         remembered = next
         directory.set("directive", next)
       }
-      apply()
+      apply(next)
     },
-    mail: (mail) => doors.mail(mail),
+    mail: doors.mail,
     replaced: () => void finish({ code: 143 }),
     away: revive,
   })
+  const output = captureOutput(directory, nowMs)
 
-  // ── what claude says
-  const doors = createDoors({
-    nowMs,
-    nonce: () => randomBytes(6).toString("hex"),
-    directive: () => directive ?? remembered ?? { orders: [] },
-    turn: () => turn,
-    keep: keepTurn,
-    receipt: (receipt) => connection.send({ type: "receipt", receipt }),
-    activity(next) {
-      activity = next
-      beat()
-    },
-    said(marker, text) {
-      said = { marker, text }
-    },
-    failed(error, details) {
-      hold = holdFor(error, details, ++failures, nowMs())
-      if (hold) emit("Warning", hold.message)
-      beat()
-    },
-  })
-  const before = directory.get("supervisor")
-  const token = before?.token ?? randomBytes(32).toString("hex")
-  const door = await listen(before?.port ?? 0, token, {
-    turn: (id, pid, signal) =>
-      new Promise((resolve) => {
-        if (turn?.id === id) return resolve(granted()) // granted before, but the answer was lost
-        wanted?.grant(undefined)
-        const settle = (grant: Grant | undefined): void => {
-          clearTimeout(asking)
-          resolve(grant)
-        }
-        const asking = setTimeout(() => settle(undefined), askMsMax)
-        signal.addEventListener("abort", () => settle(undefined), { once: true })
-        wanted = { id, pid, sinceMs: wanted?.id === id ? wanted.sinceMs : nowMs(), grant: settle }
-        beat()
-        grantTurn()
-      }),
-    turnEnded,
-    hook: (input) => doors.hook(input),
-    logs(logs) {
-      const { used, counted, mainBeganAtMs } = meter(logs, usage.counted)
-      if (counted.length === 0) return
-      usage = {
-        used: { ...usage.used, usd: usage.used.usd + used.usd, tokens: usage.used.tokens + used.tokens },
-        counted: [...usage.counted, ...counted].slice(-countedMax),
-      }
-      keepUsage()
-      for (const atMs of mainBeganAtMs) doors.answered(atMs)
-      beat()
-    },
-  })
-  loopback = door
-  const own = processId(process.pid)
-  if (own) directory.set("supervisor", { ...own, port: door.port, token })
-
-  // ── the loop
-  writeSettings(directory, door.port, token)
+  const over = Promise.withResolvers<void>()
+  let timer: NodeJS.Timeout | undefined
+  let finishing = false
+  const finish = async (exit: Omit<Exit, "atMs">, problem?: Problem): Promise<void> => {
+    if (finishing) return
+    finishing = true
+    clearInterval(timer)
+    await end(processes, self, graceSeconds)
+    const turn = iterations.turn()
+    if (turn) iterations.ended(turn.id, exit.code, nowMs() - turn.sinceMs)
+    await output.finish()
+    iterations.look()
+    beat()
+    await connection.flushed(AbortSignal.timeout(flushMs))
+    directory.set("exit", { exit: { ...exit, atMs: nowMs() }, ...(problem && { problem }) })
+    ;(await loopback).close()
+    connection.close()
+    over.resolve()
+  }
   const loopEnded = (code: number): void =>
     void finish({ code, ...(code === 0 && run.mode !== "continuous" && { outcome: "Complete" as const }) })
 
-  const known = directory.get("loop")
-  if (known) frozen = stopped(known)
-  const loop = known
-    ? adoptLoop(directory, known, loopEnded)
-    : startLoop(directory, output, { port: door.port, token }, loopEnded)
+  const loopback = listen(predecessor?.port ?? 0, token, {
+    turn: iterations.ask,
+    turnEnded: iterations.ended,
+    hook: doors.hook,
+    logs(logs) {
+      const metered = meter(logs, directory.get("usage")?.counted ?? [])
+      if (metered.counted.length > 0) iterations.metered(metered)
+      for (const atMs of metered.mainBeganAtMs) doors.answered(atMs)
+    },
+  })
+  const { port } = await loopback
+  const own = processId(process.pid)
+  if (own) directory.set("supervisor", { ...own, port, token })
+  writeSettings(directory, port, token)
+  const loop = known ? adoptLoop(directory, known, loopEnded) : startLoop(directory, output, { port, token }, loopEnded)
   if ("problem" in loop) void finish({ code: 127 }, loop.problem)
 
-  // ── what nobody tells: a turnstile that died, and a loop that is not our child
-  let sinceBeatMs = 0
-  timer = setInterval(() => {
+  // What nobody tells: a turnstile that died, a loop that is not our child, processes that were started from outside meanwhile.
+  let quietMs = 0
+  const look = (): void => {
     if ("check" in loop) loop.check()
-    if (turn && !alive(turn.turnstile)) {
-      // Whoever was its claude has no parent to report its end, and must not go on without a turn.
-      const { id, sinceMs } = turn
-      void end(ofTurn(id), self, graceSeconds).then(() => turnEnded(id, 137, nowMs() - sinceMs))
-    } else if (wanted && !processId(wanted.pid)) {
-      wanted.grant(undefined)
-      wanted = undefined
-      beat()
-    }
-    sinceBeatMs += watchMs
-    if (sinceBeatMs >= beatMs) {
-      sinceBeatMs = 0
-      if (frozen) freeze(processes, self) // whoever was started from outside meanwhile
-      beat()
-    }
-  }, watchMs)
+    const orphan = iterations.orphaned()
+    // Its claude has no parent that could report its end, and must not go on without a turn.
+    if (orphan)
+      void end(ofTurn(orphan.id), self, graceSeconds).then(() => iterations.ended(orphan.id, 137, nowMs() - orphan.sinceMs))
+    iterations.look()
+    quietMs += lookMs
+    if (quietMs < beatMs) return
+    quietMs = 0
+    if (frozen) freeze(processes, self)
+    beat()
+  }
+  timer = setInterval(look, lookMs)
   stop.addEventListener("abort", () => void finish({ code: 143 }), { once: true })
   if (stop.aborted) void finish({ code: 143 })
   beat()
-  await over
+  await over.promise
 }

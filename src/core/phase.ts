@@ -8,7 +8,6 @@ export const phases = [
   "CrashLoop",
   "BudgetReached",
   "Held",
-  "Lost",
   "Unknown",
   "RateLimited",
   "Running",

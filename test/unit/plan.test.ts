@@ -215,6 +215,7 @@ function randomFleet(seed: number) {
   const turns = new Map<Uid, Turn>()
   let now = nowMs
   let ids = 0
+  let tableLost = false
   const fleet: Supervisor[] = Array.from({ length: 2 + random(6) }, (_, index) => ({
     instance: live(`i${index}`, { spec: { priority: random(3) } }),
     connected: true,
@@ -236,15 +237,20 @@ function randomFleet(seed: number) {
     one.instance = { ...one.instance, spec: { ...one.instance.spec, ...spec } }
     exchange(one)
   }
+  const randomPause = (): NonNullable<Instance["spec"]["pause"]> => ({
+    when: random(2) === 0 ? "now" : "iteration-end",
+    ...(random(2) === 0 && { untilMs: now + random(20_000) }),
+  })
+  const snapshot = (): Snapshot => ({
+    policy: { instancesMax: 10, turnsMax },
+    instances: fleet.map(({ instance }) => instance),
+    beats,
+    turns,
+    spent: new Map(),
+  })
   const schedule = (): void => {
-    const snapshot = {
-      policy: { instancesMax: 10, turnsMax },
-      instances: fleet.map(({ instance }) => instance),
-      beats,
-      turns,
-      spent: new Map(),
-    }
-    const { admit, grant, end } = plan(snapshot, holds, now)
+    tableLost = false
+    const { admit, grant, end } = plan(snapshot(), holds, now)
     for (const { instance, value } of admit)
       for (const one of fleet)
         if (one.instance.uid === instance.uid)
@@ -262,38 +268,37 @@ function randomFleet(seed: number) {
       case 1:
       case 2:
         one.turn ??= { id: `t${ids++}`, state: "Wanted", sinceMs: now }
-        return exchange(one)
+        break
       case 3:
         if (one.turn?.state === "Running" && !one.frozen) one.turn = undefined // the iteration ends
-        return exchange(one)
+        break
       case 4:
-        return withSpec(one, {
-          state: "Paused",
-          pause: { when: random(2) === 0 ? "now" : "iteration-end", ...(random(2) === 0 && { untilMs: now + random(20_000) }) },
-        })
+        withSpec(one, { state: "Paused", pause: randomPause() })
+        break
       case 5:
-        return withSpec(one, { state: "Running" })
-      case 6: {
-        // The run dies, and another one begins in a new place.
+        withSpec(one, { state: "Running" })
+        break
+      case 6: // the run dies, and another one begins in a new place
         one.turn = undefined
         one.frozen = false
         one.instance = { ...one.instance, status: { ...one.instance.status, run: aRun({ place: `p${ids++}` }) } }
-        return exchange(one)
-      }
+        break
       case 7:
         one.connected = !one.connected
-        return exchange(one)
-      case 8: // the table is lost; beats tell who runs, so all have been heard
-        if (fleet.every(({ instance }) => beats.get(instance.uid)?.place === instance.status.run?.place)) turns.clear()
-        for (const each of fleet) exchange(each)
-        return
-      case 9: // the control plane starts again: beats are lost, the table is not
-        beats.clear()
-        for (const each of fleet) exchange(each)
-        return
+        break
+      case 8: // the table is lost; who runs is known from beats, so everybody was heard
+        if (fleet.every(({ instance }) => beats.get(instance.uid)?.place === instance.status.run?.place)) {
+          turns.clear()
+          tableLost = true
+        }
+        break
+      case 9: // the control plane starts again without its beats; nothing helps whoever lost both at once while a link is down
+        if (!tableLost) beats.clear()
+        break
       default:
-        return schedule()
+        schedule()
     }
+    for (const each of fleet) exchange(each)
   }
   const running = (): number => fleet.filter(({ turn: of, frozen }) => of?.state === "Running" && !frozen).length
   const settle = (): void => {
@@ -311,18 +316,7 @@ function randomFleet(seed: number) {
     settle,
     turns,
     fleet,
-    planned: () =>
-      plan(
-        {
-          policy: { instancesMax: 10, turnsMax },
-          instances: fleet.map(({ instance }) => instance),
-          beats,
-          turns,
-          spent: new Map(),
-        },
-        holds,
-        now,
-      ),
+    planned: () => plan(snapshot(), holds, now),
   }
 }
 

@@ -1,0 +1,143 @@
+import { type Beat, type Directive, type Emitted, type Marker, noUsage } from "../core/link.ts"
+import { oneLine } from "../core/view.ts"
+import { alive, type ProcessId, processId } from "../processes.ts"
+import type { RunDirectory, RunFile, TurnFile } from "../run-directory.ts"
+import { holdFor } from "./failures.ts"
+import { countedMax, type Metered } from "./meter.ts"
+import type { Grant } from "./turnstile.ts"
+
+/** The iterations of a run: who asks for a turn, what runs, what it used, how it ended. Kept in the run directory, so a successor knows. */
+export interface Iterations {
+  turn(): TurnFile | undefined
+  keep(turn: TurnFile): void
+  /** Waits until the turn is granted; undefined when the wait was too long for one call, or the caller is gone. */
+  ask(id: string, pid: number, signal: AbortSignal): Promise<Grant | undefined>
+  /** Begins the iteration that asks, if the fleet has granted its turn. */
+  grant(directive: Directive): void
+  ended(id: string, code: number, ms: number): void
+  /** The model's last word so far. */
+  said(marker: Marker, text: string): void
+  failed(error: string, details: string): void
+  metered(metered: Metered): void
+  /** The turnstile of the running iteration, if it died without a word. */
+  orphaned(): TurnFile | undefined
+  /** Forgets a turnstile that asked and died. */
+  look(): void
+  /** What a beat says of them. */
+  report(nowMs: number): Pick<Beat, "turn" | "used" | "last" | "hold">
+}
+export interface IterationsOptions {
+  readonly directory: RunDirectory
+  readonly run: RunFile
+  nowMs(): number
+  emit(kind: Emitted["kind"], message: string): void
+  /** Something that a beat says has changed. */
+  changed(): void
+  /** After an iteration; the outcome of its claude decides a run of mode `once`. */
+  over(code: number): void
+}
+/** One question of the turnstile waits at most this long. */
+const askMsMax = 50_000
+
+export function createIterations({ directory, run, nowMs, emit, changed, over }: IterationsOptions): Iterations {
+  let turn = directory.get("turn")
+  let usage = directory.get("usage") ?? { used: noUsage, counted: [] }
+  let wanted: { id: string; pid: number; sinceMs: number; settle(grant: Grant | undefined): void } | undefined
+  let last: Beat["last"]
+  let hold: Beat["hold"]
+  let said: { marker: Marker; text: string } | undefined
+  let failures = 0
+
+  const granted: Grant = { settings: directory.settings, ...(run.model !== undefined && { model: run.model }) }
+  const keep = (next: TurnFile): void => {
+    turn = next
+    directory.set("turn", next)
+  }
+  const begin = (id: string, turnstile: ProcessId): void => {
+    const iteration = run.iterationsBefore + usage.used.iterations + 1
+    said = undefined
+    keep({ id, turnstile, iteration, sinceMs: nowMs(), stops: 0, offered: [] })
+    emit("IterationStarted", `Iteration ${iteration} began.`)
+  }
+
+  return {
+    turn: () => turn,
+    keep,
+    ask: (id, pid, signal) =>
+      new Promise((resolve) => {
+        if (turn?.id === id) return resolve(granted) // granted before, but the answer was lost
+        wanted?.settle(undefined)
+        const settle = (grant: Grant | undefined): void => {
+          clearTimeout(timer)
+          resolve(grant)
+        }
+        const timer = setTimeout(() => settle(undefined), askMsMax)
+        signal.addEventListener("abort", () => settle(undefined), { once: true })
+        wanted = { id, pid, sinceMs: wanted?.id === id ? wanted.sinceMs : nowMs(), settle }
+        changed()
+      }),
+    grant(directive) {
+      if (!wanted || turn || directive.freeze !== undefined || directive.turn !== wanted.id) return
+      const { id, pid, settle } = wanted
+      const turnstile = processId(pid)
+      wanted = undefined
+      if (turnstile) {
+        begin(id, turnstile)
+        settle(granted)
+      }
+      changed()
+    },
+    ended(id, code, ms) {
+      if (turn?.id !== id) return
+      const outcome = said && said.marker !== "NONE" ? said.marker : code === 0 ? "NONE" : "FAILED"
+      last = { iteration: turn.iteration, outcome, text: (said?.text ?? "").slice(0, 4000), atMs: nowMs() }
+      emit(
+        "IterationEnded",
+        `Iteration ${turn.iteration} ended after ${Math.round(ms / 1000)} s: ${outcome}, exit code ${code}. ${oneLine(last.text, 500)}`,
+      )
+      usage = { ...usage, used: { ...usage.used, iterations: usage.used.iterations + 1, ms: usage.used.ms + ms } }
+      directory.set("usage", usage)
+      if (code === 0) {
+        failures = 0
+        hold = undefined
+      }
+      turn = undefined
+      directory.remove("turn")
+      changed()
+      over(code)
+    },
+    said(marker, text) {
+      said = { marker, text }
+    },
+    failed(error, details) {
+      hold = holdFor(error, details, ++failures, nowMs())
+      if (hold) emit("Warning", hold.message)
+      changed()
+    },
+    metered({ used, counted }) {
+      usage = {
+        used: { ...usage.used, usd: usage.used.usd + used.usd, tokens: usage.used.tokens + used.tokens },
+        counted: [...usage.counted, ...counted].slice(-countedMax),
+      }
+      directory.set("usage", usage)
+      changed()
+    },
+    orphaned: () => (turn && !alive(turn.turnstile) ? turn : undefined),
+    look() {
+      if (!wanted || processId(wanted.pid)) return
+      wanted.settle(undefined)
+      wanted = undefined
+      changed()
+    },
+    report(atMs) {
+      const ms = usage.used.ms + (turn ? Math.max(0, atMs - turn.sinceMs) : 0)
+      return {
+        ...(turn && { turn: { id: turn.id, state: "Running", sinceMs: turn.sinceMs } }),
+        ...(!turn && wanted && { turn: { id: wanted.id, state: "Wanted", sinceMs: wanted.sinceMs } }),
+        used: { ...usage.used, ms: Math.round(ms) },
+        ...(last && { last }),
+        ...(hold && { hold }),
+      }
+    },
+  }
+}

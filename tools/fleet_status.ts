@@ -1,0 +1,107 @@
+import { z } from "zod"
+import { type Instance, live, projectSchema } from "../src/core/instance.ts"
+import { byRank, dollars, rankOf, readingsOf, seenOf } from "../src/core/outline.ts"
+import { type Phase, phases } from "../src/core/phase.ts"
+import { may } from "../src/core/principal.ts"
+import { defineTool } from "../src/core/tool.ts"
+
+const needsYouMax = 20
+const projectsMax = 50
+const dayMs = 86_400_000
+
+export default defineTool({
+  name: "fleet_status",
+  title: "Fleet status",
+  description:
+    "The whole fleet at a glance: who needs you and what to do, phases, turns in use, spend of today (UTC), projects to spawn on. Begin with it.",
+  toolset: "fleet",
+  route: "GET /v1/fleet",
+  verb: "outline",
+  input: z.strictObject({ project: projectSchema.optional() }),
+  output: z.strictObject({
+    headline: z.string(),
+    needsYou: z.array(z.strictObject({ name: z.string(), why: z.string(), do: z.string() })),
+    phases: z.record(z.string(), z.int()),
+    turns: z.strictObject({ used: z.int(), max: z.int() }),
+    instances: z.strictObject({ running: z.int(), max: z.int() }),
+    spend: z.strictObject({ todayUsd: z.number(), billing: z.string() }).optional(),
+    projects: z.array(z.strictObject({ name: z.string(), instances: z.int() })),
+    warnings: z.array(z.string()),
+    next: z.string(),
+  }),
+  hints: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
+  targets: ({ project }) => (project === undefined ? {} : { project }),
+  async handler(ctx, { project }) {
+    const { targets, who, ledger, clock } = ctx
+    const { instancesMax, billing, refused } = ctx.limits()
+    const nowMs = clock.nowMs()
+    const [readings, today, known] = await Promise.all([
+      readingsOf(ctx),
+      // What the whole fleet spends is for people: an instance sees its own tree.
+      who.kind === "human" ? ledger.spentSince(nowMs - (nowMs % dayMs)) : undefined,
+      ctx.projects.list(),
+    ])
+    const all = targets
+      .map((instance) => ({ instance, seen: seenOf(instance, readings) }))
+      .map((one) => ({ ...one, rank: rankOf(one.instance, one.seen) }))
+      .sort((a, b) => byRank(a.rank, b.rank))
+    const needing = all.filter(({ instance, seen }) => seen.needsPerson && may(who, "see", instance) === true)
+    const counts = new Map<Phase, number>()
+    for (const { seen } of all) counts.set(seen.phase, (counts.get(seen.phase) ?? 0) + 1)
+    const perProject = new Map(known.filter((name) => project === undefined || name === project).map((name) => [name, 0]))
+    for (const { spec } of targets) perProject.set(spec.project, (perProject.get(spec.project) ?? 0) + 1)
+    const projects = [...perProject]
+      .sort(([a, countA], [b, countB]) => countB - countA || (a < b ? -1 : 1))
+      .map(([name, instances]) => ({ name, instances }))
+    const usd = dollars(today?.usd ?? 0)
+    return {
+      headline: headline(targets, counts, needing.length, today && { usd, billing }),
+      needsYou: needing.slice(0, needsYouMax).map(({ instance, seen }) => ({ name: instance.name, why: seen.why, do: seen.fix })),
+      phases: Object.fromEntries(phases.flatMap((phase) => (counts.has(phase) ? [[phase, counts.get(phase) ?? 0]] : []))),
+      turns: readings.turns,
+      instances: { running: targets.filter(live).length, max: instancesMax },
+      ...(today && { spend: { todayUsd: usd, billing } }),
+      projects: projects.slice(0, projectsMax),
+      warnings: [
+        ...(refused === undefined ? [] : [`The policy file is not in force: ${refused}`]),
+        ...(projects.length > projectsMax ? [`${projects.length - projectsMax} more projects are not listed.`] : []),
+        ...(needing.length > needsYouMax ? [`${needing.length - needsYouMax} more need you: list_instances {}.`] : []),
+      ],
+      next:
+        needing.length > 0
+          ? "Do what needsYou says, one by one."
+          : targets.length > 0
+            ? "list_instances {} shows them one by one."
+            : `spawn_instance {"project":"${projects[0]?.name ?? "…"}","goal":"…"} starts one.`,
+    }
+  },
+  show: ({ headline, needsYou, turns, warnings, projects, next }) => ({
+    text: [
+      headline,
+      ...needsYou.map(({ name, why, do: act }) => `${name}: ${why} ${act}`),
+      `${turns.used} of ${turns.max} turns are in use.`,
+      ...warnings,
+      next,
+    ].join("\n"),
+    rows: projects.map(({ name, instances }) => ({ project: name, instances })),
+  }),
+})
+
+/** `5 agents: 2 running, 1 needs you; $14.20 today (subscription, not charged)` */
+function headline(
+  all: readonly Instance[],
+  counts: ReadonlyMap<Phase, number>,
+  needing: number,
+  spend: { usd: number; billing: "subscription" | "metered" } | undefined,
+): string {
+  const parts = [
+    `${counts.get("Running") ?? 0} running`,
+    ...(needing > 0 ? [`${needing} ${needing === 1 ? "needs" : "need"} you`] : []),
+    ...(["Waiting", "Queued", "Paused"] as const).flatMap((phase) =>
+      counts.has(phase) ? [`${counts.get(phase)} ${phase.toLowerCase()}`] : [],
+    ),
+  ]
+  const agents = all.length === 0 ? "No agents" : `${all.length} ${all.length === 1 ? "agent" : "agents"}: ${parts.join(", ")}`
+  const charged = spend?.billing === "subscription" ? " (subscription, not charged)" : ""
+  return spend ? `${agents}; $${spend.usd.toFixed(2)} today${charged}` : agents
+}

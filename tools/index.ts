@@ -1,0 +1,25 @@
+import type { Tool } from "../src/core/tool.ts"
+import fleetStatus from "./fleet_status.ts"
+import inspectInstance from "./inspect_instance.ts"
+import listInstances from "./list_instances.ts"
+import messageInstances from "./message_instances.ts"
+import pauseInstances from "./pause_instances.ts"
+import readLogs from "./read_logs.ts"
+import readMessages from "./read_messages.ts"
+import resumeInstances from "./resume_instances.ts"
+import spawnInstance from "./spawn_instance.ts"
+import stopInstances from "./stop_instances.ts"
+
+/** Every operation there is, in the order in which a reader meets them. */
+export const tools: readonly Tool[] = [
+  fleetStatus,
+  spawnInstance,
+  listInstances,
+  inspectInstance,
+  messageInstances,
+  readMessages,
+  pauseInstances,
+  resumeInstances,
+  stopInstances,
+  readLogs,
+]

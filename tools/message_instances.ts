@@ -1,0 +1,145 @@
+import { z } from "zod"
+import { asFault, Fault } from "../src/core/faults.ts"
+import { type Mail, urgencySchema } from "../src/core/link.ts"
+import { readingsOf } from "../src/core/outline.ts"
+import { operators, type Posted } from "../src/core/ports.ts"
+import { nameOf } from "../src/core/principal.ts"
+import { targetFields, targetsOf } from "../src/core/selector.ts"
+import { defineTool } from "../src/core/tool.ts"
+import { watchDeliveries } from "./delivery-wait.ts"
+import { checkReply, mailIdOf, noteOf, operatorsRecipient, type Recipient, reachable, recipientOf, refusalOf } from "./posting.ts"
+
+const recipientsMax = 200
+const textBytesMax = 16_384
+
+interface Sent {
+  readonly recipient: Recipient
+  readonly mail: Mail
+  /** Why it was not sent. */
+  readonly refused?: string
+  readonly fault?: Fault
+}
+
+export default defineTool({
+  name: "message_instances",
+  title: "Message instances",
+  description:
+    'Tells running agents something: urgency now reaches them in the middle of an iteration, next-iteration at its end. Agents write to the people with to ["@operators"]. The receipts say what became of each; read_messages shows it later.',
+  toolset: "fleet",
+  route: "POST /v1/messages",
+  verb: "message",
+  input: z.strictObject({
+    to: z
+      .array(z.string().regex(/^(@operators|[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?)$/, "a name of an instance, or @operators"))
+      .min(1)
+      .max(100)
+      .optional(),
+    project: targetFields.project,
+    selector: targetFields.selector,
+    all: targetFields.all,
+    text: z
+      .string()
+      .min(1)
+      .refine((text) => new TextEncoder().encode(text).length <= textBytesMax, "at most 16 KiB"),
+    urgency: urgencySchema.default("next-iteration"),
+    replyTo: z.string().min(1).max(64).optional().describe("id of a message to you"),
+    waitSeconds: z.int().min(0).max(50).default(8),
+    idempotencyKey: z.string().min(1).max(128).optional(),
+  }),
+  output: z.strictObject({
+    receipts: z.array(
+      z.strictObject({
+        mail: z.string().optional(),
+        to: z.string(),
+        state: z.string(),
+        note: z.string(),
+      }),
+    ),
+    next: z.string(),
+  }),
+  hints: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
+  targets({ to, project, selector, all }) {
+    const targets = targetsOf({ names: to, project, selector, all })
+    return "names" in targets ? { names: targets.names.filter((name) => name !== operators) } : targets
+  },
+  async handler(ctx, { to, text, urgency, replyTo, waitSeconds, idempotencyKey }) {
+    const { bus, clock, who, newId } = ctx
+    const recipients = [...ctx.targets.map(recipientOf), ...(to?.includes(operators) ? [operatorsRecipient] : [])]
+    if (recipients.length === 0) throw new Fault("NotFound", "No instance matches.", "list_instances {} shows those that exist.")
+    if (recipients.length > recipientsMax)
+      throw new Fault(
+        "TooLarge",
+        `${recipients.length} instances match.`,
+        `Name at most ${recipientsMax}, by project or selector.`,
+      )
+    if (replyTo !== undefined) await checkReply(ctx, replyTo)
+    const before = await readingsOf(ctx)
+    const awaited = urgency === "now" && waitSeconds > 0 && recipients.some((one) => reachable(one, before))
+    const watch = awaited ? watchDeliveries(ctx, waitSeconds * 1000) : undefined
+
+    const send = async (recipient: Recipient): Promise<Sent> => {
+      const mail: Mail = {
+        ...{ id: await mailIdOf(ctx, idempotencyKey, recipient.to), from: nameOf(who), text, urgency, atMs: clock.nowMs() },
+        authority: who.kind === "human" ? "operator" : "peer",
+        ...(replyTo !== undefined && { replyTo }),
+      }
+      const refused = refusalOf(recipient, before.nowMs)
+      if (refused !== undefined) return { recipient, mail, refused }
+      try {
+        if ((await bus.send(recipient.to, mail)) === "Duplicate") return { recipient, mail }
+      } catch (error) {
+        const fault = asFault(error)
+        return { recipient, mail, refused: `${fault.message} ${fault.next}`, fault }
+      }
+      const event = {
+        id: newId("e"),
+        kind: "MailSent" as const,
+        message: `${mail.id} from ${mail.from} (${urgency}).`,
+        atMs: mail.atMs,
+      }
+      // The mail is sent, whether or not the timeline can be told.
+      await bus.append({ ...event, ...(recipient.instance && { uid: recipient.instance.uid }) }).catch(() => undefined)
+      return { recipient, mail }
+    }
+    try {
+      const sent = await Promise.all(recipients.map(send))
+      const fault = sent.find((one) => one.fault)?.fault
+      if (sent.every(({ refused }) => refused !== undefined))
+        throw (
+          fault ??
+          new Fault(
+            "Conflict",
+            `Nobody could be told. ${sent
+              .slice(0, 5)
+              .map(({ recipient, refused }) => `${recipient.name}: ${refused}`)
+              .join(" ")}`,
+            "resume_instances starts those that ended; list_instances {} shows which run.",
+          )
+        )
+      const mails = sent.filter(({ refused }) => refused === undefined).map(({ mail }) => mail.id)
+      const waitFor = sent.filter(({ recipient, refused }) => refused === undefined && reachable(recipient, before))
+      if (waitFor.length > 0)
+        await watch?.settled(new Map(waitFor.map(({ mail, recipient }) => [mail.id, recipient.name])), waitSeconds * 1000)
+      const posted = new Map<string, Posted>((await bus.posted({ mails, limit: mails.length })).map((one) => [one.mail.id, one]))
+      const after = await readingsOf(ctx)
+      const receipts = sent.map(({ recipient, mail, refused }) => {
+        if (refused !== undefined) return { to: recipient.name, state: "refused", note: refused }
+        const receipt = posted.get(mail.id)?.receipt ?? { mail: mail.id, state: "Queued" as const }
+        const note = noteOf(recipient, receipt, mail, after)
+        return { mail: mail.id, to: recipient.name, state: receipt.state.toLowerCase(), note }
+      })
+      const waiting = receipts.filter(({ state }) => state === "queued").flatMap(({ mail }) => mail ?? [])
+      const next =
+        waiting.length === 0
+          ? "inspect_instance shows what an agent makes of it."
+          : `read_messages {"sent":true,"mails":${JSON.stringify(waiting.slice(0, 10))}} shows later what became of it.`
+      return { receipts, next }
+    } finally {
+      watch?.end()
+    }
+  },
+  show: ({ receipts, next }) => ({
+    text: [...receipts.map(({ to, state, note }) => `${to}: ${state}. ${note}`), next].join("\n"),
+    rows: receipts.map(({ mail, to, state, note }) => ({ to, state, mail: mail ?? "", note })),
+  }),
+})

@@ -1,0 +1,73 @@
+import { Fault } from "../src/core/faults.ts"
+import { finished, type Instance, stateAt } from "../src/core/instance.ts"
+import type { Mail, Receipt } from "../src/core/link.ts"
+import { beatOf, iterationOf, type Readings, seenOf } from "../src/core/outline.ts"
+import { type Address, operators } from "../src/core/ports.ts"
+import { nameOf } from "../src/core/principal.ts"
+import type { ToolContext } from "../src/core/tool.ts"
+
+/** What sending has to decide for each recipient: the mail's id, whether it may go, and what its receipt says. */
+
+export interface Recipient {
+  readonly to: Address
+  /** As the caller knows it. */
+  readonly name: string
+  /** Absent for the operators. */
+  readonly instance?: Instance
+}
+
+export const recipientOf = (instance: Instance): Recipient => ({ to: instance.uid, name: instance.name, instance })
+export const operatorsRecipient: Recipient = { to: operators, name: operators }
+
+/** The same key from the same sender to the same recipient is the same mail; nobody else's key can stand for it. */
+export async function mailIdOf({ who, newId }: ToolContext, key: string | undefined, to: Address): Promise<string> {
+  if (key === undefined) return newId("m")
+  const sender = who.kind === "instance" ? who.uid : nameOf(who)
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(JSON.stringify([sender, to, key])))
+  return `m-${[...new Uint8Array(digest).slice(0, 12)].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`
+}
+
+/** Why an instance gets no mail: it would never read it. */
+export function refusalOf({ instance }: Recipient, nowMs: number): string | undefined {
+  if (!instance) return undefined
+  if (instance.deletedAtMs !== undefined) return "It is being removed."
+  if (stateAt(instance.spec, nowMs) === "Stopped") return "It is stopped: resume_instances first."
+  return finished(instance) ? "Its loop has ended: resume_instances starts it afresh." : undefined
+}
+
+/** True where a message of urgency `now` can arrive within seconds. */
+export const reachable = ({ instance }: Recipient, readings: Readings): boolean =>
+  instance !== undefined && seenOf(instance, readings).phase === "Running"
+
+/** Where a mail waits, or where its reader got it. */
+export function noteOf(
+  { instance }: Recipient,
+  { iteration, door, state }: Receipt,
+  { urgency }: Mail,
+  readings: Readings,
+): string {
+  const place = [...(iteration === undefined ? [] : [`iteration ${iteration}`]), ...(door === undefined ? [] : [door])].join(", ")
+  if (state === "Returned") return "It ended before it read this."
+  if (state !== "Queued") return place
+  if (!instance) return "People read it with read_messages."
+  const { phase } = seenOf(instance, readings)
+  if (phase === "Paused") return "Paused; delivered on resume."
+  if (phase !== "Running") return `${phase}; delivered at its next start.`
+  if (beatOf(instance, readings)?.turn?.state !== "Running") return "Between iterations; delivered at the next start."
+  const now = `In iteration ${iterationOf(instance, readings)}`
+  return urgency === "now"
+    ? `${now}; delivered after its next tool call.`
+    : `${now}; delivered when it ends, or at the next start.`
+}
+
+/** An answer marks its question: only whom it was sent to may give one. */
+export async function checkReply({ bus, who }: ToolContext, replyTo: string): Promise<void> {
+  const mine: Address = who.kind === "instance" ? who.uid : operators
+  const [question] = await bus.posted({ mails: [replyTo], to: mine, limit: 1 })
+  if (!question)
+    throw new Fault(
+      "NotFound",
+      `No message ${JSON.stringify(replyTo)} was sent to you.`,
+      "read_messages {} shows those that were.",
+    )
+}
