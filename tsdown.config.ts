@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url"
 import { defineConfig } from "tsdown"
 
 /** One program in a directory: all libraries inside, and a chunk for whatever a role loads when it needs it. */
@@ -11,4 +12,6 @@ export default defineConfig({
   dts: false,
   sourcemap: false,
   deps: { alwaysBundle: [/./], onlyBundle: false },
+  // As the MCP SDK's server writes it; mcp's memory is bounded.
+  alias: { "../validation/ajv-provider.js": fileURLToPath(new URL("src/mcp/no-validator.ts", import.meta.url)) },
 })

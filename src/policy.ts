@@ -9,6 +9,7 @@ import type { Limits } from "./core/tool.ts"
 /** The fleet's policy: one YAML file, `policy.yaml`, checked and read again whenever it changes. */
 
 const reserved = "ralf"
+const settleMs = 100
 export const policySchema = z.strictObject({
   /** Instances that may have a running loop at once. */
   instancesMax: z.int().min(1).max(10_000).default(50),
@@ -97,10 +98,17 @@ export function followPolicy(directory: string, report: (message: string) => voi
     changes.changed("policy")
   }
   load()
-  // The directory is watched, not the file: editors replace files.
-  const watcher = watch(directory, load)
+  // The directory is watched, not the file: editors replace files. A file that is being written is empty for a moment, so it is let settle.
+  let settling: NodeJS.Timeout | undefined
+  const watcher = watch(directory, () => {
+    clearTimeout(settling)
+    settling = setTimeout(load, settleMs)
+  })
   watcher.on("error", () => {})
-  signal.addEventListener("abort", () => watcher.close())
+  signal.addEventListener("abort", () => {
+    clearTimeout(settling)
+    watcher.close()
+  })
   return {
     path,
     current: () => policy,

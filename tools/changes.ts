@@ -100,15 +100,16 @@ async function changeOne(
     bus
       .append({ id: newId("e"), uid, kind, message: `${change.past} by ${nameOf(who)}.`, atMs: clock.nowMs() })
       // The change stands, and the audit names it, also when the timeline cannot be told.
-      .catch(() => undefined)
-  let instance: Instance | undefined = target
+
+  const gone: Outcome = { name, changed: false, phase: "Stopped", why: "It was removed meanwhile." }
   for (let repeat = 0; ; repeat++) {
-    if (instance?.uid !== uid) return { name, changed: false, phase: "Stopped", why: "It was removed meanwhile." }
-    const step = change.step(instance, readings)
-    if ("why" in step) return row(instance, false, step.why)
-    const removed: Instance = { ...instance, deletedAtMs: readings.nowMs }
-    if (dryRun) return row("remove" in step ? removed : { ...instance, spec: step.spec }, true)
     try {
+      const instance = repeat === 0 ? target : await store.get(name)
+      if (instance?.uid !== uid) return gone
+      const step = change.step(instance, readings)
+      if ("why" in step) return row(instance, false, step.why)
+      const removed: Instance = { ...instance, deletedAtMs: readings.nowMs }
+      if (dryRun) return row("remove" in step ? removed : { ...instance, spec: step.spec }, true)
       if ("spec" in step) {
         const after = await store.updateSpec(instance, step.spec)
         await tell("Changed")
@@ -119,9 +120,9 @@ async function changeOne(
       return row(removed, true)
     } catch (error) {
       const fault = asFault(error)
+      if (fault.code === "NotFound") return gone
       if (fault.code !== "Conflict" || repeat >= repeatsMax)
-        return { ...row(instance, false, `Not changed: ${fault.message} ${fault.next}`), fault }
-      instance = await store.get(name)
+        return { ...row(target, false, `Not changed: ${fault.message} ${fault.next}`), fault }
     }
   }
 }

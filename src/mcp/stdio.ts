@@ -137,6 +137,8 @@ export async function speak({ input, output, signal, load }: Stdio): Promise<voi
       output.write("", () => resolve())
       grace.addEventListener("abort", () => resolve())
     })
+  // An open input would keep the process.
+  input.destroy()
   broken.signal.throwIfAborted()
 }
 

@@ -26,5 +26,6 @@ export async function agent(argv: readonly string[]): Promise<number> {
       })
   }
   await supervise({ directory: runDirectory(resolve(path)), revive, stop: stop.signal })
-  return 0
+  // All is said and written: whatever is still open (the link's closing handshake) is waited for by nobody.
+  process.exit(0)
 }

@@ -87,10 +87,6 @@ describe("the file", () => {
   })
 
   it("gives one of several that start at once the file", async () => {
-    const outcomes = await Promise.allSettled(Array.from({ length: 5 }, openHere))
-    expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(1)
-    const holders = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []))
-    for (const holder of holders) holder.close()
     const children = Array.from({ length: 3 }, () => child("hold"))
     const first = await Promise.any(
       children.map(async ({ lines }) => ((await lines.next()).value === "open" ? true : Promise.reject())),

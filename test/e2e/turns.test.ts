@@ -23,8 +23,11 @@ describe("turns", () => {
     let watching = true
     const watcher = (async () => {
       while (watching) {
-        const running = processesOf(world.directory).filter(
-          ({ command, state }) => /claude(-code\/\S+)? .*--settings/.test(command) && state !== "T",
+        // The children of turnstiles: what claude forks looks like claude until it has become something else.
+        const all = processesOf(world.directory)
+        const turnstiles = new Set(all.filter(({ command }) => command.includes("main.js turn")).map(({ pid }) => pid))
+        const running = all.filter(
+          ({ parent, command, state }) => turnstiles.has(parent) && command.includes("--settings") && state !== "T",
         )
         most = Math.max(most, running.length)
         await new Promise((resolve) => setTimeout(resolve, 5))

@@ -130,15 +130,17 @@ export async function makeWorld(
 }
 
 /** Every process whose environment names this world. */
-export function processesOf(directory: string): readonly { pid: number; command: string; state: string }[] {
+export function processesOf(directory: string): readonly { pid: number; parent: number; command: string; state: string }[] {
   return readdirSync("/proc").flatMap((entry) => {
     const pid = Number(entry)
     if (!Number.isInteger(pid) || pid === process.pid) return []
     try {
       if (!readFileSync(`/proc/${pid}/environ`, "utf8").includes(directory)) return []
       const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
-      const state = stat.slice(stat.lastIndexOf(")") + 2, stat.lastIndexOf(")") + 3)
-      return state === "Z" ? [] : [{ pid, state, command: readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ") }]
+      const [state = "", parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+      return state === "Z"
+        ? []
+        : [{ pid, parent: Number(parent), state, command: readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ") }]
     } catch {
       return []
     }

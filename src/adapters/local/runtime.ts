@@ -34,6 +34,7 @@ export interface LocalRuntimeOptions {
 const lookMs = 1000
 /** A supervisor that keeps dying is started again after this long, at the most. */
 const respawnMsMax = 60_000
+const settleMs = 10
 /** Run directories of an instance that are kept. */
 const runsMax = 3
 
@@ -53,14 +54,24 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
   const runs = new Map<string, Run>()
   const names = topic(async () => runs.keys())
 
+  const supervised = (run: Run): boolean => {
+    const id = run.directory.get("supervisor")
+    return id !== undefined && alive(id)
+  }
+  /** A supervisor ends just after its last word; only then is nothing left. One that is not our child has no event for it. */
+  const settle = (run: Run): void => {
+    if (signal.aborted) return
+    if (supervised(run)) clock.after(settleMs, () => settle(run))
+    else names.changed(run.file.name)
+  }
   const remember = (directory: RunDirectory): Run | undefined => {
     const file = directory.get("run")
     if (!file) return undefined
     const run: Run = { file, directory, stopping: false, deaths: 0, respawnAtMs: 0 }
     if (!directory.get("exit")) {
-      const told = new Set<string | null>([fileName("loop"), fileName("exit")])
       run.watcher = watch(directory.status, (_event, changed) => {
-        if (told.has(changed)) names.changed(file.name)
+        if (changed === fileName("loop")) names.changed(file.name)
+        if (changed === fileName("exit")) settle(run)
       })
       run.watcher.on("error", () => {}) // the directory went away: the next look says so
     }
@@ -94,10 +105,6 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     })
     child.unref()
   }
-  const supervised = (run: Run): boolean => {
-    const id = run.directory.get("supervisor")
-    return id !== undefined && alive(id)
-  }
   /** A supervisor that is gone while its run has not ended is started again: it adopts what still runs, or reports how it ended. */
   const look = (run: Run): void => {
     if (signal.aborted || run.directory.get("exit") || supervised(run)) return
@@ -125,14 +132,16 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     const id = run.directory.get("supervisor")
     if (id && alive(id)) process.kill(id.pid, "SIGTERM")
   }
-  const observe = ({ file, directory, stopping }: Run): Observed => {
-    const ended = directory.get("exit")
+  const observe = (run: Run): Observed => {
+    const { file, directory, stopping } = run
+    const exit = directory.get("exit")
+    const ended = exit && !supervised(run) ? exit : undefined
     return {
       uid: file.uid,
       place: file.place,
       revision: file.revision,
       startedAtMs: file.startedAtMs,
-      phase: ended ? "Exited" : stopping ? "Stopping" : directory.get("loop") ? "Running" : "Pending",
+      phase: ended ? "Exited" : stopping || exit ? "Stopping" : directory.get("loop") ? "Running" : "Pending",
       ...(ended && { exit: ended.exit }),
       ...(ended?.problem && { problem: ended.problem }),
     }
@@ -156,7 +165,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     },
     async start({ name, uid, revision, spec }) {
       const known = runs.get(name)
-      if (known && !known.directory.get("exit")) return observe(known)
+      if (known && observe(known).phase !== "Exited") return observe(known)
       const previous = runsOf(stateDirectory, uid)
       const last = previous.at(-1)
       const before = last === undefined ? undefined : runDirectory(last)

@@ -1,0 +1,205 @@
+/** A fleet in memory: the ports, honest about conflicts and versions, and the tools called on them as any face would. */
+import { Fault } from "../../src/core/faults.ts"
+import { type Instance, type Run, revisionOf, type Spec, type Status, type Uid } from "../../src/core/instance.ts"
+import { type Invoke, invokeHere } from "../../src/core/invoke.ts"
+import { type Beat, type Event, noUsage, type Receipt, type Usage } from "../../src/core/link.ts"
+import type { Bus, InstanceStore, LogLine, Posted, Spent, Turn } from "../../src/core/ports.ts"
+import { may, type Principal } from "../../src/core/principal.ts"
+import type { Limits, Tool } from "../../src/core/tool.ts"
+import { tools } from "../../tools/index.ts"
+import { aSpec, type ManualClock, manualClock, uid } from "../contract/harness.ts"
+
+export const operator: Principal = { kind: "human", id: "ann", role: "operator" }
+export const viewer: Principal = { kind: "human", id: "eve", role: "viewer" }
+export const agent = ({ name, uid, spec }: Instance): Principal => ({ kind: "instance", id: name, uid, lineage: spec.lineage })
+
+/** As a face of a program sees a result: JSON. */
+// biome-ignore lint/suspicious/noExplicitAny: a test reads fields of many shapes, and a missing one fails its assertion
+export type Result = any
+
+const unused = async (): Promise<never> => {
+  throw new Error("No tool calls this.")
+}
+
+function memoryStore(clock: ManualClock) {
+  const byName = new Map<string, Instance>()
+  let count = 0
+  const hooks: { beforeWrite?: (() => void) | undefined; failWrite?: ((name: string) => Fault | undefined) | undefined } = {}
+  const current = (seen: Instance): Instance => {
+    hooks.beforeWrite?.()
+    const failure = hooks.failWrite?.(seen.name)
+    if (failure) throw failure
+    const now = byName.get(seen.name)
+    if (now?.uid !== seen.uid) throw new Fault("NotFound", `The instance ${seen.name} is gone.`, "List them.")
+    if (now.version !== seen.version) throw new Fault("Conflict", `The spec of ${seen.name} changed meanwhile.`, "Read it again.")
+    return now
+  }
+  const put = (instance: Omit<Instance, "version">): Instance => {
+    const kept = { ...instance, version: String(++count) }
+    byName.set(kept.name, kept)
+    return kept
+  }
+  const store: InstanceStore = {
+    async *watch() {},
+    get: async (name) => byName.get(name),
+    list: async () => [...byName.values()],
+    async create(name, spec) {
+      hooks.beforeWrite?.()
+      if (byName.has(name)) throw new Fault("Conflict", `The name ${name} is taken.`, "Choose another.")
+      return put({ name, uid: uid(`u${count + 1}`), createdAtMs: clock.nowMs(), spec, status: {} })
+    },
+    updateSpec: async (seen, spec) => put({ ...current(seen), spec }),
+    updateStatus: unused,
+    async delete(seen) {
+      put({ ...current(seen), deletedAtMs: clock.nowMs() })
+    },
+    release: unused,
+  }
+  return { store, byName, put, hooks }
+}
+
+function memoryBus(clock: ManualClock) {
+  const posts: Posted[] = []
+  const events: Event[] = []
+  const beats = new Map<Uid, Beat>()
+  const turns = new Map<Uid, Turn>()
+  const waiters = new Set<() => void>()
+  const hooks: { full?: Uid | undefined; waiting?: (() => void) | undefined } = {}
+  const bus: Bus = {
+    async send(to, mail) {
+      if (posts.some((one) => one.mail.id === mail.id)) return "Duplicate"
+      if (to === hooks.full) throw new Fault("RateLimited", "200 messages wait there already.", "Send again later.")
+      if (mail.replyTo !== undefined) await bus.receipt({ mail: mail.replyTo, state: "Answered" })
+      posts.unshift({ to, mail, receipt: { mail: mail.id, state: "Queued" } })
+      return "Accepted"
+    },
+    async *inbox() {},
+    posted: async ({ to, from, mails, waiting, limit }) =>
+      posts
+        .filter((one) => to === undefined || one.to === to)
+        .filter((one) => from === undefined || one.mail.from === from)
+        .filter((one) => !mails || mails.includes(one.mail.id))
+        .filter((one) => !waiting || one.receipt.state === "Queued")
+        .slice(0, limit),
+    async receipt(receipt: Receipt) {
+      const index = posts.findIndex(({ mail }) => mail.id === receipt.mail)
+      const post = posts[index]
+      if (post) posts[index] = { ...post, receipt: { ...post.receipt, ...receipt } }
+    },
+    returnAll: unused,
+    async append(event) {
+      events.push({ ...event, cursor: String(events.length + 1) })
+      for (const wake of [...waiters]) wake()
+    },
+    async events({ after, uid: of, limit, waitMs }, signal) {
+      const from = after === "$" ? events.length : Number(after || 0)
+      const found = () =>
+        events
+          .slice(from)
+          .filter((event) => of === undefined || event.uid === of)
+          .slice(0, limit)
+      if (found().length > 0 || waitMs === 0 || signal?.aborted) return found()
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          waiters.delete(done)
+          cancel()
+          resolve()
+        }
+        const cancel = clock.after(waitMs, done)
+        waiters.add(done)
+        signal?.addEventListener("abort", done)
+        hooks.waiting?.()
+      })
+      return found()
+    },
+    beat: async (of, beat) => void beats.set(of, beat),
+    beats: async () => beats,
+    turns: async () => turns,
+    setTurns: unused,
+    async *watch() {},
+  }
+  return { bus, posts, events, beats, turns, hooks }
+}
+
+const someLimits: Limits = {
+  instancesMax: 10,
+  turnsMax: 4,
+  loops: ["ralf", "builtin"],
+  defaultLoop: "ralf",
+  budget: { usd: 10, iterations: 50 },
+  billing: "metered",
+}
+
+export function makeFleet(more: readonly Tool[] = tools) {
+  const clock = manualClock()
+  const { store, byName, put, hooks: storeHooks } = memoryStore(clock)
+  const memory = memoryBus(clock)
+  const spent = new Map<Uid, Spent>()
+  const audits: { tool: string; targets: readonly string[]; code: string | undefined }[] = []
+  const logs: LogLine[] = []
+  const progress: string[] = []
+  const world = { limits: someLimits, projects: ["shop"] as readonly string[], today: noUsage }
+  let ids = 0
+  const asCaller = invokeHere({
+    tools: new Map(more.map((tool) => [tool.name, tool])),
+    ports: {
+      ...{ store, bus: memory.bus, clock },
+      async *logs(_, { tailLines, sinceMs }) {
+        yield* logs.filter(({ atMs }) => atMs >= (sinceMs ?? 0)).slice(-tailLines)
+      },
+      ledger: {
+        record: unused,
+        born: async (of, _name, lineage) => void (spent.has(of) || spent.set(of, { lineage, used: noUsage })),
+        spent: async () => spent,
+        spentSince: async () => world.today,
+      },
+      projects: {
+        list: async () => world.projects,
+        async check({ project }) {
+          if (!world.projects.includes(project))
+            throw new Fault("NotFound", `There is no project ${project}.`, `Give one of: ${world.projects.join(", ")}.`)
+        },
+      },
+      limits: () => world.limits,
+      newId: (prefix) => `${prefix}-${++ids}`,
+    },
+    may,
+    nonce: () => "nonce",
+    audit: async (_who, tool, targets, fault) =>
+      void audits.push({ tool, targets: targets.map(({ name }) => name), code: fault?.code }),
+  })
+  /** With a place, so that it lives; `iteration` puts it into one. */
+  const add = (name: string, spec: Partial<Spec> = {}, status: Status = {}): Instance => {
+    clock.advance(1000)
+    const whole = aSpec(spec)
+    return put({ name, uid: uid(`u-${name}`), createdAtMs: clock.nowMs(), spec: whole, status })
+  }
+  const runOf = (spec: Spec, more: Partial<Run> = {}): Run => ({
+    ...{ phase: "Running", revision: revisionOf(spec), place: "p1", startedAtMs: clock.nowMs(), restarts: 0, term: 1 },
+    ...more,
+  })
+  const running = (name: string, spec: Partial<Spec> = {}, beat: Partial<Beat> = {}): Instance => {
+    const admission = { verdict: "Admitted" as const, reason: "Admitted" as const, message: "Admitted.", term: 1 }
+    const instance = add(name, spec, { admission, run: runOf(aSpec(spec)) })
+    memory.beats.set(instance.uid, { place: "p1", frozen: false, used: noUsage, atMs: clock.nowMs(), ...beat })
+    return instance
+  }
+  const ended = (name: string, run: Partial<Run>, spec: Partial<Spec> = {}): Instance =>
+    add(name, spec, { run: runOf(aSpec(spec), { phase: "Exited", lastExit: { code: 1, atMs: clock.nowMs() }, ...run }) })
+  const inIteration = (): Partial<Beat> => ({ turn: { id: "t1", state: "Running", sinceMs: clock.nowMs() } })
+  const use = (of: Instance, used: Partial<Usage>): void =>
+    void spent.set(of.uid, { lineage: of.spec.lineage, used: { ...noUsage, ...used } })
+  const call = (
+    who: Principal,
+    signal: AbortSignal = new AbortController().signal,
+  ): ((tool: string, input?: unknown) => Promise<Result>) => {
+    const invoke: Invoke = asCaller(who)
+    return (tool, input = {}) => invoke(tool, input, { signal, progress: (_, message) => void progress.push(message) })
+  }
+  const specOf = (name: string): Spec | undefined => byName.get(name)?.spec
+  return {
+    ...{ clock, store, byName, put, storeHooks, memory, audits, logs, progress, world, spent },
+    ...{ add, running, ended, inIteration, use, call, specOf },
+  }
+}
+export type Fleet = ReturnType<typeof makeFleet>
