@@ -5,7 +5,9 @@ import { describe, expect, it } from "vitest"
 
 /** The house rules that a machine can check. Allowed imports are data: ARCHITECTURE.md shows the same table. */
 
-const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard", "*.ts"], { encoding: "utf8" }).split("\n").filter(Boolean)
+const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard", "*.ts"], { encoding: "utf8" })
+  .split("\n")
+  .filter(Boolean)
 const sources = files.filter((file) => /^(src|tools)\//.test(file))
 const textOf = (file: string): string => readFileSync(file, "utf8")
 
@@ -17,23 +19,45 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
   { name: "control", pattern: /^src\/control\//, may: ["core", "controller"], packages: /^node:/ },
   { name: "processes", pattern: /^src\/(processes|run-directory)\.ts$/, may: ["core"], packages: /^(node:|zod$)/ },
   { name: "settings", pattern: /^src\/(config|log|version|policy)\.ts$/, may: ["core"], packages: /^(node:|pino$|yaml$|zod$)/ },
-  { name: "api", pattern: /^src\/api\//, may: ["core", "controller", "settings"], packages: /^(node:|hono|@hono\/|ws$|zod$|prom-client$)/ },
-  { name: "mcp", pattern: /^src\/mcp\//, may: ["core", "tools", "client", "settings"], packages: /^(node:|zod$|@modelcontextprotocol\/sdk\/)/ },
+  {
+    name: "api",
+    pattern: /^src\/api\//,
+    may: ["core", "controller", "settings"],
+    packages: /^(node:|hono|@hono\/|ws$|zod$|prom-client$)/,
+  },
+  {
+    name: "mcp",
+    pattern: /^src\/mcp\//,
+    may: ["core", "tools", "client", "settings"],
+    packages: /^(node:|zod$|@modelcontextprotocol\/sdk\/)/,
+  },
   { name: "client", pattern: /^src\/client\.ts$/, may: ["core", "settings"], packages: /^(node:|eventsource-parser|zod$)/ },
   { name: "agent", pattern: /^src\/agent\//, may: ["core", "processes"], packages: /^(node:|hono|@hono\/|partysocket|ws$|zod$)/ },
   { name: "sqlite", pattern: /^src\/adapters\/sqlite\//, may: ["core"], packages: /^(node:|zod$)/ },
   { name: "local", pattern: /^src\/adapters\/local\//, may: ["core", "processes"], packages: /^(node:|zod$)/ },
-  { name: "compose", pattern: /^src\/compose\.ts$/, may: ["core", "tools", "control", "api", "sqlite", "local", "settings"], packages: /^node:/ },
-  { name: "roles", pattern: /^src\/roles\//, may: ["core", "tools", "agent", "api", "mcp", "client", "compose", "processes", "settings"], packages: /^(node:|@hono\/|cliui$|zod$)/ },
+  {
+    name: "compose",
+    pattern: /^src\/compose\.ts$/,
+    may: ["core", "tools", "control", "api", "sqlite", "local", "settings"],
+    packages: /^node:/,
+  },
+  {
+    name: "roles",
+    pattern: /^src\/roles\//,
+    may: ["core", "tools", "agent", "api", "mcp", "client", "compose", "processes", "settings"],
+    packages: /^(node:|@hono\/|cliui$|zod$)/,
+  },
   { name: "main", pattern: /^src\/main\.ts$/, may: ["compose", "roles", "settings", "mcp"], packages: /^node:/ },
 ]
 const placeOf = (file: string) => places.find(({ pattern }) => pattern.test(file))
 
 /** Static and dynamic imports of a file, as written. */
 const importsOf = (file: string): readonly string[] =>
-  [...textOf(file).matchAll(/(?:^|\n)\s*(?:import|export)\b[^"'`;]*?\bfrom\s*"([^"]+)"|\bimport\(\s*"([^"]+)"\s*\)|(?:^|\n)import\s+"([^"]+)"/g)].map(
-    ([, from, dynamic, bare]) => from ?? dynamic ?? bare ?? "",
-  )
+  [
+    ...textOf(file).matchAll(
+      /(?:^|\n)\s*(?:import|export)\b[^"'`;]*?\bfrom\s*"([^"]+)"|\bimport\(\s*"([^"]+)"\s*\)|(?:^|\n)import\s+"([^"]+)"/g,
+    ),
+  ].map(([, from, dynamic, bare]) => from ?? dynamic ?? bare ?? "")
 
 describe("the layout", () => {
   it("has a place for every source file", () => {
@@ -57,7 +81,9 @@ describe("the layout", () => {
   })
 
   it("lets one file alone import the MCP SDK's server", () => {
-    const importers = sources.filter((file) => importsOf(file).some((specifier) => specifier.startsWith("@modelcontextprotocol/sdk/server/index")))
+    const importers = sources.filter((file) =>
+      importsOf(file).some((specifier) => specifier.startsWith("@modelcontextprotocol/sdk/server/index")),
+    )
     expect(importers).toEqual(["src/mcp/server.ts"])
   })
 
@@ -82,7 +108,8 @@ describe("the layout", () => {
 
 describe("the core", () => {
   it("has neither clock, chance, nor I/O", () => {
-    const banned = /\bDate\.now\b|\bnew Date\(\s*\)|\bMath\.random\b|\bcrypto\b|\bprocess\.|\bsetTimeout\b|\bsetInterval\b|\bfetch\(|\bperformance\./
+    const banned =
+      /\bDate\.now\b|\bnew Date\(\s*\)|\bMath\.random\b|\bcrypto\b|\bprocess\.|\bsetTimeout\b|\bsetInterval\b|\bfetch\(|\bperformance\./
     expect(sources.filter((file) => file.startsWith("src/core/") && banned.test(textOf(file)))).toEqual([])
   })
 })
@@ -95,7 +122,13 @@ describe("the whole tree", () => {
 
   it("reads the environment's settings in one place", () => {
     // processes of an instance get what they need from their parent: PATH to search, the turnstile's own three variables
-    const allowed = new Set(["src/config.ts", "src/policy.ts", "src/agent/turnstile.ts", "src/agent/launch.ts", "src/adapters/local/code-root.ts"])
+    const allowed = new Set([
+      "src/config.ts",
+      "src/policy.ts",
+      "src/agent/turnstile.ts",
+      "src/agent/launch.ts",
+      "src/adapters/local/code-root.ts",
+    ])
     expect(sources.filter((file) => /\bprocess\.env\b/.test(textOf(file)) && !allowed.has(file))).toEqual([])
   })
 
@@ -104,7 +137,9 @@ describe("the whole tree", () => {
   })
 
   it("keeps machine paths and registry hosts out", () => {
-    const tracked = execFileSync("git", ["ls-files"], { encoding: "utf8" }).split("\n").filter((file) => file && !file.endsWith(".png"))
+    const tracked = execFileSync("git", ["ls-files"], { encoding: "utf8" })
+      .split("\n")
+      .filter((file) => file && !file.endsWith(".png"))
     const foreign = new RegExp([["/wo", "rk/"].join(""), ["registry", ".npmjs"].join(""), ["bash", "_jobs"].join("")].join("|"))
     expect(tracked.filter((file) => foreign.test(textOf(file)))).toEqual([])
   })

@@ -100,7 +100,7 @@ async function changeOne(
     bus
       .append({ id: newId("e"), uid, kind, message: `${change.past} by ${nameOf(who)}.`, atMs: clock.nowMs() })
       // The change stands, and the audit names it, also when the timeline cannot be told.
-
+      .catch(() => undefined)
   const gone: Outcome = { name, changed: false, phase: "Stopped", why: "It was removed meanwhile." }
   for (let repeat = 0; ; repeat++) {
     try {

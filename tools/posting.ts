@@ -48,7 +48,7 @@ export function noteOf(
 ): string {
   const place = [...(iteration === undefined ? [] : [`iteration ${iteration}`]), ...(door === undefined ? [] : [door])].join(", ")
   if (state === "Returned") return "It ended before it read this."
-  if (state !== "Queued") return place
+  if (state !== "Queued") return place || `${state}.`
   if (!instance) return "People read it with read_messages."
   const { phase } = seenOf(instance, readings)
   if (phase === "Paused") return "Paused; delivered on resume."

@@ -24,7 +24,7 @@ export interface Iterations {
   /** Forgets a turnstile that asked and died. */
   look(): void
   /** What a beat says of them. */
-  report(nowMs: number): Pick<Beat, "turn" | "used" | "last" | "hold">
+  report(nowMs: number, granted: Directive["turn"]): Pick<Beat, "turn" | "used" | "last" | "hold">
 }
 export interface IterationsOptions {
   readonly directory: RunDirectory
@@ -77,7 +77,7 @@ export function createIterations({ directory, run, nowMs, emit, changed, over }:
         changed()
       }),
     grant(directive) {
-      if (!wanted || turn || directive.freeze !== undefined || directive.turn !== wanted.id) return
+      if (!wanted || turn || directive.freeze !== undefined || directive.turn?.id !== wanted.id) return
       const { id, pid, settle } = wanted
       const turnstile = processId(pid)
       wanted = undefined
@@ -129,11 +129,18 @@ export function createIterations({ directory, run, nowMs, emit, changed, over }:
       wanted = undefined
       changed()
     },
-    report(atMs) {
+    report(atMs, grantedTurn) {
+      const asked = turn ? { ...turn, state: "Running" as const } : wanted && { ...wanted, state: "Wanted" as const }
       const ms = usage.used.ms + (turn ? Math.max(0, atMs - turn.sinceMs) : 0)
       return {
-        ...(turn && { turn: { id: turn.id, state: "Running", sinceMs: turn.sinceMs } }),
-        ...(!turn && wanted && { turn: { id: wanted.id, state: "Wanted", sinceMs: wanted.sinceMs } }),
+        ...(asked && {
+          turn: {
+            id: asked.id,
+            state: asked.state,
+            sinceMs: asked.sinceMs,
+            ...(grantedTurn?.id === asked.id && { grantedAtMs: grantedTurn.grantedAtMs }),
+          },
+        }),
         used: { ...usage.used, ms: Math.round(ms) },
         ...(last && { last }),
         ...(hold && { hold }),

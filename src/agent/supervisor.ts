@@ -47,7 +47,13 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
 
   const beat = (): void => {
     const atMs = nowMs()
-    connection.beat({ place: run.place, frozen, ...iterations.report(atMs), ...(activity && { activity }), atMs })
+    connection.beat({
+      place: run.place,
+      frozen,
+      ...iterations.report(atMs, directive?.turn),
+      ...(activity && { activity }),
+      atMs,
+    })
   }
   const emit = (kind: Emitted["kind"], message: string): void =>
     connection.send({ type: "event", event: { id: randomUUID(), kind, message: message.slice(0, 4000), atMs: nowMs() } })
@@ -83,7 +89,7 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
   /** A running iteration whose turn is no longer granted stands still, like one that the fleet freezes. */
   const apply = (wanted: Directive): void => {
     const turn = iterations.turn()
-    const still = wanted.freeze !== undefined || (turn !== undefined && wanted.turn !== turn.id)
+    const still = wanted.freeze !== undefined || (turn !== undefined && wanted.turn?.id !== turn.id)
     if (still !== frozen) {
       if (!still) thaw(processes, self)
       else if (!freeze(processes, self)) emit("Warning", "Not every process could be stopped; it is tried again.")
@@ -95,12 +101,14 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
   const connection = connect({
     ...run,
     directive(next) {
+      const regranted = next.turn?.grantedAtMs !== directive?.turn?.grantedAtMs
       directive = next
       if (JSON.stringify(remembered) !== JSON.stringify(next)) {
         remembered = next
         directory.set("directive", next)
       }
       apply(next)
+      if (regranted) beat()
     },
     mail: doors.mail,
     replaced: () => void finish({ code: 143 }),

@@ -73,10 +73,10 @@ export function createGateway({ store, bus, ledger, clock, report }: GatewayPort
       case "beat":
         if (frame.beat.place !== place) return
         await ledger.record(uid, place, frame.beat.used)
-        await bus.beat(uid, frame.beat)
+        await bus.beat(uid, { ...frame.beat, atMs: clock.nowMs() }) // its arrival: the other machine's clock may be wrong
         return
       case "receipt":
-        await bus.receipt(frame.receipt)
+        await bus.receipt(uid, frame.receipt)
         if (frame.receipt.state === "Delivered")
           await bus.append({
             id: `d-${frame.receipt.mail}`,

@@ -5,19 +5,19 @@ import { clean, fenced } from "./view.ts"
 
 /** A Stop door opens at most this often in one iteration, so that mail cannot keep an iteration alive for ever. */
 export const stopsMax = 3
-/** What one door gives the model at most: Claude Code's own limit for a hook's context is well above it. */
-export const bytesPerDoorMax = 96_000
+/** What one door gives the model at most, in characters. */
+export const charactersPerDoorMax = 96_000
 
 /**
  * The mail of `waiting` (oldest first) for a door: all of it at UserPromptSubmit and Stop; at PostToolUse, if any is urgent, up to and
- * with the last urgent one, because mail is delivered in order. Cut so that the texts stay within `bytesPerDoorMax`, but never to nothing.
+ * with the last urgent one, because mail is delivered in order. Cut so that the texts stay within `charactersPerDoorMax`, but never to nothing.
  */
 export function choose(waiting: readonly Mail[], door: Door): readonly Mail[] {
   const last = door === "PostToolUse" ? waiting.findLastIndex(({ urgency }) => urgency === "now") : waiting.length - 1
-  let bytes = 0
+  let characters = 0
   return waiting.slice(0, last + 1).filter((mail, index) => {
-    bytes += mail.text.length
-    return index === 0 || bytes <= bytesPerDoorMax
+    characters += mail.text.length
+    return index === 0 || characters <= charactersPerDoorMax
   })
 }
 

@@ -17,7 +17,7 @@ export const goalSchema = z
   .refine((text) => new TextEncoder().encode(text).length <= 16_384, "at most 16 KiB")
 
 /** Why the system lets an instance run or not. Closed: a new reason is a new line here, in holds.ts and in phase.ts. */
-export const reasonSchema = z.enum(["Admitted", "FleetFull", "BudgetReached", "RateLimited", "LoginRequired"])
+export const reasonSchema = z.enum(["Admitted", "NotWanted", "FleetFull", "BudgetReached", "RateLimited", "LoginRequired"])
 export type Reason = z.output<typeof reasonSchema>
 
 export const budgetSchema = z.strictObject({

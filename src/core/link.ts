@@ -28,10 +28,11 @@ export const receiptSchema = z.strictObject({
 /** What became of a mail. `iteration` and `door` say where the model got it. */
 export type Receipt = z.output<typeof receiptSchema>
 
+const grantSchema = z.strictObject({ id: z.string().max(64), grantedAtMs: z.int() })
 export const directiveSchema = z.strictObject({
   freeze: z.union([reasonSchema, z.literal("Paused")]).optional(),
-  /** Id of the granted turn; a running iteration whose id it is not is frozen. */
-  turn: z.string().max(64).optional(),
+  /** The granted turn; a running iteration whose id it is not is frozen. */
+  turn: grantSchema.optional(),
   /** What the loop is told at the start of each iteration. */
   goal: z.string().optional(),
   orders: z.array(z.strictObject({ id: z.string(), text: z.string() })),
@@ -48,14 +49,14 @@ export function freezes(spec: Spec, verdict: Verdict | undefined, nowMs: number)
 /** Never stored: derived anew on every change and connect, so a pause survives anything. */
 export function directive(
   { spec, status: { admission } }: Instance,
-  turn: { readonly id: string } | undefined,
+  turn: z.output<typeof grantSchema> | undefined,
   nowMs: number,
 ): Directive {
   const reason = freezes(spec, admission, nowMs)
   const finishing = reason === "Paused" && spec.pause?.when === "iteration-end" && turn !== undefined
   return {
     ...(reason !== undefined && !finishing && { freeze: reason }),
-    ...(turn && { turn: turn.id }),
+    ...(turn && { turn: { id: turn.id, grantedAtMs: turn.grantedAtMs } }),
     ...(spec.goal !== undefined && { goal: spec.goal }),
     orders: spec.orders,
   }
@@ -82,7 +83,15 @@ export type Marker = z.output<typeof markerSchema>
 
 export const beatSchema = z.strictObject({
   place: z.string().max(128),
-  turn: z.strictObject({ id: z.string().max(64), state: z.enum(["Wanted", "Running"]), sinceMs: z.int() }).optional(),
+  turn: z
+    .strictObject({
+      id: z.string().max(64),
+      state: z.enum(["Wanted", "Running"]),
+      sinceMs: z.int(),
+      /** Which grant of it the supervisor knows: a freeze told before a new grant arrived says nothing about that one. */
+      grantedAtMs: z.int().optional(),
+    })
+    .optional(),
   frozen: z.boolean(),
   /** Used by this place since it began: a running maximum. */
   used: usageSchema,

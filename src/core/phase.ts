@@ -81,7 +81,7 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, n
       return seen("BudgetReached", admission.message, `stop_instances, or spawn_instance again with a larger budget`, true)
     return seen("Held", `${admission.message}${until}`, "Run `claude` once on that machine and log in.", true)
   }
-  if (admission?.verdict === "Queued")
+  if (admission?.verdict === "Queued" && admission.reason !== "NotWanted")
     return seen("Queued", admission.message, "pause_instances or stop_instances others, or raise instancesMax in the policy.")
   if (!alive) {
     // A run of an earlier attempt says nothing about the one that is to come.
@@ -97,7 +97,7 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, n
         )
       : seen("Starting", `${problem} It is started again.`, `read_logs {"name":"${name}"}`)
   }
-  if (run?.phase !== "Running") return seen("Starting", "Its supervisor is preparing the loop.", inspect)
+  if (run?.phase !== "Running") return seen("Starting", run?.problem?.message ?? "Its supervisor is preparing the loop.", inspect)
   if (!beat || nowMs - beat.atMs > silentMs)
     return seen(
       "Unknown",

@@ -50,11 +50,14 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
       .filter(({ instance, value }) => freezes(instance.spec, value, nowMs) !== undefined)
       .map(({ instance }) => instance.uid),
   )
-  const over = ({ uid, id, place }: Turn): boolean => {
+  const over = ({ uid, id, place, grantedAtMs }: Turn): boolean => {
     const instance = byUid.get(uid)
     const beat = beats.get(uid)
     if (!instance || !live(instance) || instance.status.run?.place !== place) return true
-    return beat?.place === place && (beat.turn?.id !== id || (beat.frozen && wantsFreeze.has(uid)))
+    return (
+      beat?.place === place &&
+      (beat.turn?.id !== id || (beat.frozen && beat.turn.grantedAtMs === grantedAtMs && wantsFreeze.has(uid)))
+    )
   }
   const end = [...turns.values()].filter(over)
   const ended = new Set(end.map(({ uid }) => uid))
@@ -85,10 +88,17 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
     .toSorted((a, b) => a.turn.sinceMs - b.turn.sinceMs)
     .slice(0, Math.max(0, free))
 
-  const admit = verdicts.filter(({ instance: { status }, value }) => {
+  // 6 Who is not to run keeps no admission: resumed later, it asks anew.
+  const counted = new Set(ordered)
+  const idle: Verdict = { verdict: "Queued", reason: "NotWanted", message: "It is not to run now." }
+  const withdrawn = instances
+    .filter((one) => !counted.has(one) && one.status.admission?.verdict === "Admitted")
+    .map((instance) => ({ instance, value: idle }))
+  const changed = verdicts.filter(({ instance: { status }, value }) => {
     const was = status.admission
     return was?.verdict !== value.verdict || was.reason !== value.reason || was.untilMs !== value.untilMs
   })
+  const admit = [...changed, ...withdrawn]
   const ends = [
     ...verdicts.map(({ value }) => value.untilMs),
     ...instances.map(({ spec }) => (stateAt(spec, nowMs) === "Paused" ? spec.pause?.untilMs : undefined)),

@@ -98,8 +98,8 @@ export interface Bus {
     waiting?: boolean
     limit: number
   }): Promise<readonly Posted[]>
-  /** A receipt never goes back: Queued, then Delivered or Returned, then Answered. */
-  receipt(receipt: Receipt): Promise<void>
+  /** Only for mail of that inbox. A receipt never goes back: Queued, then Delivered or Returned, then Answered. */
+  receipt(of: Address, receipt: Receipt): Promise<void>
   /** Returns all that waits for an instance that will not run again. */
   returnAll(of: Uid): Promise<number>
   /** `id` makes it idempotent. */

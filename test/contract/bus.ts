@@ -65,7 +65,7 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         expect(await bus.send(a, aMail("1"))).toBe("Duplicate")
         expect(await bus.send(a, aMail("2"))).toBe("Accepted")
         expect((await reader.next()).id).toBe("2")
-        await bus.receipt({ mail: "1", state: "Delivered" })
+        await bus.receipt(a, { mail: "1", state: "Delivered" })
         expect((await inbox().next()).id).toBe("2")
       })
 
@@ -101,13 +101,13 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         expect(await bus.send(a, aMail("m0"))).toBe("Duplicate")
         expect(await bus.send(b, aMail("other"))).toBe("Accepted")
         expect(await ids({ to: a, waiting: true }, 1000)).toHaveLength(inboxMax)
-        await bus.receipt({ mail: "m0", state: "Delivered" })
+        await bus.receipt(a, { mail: "m0", state: "Delivered" })
         expect(await bus.send(a, aMail("over"))).toBe("Accepted")
       })
 
       it("keeps mail and receipts over a restart", async () => {
         for (const id of ["1", "2"]) await bus.send(a, aMail(id))
-        await bus.receipt({ mail: "1", state: "Delivered", iteration: 4, door: "Stop" })
+        await bus.receipt(a, { mail: "1", state: "Delivered", iteration: 4, door: "Stop" })
         const before = await bus.posted({ to: a, limit: 10 })
         await reopen()
         expect(await bus.posted({ to: a, limit: 10 })).toEqual(before)
@@ -126,29 +126,29 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         ["Answered", "Returned", "Answered"],
       ] as const)("a receipt never goes back: %s, then %s is %s", async (first, second, last) => {
         await bus.send(a, aMail("1"))
-        await bus.receipt({ mail: "1", state: first })
-        await bus.receipt({ mail: "1", state: second })
+        await bus.receipt(a, { mail: "1", state: first })
+        await bus.receipt(a, { mail: "1", state: second })
         expect((await stateOf("1"))?.state).toBe(last)
       })
 
       it("keeps where a mail was delivered when it is answered", async () => {
         await bus.send(a, aMail("1"))
         expect(await stateOf("1")).toEqual({ mail: "1", state: "Queued" })
-        await bus.receipt({ mail: "1", state: "Delivered", iteration: 4, door: "PostToolUse" })
+        await bus.receipt(a, { mail: "1", state: "Delivered", iteration: 4, door: "PostToolUse" })
         await bus.send(operators, aMail("2", { replyTo: "1" }))
         expect(await stateOf("1")).toEqual({ mail: "1", state: "Answered", iteration: 4, door: "PostToolUse" })
         expect(await stateOf("2")).toEqual({ mail: "2", state: "Queued" })
       })
 
       it("takes a receipt for a mail it does not know any more", async () => {
-        await bus.receipt({ mail: "unknown", state: "Delivered" })
+        await bus.receipt(a, { mail: "unknown", state: "Delivered" })
         expect(await stateOf("unknown")).toBeUndefined()
       })
 
       it("returns all that waits, and nothing that was delivered", async () => {
         for (const id of ["1", "2", "3"]) await bus.send(a, aMail(id))
         await bus.send(b, aMail("other"))
-        await bus.receipt({ mail: "1", state: "Delivered" })
+        await bus.receipt(a, { mail: "1", state: "Delivered" })
         expect(await bus.returnAll(a)).toBe(2)
         expect(await bus.returnAll(a)).toBe(0)
         expect((await bus.posted({ to: a, limit: 10 })).map(({ receipt }) => receipt.state)).toEqual([
@@ -163,7 +163,7 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         await bus.send(a, aMail("1", { from: "operator root" }))
         await bus.send(operators, aMail("2", { from: "instance shop" }))
         await bus.send(a, aMail("3", { from: "instance shop" }))
-        await bus.receipt({ mail: "1", state: "Delivered" })
+        await bus.receipt(a, { mail: "1", state: "Delivered" })
         expect(await ids({})).toEqual(["3", "2", "1"])
         expect(await ids({ to: a })).toEqual(["3", "1"])
         expect(await ids({ to: operators })).toEqual(["2"])

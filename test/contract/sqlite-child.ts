@@ -13,7 +13,7 @@ if (task === "send") {
   for (let count = 0; ; count++) {
     const id = `m${count}`
     await bus.send(uid(`u${count % 50}`), aMail(id, { text: id.padEnd(2000, ".") }))
-    if (count % 2 === 0 || count >= 50 * 190) await bus.receipt({ mail: id, state: "Delivered" })
+    if (count % 2 === 0 || count >= 50 * 190) await bus.receipt(uid(`u${count % 50}`), { mail: id, state: "Delivered" })
     writeSync(1, `${id}\n`)
   }
 } else {

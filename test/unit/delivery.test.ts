@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest"
-import { bytesPerDoorMax, choose, opening, wordsOf } from "../../src/core/delivery.ts"
+import { charactersPerDoorMax, choose, opening, wordsOf } from "../../src/core/delivery.ts"
 import type { Mail } from "../../src/core/link.ts"
 import { aMail } from "../contract/harness.ts"
 
@@ -24,13 +24,13 @@ describe("choose", () => {
   })
 
   it("stays within the bound by taking the oldest, and leaves no gap for a small one behind", () => {
-    const big = (id: string): Mail => aMail(id, { text: "x".repeat(bytesPerDoorMax / 2) })
+    const big = (id: string): Mail => aMail(id, { text: "x".repeat(charactersPerDoorMax / 2) })
     const waiting = [big("1"), big("2"), big("3"), late("4")]
     expect(choose(waiting, "UserPromptSubmit").map(({ id }) => id)).toEqual(["1", "2"])
   })
 
   it("gives one that is larger than the bound all the same", () => {
-    const huge = aMail("1", { text: "x".repeat(bytesPerDoorMax + 1) })
+    const huge = aMail("1", { text: "x".repeat(charactersPerDoorMax + 1) })
     expect(choose([huge, late("2")], "Stop")).toEqual([huge])
   })
 })

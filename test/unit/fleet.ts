@@ -64,12 +64,13 @@ function memoryBus(clock: ManualClock) {
   const beats = new Map<Uid, Beat>()
   const turns = new Map<Uid, Turn>()
   const waiters = new Set<() => void>()
-  const hooks: { full?: Uid | undefined; waiting?: (() => void) | undefined } = {}
+  const hooks: { full?: Uid | undefined; silent?: boolean; waiting?: (() => void) | undefined } = {}
   const bus: Bus = {
     async send(to, mail) {
       if (posts.some((one) => one.mail.id === mail.id)) return "Duplicate"
       if (to === hooks.full) throw new Fault("RateLimited", "200 messages wait there already.", "Send again later.")
-      if (mail.replyTo !== undefined) await bus.receipt({ mail: mail.replyTo, state: "Answered" })
+      const answered = posts.find(({ mail: { id } }) => id === mail.replyTo)
+      if (answered) await bus.receipt(answered.to, { mail: answered.mail.id, state: "Answered" })
       posts.unshift({ to, mail, receipt: { mail: mail.id, state: "Queued" } })
       return "Accepted"
     },
@@ -81,13 +82,14 @@ function memoryBus(clock: ManualClock) {
         .filter((one) => !mails || mails.includes(one.mail.id))
         .filter((one) => !waiting || one.receipt.state === "Queued")
         .slice(0, limit),
-    async receipt(receipt: Receipt) {
-      const index = posts.findIndex(({ mail }) => mail.id === receipt.mail)
+    async receipt(of, receipt: Receipt) {
+      const index = posts.findIndex(({ to, mail }) => to === of && mail.id === receipt.mail)
       const post = posts[index]
       if (post) posts[index] = { ...post, receipt: { ...post.receipt, ...receipt } }
     },
     returnAll: unused,
     async append(event) {
+      if (hooks.silent) throw new Fault("Unavailable", "The timeline is away.", "Try again.")
       events.push({ ...event, cursor: String(events.length + 1) })
       for (const wake of [...waiters]) wake()
     },
@@ -138,7 +140,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
   const audits: { tool: string; targets: readonly string[]; code: string | undefined }[] = []
   const logs: LogLine[] = []
   const progress: string[] = []
-  const world = { limits: someLimits, projects: ["shop"] as readonly string[], today: noUsage }
+  const world = { limits: someLimits, projects: ["shop"] as readonly string[], today: noUsage, spentSinceMs: Number.NaN }
   let ids = 0
   const asCaller = invokeHere({
     tools: new Map(more.map((tool) => [tool.name, tool])),
@@ -151,7 +153,10 @@ export function makeFleet(more: readonly Tool[] = tools) {
         record: unused,
         born: async (of, _name, lineage) => void (spent.has(of) || spent.set(of, { lineage, used: noUsage })),
         spent: async () => spent,
-        spentSince: async () => world.today,
+        spentSince: async (ms) => {
+          world.spentSinceMs = ms
+          return world.today
+        },
       },
       projects: {
         list: async () => world.projects,

@@ -20,7 +20,9 @@ const turn = (name: string, more: Partial<Turn> = {}): Turn => ({
   ...more,
 })
 const wants = (name: string, sinceMs = nowMs): Partial<Beat> => ({ turn: { id: `t-${name}`, state: "Wanted", sinceMs } })
-const runs = (name: string, sinceMs = nowMs): Partial<Beat> => ({ turn: { id: `t-${name}`, state: "Running", sinceMs } })
+const runs = (name: string, sinceMs = nowMs): Partial<Beat> => ({
+  turn: { id: `t-${name}`, state: "Running", sinceMs, grantedAtMs: 1 },
+})
 
 interface Fleet {
   readonly instances: readonly Instance[]
@@ -142,6 +144,11 @@ describe("turns", () => {
     ["silence keeps it", [live("a")], {}],
     ["a beat of the former place says nothing", [live("a")], { a: { place: "p0" } }],
     ["wanted, and granted already", [live("a")], { a: wants("a") }],
+    [
+      "frozen, but said before this grant of it was known",
+      [live("a", paused)],
+      { a: { turn: { id: "t-a", state: "Running", sinceMs: 0 }, ...frozen } },
+    ],
     ["frozen though nobody wants it", [live("a")], { a: { ...runs("a"), ...frozen } }],
     ["a pause that is not obeyed yet", [live("a", paused)], { a: runs("a") }],
   ])("do not end: %s", (_name, instances, beats) => {
@@ -195,7 +202,7 @@ describe("turns", () => {
   })
 })
 
-/** A fleet of honest supervisors, driven at random. What a link carries is exchanged at once while it is up. */
+/** A fleet of honest supervisors, driven at random. A directive arrives at once while the link is up; a beat, some time after it was said. */
 function randomFleet(seed: number) {
   let state = seed
   const random = (below: number): number => {
@@ -210,6 +217,8 @@ function randomFleet(seed: number) {
     connected: boolean
     frozen: boolean
     turn: Beat["turn"] | undefined
+    /** Said, and still on its way: the last counts. */
+    saying?: Beat
   }
   const beats = new Map<Uid, Beat>()
   const turns = new Map<Uid, Turn>()
@@ -223,15 +232,22 @@ function randomFleet(seed: number) {
     turn: undefined,
   }))
 
-  /** The directive down, obeyed; the beat up. */
+  const hear = (one: Supervisor): void => {
+    if (one.saying) beats.set(one.instance.uid, one.saying)
+    delete one.saying
+  }
+  /** The directive down, obeyed; the beat on its way. */
   const exchange = (one: Supervisor): void => {
     if (!one.connected) return
     const { uid: of, status } = one.instance
     const wish = directive(one.instance, turns.get(of), now)
-    const mayRun = wish.freeze === undefined && one.turn !== undefined && wish.turn === one.turn.id
+    const mayRun = wish.freeze === undefined && one.turn !== undefined && wish.turn?.id === one.turn.id
     if (one.turn?.state === "Wanted" && mayRun) one.turn = { ...one.turn, state: "Running" }
     one.frozen = wish.freeze !== undefined || (one.turn?.state === "Running" && !mayRun)
-    beats.set(of, aBeat({ place: status.run?.place ?? "", frozen: one.frozen, ...(one.turn && { turn: one.turn }), atMs: now }))
+    const known = wish.turn?.id === one.turn?.id ? wish.turn : undefined
+    const turn = one.turn && { turn: { ...one.turn, ...(known && { grantedAtMs: known.grantedAtMs }) } }
+    one.saying = aBeat({ place: status.run?.place ?? "", frozen: one.frozen, ...turn, atMs: now })
+    if (random(2) === 0) hear(one)
   }
   const withSpec = (one: Supervisor, spec: Partial<Instance["spec"]>): void => {
     one.instance = { ...one.instance, spec: { ...one.instance.spec, ...spec } }
@@ -263,7 +279,7 @@ function randomFleet(seed: number) {
     now += 1 + random(5000)
     const one = fleet[random(fleet.length)]
     if (!one) return
-    switch (random(12)) {
+    switch (random(14)) {
       case 0:
       case 1:
       case 2:
@@ -278,9 +294,13 @@ function randomFleet(seed: number) {
       case 5:
         withSpec(one, { state: "Running" })
         break
+      case 10:
+        hear(one)
+        break
       case 6: // the run dies, and another one begins in a new place
         one.turn = undefined
         one.frozen = false
+        delete one.saying
         one.instance = { ...one.instance, status: { ...one.instance.status, run: aRun({ place: `p${ids++}` }) } }
         break
       case 7:
@@ -306,8 +326,10 @@ function randomFleet(seed: number) {
       one.connected = true
       withSpec(one, { state: "Running" })
     }
-    schedule()
-    schedule()
+    for (let round = 0; round < 4; round++) {
+      for (const one of fleet) hear(one)
+      schedule()
+    }
   }
   return {
     step,

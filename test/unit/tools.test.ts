@@ -458,6 +458,7 @@ describe("pause_instances", () => {
     const before = snapshot(fleet)
     await expectFault(fleet.call(operator)(tool, { all: true }), "Invalid", /2 instances now/)
     await expectFault(fleet.call(operator)(tool, { all: true, expect: 3 }), "Conflict", /^2 instances match now, not 3/)
+    await expectFault(fleet.call(operator)(tool, { project: "shop", expect: 1 }), "Conflict", /not 1/)
     const dry = await fleet.call(operator)(tool, { all: true, dryRun: true })
     expect(dry).toMatchObject({ count: 2, next: expect.stringContaining('"expect":2') })
     expect(dry.changed).toBeGreaterThan(0)
@@ -508,6 +509,25 @@ describe("pause_instances", () => {
       { name: "a", changed: false, phase: "Running", why: "Not changed: The store is away. Try again." },
     ])
     await expectFault(fleet.call(operator)("pause_instances", { names: ["a"] }), "Unavailable")
+  })
+
+  it("stands although the timeline cannot be told", async () => {
+    const fleet = makeFleet()
+    fleet.running("a")
+    fleet.memory.hooks.silent = true
+    expect(await fleet.call(operator)("pause_instances", { names: ["a"] })).toMatchObject({ changed: 1 })
+    expect(fleet.audits.at(-1)).toEqual({ tool: "pause_instances", targets: ["a"], code: undefined })
+    const sent = await fleet.call(operator)("message_instances", { to: ["a"], text: "x", waitSeconds: 0 })
+    expect(sent.receipts).toMatchObject([{ to: "a", state: "queued" }])
+  })
+
+  it("resumes by batch only what is still paused", async () => {
+    const fleet = makeFleet()
+    for (const name of ["a", "b"]) fleet.running(name)
+    const { batch } = await fleet.call(operator)("pause_instances", { names: ["a", "b"] })
+    await fleet.call(operator)("stop_instances", { names: ["a"] })
+    expect(namesOf(await fleet.call(operator)("resume_instances", { batch }))).toEqual(["b"])
+    expect(fleet.specOf("a")?.state).toBe("Stopped")
   })
 
   it("reports 200 of many, and stops when the caller is gone", async () => {
@@ -689,7 +709,7 @@ describe("message_instances", () => {
     const deliver = async (index: number): Promise<void> => {
       const post = fleet.memory.posts[index]
       if (!post) throw new Error("not sent")
-      await fleet.memory.bus.receipt({ mail: post.mail.id, state: "Delivered", iteration: 14, door: "PostToolUse" })
+      await fleet.memory.bus.receipt(post.to, { mail: post.mail.id, state: "Delivered", iteration: 14, door: "PostToolUse" })
       await fleet.memory.bus.append({ id: `d${index}`, kind: "MailDelivered", message: "", atMs: 0 })
     }
     let waits = 0
@@ -845,6 +865,7 @@ describe("read_logs", () => {
       lines: 2,
       cut: "Left out: 3 older matches.",
     })
+    expect((await fleet.call(operator)("read_logs", { name: "a", grep: "Error 5" })).lines).toBe(1)
     const none = await fleet.call(operator)("read_logs", { name: "a", grep: "error" })
     expect(none).toMatchObject({ lines: 0, next: expect.stringContaining("leave out grep") })
   })
@@ -888,6 +909,9 @@ describe("fleet_status", () => {
       ],
       warnings: ["The policy file is not in force: line 3: turnsMax"],
     })
+    fleet.clock.advance(5 * 3_600_000)
+    await fleet.call(operator)("fleet_status")
+    expect(fleet.world.spentSinceMs).toBe(Date.UTC(2026, 0, 1))
     const blog = await fleet.call(operator)("fleet_status", { project: "blog" })
     expect(blog).toMatchObject({
       headline: expect.stringMatching(/^No agents; /),

@@ -119,8 +119,11 @@ export function sqliteMail(database: Database): MailBus {
       )
       return rows.map(postedOf)
     },
-    async receipt(receipt) {
-      database.write(() => move(receipt))
+    async receipt(of, receipt) {
+      database.write(() => {
+        const row = byId.get(receipt.mail)
+        if (row && textOf(row, "address") === of) move(receipt)
+      })
     },
     async returnAll(of) {
       return database.write(() => {

@@ -1,0 +1,70 @@
+import { describe, expect, it } from "vitest"
+import { z } from "zod"
+import { decode, fieldsOf } from "../../src/core/decode.ts"
+
+const fields = fieldsOf(
+  z.strictObject({
+    name: z.string().describe("which one"),
+    phases: z.array(z.enum(["Running", "Paused"])).optional(),
+    limit: z.int().default(20),
+    all: z.boolean().optional(),
+    mode: z.enum(["once", "continuous"]).optional(),
+    budget: z.strictObject({ usd: z.number() }).optional(),
+    orders: z.array(z.strictObject({ text: z.string() })).optional(),
+  }),
+)
+const read = (...flat: [string, string[]][]) => decode(fields, new Map(flat))
+
+describe("fields of an input", () => {
+  it("have kind, need, description and choices, in their order", () => {
+    expect(fields).toEqual([
+      { name: "name", kind: "string", required: true, description: "which one" },
+      { name: "phases", kind: "list", required: false, choices: ["Running", "Paused"] },
+      { name: "limit", kind: "number", required: false },
+      { name: "all", kind: "boolean", required: false },
+      { name: "mode", kind: "string", required: false, choices: ["once", "continuous"] },
+      { name: "budget", kind: "json", required: false },
+      { name: "orders", kind: "json", required: false },
+    ])
+  })
+})
+
+describe("flat text as an input", () => {
+  it.each<[string, string[], unknown]>([
+    ["name", ["12"], "12"],
+    ["name", ["a", "b"], "b"],
+    ["limit", ["3"], 3],
+    ["limit", ["1e3"], 1000],
+    ["all", ["true"], true],
+    ["all", ["false"], false],
+    ["all", [""], true],
+    ["phases", ["Running,Paused"], ["Running", "Paused"]],
+    ["phases", ["Running", "Paused,"], ["Running", "Paused"]],
+    ["phases", ['["a,b",""]'], ["a,b", ""]],
+    ["phases", ["[]"], []],
+    ["budget", ['{"usd":1}'], { usd: 1 }],
+  ])("reads %s of %j as %j", (name, texts, value) => {
+    expect(read([name, texts])).toEqual({ [name]: value })
+  })
+
+  it.each<[string, string]>([
+    ["limit", "many"],
+    ["limit", " "],
+    ["limit", "Infinity"],
+    ["all", "yes"],
+    ["budget", "{usd:1}"],
+    ["strange", "1"],
+  ])("leaves %s=%j as text, for the schema to refuse", (name, text) => {
+    expect(read([name, [text]])).toEqual({ [name]: text })
+  })
+
+  it("takes a list that merely begins like JSON as commas say", () => {
+    expect(read(["phases", ["[a,b"]])).toEqual({ phases: ["[a", "b"] })
+  })
+
+  it("makes no prototype of a field's name", () => {
+    const input = read(["__proto__", ["x"]])
+    expect(Object.getPrototypeOf(input)).toBe(Object.prototype)
+    expect(Object.hasOwn(input, "__proto__")).toBe(true)
+  })
+})
