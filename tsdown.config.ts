@@ -11,6 +11,7 @@ export default defineConfig({
   fixedExtension: false,
   dts: false,
   sourcemap: false,
+  logLevel: "warn",
   deps: { alwaysBundle: [/./], onlyBundle: false },
   // As the MCP SDK's server writes it; mcp's memory is bounded.
   alias: { "../validation/ajv-provider.js": fileURLToPath(new URL("src/mcp/no-validator.ts", import.meta.url)) },

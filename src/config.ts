@@ -24,13 +24,15 @@ export interface Flags {
 }
 
 export const defaultPort = 7505
+/** Where state is when nobody says otherwise. */
+export const defaultStateDirectory = (env: NodeJS.ProcessEnv = process.env): string =>
+  join(env.XDG_STATE_HOME || join(homedir(), ".local/state"), "blackbox5")
 /** `sun_path` holds 108 bytes on Linux and 104 on macOS, with its closing NUL. */
 const socketBytesMax = 103
 
 /** @throws Invalid when a setting cannot be what it says. */
 export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.env): Config {
-  const under = (variable: string, fallback: string): string => join(env[variable] || join(homedir(), fallback), "blackbox5")
-  const stateDirectory = resolve(env.BLACKBOX5_STATE || under("XDG_STATE_HOME", ".local/state"))
+  const stateDirectory = resolve(env.BLACKBOX5_STATE || defaultStateDirectory(env))
   const socketPath = join(stateDirectory, "serve.sock")
   if (Buffer.byteLength(socketPath) > socketBytesMax)
     throw new Fault(
@@ -49,7 +51,7 @@ export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.e
   const codeRoot = flags.codeRoot ?? (env.BLACKBOX5_CODE_ROOT || undefined)
   return {
     codeRoot: codeRoot === undefined ? undefined : resolve(codeRoot),
-    configDirectory: resolve(env.BLACKBOX5_CONFIG || under("XDG_CONFIG_HOME", ".config")),
+    configDirectory: resolve(env.BLACKBOX5_CONFIG || join(env.XDG_CONFIG_HOME || join(homedir(), ".config"), "blackbox5")),
     stateDirectory,
     socketPath,
     port: { number, demanded: Boolean(portText) },

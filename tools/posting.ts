@@ -2,6 +2,7 @@ import { Fault } from "../src/core/faults.ts"
 import { finished, type Instance, stateAt } from "../src/core/instance.ts"
 import type { Mail, Receipt } from "../src/core/link.ts"
 import { beatOf, iterationOf, type Readings, seenOf } from "../src/core/outline.ts"
+import type { Phase } from "../src/core/phase.ts"
 import { type Address, operators } from "../src/core/ports.ts"
 import { nameOf } from "../src/core/principal.ts"
 import type { ToolContext } from "../src/core/tool.ts"
@@ -35,9 +36,11 @@ export function refusalOf({ instance }: Recipient, nowMs: number): string | unde
   return finished(instance) ? "Its loop has ended: resume_instances starts it afresh." : undefined
 }
 
-/** True where a message of urgency `now` can arrive within seconds. */
+/** Running, or about to: a message of urgency `now` can arrive within seconds. */
+const soon: ReadonlySet<string> = new Set<Phase>(["Running", "Waiting", "Starting"])
+
 export const reachable = ({ instance }: Recipient, readings: Readings): boolean =>
-  instance !== undefined && seenOf(instance, readings).phase === "Running"
+  instance !== undefined && soon.has(seenOf(instance, readings).phase)
 
 /** Where a mail waits, or where its reader got it. */
 export function noteOf(

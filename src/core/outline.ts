@@ -62,8 +62,8 @@ export const activityOf = (
   )
 }
 
-/** Cents are what people count in; the rest is the noise of adding floats. */
-export const dollars = (usd: number): number => Math.round(usd * 100) / 100
+/** To the millionth, as Claude Code itself counts; the rest is the noise of adding floats. */
+export const dollars = (usd: number): number => Math.round(usd * 1e6) / 1e6
 
 /** Money and tokens with all descendants', because a budget covers them; iterations of its own. */
 export const usageOf = ({ uid }: Instance, readings: Readings): { usd: number; tokens: number; iterations: number } => {

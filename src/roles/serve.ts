@@ -9,7 +9,7 @@ import type { Door } from "../api/auth.ts"
 import { acceptLinks } from "../api/link.ts"
 import { answers } from "../client.ts"
 import { type ControlPlane, composeLocal } from "../compose.ts"
-import { type Config, defaultPort, readConfig } from "../config.ts"
+import { type Config, defaultPort, defaultStateDirectory, readConfig } from "../config.ts"
 import { Fault } from "../core/faults.ts"
 import { createLog } from "../log.ts"
 import { version } from "../version.ts"
@@ -124,7 +124,7 @@ async function screen(config: Config, { codeRoot, projects, policy }: ControlPla
   const limits = policy.limits()
   const env = {
     ...(codeRoot !== undefined && { BLACKBOX5_CODE_ROOT: codeRoot }),
-    ...(process.env.BLACKBOX5_STATE && { BLACKBOX5_STATE: config.stateDirectory }),
+    ...(config.stateDirectory !== defaultStateDirectory() && { BLACKBOX5_STATE: config.stateDirectory }),
   }
   const envFlags = Object.entries(env)
     .map(([name, value]) => ` -e ${name}=${value}`)

@@ -263,7 +263,7 @@ describe("list_instances", () => {
     expect(namesOf(list)).toEqual(["failed", "busy", "newer", "older", "below"])
     expect(list.total).toBe(5)
     expect(list.next).toBe('failed needs a person: read_logs {"name":"failed"}')
-    expect(list.instances[1]).toMatchObject({ activity: "Bash: npm test rm (7 s)", iteration: 9, usd: 2.23, budgetUsd: 5 })
+    expect(list.instances[1]).toMatchObject({ activity: "Bash: npm test rm (7 s)", iteration: 9, usd: 2.234, budgetUsd: 5 })
     expect(list.instances[1]).not.toHaveProperty("goal")
   })
 
