@@ -1,26 +1,9 @@
-// A long file: calling and starting `serve` are one thing to every caller, and share what "not reached" means.
-import { spawn } from "node:child_process"
-import {
-  closeSync,
-  fstatSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  readSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs"
+/** Calls the control plane over its socket or over HTTP, and says who could not be reached. */
+
 import type { ClientRequest, IncomingMessage, RequestOptions } from "node:http"
-import { join } from "node:path"
-import { setTimeout as sleep } from "node:timers/promises"
-import { fileURLToPath } from "node:url"
 import { createParser } from "eventsource-parser"
-import { type Config, lastingEnvironment } from "./config.ts"
 import { fieldsOf } from "./core/decode.ts"
-import { asFault, Fault, faultCodes } from "./core/faults.ts"
+import { Fault, faultCodes } from "./core/faults.ts"
 import type { Invoke } from "./core/invoke.ts"
 import { type Call, noProgress, type Tool } from "./core/tool.ts"
 
@@ -81,11 +64,11 @@ export function requestOf(tool: Tool, input: unknown): Outgoing {
   return { method, path, ...(body !== undefined && { body }) }
 }
 
-const away = (what: string, cause?: unknown): Fault =>
+export const away = (what: string, cause?: unknown): Fault =>
   new Fault("Unavailable", what, "Try again; `blackbox5 serve` in a terminal shows what is wrong.", cause)
 
 /** True when no connection came about, so that nobody can have received the request. */
-const unreached = (error: unknown): boolean =>
+export const unreached = (error: unknown): boolean =>
   error instanceof Fault && error.cause instanceof Error && "syscall" in error.cause && error.cause.syscall === "connect"
 
 function faultOf(answer: unknown, status: number): Fault {
@@ -147,7 +130,7 @@ function read(response: IncomingMessage, call: Call, settle: (outcome: Record<st
   response.on("end", () => finish(parse(text), status === 200))
 }
 
-function exchange(target: Target, outgoing: Outgoing, call: Call): Promise<Record<string, unknown>> {
+export function exchange(target: Target, outgoing: Outgoing, call: Call): Promise<Record<string, unknown>> {
   const streamed = call.progress !== noProgress
   const request = open(target, outgoing, streamed ? "text/event-stream" : "application/json")
   return new Promise((resolve, reject) => {
@@ -182,185 +165,4 @@ export function invokeOver(target: Target, tools: readonly Tool[]): Invoke {
     if (!tool) throw new Fault("NotFound", `There is no tool ${JSON.stringify(name.slice(0, 80))}.`, "List the tools.")
     return exchange(target, requestOf(tool, input), call)
   }
-}
-
-const startMs = 15_000
-/** A start-lock older than any start may take was left by a process whose id lives on in another. */
-const lockStaleMs = startMs + 5_000
-const logBytesMax = 1_048_576
-
-/** True when a serve answers on the socket. */
-export async function answers(socketPath: string): Promise<boolean> {
-  const call: Call = { signal: AbortSignal.timeout(2_000), progress: noProgress }
-  return exchange({ socketPath }, { method: "GET", path: "/healthz" }, call).then(
-    () => true,
-    () => false,
-  )
-}
-
-const isCode = (error: unknown, code: string): boolean => error instanceof Error && "code" in error && error.code === code
-
-/** Text and age of a file, or undefined when there is none. */
-function look(path: string): { readonly text: string; readonly atMs: number } | undefined {
-  try {
-    return { atMs: statSync(path).mtimeMs, text: readFileSync(path, "utf8") }
-  } catch (error) {
-    if (isCode(error, "ENOENT")) return undefined
-    throw error
-  }
-}
-
-function alive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch (error) {
-    return isCode(error, "EPERM")
-  }
-}
-
-/** True when this process may start serve now. A lock whose holder is gone is broken; the next look takes it. */
-function takeLock(path: string): boolean {
-  try {
-    writeFileSync(path, `${process.pid}`, { flag: "wx", mode: 0o600 })
-    return true
-  } catch (error) {
-    if (!isCode(error, "EEXIST")) throw error
-  }
-  const lock = look(path)
-  // An empty lock is being written at this moment; if its writer died just then, it ages.
-  if (!lock || (Date.now() - lock.atMs < lockStaleMs && (lock.text === "" || alive(Number(lock.text))))) return false
-  const aside = `${path}.${process.pid}`
-  try {
-    renameSync(path, aside)
-    // Somebody else may have broken it and taken it between the look and the renaming: then it is put back.
-    if (readFileSync(aside, "utf8") !== lock.text) linkSync(aside, path)
-  } catch (error) {
-    if (!isCode(error, "ENOENT") && !isCode(error, "EEXIST")) throw error
-  }
-  rmSync(aside, { force: true })
-  return false
-}
-
-/** The last lines that were written to a file since it had `from` bytes. */
-function tailOf(path: string, from: number): string {
-  const file = openSync(path, "r")
-  try {
-    const size = fstatSync(file).size
-    const bytes = Buffer.alloc(Math.min(4096, Math.max(0, size - from)))
-    readSync(file, bytes, 0, bytes.length, size - bytes.length)
-    return bytes.toString("utf8").trimEnd().split("\n").slice(-8).join("\n")
-  } finally {
-    closeSync(file)
-  }
-}
-
-/** Starts serve, detached, and waits until it answers. @throws Unavailable with its last words when it ends instead. */
-async function start(config: Config, entry: string, deadlineMs: number): Promise<void> {
-  const path = join(config.stateDirectory, "serve.log")
-  if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > logBytesMax) renameSync(path, `${path}.1`)
-  const log = openSync(path, "a", 0o600)
-  const from = fstatSync(log).size
-  const child = spawn(process.execPath, [entry, "serve"], {
-    detached: true,
-    stdio: ["ignore", log, log],
-    env: lastingEnvironment(),
-  })
-  closeSync(log)
-  child.unref()
-  let end: string | undefined
-  child.once("error", (error) => {
-    end = error.message
-  })
-  child.once("exit", (code, signal) => {
-    // 0: another serve was first, and will answer.
-    if (code !== 0) end = signal ? `signal ${signal}` : `exit code ${code}`
-  })
-  while (Date.now() < deadlineMs) {
-    if (await answers(config.socketPath)) return
-    if (end !== undefined) break
-    await sleep(30)
-  }
-  const last = tailOf(path, from)
-  const why = end === undefined ? "did not answer in time" : `ended at once (${end})`
-  throw new Fault(
-    "Unavailable",
-    `blackbox5 serve ${why}.${last && ` It said:\n${last}`}`,
-    `Read ${path}, put right what it says, and try again.`,
-  )
-}
-
-const mainPath = fileURLToPath(new URL(import.meta.url.endsWith(".ts") ? "./main.ts" : "./main.js", import.meta.url))
-
-/**
- * Where serve answers; on this machine it is started if none does. However many ask at once, one starts it: the others wait
- * for that start, and fail with it.
- */
-export async function findOrStartServe(config: Config, entry: string = mainPath): Promise<Target> {
-  if (config.remote) return config.remote
-  const { socketPath, stateDirectory } = config
-  if (await answers(socketPath)) return { socketPath }
-  try {
-    mkdirSync(stateDirectory, { recursive: true, mode: 0o700 })
-  } catch (error) {
-    throw new Fault(
-      "Invalid",
-      `The state directory ${stateDirectory} cannot be made.`,
-      "Set BLACKBOX5_STATE to a directory that this user may write.",
-      error,
-    )
-  }
-  const lock = join(stateDirectory, "serve.start")
-  const failed = join(stateDirectory, "serve.failed")
-  const beganMs = Date.now()
-  while (Date.now() < beganMs + startMs) {
-    const failure = look(failed)
-    if (failure && failure.atMs >= beganMs) throw away(failure.text)
-    if (takeLock(lock)) {
-      try {
-        // The holder before may have succeeded between the last look and this lock.
-        if (!(await answers(socketPath))) await start(config, entry, beganMs + startMs)
-        rmSync(failed, { force: true })
-      } catch (error) {
-        writeFileSync(failed, asFault(error).message, { mode: 0o600 })
-        throw error
-      } finally {
-        rmSync(lock, { force: true })
-      }
-      return { socketPath }
-    }
-    await sleep(50)
-    if (await answers(socketPath)) return { socketPath }
-  }
-  throw away("blackbox5 serve, which another process is starting, does not answer.")
-}
-
-/** Calls the control plane that the configuration names; on this machine it is started when it is not there. */
-export function invokeServe(config: Config, tools: readonly Tool[], find = findOrStartServe): Invoke & { warm(): void } {
-  const invoke = invokeOver(config.remote ?? { socketPath: config.socketPath }, tools)
-  let starting: Promise<Target> | undefined
-  const started = (): Promise<Target> => {
-    starting ??= find(config).finally(() => {
-      starting = undefined
-    })
-    return starting
-  }
-  const unlessAborted = <T>(work: Promise<T>, signal: AbortSignal): Promise<T> =>
-    new Promise((resolve, reject) => {
-      const abort = () => reject(away("The call was cancelled."))
-      signal.addEventListener("abort", abort, { once: true })
-      if (signal.aborted) abort()
-      work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort))
-    })
-  const called: Invoke = async (name, input, call) => {
-    try {
-      return await invoke(name, input, call)
-    } catch (error) {
-      // What may have been received is never sent again.
-      if (config.remote || !unreached(error)) throw error
-    }
-    await unlessAborted(started(), call.signal)
-    return invoke(name, input, call)
-  }
-  // A start that fails here is told by the next call, which tries again.
-  return Object.assign(called, { warm: () => void started().catch(() => {}) })
 }

@@ -31,7 +31,12 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
     may: ["core", "tools", "client", "settings"],
     packages: /^(node:|zod$|@modelcontextprotocol\/sdk\/)/,
   },
-  { name: "client", pattern: /^src\/client\.ts$/, may: ["core", "settings"], packages: /^(node:|eventsource-parser|zod$)/ },
+  {
+    name: "client",
+    pattern: /^src\/(client|find-serve)\.ts$/,
+    may: ["core", "settings"],
+    packages: /^(node:|eventsource-parser|zod$)/,
+  },
   { name: "agent", pattern: /^src\/agent\//, may: ["core", "processes"], packages: /^(node:|hono|@hono\/|partysocket|ws$|zod$)/ },
   { name: "sqlite", pattern: /^src\/adapters\/sqlite\//, may: ["core"], packages: /^(node:|zod$)/ },
   { name: "local", pattern: /^src\/adapters\/local\//, may: ["core", "processes"], packages: /^(node:|zod$)/ },

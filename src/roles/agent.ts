@@ -1,7 +1,7 @@
 import { resolve } from "node:path"
 import { supervise } from "../agent/supervisor.ts"
-import { findOrStartServe } from "../client.ts"
 import { readConfig } from "../config.ts"
+import { findOrStartServe } from "../find-serve.ts"
 import { runDirectory } from "../run-directory.ts"
 
 /** `blackbox5 agent <run directory>`: supervises one run. */

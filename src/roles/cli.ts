@@ -2,12 +2,12 @@ import { type ParseArgsConfig, parseArgs } from "node:util"
 // @ts-expect-error cliui has no types; `Table` below is the part of it that is used here.
 import cliui from "cliui"
 import { tools } from "../../tools/index.ts"
-import { invokeServe } from "../client.ts"
 import { readConfig } from "../config.ts"
 import { decode, type Field, fieldsOf } from "../core/decode.ts"
 import { asFault } from "../core/faults.ts"
 import { type Call, noProgress, type Row, type Tool } from "../core/tool.ts"
 import { clean, oneLine } from "../core/view.ts"
+import { invokeServe } from "../find-serve.ts"
 
 interface Cell {
   readonly text: string

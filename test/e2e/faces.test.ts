@@ -12,10 +12,11 @@ import { z } from "zod"
 import { createApp, through } from "../../src/api/app.ts"
 import { type Door, localAuthenticate, readToken } from "../../src/api/auth.ts"
 import { createMetrics } from "../../src/api/metrics.ts"
-import { findOrStartServe, invokeOver, invokeServe, type Target } from "../../src/client.ts"
+import { invokeOver, type Target } from "../../src/client.ts"
 import { readConfig } from "../../src/config.ts"
 import { Fault, type FaultCode, faultCodes } from "../../src/core/faults.ts"
 import { defineTool, noProgress, type Tool, type ToolContext } from "../../src/core/tool.ts"
+import { findOrStartServe, invokeServe } from "../../src/find-serve.ts"
 
 const hints = { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false }
 const about = {
