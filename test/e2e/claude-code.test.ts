@@ -96,7 +96,7 @@ describe("the real Claude Code as the client", () => {
     expect(JSON.parse(messaged ?? "")).toMatchObject({
       receipts: [{ to: "shop-1", state: "delivered", note: expect.stringContaining("iteration 1") }],
     })
-    const seen = z.object({ phase: z.string(), why: z.string(), next: z.string() }).parse(JSON.parse(inspected ?? ""))
+    const seen = z.object({ phase: z.string(), why: z.string(), fix: z.string() }).parse(JSON.parse(inspected ?? ""))
     expect(seen.phase).toBe("Running")
     expect(seen.why).toMatch(/iteration/i)
     // Of an error the model reads the text alone: what, and what to do.
