@@ -56,7 +56,8 @@ export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.e
     socketPath,
     port: { number, demanded: Boolean(portText) },
     remote: env.BLACKBOX5_URL ? { url: env.BLACKBOX5_URL.replace(/\/+$/, ""), bearer: env.BLACKBOX5_TOKEN ?? "" } : undefined,
-    logLevel: env.BLACKBOX5_LOG || "info",
+    // On a terminal people read what serve prints for them; its log lines are for whoever collects them.
+    logLevel: env.BLACKBOX5_LOG || (process.stderr.isTTY ? "warn" : "info"),
   }
 }
 

@@ -6,13 +6,15 @@ import { readdirSync, readFileSync } from "node:fs"
  * group reaches neither: processes are found by parent chain and by the marker in their environment, again until a pass finds nothing new.
  */
 
-/** Marks all processes of an instance; its value is the uid. */
+/** Marks all processes of an instance; its value is `<uid>/<place>`. */
 export const instanceVariable = "BLACKBOX5_INSTANCE"
 /** Marks all processes of one iteration; its value is the turn's id. */
 export const turnVariable = "BLACKBOX5_TURN"
-/** An entry of the environment that all processes meant have. */
+/** An entry of the environment that all processes meant have; one that ends in `/` is the beginning of an entry. */
 export type Marker = `${typeof instanceVariable | typeof turnVariable}=${string}`
-export const ofInstance = (uid: string): Marker => `${instanceVariable}=${uid}`
+export const ofInstance = (uid: string): Marker => `${instanceVariable}=${uid}/`
+/** One run of an instance: what a supervisor is responsible for. */
+export const ofRun = (uid: string, place: string): Marker => `${instanceVariable}=${uid}/${place}`
 export const ofTurn = (id: string): Marker => `${turnVariable}=${id}`
 
 export interface ProcessId {
@@ -68,7 +70,7 @@ export function find(marker: Marker, except: ReadonlySet<number>): readonly Proc
     return found && !dead(found.state) && !except.has(pid) && pid !== process.pid ? [found] : []
   })
   const children = Map.groupBy(all, ({ parent }) => parent)
-  const entry = Buffer.from(`${marker}\0`)
+  const entry = Buffer.from(marker.endsWith("/") ? marker : `${marker}\0`)
   const members = new Map<number, Process>()
   const add = (one: Process): void => {
     if (members.has(one.pid)) return

@@ -47,6 +47,8 @@ const files = {
   }),
   usage: z.strictObject({ used: usageSchema, counted: z.array(z.string()) }),
   directive: directiveSchema,
+  /** Written before a supervisor is told to stop: one that was not yet listening finds it. */
+  stop: z.strictObject({ atMs: z.int() }),
   exit: z.strictObject({ exit: exitSchema, problem: problemSchema.optional() }),
 }
 type Files = typeof files

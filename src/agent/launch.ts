@@ -112,7 +112,7 @@ export function startLoop(
     env: {
       ...inherited(),
       PATH: `${directory.bin}${delimiter}${process.env.PATH ?? ""}`,
-      [instanceVariable]: run.uid,
+      [instanceVariable]: `${run.uid}/${run.place}`,
       [agentUrlVariable]: `http://127.0.0.1:${door.port}`,
       [agentTokenVariable]: door.token,
       [claudeVariable]: run.claude,

@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from "node:crypto"
 import type { Exit, Problem } from "../core/instance.ts"
 import type { Beat, Directive, Emitted } from "../core/link.ts"
-import { end, freeze, ofInstance, ofTurn, processId, stopped, thaw } from "../processes.ts"
+import { end, freeze, ofRun, ofTurn, processId, stopped, thaw } from "../processes.ts"
 import type { RunDirectory } from "../run-directory.ts"
 import { connect } from "./connection.ts"
 import { createDoors } from "./doors.ts"
@@ -15,7 +15,7 @@ import { captureOutput } from "./output.ts"
 const beatMs = 5000
 /** How often processes that are not our children are looked at. */
 const lookMs = 500
-/** From SIGTERM to SIGKILL when the loop ends and leaves something behind, or is told to stop. */
+/** From SIGTERM to SIGKILL when the loop ends and leaves something behind, or is told to stop: enough for claude to write its transcript. */
 const graceSeconds = 8
 /** What the last beats, receipts and events may take at the end; a gateway that is away is started again within this. */
 const flushMs = 20_000
@@ -34,7 +34,7 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
   if (!run) throw new Error(`${directory.path} is no run directory`)
   const nowMs = (): number => Date.now()
   const self = new Set([process.pid])
-  const processes = ofInstance(run.uid)
+  const processes = ofRun(run.uid, run.place)
   const predecessor = directory.get("supervisor")
   const token = predecessor?.token ?? randomBytes(32).toString("hex")
   const known = directory.get("loop")
@@ -152,13 +152,18 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
   const own = processId(process.pid)
   if (own) directory.set("supervisor", { ...own, port, token })
   writeSettings(directory, port, token)
-  const loop = known ? adoptLoop(directory, known, loopEnded) : startLoop(directory, output, { port, token }, loopEnded)
-  if ("problem" in loop) void finish({ code: 127 }, loop.problem)
+  const told = stop.aborted || directory.get("stop") !== undefined
+  const loop = known
+    ? adoptLoop(directory, known, loopEnded)
+    : told
+      ? undefined
+      : startLoop(directory, output, { port, token }, loopEnded)
+  if (loop && "problem" in loop) void finish({ code: 127 }, loop.problem)
 
   // What nobody tells: a turnstile that died, a loop that is not our child, processes that were started from outside meanwhile.
   let quietMs = 0
   const look = (): void => {
-    if ("check" in loop) loop.check()
+    if (loop && "check" in loop) loop.check()
     const orphan = iterations.orphaned()
     // Its claude has no parent that could report its end, and must not go on without a turn.
     if (orphan)
@@ -172,7 +177,7 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
   }
   timer = setInterval(look, lookMs)
   stop.addEventListener("abort", () => void finish({ code: 143 }), { once: true })
-  if (stop.aborted) void finish({ code: 143 })
+  if (told) void finish({ code: 143 })
   beat()
   await over.promise
 }

@@ -28,6 +28,8 @@ export interface Gateway {
 }
 /** The place is no longer the instance's current one: the supervisor ends what it runs. */
 export const closeReplaced = 4001
+/** The same supervisor connected again, while its former link still seemed open. */
+export const closeAgain = 4004
 /** A frame that is none; the supervisor reports it and connects again. */
 export const closeMalformed = 4002
 /** A frame could not be taken now: connect again, later. */
@@ -102,8 +104,13 @@ export function createGateway({ store, bus, ledger, clock, report }: GatewayPort
 
   return {
     connect(connection) {
-      const { name, uid } = connection
-      links.get(name)?.connection.close(closeReplaced, "the supervisor connected again")
+      const { name, uid, place } = connection
+      const held = links.get(name)?.connection
+      if (held && held.uid === uid && newer(held.place, place)) {
+        connection.close(closeReplaced, "another place took over")
+        return { receive: () => {}, closed: () => {} }
+      }
+      held?.close(closeAgain, "the supervisor connected again")
       links.set(name, { connection })
       linked.set(uid, name)
       const ended = new AbortController()

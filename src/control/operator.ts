@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util"
 import { decide } from "../core/decide.ts"
 import { finished, type Instance, type Run, revisionOf } from "../core/instance.ts"
-import type { Bus, Clock, InstanceStore, Observed, Runtime } from "../core/ports.ts"
+import type { Bus, Clock, InstanceStore, Runtime } from "../core/ports.ts"
 import { control, type Reconcile } from "./controller.ts"
 
 export interface OperatorPorts {
@@ -11,8 +11,6 @@ export interface OperatorPorts {
   readonly clock: Clock
   newId(prefix: string): string
 }
-/** From SIGTERM to SIGKILL: enough for claude to end its request and write its transcript. */
-const graceSeconds = 10
 
 /** One act for one instance: writes what is seen, then does the one thing that is due. The only user of the Runtime. */
 export const reconcileInstance =
@@ -36,7 +34,9 @@ export const reconcileInstance =
         await say(current, "Exited", `exit-${value.place}`, exitWords(value))
     }
     if (run) await write(run)
-    if (wanted && current) await settle(current, observed)
+    // Mail that waits for an instance that will not run again by itself goes back to its sender.
+    if (current && (finished(current) || (current.spec.state === "Stopped" && observed?.phase === "Exited")))
+      await bus.returnAll(current.uid)
 
     switch (act) {
       case "start": {
@@ -61,7 +61,7 @@ export const reconcileInstance =
         break
       }
       case "stop":
-        await runtime.stop(name, observed?.uid ?? wanted?.uid ?? ("" as never), graceSeconds)
+        if (observed) await runtime.stop(name, observed.uid)
         break
       case "release":
         if (!wanted) break
@@ -73,11 +73,6 @@ export const reconcileInstance =
       default:
     }
     return afterMs === undefined ? {} : { afterMs }
-
-    /** Mail that waits for an instance that will not run again by itself goes back to its sender. */
-    async function settle(instance: Instance, seen: Observed | undefined): Promise<void> {
-      if (finished(instance) || (instance.spec.state === "Stopped" && seen?.phase === "Exited")) await bus.returnAll(instance.uid)
-    }
   }
 
 const exitWords = ({ lastExit, problem }: Omit<Run, "term">): string =>

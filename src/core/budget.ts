@@ -2,10 +2,6 @@ import type { Budget, Instance, Uid } from "./instance.ts"
 import { addUsage, noUsage, type Usage } from "./link.ts"
 import type { Spent } from "./ports.ts"
 
-/** Usage of an instance and of every descendant it ever had, removed ones too. */
-export const spentBelow = (uid: Uid, spent: ReadonlyMap<Uid, Spent>): Usage =>
-  [...spent].reduce((sum, [of, { lineage, used }]) => (of === uid || lineage.includes(uid) ? addUsage(sum, used) : sum), noUsage)
-
 /** Which limit is reached, in words; undefined while none is. */
 export function reached(budget: Budget, used: Usage): string | undefined {
   if (budget.usd !== undefined && used.usd >= budget.usd) return `$${used.usd.toFixed(2)} of $${budget.usd} are spent`
@@ -17,16 +13,23 @@ export function reached(budget: Budget, used: Usage): string | undefined {
   return undefined
 }
 
+/** What each uid and every descendant it ever had used, removed ones too: one pass over the ledger, however large the fleet is. */
+export function totalsBelow(spent: ReadonlyMap<Uid, Spent>): ReadonlyMap<Uid, Usage> {
+  const totals = new Map<Uid, Usage>()
+  for (const [uid, { lineage, used }] of spent)
+    for (const owner of [uid, ...lineage]) totals.set(owner, addUsage(totals.get(owner) ?? noUsage, used))
+  return totals
+}
+
 /** The first budget, own or an ancestor's, that is reached: in words. */
 export function budgetReached(
   instance: Instance,
   byUid: ReadonlyMap<Uid, Instance>,
-  spent: ReadonlyMap<Uid, Spent>,
+  totals: ReadonlyMap<Uid, Usage>,
 ): string | undefined {
   for (const uid of [instance.uid, ...instance.spec.lineage]) {
     const owner = byUid.get(uid)
-    if (!owner || Object.keys(owner.spec.budget).length === 0) continue
-    const words = reached(owner.spec.budget, spentBelow(uid, spent))
+    const words = owner && reached(owner.spec.budget, totals.get(uid) ?? noUsage)
     if (words) return uid === instance.uid ? words : `of its ancestor ${owner.name}, ${words}`
   }
   return undefined

@@ -48,10 +48,11 @@ export function decide(wanted: Instance | undefined, revision: string, observed:
   )
     return fact
   if (!sameRevision || !lastExit || !run) return { ...fact, act: "start" }
-  const restarts = lastExit.atMs - run.startedAtMs > settledMs ? 0 : run.restarts
+  const clean = lastExit.code === 0 // a continuous loop that was through
+  const restarts = clean || lastExit.atMs - run.startedAtMs > settledMs ? 0 : run.restarts
   const waitMs = lastExit.atMs + backoffMs(restarts) - nowMs
   // The clock may have been set back: never wait longer than the back-off itself.
   return waitMs > 0
     ? { ...fact, afterMs: Math.min(waitMs, backoffMs(restarts)) }
-    : { act: "start", run: { ...run, restarts: restarts + 1 } }
+    : { act: "start", run: { ...run, restarts: clean ? 0 : restarts + 1 } }
 }

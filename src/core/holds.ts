@@ -1,24 +1,17 @@
 import { budgetReached } from "./budget.ts"
-import type { Instance, Uid, Verdict } from "./instance.ts"
-import type { Snapshot } from "./plan.ts"
+import type { Hold } from "./plan.ts"
 
-/** A reason of the system's not to run an instance; the first that speaks counts. */
-export type Hold = (
-  instance: Instance,
-  snapshot: Snapshot,
-  byUid: ReadonlyMap<Uid, Instance>,
-  nowMs: number,
-) => Verdict | undefined
+/** The reasons of the system's not to run an instance; the first that speaks counts. */
 
-const budget: Hold = (instance, { spent }, byUid) => {
-  const words = budgetReached(instance, byUid, spent)
+const budget: Hold = (instance, { byUid, totals }) => {
+  const words = budgetReached(instance, byUid, totals)
   return words === undefined
     ? undefined
     : { verdict: "Held", reason: "BudgetReached", message: `The budget is reached: ${words}.` }
 }
 
 /** What the supervisor met: a rate limit, a login that ended. Only its reporter is held. */
-const reported: Hold = ({ uid, status }, { beats }, _byUid, nowMs) => {
+const reported: Hold = ({ uid, status }, { beats, nowMs }) => {
   const beat = beats.get(uid)
   if (!beat?.hold || beat.place !== status.run?.place || beat.hold.untilMs <= nowMs) return undefined
   const { reason, message, untilMs } = beat.hold

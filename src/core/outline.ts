@@ -1,4 +1,4 @@
-import { spentBelow } from "./budget.ts"
+import { totalsBelow } from "./budget.ts"
 import type { Instance, Uid } from "./instance.ts"
 import { type Beat, noUsage, type Usage } from "./link.ts"
 import { phaseOf, phases, type Seen } from "./phase.ts"
@@ -10,6 +10,8 @@ import { oneLine, spanOf } from "./view.ts"
 export interface Readings {
   readonly beats: ReadonlyMap<Uid, Beat>
   readonly spent: ReadonlyMap<Uid, Spent>
+  /** What each and all its descendants used. */
+  readonly totals: ReadonlyMap<Uid, Usage>
   readonly turns: { readonly used: number; readonly max: number }
   readonly nowMs: number
 }
@@ -23,7 +25,7 @@ export interface Readable {
 
 export async function readingsOf({ bus, ledger, clock, limits }: Readable): Promise<Readings> {
   const [beats, turns, spent] = await Promise.all([bus.beats(), bus.turns(), ledger.spent()])
-  return { beats, spent, turns: { used: turns.size, max: limits().turnsMax }, nowMs: clock.nowMs() }
+  return { beats, spent, totals: totalsBelow(spent), turns: { used: turns.size, max: limits().turnsMax }, nowMs: clock.nowMs() }
 }
 
 /** Its own use, without what its descendants used. */
@@ -67,7 +69,7 @@ export const dollars = (usd: number): number => Math.round(usd * 1e6) / 1e6
 
 /** Money and tokens with all descendants', because a budget covers them; iterations of its own. */
 export const usageOf = ({ uid }: Instance, readings: Readings): { usd: number; tokens: number; iterations: number } => {
-  const { usd, tokens } = spentBelow(uid, readings.spent)
+  const { usd, tokens } = readings.totals.get(uid) ?? noUsage
   return { usd: dollars(usd), tokens, iterations: ownOf(uid, readings).iterations }
 }
 

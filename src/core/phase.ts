@@ -86,6 +86,7 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, n
   if (!alive) {
     // A run of an earlier attempt says nothing about the one that is to come.
     if (!run?.revision.startsWith(`${spec.attempt}-`)) return seen("Starting", "Admitted; its loop is being started.", inspect)
+    if (run.lastExit?.code === 0) return seen("Starting", "Its loop was through and is started again: it is continuous.", inspect)
     const problem =
       run.problem?.message ?? `Its loop exited with code ${run.lastExit?.code ?? "unknown"} without saying that it is complete.`
     return run.restarts >= crashLoopRestarts || run.problem

@@ -1,6 +1,6 @@
-import type { Hold } from "./holds.ts"
+import { totalsBelow } from "./budget.ts"
 import { finished, type Instance, live, stateAt, type Uid, type Verdict } from "./instance.ts"
-import { type Beat, freezes } from "./link.ts"
+import { type Beat, freezes, type Usage } from "./link.ts"
 import type { Spent, Turn } from "./ports.ts"
 
 type ByUid<T> = ReadonlyMap<Uid, T>
@@ -12,6 +12,15 @@ export interface Snapshot {
   readonly turns: ByUid<Turn>
   readonly spent: ByUid<Spent>
 }
+/** A snapshot with what several holds look up. */
+export interface Facts extends Snapshot {
+  readonly byUid: ByUid<Instance>
+  /** What each uid and all its descendants used. */
+  readonly totals: ByUid<Usage>
+  readonly nowMs: number
+}
+/** A reason not to run an instance, if it applies; holds.ts has them. */
+export type Hold = (instance: Instance, facts: Facts) => Verdict | undefined
 /** Only what changes: a settled fleet costs no write. */
 export interface Plan {
   readonly admit: readonly { instance: Instance; value: Verdict }[]
@@ -25,6 +34,7 @@ export interface Plan {
 export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number): Plan {
   const { policy, instances, beats, turns } = snapshot
   const byUid = new Map(instances.map((one) => [one.uid, one]))
+  const facts: Facts = { ...snapshot, byUid, totals: totalsBelow(snapshot.spent), nowMs }
 
   // 1 Who counts, in order: who lives keeps its place, then priority, then age.
   const ordered = instances
@@ -34,7 +44,7 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
   // 2 Verdicts: the first hold that speaks, else a place while there is one.
   let room = policy.instancesMax
   const verdicts = ordered.map((instance) => {
-    const held = holds.reduce<Verdict | undefined>((found, hold) => found ?? hold(instance, snapshot, byUid, nowMs), undefined)
+    const held = holds.reduce<Verdict | undefined>((found, hold) => found ?? hold(instance, facts), undefined)
     const value: Verdict =
       held ??
       (room > 0 || live(instance)

@@ -50,7 +50,7 @@ export interface Runtime {
   /** Idempotent; replaces an exited run; returns its place at once. */
   start(workload: Workload): Promise<Observed>
   /** Returns when the end has begun; the end itself is observed. */
-  stop(name: string, uid: Uid, graceSeconds: number): Promise<void>
+  stop(name: string, uid: Uid): Promise<void>
   /** Forgets what is left of an instance where nothing runs any more (run directories). */
   clean(name: string, uid: Uid): Promise<void>
 }

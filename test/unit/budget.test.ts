@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest"
-import { budgetReached, reached, spentBelow } from "../../src/core/budget.ts"
+import { budgetReached, reached, totalsBelow } from "../../src/core/budget.ts"
 import type { Budget, Uid } from "../../src/core/instance.ts"
 import { noUsage, type Usage } from "../../src/core/link.ts"
 import type { Spent } from "../../src/core/ports.ts"
@@ -9,7 +9,9 @@ const used = (more: Partial<Usage>): Usage => ({ ...noUsage, ...more })
 const spentOf = (entries: Record<string, [lineage: string[], Usage]>): Map<Uid, Spent> =>
   new Map(Object.entries(entries).map(([of, [lineage, usage]]) => [uid(of), { lineage: lineage.map(uid), used: usage }]))
 
-describe("spentBelow", () => {
+const totalsOf = (entries: Parameters<typeof spentOf>[0]) => totalsBelow(spentOf(entries))
+
+describe("totalsBelow", () => {
   const spent = spentOf({
     "u-root": [[], used({ usd: 1, tokens: 10 })],
     "u-child": [["u-root"], used({ usd: 2, iterations: 3 })],
@@ -20,9 +22,9 @@ describe("spentBelow", () => {
     ["u-root", { usd: 7, tokens: 10, iterations: 3, ms: 5 }],
     ["u-child", { usd: 6, tokens: 0, iterations: 3, ms: 5 }],
     ["u-grandchild", { usd: 4, tokens: 0, iterations: 0, ms: 5 }],
-    ["u-unknown", noUsage],
+    ["u-unknown", undefined],
   ])("%s", (of, expected) => {
-    expect(spentBelow(uid(of), spent)).toEqual(expected)
+    expect(totalsBelow(spent).get(uid(of))).toEqual(expected)
   })
 })
 
@@ -52,7 +54,7 @@ describe("budgetReached", () => {
     budgetReached(
       of,
       byUid,
-      spentOf({
+      totalsOf({
         "u-root": [[], used({ usd: usd.root ?? 0 })],
         "u-child": [["u-root"], used({ usd: usd.child ?? 0 })],
         "u-sibling": [["u-root"], used({ usd: usd.sibling ?? 0 })],
@@ -62,7 +64,7 @@ describe("budgetReached", () => {
   it("counts what its descendants spent, those that were removed too", () => {
     expect(words(root, { root: 1, child: 2, sibling: 1.9 })).toBeUndefined()
     expect(words(root, { root: 1, child: 2, sibling: 2 })).toBe("$5.00 of $5 are spent")
-    const removed = spentOf({ "u-removed": [["u-root"], used({ usd: 5 })] })
+    const removed = totalsOf({ "u-removed": [["u-root"], used({ usd: 5 })] })
     expect(budgetReached(root, byUid, removed)).toBe("$5.00 of $5 are spent")
   })
 

@@ -6,7 +6,7 @@ import { asFault } from "../../core/faults.ts"
 import type { Problem, Spec, Uid } from "../../core/instance.ts"
 import type { Clock, Observed, Runtime } from "../../core/ports.ts"
 import { topic } from "../../core/source.ts"
-import { alive, end, find, ofInstance, processId } from "../../processes.ts"
+import { alive, end, find, ofInstance, ofRun, processId } from "../../processes.ts"
 import {
   createRunDirectory,
   fileName,
@@ -35,6 +35,8 @@ const lookMs = 1000
 /** A supervisor that keeps dying is started again after this long, at the most. */
 const respawnMsMax = 60_000
 const settleMs = 10
+/** What a supervisor may take to stop: its own grace, the last words to the gateway, and some. */
+const stopMsMax = 40_000
 /** Run directories of an instance that are kept. */
 const runsMax = 3
 
@@ -42,7 +44,8 @@ interface Run {
   readonly file: RunFile
   readonly directory: RunDirectory
   watcher?: FSWatcher
-  stopping: boolean
+  /** Once exited, always: nothing of it is read again. */
+  exited?: Observed
   /** Supervisors that died, and when the next may be started. */
   deaths: number
   respawnAtMs: number
@@ -62,12 +65,15 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
   const settle = (run: Run): void => {
     if (signal.aborted) return
     if (supervised(run)) clock.after(settleMs, () => settle(run))
-    else names.changed(run.file.name)
+    else {
+      run.watcher?.close()
+      names.changed(run.file.name)
+    }
   }
   const remember = (directory: RunDirectory): Run | undefined => {
     const file = directory.get("run")
     if (!file) return undefined
-    const run: Run = { file, directory, stopping: false, deaths: 0, respawnAtMs: 0 }
+    const run: Run = { file, directory, deaths: 0, respawnAtMs: 0 }
     if (!directory.get("exit")) {
       run.watcher = watch(directory.status, (_event, changed) => {
         if (changed === fileName("loop")) names.changed(file.name)
@@ -107,12 +113,26 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
   }
   /** A supervisor that is gone while its run has not ended is started again: it adopts what still runs, or reports how it ended. */
   const look = (run: Run): void => {
-    if (signal.aborted || run.directory.get("exit") || supervised(run)) return
+    if (signal.aborted || run.exited) return
+    if (observe(run).phase === "Exited") {
+      names.changed(run.file.name)
+      return
+    }
     const nowMs = clock.nowMs()
-    if (nowMs < run.respawnAtMs) return
-    run.respawnAtMs = nowMs + Math.min(respawnMsMax, 250 * 2 ** run.deaths++)
-    supervise(run)
-    if (run.stopping) void tell(run)
+    const told = run.directory.get("stop")
+    if (told && nowMs - told.atMs > stopMsMax) put(run)
+    else if (!supervised(run) && nowMs >= run.respawnAtMs) {
+      run.respawnAtMs = nowMs + Math.min(respawnMsMax, 250 * 2 ** run.deaths++)
+      supervise(run)
+    }
+  }
+  /** A supervisor that does not stop in time (it hangs, or is itself stopped) is ended with everything of its run. */
+  const put = (run: Run): void => {
+    const id = run.directory.get("supervisor")
+    if (id && alive(id)) process.kill(id.pid, "SIGKILL")
+    end(ofRun(run.file.uid, run.file.place), new Set(), 0)
+      .then(() => run.directory.set("exit", { exit: { code: 137, atMs: clock.nowMs() } }))
+      .catch((error: unknown) => options.report(run.file.name, error))
   }
   const timer = setInterval(() => {
     for (const run of runs.values()) {
@@ -128,23 +148,22 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     for (const { watcher } of runs.values()) watcher?.close()
   })
 
-  const tell = async (run: Run): Promise<void> => {
-    const id = run.directory.get("supervisor")
-    if (id && alive(id)) process.kill(id.pid, "SIGTERM")
-  }
   const observe = (run: Run): Observed => {
-    const { file, directory, stopping } = run
+    if (run.exited) return run.exited
+    const { file, directory } = run
     const exit = directory.get("exit")
     const ended = exit && !supervised(run) ? exit : undefined
-    return {
+    const observed: Observed = {
       uid: file.uid,
       place: file.place,
       revision: file.revision,
       startedAtMs: file.startedAtMs,
-      phase: ended ? "Exited" : stopping || exit ? "Stopping" : directory.get("loop") ? "Running" : "Pending",
+      phase: ended ? "Exited" : exit || directory.get("stop") ? "Stopping" : directory.get("loop") ? "Running" : "Pending",
       ...(ended && { exit: ended.exit }),
       ...(ended?.problem && { problem: ended.problem }),
     }
+    if (ended) run.exited = observed
+    return observed
   }
 
   const launchOf = (spec: Spec): { file: Pick<RunFile, "command" | "directory" | "claude">; problem?: Problem } => {
@@ -196,23 +215,13 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       else supervise(run)
       return observe(run)
     },
-    async stop(name, uid, graceSeconds) {
+    async stop(name, uid) {
       const run = runs.get(name)
-      if (!run || run.file.uid !== uid || run.directory.get("exit")) return
-      if (run.stopping) return
-      run.stopping = true
+      if (!run || run.file.uid !== uid || observe(run).phase === "Exited") return
+      if (!run.directory.get("stop")) run.directory.set("stop", { atMs: clock.nowMs() })
+      const id = run.directory.get("supervisor")
+      if (id && alive(id)) process.kill(id.pid, "SIGTERM")
       names.changed(name)
-      await tell(run)
-      // A supervisor that does not do it in time (it hangs, or is itself stopped) is ended with everything of its instance.
-      clock.after(graceSeconds * 1000 + 25_000, () => {
-        if (run.directory.get("exit")) return
-        const id = run.directory.get("supervisor")
-        if (id && alive(id)) process.kill(id.pid, "SIGKILL")
-        void end(ofInstance(uid), new Set(), 0).then(() => {
-          run.directory.set("exit", { exit: { code: 137, atMs: clock.nowMs() } })
-          names.changed(name)
-        })
-      })
     },
     async clean(name, uid: Uid) {
       const run = runs.get(name)

@@ -1,0 +1,64 @@
+import { join } from "node:path"
+import { setTimeout as sleep } from "node:timers/promises"
+import { invokeOver } from "../../src/client.ts"
+import { noProgress } from "../../src/core/tool.ts"
+import { tools } from "../../tools/index.ts"
+import { eventually, makeWorld, processesOf, type World } from "../e2e/world.ts"
+import type { Script } from "../model/model.ts"
+
+/** The worlds that benchmarks measure in: whole users with a warm control plane. */
+
+/** Longer than any call here may take. */
+const callMs = 30_000
+const open = new Set<World>()
+
+export interface Fleet extends AsyncDisposable {
+  readonly world: World
+  /** Calls a tool as the stdio server does, REST over the Unix socket, without the stdio server between. @throws Fault. */
+  call(tool: string, input?: Record<string, unknown>): Promise<Record<string, unknown>>
+}
+
+/** A world whose control plane answers. */
+export async function openFleet(script: Script): Promise<Fleet> {
+  const world = await makeWorld(script)
+  open.add(world)
+  const invoke = invokeOver({ socketPath: join(world.state, "serve.sock") }, tools)
+  const fleet: Fleet = {
+    world,
+    call: (tool, input = {}) => invoke(tool, input, { signal: AbortSignal.timeout(callMs), progress: noProgress }),
+    async [Symbol.asyncDispose]() {
+      open.delete(world)
+      await world[Symbol.asyncDispose]()
+    },
+  }
+  try {
+    // A client starts the control plane, as for any user; it goes on without the client.
+    const client = await world.connect()
+    await client.call("fleet_status")
+    await client.close()
+    return fleet
+  } catch (error) {
+    await fleet[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+/** Ends what still runs, for a benchmark that is interrupted. */
+export const closeAll = async (): Promise<void> => {
+  await Promise.all([...open].map((world) => world[Symbol.asyncDispose]()))
+}
+
+/** The processes of all instances of a world: what is not the control plane, a supervisor or a client. */
+export const instanceProcesses = ({ directory }: World): ReturnType<typeof processesOf> =>
+  processesOf(directory).filter(({ command }) => !/main\.js (serve|agent|mcp)/.test(command))
+
+/** Removes an instance with all its processes, so that the next round finds the world as this one did. */
+export async function remove({ world, call }: Fleet, name: string): Promise<void> {
+  await call("stop_instances", { names: [name], remove: true })
+  await eventually(async () => (await call("list_instances")).total === 0, `${name} is removed`)
+  await eventually(
+    () => processesOf(world.directory).every(({ command }) => !/main\.js agent/.test(command)),
+    "its supervisor ended",
+  )
+  await sleep(50) // what the control plane writes about it afterwards is not the next round's
+}
