@@ -125,6 +125,7 @@ export function createGateway({ store, bus, ledger, clock, report }: GatewayPort
         receive(text) {
           const parsed = upFrameSchema.safeParse(parse(text))
           if (!parsed.success) {
+            report(name, parsed.error)
             connection.close(closeMalformed, "a frame was not understood")
             return
           }

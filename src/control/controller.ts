@@ -48,7 +48,11 @@ export async function control<K extends string>(
     for (const key of waiting) {
       if (running.size >= workersMax || signal.aborted) return
       waiting.delete(key)
-      running.set(key, Promise.resolve(key).then(run))
+      // In a turn of the event loop of its own: a key that dirties itself without end must not keep everything else from its I/O.
+      running.set(
+        key,
+        new Promise((resolve) => setImmediate(resolve)).then(() => run(key)),
+      )
     }
   }
   const run = async (key: K): Promise<void> => {

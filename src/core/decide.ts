@@ -18,8 +18,9 @@ const admits = (admission: Admission | undefined): boolean => admission?.verdict
 
 export function decide(wanted: Instance | undefined, revision: string, observed: Observed | undefined, nowMs: number): Decision {
   const live = observed !== undefined && observed.phase !== "Exited"
-  if (!wanted) return live ? { act: "stop" } : {}
-  if (live && observed.uid !== wanted.uid) return { act: "stop" } // a name used again: the former bearer goes first
+  const stop = live && observed.phase !== "Stopping" ? ({ act: "stop" } as const) : {}
+  if (!wanted) return stop
+  if (live && observed.uid !== wanted.uid) return stop // a name used again: the former bearer goes first
   const before = wanted.status.run
   const seen = observed?.uid === wanted.uid ? observed : undefined
   const sameRevision = before?.revision === revision
@@ -34,12 +35,12 @@ export function decide(wanted: Instance | undefined, revision: string, observed:
     ...(seen.problem && { problem: seen.problem }),
   }
   const fact = run ? { run } : {}
-  if (wanted.deletedAtMs !== undefined) return { ...fact, act: live ? "stop" : "release" }
+  if (wanted.deletedAtMs !== undefined) return live ? { ...fact, ...stop } : { ...fact, act: "release" }
   const state = stateAt(wanted.spec, nowMs)
   if (live) {
     // Paused and Held keep their place; a queue position does not.
     const unwanted = state === "Stopped" || wanted.status.admission?.verdict === "Queued" || observed.revision !== revision
-    return unwanted && seen?.phase !== "Stopping" ? { ...fact, act: "stop" } : fact
+    return unwanted ? { ...fact, ...stop } : fact
   }
   if (
     state !== "Running" ||

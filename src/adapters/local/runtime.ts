@@ -218,10 +218,11 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     async stop(name, uid) {
       const run = runs.get(name)
       if (!run || run.file.uid !== uid || observe(run).phase === "Exited") return
-      if (!run.directory.get("stop")) run.directory.set("stop", { atMs: clock.nowMs() })
+      const told = run.directory.get("stop") !== undefined
+      if (!told) run.directory.set("stop", { atMs: clock.nowMs() })
       const id = run.directory.get("supervisor")
       if (id && alive(id)) process.kill(id.pid, "SIGTERM")
-      names.changed(name)
+      if (!told) names.changed(name)
     },
     async clean(name, uid: Uid) {
       const run = runs.get(name)

@@ -1,0 +1,774 @@
+import { type ChildProcess, execFile, spawn } from "node:child_process"
+import { once } from "node:events"
+import { closeSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { afterEach, describe, expect, it } from "vitest"
+import { createDoors, type DoorsOptions, type HookInput, markerOf } from "../../src/agent/doors.ts"
+import { holdFor, resetTime } from "../../src/agent/failures.ts"
+import { startLoop } from "../../src/agent/launch.ts"
+import { countedMax, logsSchema, meter } from "../../src/agent/meter.ts"
+import { captureOutput, logBytesMax } from "../../src/agent/output.ts"
+import { createSpool, eventsMax } from "../../src/agent/spool.ts"
+import { isPrompt, mergeSettings } from "../../src/agent/turnstile.ts"
+import { stopsMax } from "../../src/core/delivery.ts"
+import type { Mail, Receipt } from "../../src/core/link.ts"
+import { followPolicy, parsePolicy } from "../../src/policy.ts"
+import { alive, end, find, freeze, ofInstance, type ProcessId, processId, thaw } from "../../src/processes.ts"
+import { createRunDirectory, type RunDirectory, type TurnFile } from "../../src/run-directory.ts"
+import { aMail, uid } from "../contract/harness.ts"
+
+const directories: string[] = []
+const temporary = (): string => {
+  const path = mkdtempSync(join(tmpdir(), "bb5-agent-"))
+  directories.push(path)
+  return path
+}
+afterEach(() => {
+  for (const path of directories.splice(0)) rmSync(path, { recursive: true, force: true })
+})
+
+/** Looks until it holds: what other processes do has no event here. */
+const until = async (holds: () => boolean): Promise<void> => {
+  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5))
+}
+
+const minuteMs = 60_000
+
+describe("what a failed iteration means", () => {
+  const nowMs = Date.UTC(2026, 0, 1, 10, 0)
+
+  it.each<[string, string, number, { reason: string; afterMs: number } | undefined]>([
+    ["rate_limit", "resets 11:06am (UTC)", 1, { reason: "RateLimited", afterMs: 66 * minuteMs }],
+    ["rate_limit", "", 1, { reason: "RateLimited", afterMs: 64_000 }],
+    ["rate_limit", "", 2, { reason: "RateLimited", afterMs: 128_000 }],
+    ["rate_limit", "", 50, { reason: "RateLimited", afterMs: 300_000 }],
+    ["overloaded", "resets 11:06am (UTC)", 1, { reason: "RateLimited", afterMs: 64_000 }],
+    ["server_error", "", 3, { reason: "RateLimited", afterMs: 256_000 }],
+    ["authentication_failed", "", 1, { reason: "LoginRequired", afterMs: 10 * minuteMs }],
+    ["oauth_org_not_allowed", "", 9, { reason: "LoginRequired", afterMs: 10 * minuteMs }],
+    ["billing_error", "", 1, { reason: "LoginRequired", afterMs: 30 * minuteMs }],
+    ["invalid_request", "", 1, undefined],
+    ["unknown", "resets 11:06am (UTC)", 1, undefined],
+  ])("%s (%j), failure %i", (error, details, failures, expected) => {
+    const hold = holdFor(error, details, failures, nowMs)
+    expect(hold && { reason: hold.reason, afterMs: hold.untilMs - nowMs }).toEqual(expected)
+  })
+
+  it.each<[string, string, number | undefined]>([
+    ["minutes", "limit reached ∙ resets 11:06am (UTC)", 66],
+    ["a full hour", "resets 3pm (UTC)", 5 * 60],
+    ["noon", "resets 12:00pm (UTC)", 2 * 60],
+    ["exactly now is tomorrow, and too far", "resets 10am (UTC)", undefined],
+    ["farther than a limit lasts: misread, so it is not believed", "resets 9pm (UTC)", undefined],
+    ["another zone", "resets 11:06am (Europe/Berlin)", undefined],
+    ["no time", "resets soon", undefined],
+  ])("the moment of a reset: %s", (_, text, minutes) => {
+    expect(resetTime(text, nowMs)).toBe(minutes === undefined ? undefined : nowMs + minutes * minuteMs)
+  })
+
+  it("finds a reset after midnight", () => {
+    const lateMs = Date.UTC(2026, 0, 31, 23, 30)
+    expect(resetTime("resets 12:15am (UTC)", lateMs)).toBe(Date.UTC(2026, 1, 1, 0, 15))
+  })
+})
+
+describe("the turnstile", () => {
+  it.each<[boolean, string[]]>([
+    [true, ["-p", "--dangerously-skip-permissions"]],
+    [true, []],
+    [true, ["-p", "update the prices"]],
+    [true, ["-p", "what does --version print?"]],
+    [true, ["-c", "-p", "go on"]],
+    [false, ["--version"]],
+    [false, ["-v"]],
+    [false, ["-p", "--help"]],
+    [false, ["mcp", "list"]],
+    [false, ["doctor"]],
+    [false, ["setup-token"]],
+  ])("a turn is needed: %j for %j", (needed, args) => {
+    expect(isPrompt(args)).toBe(needed)
+  })
+
+  describe("settings", () => {
+    const ours = { disableAllHooks: false, env: { TELEMETRY: "1" }, hooks: { Stop: [{ hooks: ["ours"] }] } }
+    const merge = (args: readonly string[], files: Readonly<Record<string, unknown>> = {}) => {
+      const directory = temporary()
+      const path = join(directory, "settings.json")
+      writeFileSync(path, JSON.stringify(ours))
+      for (const [name, content] of Object.entries(files)) writeFileSync(join(directory, name), JSON.stringify(content))
+      const [flag, text = "", ...rest] = mergeSettings(
+        args.map((arg) => arg.replace("@", `${directory}/`)),
+        path,
+      )
+      return { flag, merged: JSON.parse(text), rest }
+    }
+
+    it("stand alone where the caller has none, and its arguments stay", () => {
+      expect(merge(["-p", "--model", "x"])).toEqual({ flag: "--settings", merged: ours, rest: ["-p", "--model", "x"] })
+    })
+
+    it.each<[string, string[], Record<string, unknown>]>([
+      ["as JSON", ["--settings", '{"env":{"A":"1","TELEMETRY":"0"},"disableAllHooks":true,"model":"m"}'], {}],
+      ["as JSON with =", ['--settings= {"env":{"A":"1","TELEMETRY":"0"},"disableAllHooks":true,"model":"m"}'], {}],
+      [
+        "in a file",
+        ["--settings", "@theirs"],
+        { theirs: { env: { A: "1", TELEMETRY: "0" }, disableAllHooks: true, model: "m" } },
+      ],
+    ])("keep the caller's own, %s, but ours win", (_, args, files) => {
+      const { merged, rest } = merge([...args, "-p"], files)
+      expect(rest).toEqual(["-p"])
+      expect(merged).toEqual({ ...ours, env: { A: "1", TELEMETRY: "1" }, model: "m" })
+    })
+
+    it("run the caller's hooks after ours", () => {
+      const { merged } = merge(["--settings", '{"hooks":{"Stop":[{"hooks":["theirs"]}],"Notification":[{"hooks":["n"]}]}}'])
+      expect(merged.hooks).toEqual({
+        Stop: [{ hooks: ["ours"] }, { hooks: ["theirs"] }],
+        Notification: [{ hooks: ["n"] }],
+      })
+    })
+
+    it("leave a flag without a value to claude, which says what is wrong", () => {
+      expect(merge(["-p", "--settings"]).rest).toEqual(["-p", "--settings"])
+    })
+  })
+})
+
+/** A claude that meets hooks, moment by moment: each step is a millisecond. */
+function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: string } = {}) {
+  let atMs = 1000
+  let turn = options.turn
+  const receipts: Receipt[] = []
+  const said: string[] = []
+  const failed: string[] = []
+  const parts: DoorsOptions = {
+    nowMs: () => ++atMs,
+    nonce: () => "n0nce",
+    directive: () => ({
+      ...(options.goal !== undefined && { goal: options.goal }),
+      orders: (options.orders ?? []).map((text, index) => ({ id: `o-${index}`, text })),
+    }),
+    turn: () => turn,
+    keep: (next) => {
+      turn = next
+    },
+    receipt: (receipt) => void receipts.push(receipt),
+    activity: () => {},
+    said: (marker) => void said.push(marker),
+    failed: (error) => void failed.push(error),
+  }
+  let doors = createDoors(parts)
+  return {
+    receipts,
+    said,
+    failed,
+    turn: () => turn,
+    now: () => atMs,
+    begin(iteration: number) {
+      turn = {
+        id: `t-${iteration}`,
+        turnstile: { pid: 1, startTicks: 1 },
+        iteration,
+        sinceMs: ++atMs,
+        stops: 0,
+        offered: [],
+      }
+      return this
+    },
+    end() {
+      turn = undefined
+      doors.iterationEnded()
+    },
+    /** Another supervisor takes over: the turn's file is all it has. */
+    succeed() {
+      doors = createDoors(parts)
+    },
+    mail: (...mails: readonly Mail[]) => {
+      for (const mail of mails) doors.mail(mail)
+    },
+    answered: (beganAtMs: number) => doors.answered(beganAtMs),
+    /** The ids of the mails in what the hook answers. */
+    hook(event: string, more: Partial<HookInput> = {}): string[] {
+      const answer = JSON.stringify(doors.hook({ hook_event_name: event, ...more }))
+      return [...answer.matchAll(/\[Message ([\w-]+) from/g)].map(([, id]) => id ?? "")
+    },
+    raw: (event: string, more: Partial<HookInput> = {}) => doors.hook({ hook_event_name: event, ...more }),
+    proved: () => receipts.map(({ mail, iteration, door }) => `${mail} ${iteration} ${door}`),
+  }
+}
+const late = (id: string): Mail => aMail(id)
+const now = (id: string): Mail => aMail(id, { urgency: "now" })
+const subagent = { agent_id: "sub" }
+
+describe("the doors", () => {
+  describe("give", () => {
+    it.each<[string, string, Mail[], string[]]>([
+      ["all at the prompt", "UserPromptSubmit", [late("1"), now("2")], ["1", "2"]],
+      ["what is urgent, and what is before it, after a tool", "PostToolUse", [late("1"), now("2"), late("3")], ["1", "2"]],
+      ["the same after a tool that failed", "PostToolUseFailure", [now("1"), late("2")], ["1"]],
+      ["the same after a batch", "PostToolBatch", [now("1"), late("2")], ["1"]],
+      ["nothing after a tool when nothing is urgent", "PostToolUse", [late("1")], []],
+      ["all at the end", "Stop", [late("1"), now("2")], ["1", "2"]],
+      ["nothing before a tool", "PreToolUse", [now("1")], []],
+      ["nothing at a failure", "StopFailure", [now("1")], []],
+      ["nothing at what is not known", "Notification", [now("1")], []],
+    ])("%s", (_, event, mails, expected) => {
+      const claude = session().begin(1)
+      claude.mail(...mails)
+      expect(claude.hook(event)).toEqual(expected)
+      expect(claude.turn()?.offered.map(({ mail, proved }) => [mail, proved])).toEqual(expected.map((id) => [id, false]))
+      expect(claude.receipts).toEqual([])
+    })
+
+    it("the oldest first, whatever came first", () => {
+      const claude = session().begin(1)
+      claude.mail(aMail("young", { atMs: 2 }), aMail("old", { atMs: 1 }))
+      expect(claude.hook("UserPromptSubmit")).toEqual(["old", "young"])
+    })
+
+    it("each mail once in an iteration", () => {
+      const claude = session().begin(1)
+      claude.mail(now("1"))
+      expect(claude.hook("PostToolUse")).toEqual(["1"])
+      claude.mail(now("1"))
+      expect(claude.hook("PostToolUse")).toEqual([])
+      expect(claude.hook("Stop")).toEqual([])
+    })
+
+    it("in the form that each hook takes", () => {
+      const claude = session({ goal: "Sell things.", orders: ["Use euros."] }).begin(1)
+      expect(claude.raw("UserPromptSubmit")).toMatchObject({
+        hookSpecificOutput: {
+          hookEventName: "UserPromptSubmit",
+          additionalContext: expect.stringMatching(/Sell things\.[^]*Use euros\./),
+        },
+      })
+      expect(claude.raw("PostToolUse")).toEqual({})
+      claude.mail(now("1"))
+      expect(claude.raw("PostToolUse")).toMatchObject({
+        hookSpecificOutput: { hookEventName: "PostToolUse", additionalContext: expect.stringContaining("text of 1") },
+      })
+      claude.mail(late("2"))
+      expect(claude.raw("Stop")).toMatchObject({ decision: "block", reason: expect.stringContaining("text of 2") })
+    })
+
+    it("nothing to a sub-agent, whose tools and end prove nothing either", () => {
+      const claude = session().begin(1)
+      claude.mail(late("1"))
+      expect(claude.hook("UserPromptSubmit")).toEqual(["1"])
+      claude.mail(now("2"))
+      for (const event of ["UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure", "PostToolBatch", "Stop"])
+        expect(claude.raw(event, subagent)).toEqual({})
+      claude.raw("StopFailure", { ...subagent, error: "rate_limit" })
+      expect([claude.receipts, claude.said, claude.failed]).toEqual([[], [], []])
+      expect(claude.hook("PostToolUse")).toEqual(["2"])
+    })
+
+    it("nothing outside an iteration", () => {
+      const claude = session()
+      claude.mail(now("1"))
+      for (const event of ["UserPromptSubmit", "PostToolUse", "Stop"]) expect(claude.raw(event)).toEqual({})
+    })
+
+    it(`at most ${stopsMax} times at the end of one iteration, and what is left in the next`, () => {
+      const claude = session().begin(1)
+      for (let stop = 1; stop <= stopsMax; stop++) {
+        claude.mail(late(`m${stop}`))
+        expect(claude.hook("Stop")).toEqual([`m${stop}`])
+      }
+      claude.mail(late("one-too-many"))
+      expect(claude.raw("Stop")).toEqual({})
+      expect(claude.proved()).toEqual(Array.from({ length: stopsMax }, (_, index) => `m${index + 1} 1 Stop`))
+      claude.end()
+      claude.begin(2)
+      expect(claude.hook("UserPromptSubmit")).toEqual(["one-too-many"])
+    })
+  })
+
+  describe("prove", () => {
+    it("what was given with the prompt by any tool, but not what was given after a tool of the same batch", () => {
+      const claude = session().begin(1)
+      claude.mail(late("prompt"))
+      claude.hook("UserPromptSubmit")
+      claude.hook("PreToolUse")
+      expect(claude.proved()).toEqual(["prompt 1 UserPromptSubmit"])
+      claude.mail(now("tool"))
+      expect(claude.hook("PostToolUse")).toEqual(["tool"])
+      claude.hook("PreToolUse") // of the same answer: it ran beside the first
+      claude.hook("PostToolUse")
+      expect(claude.proved()).toHaveLength(1)
+      claude.mail(now("batch"))
+      expect(claude.hook("PostToolBatch")).toEqual(["batch"])
+      expect(claude.proved()).toHaveLength(1)
+      claude.hook("PreToolUse") // of the next answer
+      expect(claude.proved().slice(1)).toEqual(["tool 1 PostToolUse", "batch 1 PostToolUse"])
+    })
+
+    it("nothing of a batch by the batch before it", () => {
+      const claude = session().begin(1)
+      claude.hook("PreToolUse")
+      claude.hook("PostToolUse")
+      claude.hook("PostToolBatch")
+      claude.hook("PreToolUse")
+      claude.mail(now("1"))
+      expect(claude.hook("PostToolUse")).toEqual(["1"])
+      claude.hook("PreToolUse")
+      expect(claude.receipts).toEqual([])
+    })
+
+    it("all by the end", () => {
+      const claude = session().begin(3)
+      claude.mail(late("1"))
+      claude.hook("UserPromptSubmit")
+      claude.mail(now("2"))
+      claude.hook("PostToolUse")
+      claude.hook("Stop", { last_assistant_message: "Status: PARTIAL" })
+      expect(claude.receipts).toEqual([
+        { mail: "1", state: "Delivered", iteration: 3, door: "UserPromptSubmit" },
+        { mail: "2", state: "Delivered", iteration: 3, door: "PostToolUse" },
+      ])
+      expect(claude.said).toEqual(["PARTIAL"])
+    })
+
+    it("by an answered request of the main agent what was given before it began, and nothing after", () => {
+      const claude = session().begin(1)
+      claude.mail(now("1"))
+      claude.hook("PostToolUse")
+      const betweenMs = claude.now()
+      claude.mail(now("2"))
+      claude.hook("PostToolUse")
+      claude.answered(betweenMs - 1)
+      expect(claude.proved()).toEqual([])
+      claude.answered(betweenMs)
+      expect(claude.proved()).toEqual(["1 1 PostToolUse"])
+    })
+
+    it("nothing by a failure, which is reported", () => {
+      const claude = session().begin(1)
+      claude.mail(late("1"))
+      claude.hook("UserPromptSubmit")
+      claude.hook("StopFailure", { error: "rate_limit" })
+      expect([claude.receipts, claude.failed]).toEqual([[], ["rate_limit"]])
+    })
+
+    it("each once", () => {
+      const claude = session().begin(1)
+      claude.mail(late("1"))
+      claude.hook("UserPromptSubmit")
+      claude.hook("PreToolUse")
+      claude.hook("PreToolUse")
+      claude.hook("Stop")
+      expect(claude.receipts).toHaveLength(1)
+    })
+  })
+
+  it("offer what stayed unproven again in the next iteration, under the same id", () => {
+    const claude = session().begin(1)
+    claude.mail(late("1"))
+    expect(claude.hook("UserPromptSubmit")).toEqual(["1"])
+    claude.end() // killed before it answered
+    claude.begin(2)
+    expect(claude.hook("UserPromptSubmit")).toEqual(["1"])
+    claude.hook("Stop")
+    expect(claude.proved()).toEqual(["1 2 UserPromptSubmit"])
+  })
+
+  it.each([
+    ["in the same iteration", () => {}],
+    ["between iterations", (claude: ReturnType<typeof session>) => claude.end()],
+    [
+      "in a later iteration",
+      (claude: ReturnType<typeof session>) => {
+        claude.end()
+        claude.begin(2)
+      },
+    ],
+    ["by a successor, which knows the turn's file", (claude: ReturnType<typeof session>) => claude.succeed()],
+  ])("receipt a repeat of what was delivered again and never give it again: %s", (_, meanwhile) => {
+    const claude = session().begin(1)
+    claude.mail(now("1"))
+    claude.hook("UserPromptSubmit")
+    claude.hook("Stop")
+    const delivered = { mail: "1", state: "Delivered", iteration: 1, door: "UserPromptSubmit" }
+    expect(claude.receipts).toEqual([delivered])
+    meanwhile(claude)
+    claude.mail(now("1")) // the receipt was not acknowledged yet when the link came back
+    expect(claude.receipts).toEqual([delivered, delivered])
+    for (const event of ["UserPromptSubmit", "PostToolUse", "Stop"]) expect(claude.hook(event)).toEqual([])
+  })
+
+  it("know from the turn's file what a predecessor offered", () => {
+    const claude = session().begin(1)
+    claude.mail(now("1"))
+    claude.hook("PostToolUse")
+    claude.succeed()
+    claude.mail(now("1"))
+    expect(claude.hook("PostToolUse")).toEqual([])
+    claude.hook("Stop")
+    expect(claude.proved()).toEqual(["1 1 PostToolUse"])
+  })
+
+  it.each([
+    ["COMPLETE", "All done. <promise>COMPLETE</promise>"],
+    ["COMPLETE", "<promise> COMPLETE\n</promise> Status: PARTIAL"],
+    ["BLOCKED", "Status: BLOCKED, the key is missing"],
+    ["PARTIAL", "Status:PARTIAL"],
+    ["NONE", "COMPLETE"],
+    ["NONE", ""],
+  ])("read %s from %j", (marker, text) => {
+    expect(markerOf(text)).toBe(marker)
+  })
+})
+
+describe("the meter", () => {
+  const request = (fields: Record<string, string | number>) => ({
+    timeUnixNano: String(BigInt(2000) * 1_000_000n),
+    attributes: Object.entries({
+      "event.name": "api_request",
+      "session.id": "s1",
+      "event.sequence": 1,
+      "event.timestamp": "2026-01-01T00:00:00Z",
+      query_source: "sdk",
+      duration_ms: "500",
+      cost_usd: 0.25,
+      input_tokens: "10",
+      output_tokens: 20,
+      cache_read_tokens: "300",
+      cache_creation_tokens: "4000",
+      ...fields,
+    }).map(([key, value]) => ({
+      key,
+      value:
+        typeof value === "string"
+          ? { stringValue: value }
+          : Number.isInteger(value)
+            ? { intValue: value }
+            : { doubleValue: value },
+    })),
+  })
+  const logs = (...records: ReturnType<typeof request>[]) =>
+    logsSchema.parse({ resourceLogs: [{ scopeLogs: [{ logRecords: records }] }] })
+
+  it("adds cost and tokens of every kind, and says when the request began", () => {
+    expect(meter(logs(request({}), request({ "event.sequence": 2, cost_usd: "0.5" })), [])).toMatchObject({
+      used: { usd: 0.75, tokens: 2 * 4330 },
+      mainBeganAtMs: [1500, 1500],
+    })
+  })
+
+  it("counts a repeated export once, in one body and over several", () => {
+    const first = meter(logs(request({}), request({})), [])
+    expect(first.used).toEqual({ usd: 0.25, tokens: 4330 })
+    expect(first.counted).toHaveLength(1)
+    expect(first.counted.length).toBeLessThanOrEqual(countedMax)
+    expect(meter(logs(request({})), first.counted)).toEqual({ used: { usd: 0, tokens: 0 }, counted: [], mainBeganAtMs: [] })
+  })
+
+  it.each([
+    ["session", { "session.id": "s2" }],
+    ["sequence", { "event.sequence": 2 }],
+    ["moment: a session that is continued begins its sequence anew", { "event.timestamp": "2026-01-01T00:00:01Z" }],
+  ])("takes another %s for another request", (_, other) => {
+    expect(meter(logs(request(other)), meter(logs(request({})), []).counted).used.usd).toBe(0.25)
+  })
+
+  it("counts the requests of sub-agents, which prove nothing", () => {
+    expect(meter(logs(request({ query_source: "agent:builtin:general-purpose" })), [])).toMatchObject({
+      used: { usd: 0.25, tokens: 4330 },
+      mainBeganAtMs: [],
+    })
+  })
+
+  it("passes over other records and senseless numbers", () => {
+    expect(meter(logs(request({ "event.name": "tool_result" })), []).counted).toEqual([])
+    expect(meter(logs(request({ cost_usd: "NaN", input_tokens: "-5" })), []).used).toEqual({ usd: 0, tokens: 4320 })
+    expect(meter(logsSchema.parse({}), []).counted).toEqual([])
+  })
+})
+
+describe("the spool", () => {
+  const event = (id: number) => ({ type: "event", event: { id: `e${id}`, kind: "Warning", message: "", atMs: 0 } }) as const
+  const receipt = (id: number) => ({ type: "receipt", receipt: { mail: `m${id}`, state: "Delivered" } }) as const
+
+  it("keeps what is not acknowledged, in order", () => {
+    const spool = createSpool(() => {})
+    const seqs = [spool.add(event(1)), spool.add(receipt(1)), spool.add(event(2))].map(({ seq }) => seq)
+    expect(spool.all().map(({ seq }) => seq)).toEqual(seqs)
+    spool.acknowledge(seqs[1] ?? 0)
+    spool.acknowledge(seqs[1] ?? 0)
+    spool.acknowledge(999)
+    expect(spool.all().map(({ seq }) => seq)).toEqual([seqs[0], seqs[2]])
+  })
+
+  it("drops the oldest events above its bound, tells it, and never drops a receipt", () => {
+    let dropped = 0
+    const spool = createSpool((count) => {
+      dropped += count
+    })
+    for (let id = 0; id < 10; id++) spool.add(receipt(id))
+    for (let id = 0; id < eventsMax + 7; id++) spool.add(event(id))
+    for (let id = 10; id < 20; id++) spool.add(receipt(id))
+    expect(dropped).toBe(7)
+    const events = spool.all().filter((frame) => frame.type === "event")
+    expect(events).toHaveLength(eventsMax)
+    expect(events[0]).toMatchObject(event(7))
+    expect(spool.all().filter(({ type }) => type === "receipt")).toHaveLength(20)
+    // What was acknowledged makes room again.
+    for (const { seq } of events) spool.acknowledge(seq)
+    spool.add(event(1))
+    expect(dropped).toBe(7)
+  })
+})
+
+const aRun = (more: { command?: string[]; directory?: string; claude?: string } = {}): RunDirectory =>
+  createRunDirectory(temporary(), {
+    ...{ name: "one", uid: uid("u-one"), place: "p1", revision: "1-0", startedAtMs: 0, mode: "continuous" },
+    ...{ iterationsBefore: 0, command: ["true"], directory: "/", claude: process.execPath },
+    ...{ socketPath: "/none", credential: "none", ...more },
+  })
+
+describe("the loop's output", () => {
+  /** What stands in the log after these were written, one after the other, each read before the next. */
+  const logged = async (...chunks: (string | Buffer)[]): Promise<{ run: RunDirectory; lines: string[]; stamps: string[] }> => {
+    const run = aRun()
+    let atMs = 0
+    const output = captureOutput(run, () => ++atMs)
+    const file = output.openForLoop()
+    for (const chunk of chunks) {
+      writeSync(file, typeof chunk === "string" ? Buffer.from(chunk) : chunk)
+      await new Promise((resolve) => setTimeout(resolve, 5)) // lets it arrive as a chunk of its own; what must hold, holds also if it does not
+    }
+    closeSync(file)
+    await output.finish()
+    const whole = readFileSync(run.log, "utf8").split("\n").slice(0, -1)
+    return {
+      run,
+      lines: whole.map((line) => line.slice(line.indexOf(" ") + 1)),
+      stamps: whole.map((line) => line.split(" ")[0] ?? ""),
+    }
+  }
+
+  it("is kept line by line, each with the moment of its arrival", async () => {
+    const { lines, stamps } = await logged("one\ntwo\n", "three\n")
+    expect(lines).toEqual(["one", "two", "three"])
+    for (const stamp of stamps) expect(stamp).toMatch(/^1970-01-01T00:00:00\.\d{3}Z$/)
+    expect(stamps.toSorted()).toEqual(stamps)
+  })
+
+  it("keeps a line whole that comes in parts, also within a character", async () => {
+    const euro = Buffer.from("€")
+    expect((await logged("price: ", euro.subarray(0, 1), euro.subarray(1), " 5\nnext")).lines).toEqual(["price: € 5", "next"])
+  })
+
+  it.each([
+    ["that ends", "\n"],
+    ["that never ends", ""],
+  ])("breaks a line %s where it is too long", async (_, ending) => {
+    const { lines } = await logged("x".repeat(40_000) + ending)
+    expect(lines.map(({ length }) => length)).toEqual([16_384, 16_384, 40_000 - 2 * 16_384])
+  })
+
+  it("goes on in a new part when one is full, and keeps the part before", async () => {
+    const run = aRun()
+    const output = captureOutput(run, () => 0)
+    const line = `${"y".repeat(1023)}\n`
+    const bytes = logBytesMax + 1_000_000
+    const writer = spawn("head", ["-c", String(bytes), "/dev/zero"], { stdio: ["ignore", "pipe", "inherit"] })
+    const file = output.openForLoop()
+    const translated = spawn("sh", ["-c", `yes "$0" | head -c ${bytes}`, line.trimEnd()], { stdio: ["ignore", file, "inherit"] })
+    writer.kill()
+    closeSync(file)
+    await once(translated, "exit")
+    await output.finish()
+    const sizes = [run.log, `${run.log}.1`].map((path) => statSync(path).size)
+    for (const size of sizes) expect(size).toBeLessThanOrEqual(logBytesMax)
+    const lines = [`${run.log}.1`, run.log].flatMap((path) => readFileSync(path, "utf8").split("\n").slice(0, -1))
+    const stamped = /^1970-01-01T00:00:00\.000Z y+$/
+    expect(lines.filter((one) => !stamped.test(one))).toEqual([])
+    // Each byte that was written is there: nothing is lost where one part follows the other.
+    expect(lines.reduce((sum, one) => sum + one.length - "1970-01-01T00:00:00.000Z ".length + 1, 0)).toBe(
+      bytes + (bytes % 1024 ? 1 : 0),
+    )
+  })
+})
+
+describe("a loop that cannot be started", () => {
+  it.each<[string, string, (at: string) => { command?: string[]; directory?: string; claude?: string }, RegExp]>([
+    [
+      "its directory is gone",
+      "DirectoryMissing",
+      (at) => ({ directory: `${at}/gone` }),
+      /gone is not there any more\. Bring it back/,
+    ],
+    ["claude is gone", "ProgramMissing", (at) => ({ claude: `${at}/claude` }), /claude.* is not there\. Install it/],
+    ["the loop is gone", "ProgramMissing", (at) => ({ command: [`${at}/loop.sh`] }), /loop\.sh \(the loop\) is not there/],
+    [
+      "the loop is not executable",
+      "NotExecutable",
+      (at) => {
+        writeFileSync(`${at}/loop.sh`, "", { mode: 0o644 })
+        return { command: [`${at}/loop.sh`] }
+      },
+      /Run chmod \+x .*loop\.sh/,
+    ],
+  ])("says what to do when %s", (_, reason, made, words) => {
+    const run = aRun(made(temporary()))
+    const output = { openForLoop: () => -1, finish: async () => {} }
+    const started = startLoop(run, output, { port: 1, token: "t" }, () => {})
+    expect(started).toMatchObject({ problem: { reason, message: expect.stringMatching(words) } })
+    expect(run.get("loop")).toBeUndefined()
+  })
+})
+
+describe("the policy", () => {
+  it("takes nothing for the defaults, and what it says otherwise", () => {
+    expect(parsePolicy("")).toMatchObject({ policy: { instancesMax: 50, turnsMax: 4, budget: { usd: 10 }, loops: {} } })
+    expect(parsePolicy("# nothing\n")).toEqual(parsePolicy("{}"))
+    expect(parsePolicy("turnsMax: 2\nloops:\n  mine: [./loop.sh, '{project}']\n")).toMatchObject({
+      policy: { instancesMax: 50, turnsMax: 2, loops: { mine: ["./loop.sh", "{project}"] } },
+    })
+  })
+
+  it.each<[string, string, RegExp]>([
+    ["a number that is none", "instancesMax: 2\nturnsMax: many\n", /^line 2: turnsMax: .*number/],
+    ["a number out of bounds", "\n\ninstancesMax: 0\n", /^line 3: instancesMax: /],
+    ["an unknown key", "turnsMax: 1\nturnMax: 2\n", /^line 2: turnMax: .*[Uu]nrecognized/],
+    ["an unknown key within", "budget:\n  usd: 5\n  euros: 5\n", /^line 3: budget\.euros: /],
+    ["a value within", "budget:\n  tokens: 10\n  usd: -1\n", /^line 3: budget\.usd: /],
+    ["a relative path", "claude: bin/claude\n", /^line 1: claude: an absolute path/],
+    ["a reserved loop", "turnsMax: 1\nloops:\n  ralf: [x]\n", /^line 2: loops: the name ralf is taken/],
+    ["a loop's name", "loops:\n  fine: [x]\n  Not Fine: [x]\n", /^line 3: loops\.Not Fine: /],
+    ["a loop's name that is a number of YAML", "loops:\n  fine: [x]\n  -7: [x]\n", /^line 3: loops\.-7: /],
+    ["a loop without words", "loops:\n  a: [x]\n  b: []\n", /^line 3: loops\.b: /],
+    ["a word that is none", "loops:\n  a: [x]\n  b:\n    - x\n    - 3\n", /^line 5: loops\.b\.1: /],
+    ["broken YAML", "turnsMax: 1\nbudget: {usd: 1\n", /^line [23]: /],
+    ["a key twice", "turnsMax: 1\nturnsMax: 2\n", /^line 2: /],
+    ["an alias of nothing", "turnsMax: 1\nbudget: *none\n", /^line 2: .*none/],
+    ["a list", "- turnsMax\n", /^line 1: .*object/],
+    ["a text", "# a comment\nturnsMax\n", /^line 2: .*object/],
+    ["several documents", "turnsMax: 1\n---\nturnsMax: 2\n", /^line 2: /],
+  ])("refuses %s with its line", (_, text, words) => {
+    expect(parsePolicy(text)).toEqual({ refused: expect.stringMatching(words) })
+  })
+
+  it("tells all that is wrong at once", () => {
+    expect(parsePolicy("turnsMax: x\ninstancesMax: y\n")).toEqual({
+      refused: expect.stringMatching(/line 2: instancesMax.*; line 1: turnsMax|line 1: turnsMax.*; line 2: instancesMax/),
+    })
+  })
+
+  it("stays as it was while its file cannot be read, and says so", async () => {
+    const directory = temporary()
+    const path = join(directory, "policy.yaml")
+    writeFileSync(path, "turnsMax: 7\n")
+    const ended = new AbortController()
+    const reports: string[] = []
+    const policy = followPolicy(directory, (message) => void reports.push(message), ended.signal)
+    try {
+      expect(policy.current().turnsMax).toBe(7)
+      rmSync(path)
+      mkdirSync(path)
+      await until(() => policy.refused() !== undefined)
+      expect(policy.current().turnsMax).toBe(7)
+      expect(policy.refused()).toContain(path)
+      expect(reports).toHaveLength(1)
+      // None at all means the defaults; one that can be read counts again.
+      rmSync(path, { recursive: true })
+      await until(() => policy.current().turnsMax === 4)
+      expect(policy.refused()).toBeUndefined()
+      writeFileSync(path, "turnsMax: 9\n")
+      await until(() => policy.current().turnsMax === 9)
+    } finally {
+      ended.abort()
+    }
+  })
+})
+
+describe("the processes of an instance", () => {
+  const started: ChildProcess[] = []
+  afterEach(async () => {
+    for (const child of started.splice(0)) child.kill("SIGKILL")
+  })
+  const none = new Set<number>()
+  const stateOf = (pid: number): string => {
+    try {
+      const text = readFileSync(`/proc/${pid}/stat`, "latin1")
+      return text.slice(text.lastIndexOf(")") + 2, text.lastIndexOf(")") + 3)
+    } catch {
+      return "gone"
+    }
+  }
+  let count = 0
+  /** A tree as claude makes it: a child, and one in a session of its own whose parent has ended. */
+  const tree = async (script = "sleep 1000 & setsid sh -c 'sleep 1001 & exec sleep 1002' > /dev/null 2>&1 & wait") => {
+    const marker = ofInstance(`u-test-${process.pid}-${++count}`)
+    const child = spawn("bash", ["-c", script], {
+      env: { PATH: process.env.PATH, [marker.slice(0, marker.indexOf("="))]: marker.slice(marker.indexOf("=") + 1) },
+      stdio: ["ignore", "ignore", "ignore"],
+      detached: true,
+    })
+    started.push(child)
+    return { marker, child, pids: () => find(marker, none).map(({ pid }) => pid) }
+  }
+  const whole = 4 // bash, sleep 1000, sleep 1001, sleep 1002
+
+  it("are found by their marker, also in another session and without their parent, and nobody else's are", async () => {
+    const one = await tree()
+    const other = await tree()
+    await until(() => one.pids().length === whole && other.pids().length === whole)
+    expect(one.pids().filter((pid) => other.pids().includes(pid))).toEqual([])
+    one.child.kill("SIGKILL")
+    await until(() => one.pids().length === whole - 1)
+    expect(one.pids().map((pid) => readFileSync(`/proc/${pid}/comm`, "utf8").trim())).toEqual(["sleep", "sleep", "sleep"])
+    const [spared = 0, ...rest] = one.pids()
+    expect(find(one.marker, new Set([spared])).map(({ pid }) => pid)).toEqual(rest)
+    // A uid that begins like another is another.
+    expect(find(ofInstance(one.marker.slice(one.marker.indexOf("=") + 1, -1)), none)).toEqual([])
+    for (const { marker } of [one, other]) await end(marker, none, 0)
+  })
+
+  it("stand still all together, go on, and end all together", async () => {
+    const { marker, pids } = await tree()
+    await until(() => pids().length === whole)
+    const all = pids()
+    expect(freeze(marker, none)).toBe(true)
+    expect(all.map(stateOf)).toEqual(all.map(() => "T"))
+    expect(freeze(marker, none)).toBe(true)
+    thaw(marker, none)
+    await until(() => all.every((pid) => stateOf(pid) !== "T"))
+    freeze(marker, none)
+    await end(marker, none, 30) // a frozen process takes SIGTERM when it is let go
+    expect(find(marker, none)).toEqual([])
+    expect(all.map(stateOf).filter((state) => state !== "Z" && state !== "gone")).toEqual([])
+  })
+
+  it("that ignore SIGTERM are killed after the grace", async () => {
+    const { marker, pids } = await tree(`trap "" TERM; while :; do read -t 1000 < <(exec sleep 1000); done`)
+    await until(() => pids().length >= 2)
+    await end(marker, none, 0.2)
+    expect(pids()).toEqual([])
+  })
+
+  it("stand still also while they fork", async () => {
+    const { marker, pids } = await tree("while :; do /bin/true & wait; done")
+    await until(() => pids().length >= 1)
+    expect(freeze(marker, none)).toBe(true)
+    expect(pids().map(stateOf)).toEqual(pids().map(() => "T"))
+    await end(marker, none, 0)
+  })
+
+  it("are told apart by when they began", async () => {
+    const child = execFile("sleep", ["1000"])
+    started.push(child)
+    const id = processId(child.pid ?? 0)
+    expect(id && alive(id)).toBe(true)
+    const another: ProcessId = { pid: id?.pid ?? 0, startTicks: (id?.startTicks ?? 0) + 1 }
+    expect(alive(another)).toBe(false)
+    child.kill("SIGKILL")
+    await once(child, "exit")
+    expect(id && alive(id)).toBe(false)
+    expect(existsSync(`/proc/${child.pid}/stat`)).toBe(false)
+  })
+})
