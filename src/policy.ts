@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, watch } from "node:fs"
 import { join } from "node:path"
-import { isMap, isScalar, LineCounter, parseDocument } from "yaml"
+import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument, visit } from "yaml"
 import { z } from "zod"
 import { budgetSchema } from "./core/instance.ts"
 import { type Source, topic } from "./core/source.ts"
@@ -36,26 +36,49 @@ export function parsePolicy(text: string): { policy: Policy } | { refused: strin
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
   const [broken] = document.errors
   if (broken) return { refused: `line ${lines.linePos(broken.pos[0]).line}: ${broken.message}` }
-  const parsed = policySchema.safeParse(document.toJS() ?? {})
+  let value: unknown
+  try {
+    value = document.toJS() ?? {}
+  } catch (error) {
+    // An alias of nothing, or of too much.
+    return { refused: `line ${lines.linePos(brokenAlias(document)).line}: ${error instanceof Error ? error.message : error}` }
+  }
+  const parsed = policySchema.safeParse(value)
   if (parsed.success) return { policy: parsed.data }
   const findings = parsed.error.issues.map(({ path, message, ...issue }) => {
     const keys = "keys" in issue && Array.isArray(issue.keys) ? [...path, String(issue.keys[0])] : path
     const offset = offsetOf(document.contents, keys)
-    return `${offset === undefined ? "" : `line ${lines.linePos(offset).line}: `}${keys.join(".")}: ${message}`
+    return [`line ${lines.linePos(offset).line}`, ...(keys.length > 0 ? [keys.join(".")] : []), message].join(": ")
   })
   return { refused: findings.slice(0, 5).join("; ") }
 }
 
 /** Where the last key of the path that is there stands. */
-function offsetOf(node: unknown, path: readonly PropertyKey[]): number | undefined {
+function offsetOf(node: unknown, path: readonly PropertyKey[]): number {
   let at = node
-  let offset: number | undefined
+  let offset = startOf(node)
   for (const key of path) {
-    const pair = isMap(at) ? at.items.find((item) => isScalar(item.key) && item.key.value === key) : undefined
-    if (!pair) break
-    offset = isScalar(pair.key) ? (pair.key.range?.[0] ?? offset) : offset
-    at = pair.value
+    // A key that YAML reads as a number is text to whoever checks it.
+    const pair = isMap(at) ? at.items.find((item) => isScalar(item.key) && String(item.key.value) === String(key)) : undefined
+    at = pair ? pair.value : isSeq(at) ? at.items[Number(key)] : undefined
+    const found = pair ? pair.key : at
+    if (found === undefined) break
+    offset = startOf(found) || offset
   }
+  return offset
+}
+const startOf = (node: unknown): number => (isNode(node) ? (node.range?.[0] ?? 0) : 0)
+
+/** Where the first alias stands that names nothing. */
+function brokenAlias(document: Document): number {
+  let offset = 0
+  visit(document, {
+    Alias(_, node) {
+      if (node.resolve(document)) return undefined
+      offset = startOf(node)
+      return visit.BREAK
+    },
+  })
   return offset
 }
 
@@ -75,19 +98,22 @@ export function followPolicy(directory: string, report: (message: string) => voi
   const changes = topic(async () => ["policy"])
   let policy: Policy = policySchema.parse({})
   let refused: string | undefined
-  let text: string | undefined
-  const readText = (): string => {
+  let before: string | undefined
+  /** No file means the defaults. */
+  const read = (): { text: string } | { refused: string } => {
     try {
-      return readFileSync(path, "utf8")
-    } catch {
-      return "" // no file: the defaults
+      return { text: readFileSync(path, "utf8") }
+    } catch (error) {
+      const code = error instanceof Error && "code" in error ? String(error.code) : String(error)
+      return code === "ENOENT" ? { text: "" } : { refused: `it cannot be read (${code})` }
     }
   }
   const load = (): void => {
-    const found = readText()
-    if (found === text) return
-    text = found
-    const parsed = parsePolicy(found)
+    const found = read()
+    const seen = JSON.stringify(found)
+    if (seen === before) return
+    before = seen
+    const parsed = "text" in found ? parsePolicy(found.text) : found
     if ("policy" in parsed) {
       policy = parsed.policy
       refused = undefined

@@ -52,9 +52,14 @@ export const markerOf = (text: string): Marker =>
         ? "PARTIAL"
         : "NONE"
 
+/** How many delivered mails are remembered: the link repeats only what was not acknowledged a moment ago. */
+const deliveredMax = 1000
+
 /** The doors by which mail gets into a running claude: its hooks. Only the main agent of the outer session takes mail. */
 export function createDoors(options: DoorsOptions): Doors {
   const waiting = new Map<string, Mail>()
+  /** What was proved, also in iterations before: their file is gone, and the link may still repeat such a mail. */
+  const delivered = new Map<string, Receipt>()
   /** When all tools of one answer were done: the next tool is proof of a request after that. */
   let batchAtMs = 0
 
@@ -64,9 +69,18 @@ export function createDoors(options: DoorsOptions): Doors {
     if (!turn || proved.length === 0) return
     options.keep({ ...turn, offered: turn.offered.map((one) => (proved.includes(one) ? { ...one, proved: true } : one)) })
     for (const { mail, door } of proved) {
+      const receipt: Receipt = { mail, state: "Delivered", iteration: turn.iteration, door }
       waiting.delete(mail)
-      options.receipt({ mail, state: "Delivered", iteration: turn.iteration, door })
+      delivered.set(mail, receipt)
+      options.receipt(receipt)
     }
+    for (const mail of [...delivered.keys()].slice(0, -deliveredMax)) delivered.delete(mail)
+  }
+  /** The receipt of a mail that was delivered before, also by a predecessor in the iteration that runs. */
+  const receiptOf = (mail: string): Receipt | undefined => {
+    const turn = options.turn()
+    const offered = turn?.offered.find((one) => one.mail === mail && one.proved)
+    return delivered.get(mail) ?? (turn && offered && { mail, state: "Delivered", iteration: turn.iteration, door: offered.door })
   }
   const offer = (door: Door): readonly Mail[] => {
     const turn = options.turn()
@@ -104,12 +118,10 @@ export function createDoors(options: DoorsOptions): Doors {
 
   return {
     mail(mail) {
-      if (!waiting.has(mail.id)) waiting.set(mail.id, mail)
       // Told before but not acknowledged in time: it is told again instead of given again.
-      const offered = options.turn()?.offered.find((one) => one.mail === mail.id && one.proved)
-      if (!offered) return
-      waiting.delete(mail.id)
-      options.receipt({ mail: mail.id, state: "Delivered", iteration: options.turn()?.iteration ?? 0, door: offered.door })
+      const before = receiptOf(mail.id)
+      if (before) options.receipt(before)
+      else if (!waiting.has(mail.id)) waiting.set(mail.id, mail)
     },
     hook(input) {
       const main = input.agent_id === undefined

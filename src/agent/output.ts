@@ -34,14 +34,14 @@ export function captureOutput(directory: RunDirectory, nowMs: () => number): Out
   }
   const decoder = new StringDecoder("utf8")
   let rest = ""
+  const pieces = (line: string): string[] =>
+    Array.from({ length: Math.max(1, Math.ceil(line.length / lineCharactersMax)) }, (_, index) =>
+      line.slice(index * lineCharactersMax, (index + 1) * lineCharactersMax),
+    )
   const lines = (text: string): void => {
     const stamp = new Date(nowMs()).toISOString()
-    const parts = (rest + text).split("\n")
+    const parts = (rest + text).split("\n").flatMap(pieces)
     rest = parts.pop() ?? ""
-    while (rest.length > lineCharactersMax) {
-      parts.push(rest.slice(0, lineCharactersMax))
-      rest = rest.slice(lineCharactersMax)
-    }
     if (parts.length > 0) write(parts.map((line) => `${stamp} ${line}\n`).join(""))
   }
   // Non-blocking and for reading and writing: libuv watches it like a pipe, and it never ends while this supervisor lives.

@@ -116,19 +116,24 @@ async function openPort({ port }: Config, open: (port: number) => Promise<Server
   }
 }
 
+/** As a POSIX shell reads it back. */
+const shellWord = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`)
+
 /** What a person reads who has just started it: where it is, what it found, how to connect. */
 async function screen(config: Config, { codeRoot, projects, policy }: ControlPlane, url: string): Promise<string> {
   const node = process.execPath
   const main = process.argv[1] ?? ""
   const found = await projects.list().catch(() => [])
   const limits = policy.limits()
+  const usual = readConfig({}, { BLACKBOX5_STATE: config.stateDirectory })
+  // What a client would start is to be this one again.
   const env = {
     ...(codeRoot !== undefined && { BLACKBOX5_CODE_ROOT: codeRoot }),
     ...(config.stateDirectory !== defaultStateDirectory() && { BLACKBOX5_STATE: config.stateDirectory }),
+    ...(config.configDirectory !== usual.configDirectory && { BLACKBOX5_CONFIG: config.configDirectory }),
   }
-  const envFlags = Object.entries(env)
-    .map(([name, value]) => ` -e ${name}=${value}`)
-    .join("")
+  const envFlags = Object.entries(env).flatMap(([name, value]) => ["-e", `${name}=${value}`])
+  const add = ["claude", "mcp", "add", "blackbox5", ...envFlags, "--", node, main, "mcp"].map(shellWord).join(" ")
   const desktop = JSON.stringify({ mcpServers: { blackbox5: { command: node, args: [main, "mcp"], env } } }, null, 2)
   return [
     "",
@@ -142,7 +147,7 @@ async function screen(config: Config, { codeRoot, projects, policy }: ControlPla
     `  REST         ${url}   (bearer: the file token in the state directory; ${url}/openapi.json)`,
     "",
     "  Claude Code",
-    `    claude mcp add blackbox5${envFlags} -- ${node} ${main} mcp`,
+    `    ${add}`,
     "",
     "  Claude Desktop (claude_desktop_config.json)",
     ...desktop.split("\n").map((line) => `    ${line}`),

@@ -1,20 +1,31 @@
-import { type ChildProcess, execFile, spawn } from "node:child_process"
+import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { closeSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs"
+import { closeSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
 import { createDoors, type DoorsOptions, type HookInput, markerOf } from "../../src/agent/doors.ts"
 import { holdFor, resetTime } from "../../src/agent/failures.ts"
 import { startLoop } from "../../src/agent/launch.ts"
-import { countedMax, logsSchema, meter } from "../../src/agent/meter.ts"
+import { logsSchema, meter } from "../../src/agent/meter.ts"
 import { captureOutput, logBytesMax } from "../../src/agent/output.ts"
 import { createSpool, eventsMax } from "../../src/agent/spool.ts"
 import { isPrompt, mergeSettings } from "../../src/agent/turnstile.ts"
 import { stopsMax } from "../../src/core/delivery.ts"
 import type { Mail, Receipt } from "../../src/core/link.ts"
 import { followPolicy, parsePolicy } from "../../src/policy.ts"
-import { alive, end, find, freeze, ofInstance, type ProcessId, processId, thaw } from "../../src/processes.ts"
+import {
+  alive,
+  end,
+  find,
+  freeze,
+  instanceVariable,
+  type Marker,
+  ofInstance,
+  ofRun,
+  processId,
+  thaw,
+} from "../../src/processes.ts"
 import { createRunDirectory, type RunDirectory, type TurnFile } from "../../src/run-directory.ts"
 import { aMail, uid } from "../contract/harness.ts"
 
@@ -242,7 +253,7 @@ describe("the doors", () => {
       expect(claude.raw("UserPromptSubmit")).toMatchObject({
         hookSpecificOutput: {
           hookEventName: "UserPromptSubmit",
-          additionalContext: expect.stringMatching(/Sell things\.[^]*Use euros\./),
+          additionalContext: expect.stringMatching(/Sell things\.(.|\n)*Use euros\./),
         },
       })
       expect(claude.raw("PostToolUse")).toEqual({})
@@ -462,7 +473,6 @@ describe("the meter", () => {
     const first = meter(logs(request({}), request({})), [])
     expect(first.used).toEqual({ usd: 0.25, tokens: 4330 })
     expect(first.counted).toHaveLength(1)
-    expect(first.counted.length).toBeLessThanOrEqual(countedMax)
     expect(meter(logs(request({})), first.counted)).toEqual({ used: { usd: 0, tokens: 0 }, counted: [], mainBeganAtMs: [] })
   })
 
@@ -573,24 +583,18 @@ describe("the loop's output", () => {
   it("goes on in a new part when one is full, and keeps the part before", async () => {
     const run = aRun()
     const output = captureOutput(run, () => 0)
-    const line = `${"y".repeat(1023)}\n`
-    const bytes = logBytesMax + 1_000_000
-    const writer = spawn("head", ["-c", String(bytes), "/dev/zero"], { stdio: ["ignore", "pipe", "inherit"] })
+    const lines = Math.ceil((logBytesMax + 1_000_000) / 1024)
     const file = output.openForLoop()
-    const translated = spawn("sh", ["-c", `yes "$0" | head -c ${bytes}`, line.trimEnd()], { stdio: ["ignore", file, "inherit"] })
-    writer.kill()
+    const writer = spawn("sh", ["-c", `yes "$0" | head -n ${lines}`, "y".repeat(1023)], { stdio: ["ignore", file, "inherit"] })
     closeSync(file)
-    await once(translated, "exit")
+    await once(writer, "exit")
     await output.finish()
-    const sizes = [run.log, `${run.log}.1`].map((path) => statSync(path).size)
-    for (const size of sizes) expect(size).toBeLessThanOrEqual(logBytesMax)
-    const lines = [`${run.log}.1`, run.log].flatMap((path) => readFileSync(path, "utf8").split("\n").slice(0, -1))
-    const stamped = /^1970-01-01T00:00:00\.000Z y+$/
-    expect(lines.filter((one) => !stamped.test(one))).toEqual([])
-    // Each byte that was written is there: nothing is lost where one part follows the other.
-    expect(lines.reduce((sum, one) => sum + one.length - "1970-01-01T00:00:00.000Z ".length + 1, 0)).toBe(
-      bytes + (bytes % 1024 ? 1 : 0),
-    )
+    const parts = [`${run.log}.1`, run.log]
+    for (const path of parts) expect(statSync(path).size).toBeLessThanOrEqual(logBytesMax)
+    // Each line that was written is there, whole: nothing is lost where one part follows the other.
+    const kept = parts.flatMap((path) => readFileSync(path, "utf8").split("\n").slice(0, -1))
+    expect(kept).toHaveLength(lines)
+    expect(kept.filter((line) => line !== `1970-01-01T00:00:00.000Z ${"y".repeat(1023)}`)).toEqual([])
   })
 })
 
@@ -687,11 +691,11 @@ describe("the policy", () => {
 })
 
 describe("the processes of an instance", () => {
-  const started: ChildProcess[] = []
-  afterEach(async () => {
-    for (const child of started.splice(0)) child.kill("SIGKILL")
-  })
+  const trees: Marker[] = []
   const none = new Set<number>()
+  afterEach(async () => {
+    for (const marker of trees.splice(0)) await end(marker, none, 0)
+  })
   const stateOf = (pid: number): string => {
     try {
       const text = readFileSync(`/proc/${pid}/stat`, "latin1")
@@ -702,73 +706,93 @@ describe("the processes of an instance", () => {
   }
   let count = 0
   /** A tree as claude makes it: a child, and one in a session of its own whose parent has ended. */
-  const tree = async (script = "sleep 1000 & setsid sh -c 'sleep 1001 & exec sleep 1002' > /dev/null 2>&1 & wait") => {
-    const marker = ofInstance(`u-test-${process.pid}-${++count}`)
+  const tree = (
+    script = "sleep 1000 & setsid sh -c 'sleep 1001 & exec sleep 1002' > /dev/null 2>&1 & wait",
+    [id, place] = [`u-test-${process.pid}-${++count}`, "p1"],
+  ) => {
+    const marker = ofRun(id, place)
+    trees.push(marker)
     const child = spawn("bash", ["-c", script], {
-      env: { PATH: process.env.PATH, [marker.slice(0, marker.indexOf("="))]: marker.slice(marker.indexOf("=") + 1) },
-      stdio: ["ignore", "ignore", "ignore"],
+      env: { PATH: process.env.PATH, [instanceVariable]: `${id}/${place}` },
+      stdio: "ignore",
       detached: true,
     })
-    started.push(child)
-    return { marker, child, pids: () => find(marker, none).map(({ pid }) => pid) }
+    return { id, marker, child, pids: () => find(marker, none).map(({ pid }) => pid) }
   }
   const whole = 4 // bash, sleep 1000, sleep 1001, sleep 1002
 
   it("are found by their marker, also in another session and without their parent, and nobody else's are", async () => {
-    const one = await tree()
-    const other = await tree()
-    await until(() => one.pids().length === whole && other.pids().length === whole)
+    const one = tree()
+    const other = tree(undefined, [one.id, "p12"]) // another run of the same instance, whose place begins alike
+    const stranger = tree(undefined, [`${one.id}0`, "p1"])
+    await until(() => [one, other, stranger].every(({ pids }) => pids().length === whole))
     expect(one.pids().filter((pid) => other.pids().includes(pid))).toEqual([])
+    const ofBoth = find(ofInstance(one.id), none).map(({ pid }) => pid)
+    expect(ofBoth.toSorted()).toEqual([...one.pids(), ...other.pids()].toSorted())
+
     one.child.kill("SIGKILL")
     await until(() => one.pids().length === whole - 1)
     expect(one.pids().map((pid) => readFileSync(`/proc/${pid}/comm`, "utf8").trim())).toEqual(["sleep", "sleep", "sleep"])
     const [spared = 0, ...rest] = one.pids()
     expect(find(one.marker, new Set([spared])).map(({ pid }) => pid)).toEqual(rest)
-    // A uid that begins like another is another.
-    expect(find(ofInstance(one.marker.slice(one.marker.indexOf("=") + 1, -1)), none)).toEqual([])
-    for (const { marker } of [one, other]) await end(marker, none, 0)
+  })
+
+  it("are found below one that bears the marker, also when they cleared their environment", async () => {
+    const { pids } = tree("env -i sleep 1000 & wait")
+    await until(() => pids().some((pid) => readFileSync(`/proc/${pid}/comm`, "utf8") === "sleep\n"))
+    expect(pids()).toHaveLength(2)
   })
 
   it("stand still all together, go on, and end all together", async () => {
-    const { marker, pids } = await tree()
-    await until(() => pids().length === whole)
+    const { marker, pids } = tree()
+    const bystander = tree()
+    await until(() => pids().length === whole && bystander.pids().length === whole)
     const all = pids()
     expect(freeze(marker, none)).toBe(true)
-    expect(all.map(stateOf)).toEqual(all.map(() => "T"))
+    await until(() => all.every((pid) => stateOf(pid) === "T"))
     expect(freeze(marker, none)).toBe(true)
+    expect(bystander.pids().map(stateOf)).toEqual(bystander.pids().map(() => "S"))
     thaw(marker, none)
-    await until(() => all.every((pid) => stateOf(pid) !== "T"))
-    freeze(marker, none)
-    await end(marker, none, 30) // a frozen process takes SIGTERM when it is let go
-    expect(find(marker, none)).toEqual([])
+    await until(() => all.every((pid) => stateOf(pid) === "S"))
+    expect(freeze(marker, none)).toBe(true)
+    await end(marker, none, 3600) // a frozen process takes SIGTERM when it is let go: no grace passes
     expect(all.map(stateOf).filter((state) => state !== "Z" && state !== "gone")).toEqual([])
+    expect(bystander.pids()).toHaveLength(whole)
   })
 
-  it("that ignore SIGTERM are killed after the grace", async () => {
-    const { marker, pids } = await tree(`trap "" TERM; while :; do read -t 1000 < <(exec sleep 1000); done`)
+  it("leave out who is spared", async () => {
+    const { marker, child, pids } = tree()
+    await until(() => pids().length === whole)
+    const spared = new Set([child.pid ?? 0])
+    expect(freeze(marker, spared)).toBe(true)
+    expect(stateOf(child.pid ?? 0)).toBe("S")
+    await end(marker, spared, 0)
+    expect(find(marker, spared)).toEqual([])
+  })
+
+  it("that do not listen to SIGTERM are killed after the grace", async () => {
+    const { marker, pids } = tree(`trap "" TERM; sleep 1000 & while :; do wait; done`)
     await until(() => pids().length >= 2)
     await end(marker, none, 0.2)
     expect(pids()).toEqual([])
   })
 
   it("stand still also while they fork", async () => {
-    const { marker, pids } = await tree("while :; do /bin/true & wait; done")
+    const { marker, pids } = tree("while :; do /bin/true & wait; done")
     await until(() => pids().length >= 1)
     expect(freeze(marker, none)).toBe(true)
     expect(pids().map(stateOf)).toEqual(pids().map(() => "T"))
-    await end(marker, none, 0)
   })
 
   it("are told apart by when they began", async () => {
-    const child = execFile("sleep", ["1000"])
-    started.push(child)
+    const { child } = tree("exec sleep 1000")
     const id = processId(child.pid ?? 0)
-    expect(id && alive(id)).toBe(true)
-    const another: ProcessId = { pid: id?.pid ?? 0, startTicks: (id?.startTicks ?? 0) + 1 }
-    expect(alive(another)).toBe(false)
+    if (!id) throw new Error("it does not run")
+    expect(alive(id)).toBe(true)
+    expect(alive({ ...id, startTicks: id.startTicks + 1 })).toBe(false)
     child.kill("SIGKILL")
     await once(child, "exit")
-    expect(id && alive(id)).toBe(false)
-    expect(existsSync(`/proc/${child.pid}/stat`)).toBe(false)
+    expect(alive(id)).toBe(false)
+    expect(processId(id.pid)).toBeUndefined()
   })
 })

@@ -63,7 +63,7 @@ function findClaude(named: string | undefined): string {
     throw new Fault(
       "Unavailable",
       "The program `claude` is not on the PATH of `blackbox5 serve`, so no loop could work.",
-      "Install it (npm install -g @anthropic-ai/claude-code), or write its path as `claude` into the policy file; then spawn again.",
+      "Install it (npm install -g @anthropic-ai/claude-code), or write its path as `claude` into the policy file; then try again.",
     )
   return join(found, "claude")
 }
@@ -136,5 +136,5 @@ export function createCodeRoot({ path, loops, claude, builtIn }: CodeRootOptions
 
 const notExecutable = (path: string): Fault =>
   existsSync(path)
-    ? new Fault("Invalid", `The loop script ${path} is not executable.`, `Run chmod +x ${path}, then spawn again.`)
+    ? new Fault("Invalid", `The loop script ${path} is not executable.`, `Run chmod +x ${path}, then try again.`)
     : new Fault("NotFound", `The loop script ${path} is not there.`, "Correct the loop in the policy file.")
