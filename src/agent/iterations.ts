@@ -90,7 +90,10 @@ export function createIterations({ directory, run, nowMs, emit, changed, over }:
     ended(id, code, ms) {
       if (turn?.id !== id) return
       const outcome = said && said.marker !== "NONE" ? said.marker : code === 0 ? "NONE" : "FAILED"
-      last = { iteration: turn.iteration, outcome, text: (said?.text ?? "").slice(0, 4000), atMs: nowMs() }
+      // Claude refuses some calls before any hook is asked (root without IS_SANDBOX, an unknown flag): only its output says why.
+      const silent =
+        code === 0 ? "" : `claude ended with exit code ${code} before the model had said anything; the log has its own words.`
+      last = { iteration: turn.iteration, outcome, text: (said?.text ?? silent).slice(0, 4000), atMs: nowMs() }
       emit(
         "IterationEnded",
         `Iteration ${turn.iteration} ended after ${Math.round(ms / 1000)} s: ${outcome}, exit code ${code}. ${oneLine(last.text, 500)}`,

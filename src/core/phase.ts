@@ -127,6 +127,12 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, n
       `message_instances {"to":["${name}"],"text":"…"}`,
     )
   }
+  if (beat.last?.outcome === "FAILED")
+    return seen(
+      "Running",
+      `Between iterations; the last one failed, the loop tries again.`,
+      `read_logs {"name":"${name}"} shows what claude said.`,
+    )
   return seen("Running", `Between iterations; ${iterations} done.`, inspect)
 }
 

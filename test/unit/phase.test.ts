@@ -45,6 +45,13 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
     beat({ ...running, activity: { tool: "Bash", summary: "npm\ntest", sinceMs: nowMs - 5000 } }),
   ],
   ["between iterations", "Running", /Between iterations; 7 done/, shop({}), beat()],
+  [
+    "after a failure",
+    "Running",
+    /the last one failed/,
+    shop({}),
+    beat({ last: { iteration: 7, outcome: "FAILED", text: "", atMs: 0 } }),
+  ],
   ["paused, confirmed", "Paused", /all its processes stand still/, shop({}, paused()), beat({ ...running, frozen: true })],
   ["paused, not confirmed", "Paused", /not confirmed/, shop({}, paused()), beat(running)],
   ["paused, nothing runs", "Paused", /nothing of it runs/, shop(undefined, paused({ note: "lunch" }))],
