@@ -47,8 +47,9 @@ export function acceptLinks(server: Server, gateway: Gateway, credentials: Crede
   }
   server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on("error", () => socket.destroy())
-    const url = new URL(request.url ?? "/", "http://localhost")
-    if (url.pathname !== "/v1/link") return refuse(socket, "404 Not Found")
+    // Not relative to a base: a path that begins with two slashes would be read as a host, or throw.
+    const url = URL.parse(`http://localhost${request.url}`)
+    if (url?.pathname !== "/v1/link") return refuse(socket, "404 Not Found")
     const name = nameSchema.safeParse(url.searchParams.get("name"))
     const uid = uidSchema.safeParse(url.searchParams.get("uid"))
     const place = url.searchParams.get("place") ?? ""

@@ -44,6 +44,10 @@ export async function serve(argv: readonly string[]): Promise<number> {
     process.stdout.write(`blackbox5 already serves on ${config.socketPath}; this one ends.\n`)
     return 0
   }
+  // Before anything is made that an end must take away.
+  const told = new Promise<void>((resolve) => {
+    for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve())
+  })
   const running = plane.run()
   rmSync(config.socketPath, { force: true }) // left by one that was killed: the database's lock says that nobody else serves
   const listening: Server[] = []
@@ -76,14 +80,14 @@ export async function serve(argv: readonly string[]): Promise<number> {
   log.info({ url, socket: config.socketPath, version }, "serving")
   process.stdout.write(await screen(config, plane, url))
 
-  await new Promise<void>((resolve) => {
-    for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve())
+  const failed = new Promise<void>((resolve) => {
     running.catch((error: unknown) => {
       log.fatal({ err: error }, "a controller failed")
       process.exitCode = 1
       resolve()
     })
   })
+  await Promise.race([told, failed])
   log.info("shutting down; the agents go on")
   stopping.abort()
   const cut = setTimeout(() => {

@@ -7,6 +7,8 @@ export interface Child extends AsyncDisposable {
   readonly pid: number
   /** Writes a line, if one is given; resolves with the next line that comes. @throws when none comes. */
   ask(line?: string): Promise<string>
+  /** For one that does not end with its input. */
+  kill(): void
 }
 const answerMs = 20_000
 const endMs = 5_000
@@ -58,6 +60,7 @@ export function startChild(program: string, args: readonly string[], env: Record
         fail = undefined
       }
     },
+    kill: () => void child.kill("SIGKILL"),
     async [Symbol.asyncDispose]() {
       child.stdin.end()
       const timer = new AbortController()

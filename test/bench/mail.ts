@@ -31,8 +31,8 @@ function hookOf(run: string): Hook {
 }
 
 /**
- * From the start of the call until the supervisor holds the mail, so that a hook posted at that moment is answered with it: PostToolUse is posted
- * without a pause until its answer carries the text. The last, successful post is in the figure.
+ * From the start of the call until the supervisor holds the mail, so that a hook posted at that moment is answered with it: PostToolUse
+ * is posted without a pause until its answer carries the text. The last, successful post is in the figure.
  */
 async function time({ call }: Fleet, name: string, hook: Hook): Promise<number> {
   const text = `bench ${randomUUID()}`

@@ -10,7 +10,9 @@ import type { Script } from "../model/model.ts"
 
 /** Longer than any call here may take. */
 const callMs = 30_000
-const open = new Set<World>()
+/** All that were begun and not ended. */
+const open = new Set<Promise<World>>()
+let closing = false
 
 export interface Fleet extends AsyncDisposable {
   readonly world: World
@@ -20,15 +22,17 @@ export interface Fleet extends AsyncDisposable {
 
 /** A world whose control plane answers. */
 export async function openFleet(script: Script): Promise<Fleet> {
-  const world = await makeWorld(script)
-  open.add(world)
+  if (closing) throw new Error("the benchmark is ending")
+  const making = makeWorld(script)
+  open.add(making)
+  const world = await making
   const invoke = invokeOver({ socketPath: join(world.state, "serve.sock") }, tools)
   const fleet: Fleet = {
     world,
     call: (tool, input = {}) => invoke(tool, input, { signal: AbortSignal.timeout(callMs), progress: noProgress }),
     async [Symbol.asyncDispose]() {
-      open.delete(world)
       await world[Symbol.asyncDispose]()
+      open.delete(making)
     },
   }
   try {
@@ -45,7 +49,8 @@ export async function openFleet(script: Script): Promise<Fleet> {
 
 /** Ends what still runs, for a benchmark that is interrupted. */
 export const closeAll = async (): Promise<void> => {
-  await Promise.all([...open].map((world) => world[Symbol.asyncDispose]()))
+  closing = true
+  await Promise.allSettled([...open].map(async (making) => (await making)[Symbol.asyncDispose]()))
 }
 
 /** The processes of all instances of a world: what is not the control plane, a supervisor or a client. */

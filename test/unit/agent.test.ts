@@ -89,6 +89,7 @@ describe("the turnstile", () => {
     [true, ["-p", "--dangerously-skip-permissions"]],
     [true, []],
     [true, ["-p", "update the prices"]],
+    [true, ["-p", "doctor"]],
     [true, ["-p", "what does --version print?"]],
     [true, ["-c", "-p", "go on"]],
     [false, ["--version"]],
@@ -719,34 +720,45 @@ describe("the processes of an instance", () => {
     })
     return { id, marker, child, pids: () => find(marker, none).map(({ pid }) => pid) }
   }
-  const whole = 4 // bash, sleep 1000, sleep 1001, sleep 1002
+  const commandOf = (pid: number): string => {
+    try {
+      return readFileSync(`/proc/${pid}/comm`, "utf8").trim()
+    } catch {
+      return "gone"
+    }
+  }
+  /** Every process has become what it is to be, and waits. */
+  const settled = ({ pids }: { pids(): number[] }): boolean =>
+    pids().map(commandOf).toSorted().join(" ") === "bash sleep sleep sleep" && pids().every((pid) => stateOf(pid) === "S")
+  const whole = 4
 
   it("are found by their marker, also in another session and without their parent, and nobody else's are", async () => {
     const one = tree()
     const other = tree(undefined, [one.id, "p12"]) // another run of the same instance, whose place begins alike
     const stranger = tree(undefined, [`${one.id}0`, "p1"])
-    await until(() => [one, other, stranger].every(({ pids }) => pids().length === whole))
+    await until(() => [one, other, stranger].every(settled))
     expect(one.pids().filter((pid) => other.pids().includes(pid))).toEqual([])
     const ofBoth = find(ofInstance(one.id), none).map(({ pid }) => pid)
     expect(ofBoth.toSorted()).toEqual([...one.pids(), ...other.pids()].toSorted())
 
     one.child.kill("SIGKILL")
     await until(() => one.pids().length === whole - 1)
-    expect(one.pids().map((pid) => readFileSync(`/proc/${pid}/comm`, "utf8").trim())).toEqual(["sleep", "sleep", "sleep"])
+    expect(one.pids().map(commandOf)).toEqual(["sleep", "sleep", "sleep"])
     const [spared = 0, ...rest] = one.pids()
     expect(find(one.marker, new Set([spared])).map(({ pid }) => pid)).toEqual(rest)
   })
 
   it("are found below one that bears the marker, also when they cleared their environment", async () => {
     const { pids } = tree("env -i sleep 1000 & wait")
-    await until(() => pids().some((pid) => readFileSync(`/proc/${pid}/comm`, "utf8") === "sleep\n"))
+    await until(() => pids().map(commandOf).includes("sleep"))
     expect(pids()).toHaveLength(2)
   })
 
   it("stand still all together, go on, and end all together", async () => {
-    const { marker, pids } = tree()
+    const one = tree()
     const bystander = tree()
-    await until(() => pids().length === whole && bystander.pids().length === whole)
+    await until(() => settled(one) && settled(bystander))
+    const { marker, pids } = one
     const all = pids()
     expect(freeze(marker, none)).toBe(true)
     await until(() => all.every((pid) => stateOf(pid) === "T"))
@@ -761,8 +773,9 @@ describe("the processes of an instance", () => {
   })
 
   it("leave out who is spared", async () => {
-    const { marker, child, pids } = tree()
-    await until(() => pids().length === whole)
+    const one = tree()
+    await until(() => settled(one))
+    const { marker, child } = one
     const spared = new Set([child.pid ?? 0])
     expect(freeze(marker, spared)).toBe(true)
     expect(stateOf(child.pid ?? 0)).toBe("S")
@@ -778,10 +791,13 @@ describe("the processes of an instance", () => {
   })
 
   it("stand still also while they fork", async () => {
-    const { marker, pids } = tree("while :; do /bin/true & wait; done")
-    await until(() => pids().length >= 1)
-    expect(freeze(marker, none)).toBe(true)
-    expect(pids().map(stateOf)).toEqual(pids().map(() => "T"))
+    const { marker, pids } = tree("for one in 1 2 3 4; do while :; do sleep 0.01; done & done; wait")
+    await until(() => pids().length >= 5)
+    for (let round = 0; round < 30; round++) {
+      expect(freeze(marker, none)).toBe(true)
+      expect(find(marker, none).map(({ state }) => state)).toEqual(pids().map(() => "T"))
+      thaw(marker, none)
+    }
   })
 
   it("are told apart by when they began", async () => {

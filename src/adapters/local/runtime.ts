@@ -96,7 +96,6 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     const log = openSync(join(run.directory.path, "supervisor.log"), "a", 0o600)
     const [program = "", ...args] = options.supervisor
     const child = spawn(program, [...args, run.directory.path], {
-      cwd: stateDirectory, // not ours, which may be a checkout that was moved away: nothing can be started in that
       detached: true,
       stdio: ["ignore", log, log],
       env: options.environment,
