@@ -33,8 +33,10 @@ export interface ControlPlane {
   readonly policy: PolicyFile
   readonly projects: Projects
   readonly codeRoot: string | undefined
-  /** Scheduler, operator and gateway, until the signal; then the database is closed. */
+  /** Scheduler, operator and gateway, until the signal. */
   run(): Promise<void>
+  /** Gives the database up: from then on another serve may begin. */
+  close(): void
 }
 
 export const systemClock: Clock = {
@@ -155,7 +157,7 @@ export async function composeLocal(
         ])
       })
       await Promise.all([controllers, gateway.run(signal)])
-      database.close()
     },
+    close: database.close,
   }
 }

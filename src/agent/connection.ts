@@ -21,8 +21,10 @@ export interface ConnectionOptions {
   mail(mail: Mail): void
   /** The fleet has another place for this instance: what runs here must end. */
   replaced(): void
-  /** Nobody listens there: called after each failed attempt but the first. */
+  /** Nobody listens there, and nobody ended it on purpose: called after each failed attempt but the first. */
   away(): void
+  /** That many events found no room while the gateway was away. */
+  dropped(events: number): void
 }
 export interface Connection {
   /** A level: the last one is sent at every connect. */
@@ -34,14 +36,20 @@ export interface Connection {
 }
 
 const closeReplaced = 4001
+/** RFC 6455: the gateway is shut down on purpose; whoever did that starts it again. */
+const closeGoingAway = 1001
 
 /** The supervisor's end of the link. Reconnects for ever; what is not acknowledged is sent again. */
 export function connect(options: ConnectionOptions): Connection {
   const { socketPath, name, uid, place, credential } = options
-  const spool = createSpool(() => {})
+  let dropped = 0
+  const spool = createSpool((count) => {
+    dropped += count
+  })
   let latest: Beat | undefined
   let emptied: () => void = () => {}
   let failures = 0
+  let shutDown = false
 
   /** ws takes headers as a third argument, which a browser's WebSocket, and so partysocket, has not. */
   class Authenticated extends WebSocket {
@@ -80,8 +88,11 @@ export function connect(options: ConnectionOptions): Connection {
   }
   socket.addEventListener("open", () => {
     failures = 0
+    shutDown = false
     if (latest) write({ type: "beat", beat: latest })
     for (const frame of spool.all()) write(frame)
+    if (dropped > 0) options.dropped(dropped)
+    dropped = 0
   })
   socket.addEventListener("message", ({ data }) => {
     const parsed = downFrameSchema.safeParse(JSON.parse(String(data)))
@@ -89,7 +100,8 @@ export function connect(options: ConnectionOptions): Connection {
   })
   socket.addEventListener("close", ({ code }) => {
     if (code === closeReplaced) options.replaced()
-    else if (++failures > 1) options.away()
+    else if (code === closeGoingAway) shutDown = true
+    else if (++failures > 1 && !shutDown) options.away()
   })
   socket.addEventListener("error", () => {}) // a close follows, and decides
 

@@ -39,8 +39,6 @@ export interface Doors {
   hook(input: HookInput): HookAnswer
   /** A request of the main agent that began then was answered: it proves what was offered before. */
   answered(beganAtMs: number): void
-  /** What is unproven when an iteration ends waits again, under the same id. */
-  iterationEnded(): void
 }
 
 export const markerOf = (text: string): Marker =>
@@ -164,9 +162,6 @@ export function createDoors(options: DoorsOptions): Doors {
     },
     answered(beganAtMs) {
       prove(({ atMs }) => atMs <= beganAtMs)
-    },
-    iterationEnded() {
-      options.activity(undefined)
     },
   }
 }

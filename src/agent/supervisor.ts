@@ -68,6 +68,7 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
       if (directive && !frozen) iterations.grant(directive)
     },
     over(code) {
+      activity = undefined
       if (run.mode === "once") void finish({ code, outcome: code === 0 ? "Complete" : "Failed" })
     },
   })
@@ -113,6 +114,7 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     mail: doors.mail,
     replaced: () => void finish({ code: 143 }),
     away: revive,
+    dropped: (events) => emit("Warning", `${events} events found no room while the gateway was away.`),
   })
   const output = captureOutput(directory, nowMs)
 
@@ -127,6 +129,7 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     const turn = iterations.turn()
     if (turn) iterations.ended(turn.id, exit.code, nowMs() - turn.sinceMs)
     await output.finish()
+    activity = undefined
     iterations.look()
     beat()
     await connection.flushed(AbortSignal.timeout(flushMs))

@@ -92,7 +92,7 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, n
     return run.restarts >= crashLoopRestarts || run.problem
       ? seen(
           "CrashLoop",
-          `${problem} It was started ${run.restarts + 1} times and is tried again.`,
+          `${problem} It was started ${run.restarts === 0 ? "once" : `${run.restarts + 1} times`} and is tried again.`,
           `read_logs {"name":"${name}"}, mend it, then ${call("resume_instances")}`,
           true,
         )

@@ -68,6 +68,7 @@ export async function serve(argv: readonly string[]): Promise<number> {
       stopping.abort()
       for (const server of listening) server.close()
       await running
+      plane.close()
       throw error
     },
   )
@@ -98,6 +99,7 @@ export async function serve(argv: readonly string[]): Promise<number> {
   await running.catch(() => {})
   rmSync(config.socketPath, { force: true })
   rmSync(join(config.stateDirectory, "serve.json"), { force: true })
+  plane.close() // last: a successor that waits for the database makes a socket of its own
   return Number(process.exitCode ?? 0)
 }
 

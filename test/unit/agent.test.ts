@@ -191,7 +191,6 @@ function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: 
     },
     end() {
       turn = undefined
-      doors.iterationEnded()
     },
     /** Another supervisor takes over: the turn's file is all it has. */
     succeed() {
