@@ -14,6 +14,8 @@ import type { Metrics } from "./metrics.ts"
 import { openApiOf, pathFieldsOf } from "./openapi.ts"
 
 const bodyBytesMax = 1_048_576
+/** A larger body is read to its end, up to here, and thrown away: whoever is cut off while sending sees a broken pipe instead of the answer. */
+const discardedBytesMax = 16 * 1_048_576
 const heartbeatMs = 15_000
 
 export interface AppEnv {
@@ -80,14 +82,15 @@ async function readBody(request: Request): Promise<Record<string, unknown>> {
   if (contentType !== "application/json")
     throw new Fault("Invalid", "The body is not said to be JSON.", "Send `Content-Type: application/json`.")
   const tooLarge = () => new Fault("TooLarge", `The body is larger than ${bodyBytesMax} bytes.`, "Send less in one call.")
-  if (Number(request.headers.get("content-length")) > bodyBytesMax) throw tooLarge()
+  if (Number(request.headers.get("content-length")) > discardedBytesMax) throw tooLarge()
   const chunks: Uint8Array[] = []
   let bytes = 0
   for await (const chunk of request.body ?? []) {
     bytes += chunk.byteLength
-    if (bytes > bodyBytesMax) throw tooLarge()
-    chunks.push(chunk)
+    if (bytes > discardedBytesMax) throw tooLarge()
+    if (bytes <= bodyBytesMax) chunks.push(chunk)
   }
+  if (bytes > bodyBytesMax) throw tooLarge()
   let body: unknown
   try {
     body = JSON.parse(Buffer.concat(chunks).toString("utf8"))
