@@ -28,7 +28,7 @@ export async function loggedOf({ logs, signal }: ToolContext, { name, uid }: Ins
   const kept: LogLine[] = []
   let matched = 0
   let read = 0
-  for await (const line of logs({ name, uid }, { tailLines, follow: false, ...(sinceMs !== undefined && { sinceMs }) }, signal)) {
+  for await (const line of logs({ name, uid }, { tailLines, ...(sinceMs !== undefined && { sinceMs }) }, signal)) {
     read++
     const text = clean(line.text) // first, so that colour codes inside a word do not hide it from the search
     if (grep !== undefined && !text.includes(grep)) continue

@@ -2,6 +2,8 @@ import ReconnectingWebSocket from "partysocket/ws"
 import WebSocket from "ws"
 import {
   type Beat,
+  closeGoingAway,
+  closeReplaced,
   type Directive,
   type DownFrame,
   downFrameSchema,
@@ -34,10 +36,6 @@ export interface Connection {
   flushed(signal: AbortSignal): Promise<void>
   close(): void
 }
-
-const closeReplaced = 4001
-/** RFC 6455: the gateway is shut down on purpose; whoever did that starts it again. */
-const closeGoingAway = 1001
 
 /** The supervisor's end of the link. Reconnects for ever; what is not acknowledged is sent again. */
 export function connect(options: ConnectionOptions): Connection {

@@ -10,7 +10,6 @@ export const hookInputSchema = z.looseObject({
   agent_id: z.string().optional(),
   tool_name: z.string().optional(),
   tool_input: z.unknown().optional(),
-  tool_use_id: z.string().optional(),
   last_assistant_message: z.string().optional(),
   error: z.unknown().optional(),
   error_details: z.unknown().optional(),

@@ -3,7 +3,7 @@ import { oneLine } from "../core/view.ts"
 import { alive, type ProcessId, processId } from "../processes.ts"
 import type { RunDirectory, RunFile, TurnFile } from "../run-directory.ts"
 import { holdFor } from "./failures.ts"
-import { countedMax, type Metered } from "./meter.ts"
+import { countedMax, type Logs, meter } from "./meter.ts"
 import type { Grant } from "./turnstile.ts"
 
 /** The iterations of a run: who asks for a turn, what runs, what it used, how it ended. Kept in the run directory, so a successor knows. */
@@ -18,7 +18,8 @@ export interface Iterations {
   /** The model's last word so far. */
   said(marker: Marker, text: string): void
   failed(error: string, details: string): void
-  metered(metered: Metered): void
+  /** Counts an export of telemetry; returns when the main agent's answered requests began. */
+  metered(logs: Logs): readonly number[]
   /** The turnstile of the running iteration, if it died without a word. */
   orphaned(): TurnFile | undefined
   /** Forgets a turnstile that asked and died. */
@@ -117,13 +118,16 @@ export function createIterations({ directory, run, nowMs, emit, changed, over }:
       if (hold) emit("Warning", hold.message)
       changed()
     },
-    metered({ used, counted }) {
+    metered(logs) {
+      const { used, counted, mainBeganAtMs } = meter(logs, usage.counted)
+      if (counted.length === 0) return mainBeganAtMs
       usage = {
         used: { ...usage.used, usd: usage.used.usd + used.usd, tokens: usage.used.tokens + used.tokens },
         counted: [...usage.counted, ...counted].slice(-countedMax),
       }
       directory.set("usage", usage)
       changed()
+      return mainBeganAtMs
     },
     orphaned: () => (turn && !alive(turn.turnstile) ? turn : undefined),
     look() {

@@ -2,15 +2,11 @@ import { spawn } from "node:child_process"
 import { accessSync, chmodSync, closeSync, constants, existsSync } from "node:fs"
 import { delimiter } from "node:path"
 import type { Problem } from "../core/instance.ts"
-import { alive, instanceVariable, processId } from "../processes.ts"
+import { shellWord } from "../core/view.ts"
+import { alive, instanceVariable, type ProcessId, processId } from "../processes.ts"
 import { type RunDirectory, replaceFile } from "../run-directory.ts"
 import type { Output } from "./output.ts"
 import { agentTokenVariable, agentUrlVariable, claudeVariable } from "./turnstile.ts"
-
-/** A loop that runs; `check` looks whether it ended, for one that is not our child. */
-export interface Loop {
-  check(): void
-}
 
 /** The events of Claude Code at which mail, activity, markers and failures are seen. */
 const hookEvents = ["UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure", "PostToolBatch", "Stop", "StopFailure"]
@@ -41,7 +37,7 @@ export function writeSettings(directory: RunDirectory, port: number, token: stri
   replaceFile(directory.settings, JSON.stringify(settings))
 }
 
-/** What an instance must not inherit: settings of ours, and the identity of a Claude session that happens to be above. */
+/** Without settings of ours: an instance gets only the variables below. */
 const inherited = (): NodeJS.ProcessEnv =>
   Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("BLACKBOX5_")))
 
@@ -53,13 +49,12 @@ function writeShims(directory: RunDirectory): string {
     chmodSync(path, 0o700)
     return path
   }
-  const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`
-  script("claude", `#!/bin/sh\nexec ${quoted(process.execPath)} ${quoted(process.argv[1] ?? "")} turn "$@"\n`)
+  script("claude", `#!/bin/sh\nexec ${shellWord(process.execPath)} ${shellWord(process.argv[1] ?? "")} turn "$@"\n`)
   // The loop's parent: it says how the loop ended even when no supervisor is there to see it.
   const ended = `${directory.status}/ended.json`
   return script(
     "blackbox5-loop",
-    `#!/bin/sh\n"$@"\ncode=$?\nprintf '{"code":%d}' "$code" > ${quoted(`${ended}.tmp`)} && mv ${quoted(`${ended}.tmp`)} ${quoted(ended)}\nexit "$code"\n`,
+    `#!/bin/sh\n"$@"\ncode=$?\nprintf '{"code":%d}' "$code" > ${shellWord(`${ended}.tmp`)} && mv ${shellWord(`${ended}.tmp`)} ${shellWord(ended)}\nexit "$code"\n`,
   )
 }
 
@@ -98,11 +93,11 @@ export function startLoop(
   output: Output,
   door: { port: number; token: string },
   ended: (code: number) => void,
-): Loop | { problem: Problem } {
+): Problem | undefined {
   const run = directory.get("run")
   if (!run) throw new Error(`${directory.path} is no run directory`)
   const problem = obstacle(run.directory, run.claude, run.command[0] ?? "")
-  if (problem) return { problem }
+  if (problem) return problem
   const wrapper = writeShims(directory)
   const file = output.openForLoop()
   const child = spawn(wrapper, run.command, {
@@ -125,15 +120,9 @@ export function startLoop(
   const id = child.pid === undefined ? undefined : processId(child.pid)
   if (id) directory.set("loop", id)
   child.once("exit", (code, signal) => ended(directory.get("ended")?.code ?? code ?? (signal ? 143 : 1)))
-  return { check: () => {} }
+  return undefined
 }
 
-/** Takes over a loop that a predecessor started. Its exit cannot be awaited, so it is looked for. */
-export function adoptLoop(directory: RunDirectory, id: { pid: number; startTicks: number }, ended: (code: number) => void): Loop {
-  return {
-    check() {
-      const code = directory.get("ended")?.code
-      if (code !== undefined || !alive(id)) ended(code ?? 137)
-    },
-  }
-}
+/** The exit code of a loop that a predecessor started; undefined while it runs. Its exit cannot be awaited, so it is looked for. */
+export const adoptedExit = (directory: RunDirectory, id: ProcessId): number | undefined =>
+  directory.get("ended")?.code ?? (alive(id) ? undefined : 137)

@@ -5,7 +5,7 @@ import { Hono } from "hono"
 import { bodyLimit } from "hono/body-limit"
 import { z } from "zod"
 import { type HookAnswer, type HookInput, hookInputSchema } from "./doors.ts"
-import { logsSchema } from "./meter.ts"
+import { type Logs, logsSchema } from "./meter.ts"
 import type { Grant } from "./turnstile.ts"
 
 /** The loopback port of a supervisor: what the turnstile and the running claude talk to. Guarded by a random token. */
@@ -14,7 +14,7 @@ export interface LoopbackHandlers {
   turn(id: string, pid: number, signal: AbortSignal): Promise<Grant | undefined>
   turnEnded(id: string, code: number, ms: number): void
   hook(input: HookInput): HookAnswer
-  logs(logs: z.output<typeof logsSchema>): void
+  logs(logs: Logs): void
 }
 /** PostToolUse carries a tool's whole answer. */
 const bodyBytesMax = 32 * 1024 * 1024

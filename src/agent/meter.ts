@@ -18,6 +18,8 @@ export const logsSchema = z.looseObject({
     .default([]),
 })
 
+export type Logs = z.output<typeof logsSchema>
+
 export interface Metered {
   /** What these records add. */
   readonly used: Pick<Usage, "usd" | "tokens">
@@ -29,7 +31,7 @@ export interface Metered {
 /** How many ids are remembered: a repeat comes within seconds. */
 export const countedMax = 500
 
-export function meter(logs: z.output<typeof logsSchema>, already: readonly string[]): Metered {
+export function meter(logs: Logs, already: readonly string[]): Metered {
   const known = new Set(already)
   const used = { usd: 0, tokens: 0 }
   const counted: string[] = []

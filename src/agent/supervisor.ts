@@ -6,9 +6,8 @@ import type { RunDirectory } from "../run-directory.ts"
 import { connect } from "./connection.ts"
 import { createDoors } from "./doors.ts"
 import { createIterations } from "./iterations.ts"
-import { adoptLoop, startLoop, writeSettings } from "./launch.ts"
+import { adoptedExit, startLoop, writeSettings } from "./launch.ts"
 import { listen } from "./loopback.ts"
-import { meter } from "./meter.ts"
 import { captureOutput } from "./output.ts"
 
 /** A beat is sent at once on a change, else this often. */
@@ -146,9 +145,7 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     turnEnded: iterations.ended,
     hook: doors.hook,
     logs(logs) {
-      const metered = meter(logs, directory.get("usage")?.counted ?? [])
-      if (metered.counted.length > 0) iterations.metered(metered)
-      for (const atMs of metered.mainBeganAtMs) doors.answered(atMs)
+      for (const atMs of iterations.metered(logs)) doors.answered(atMs)
     },
   })
   const { port } = await loopback
@@ -156,17 +153,14 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
   if (own) directory.set("supervisor", { ...own, port, token })
   writeSettings(directory, port, token)
   const told = stop.aborted || directory.get("stop") !== undefined
-  const loop = known
-    ? adoptLoop(directory, known, loopEnded)
-    : told
-      ? undefined
-      : startLoop(directory, output, { port, token }, loopEnded)
-  if (loop && "problem" in loop) void finish({ code: 127 }, loop.problem)
+  const problem = known || told ? undefined : startLoop(directory, output, { port, token }, loopEnded)
+  if (problem) void finish({ code: 127 }, problem)
 
   // What nobody tells: a turnstile that died, a loop that is not our child, processes that were started from outside meanwhile.
   let quietMs = 0
   const look = (): void => {
-    if (loop && "check" in loop) loop.check()
+    const code = known && adoptedExit(directory, known)
+    if (code !== undefined) loopEnded(code)
     const orphan = iterations.orphaned()
     // Its claude has no parent that could report its end, and must not go on without a turn.
     if (orphan)

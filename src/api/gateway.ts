@@ -1,6 +1,15 @@
 import { control } from "../control/controller.ts"
 import { live, type Uid } from "../core/instance.ts"
-import { type DownFrame, directive, type UpFrame, upFrameSchema } from "../core/link.ts"
+import {
+  closeAgain,
+  closeMalformed,
+  closeReplaced,
+  closeUnavailable,
+  type DownFrame,
+  directive,
+  type UpFrame,
+  upFrameSchema,
+} from "../core/link.ts"
 import type { Bus, Clock, InstanceStore, Ledger } from "../core/ports.ts"
 import { type Source, topic } from "../core/source.ts"
 
@@ -26,14 +35,6 @@ export interface Gateway {
   /** Sends directives until the signal; a user of the keyed controller, by name of instance. */
   run(signal: AbortSignal): Promise<void>
 }
-/** The place is no longer the instance's current one: the supervisor ends what it runs. */
-export const closeReplaced = 4001
-/** The same supervisor connected again, while its former link still seemed open. */
-export const closeAgain = 4004
-/** A frame that is none; the supervisor reports it and connects again. */
-export const closeMalformed = 4002
-/** A frame could not be taken now: connect again, later. */
-export const closeUnavailable = 4003
 /** How many frames of one supervisor may wait to be handled before its link is cut; it sends them again. */
 const backlogMax = 1000
 

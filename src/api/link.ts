@@ -5,7 +5,7 @@ import { join } from "node:path"
 import type { Duplex } from "node:stream"
 import { WebSocketServer } from "ws"
 import { nameSchema, uidSchema } from "../core/instance.ts"
-import { frameBytesMax } from "../core/link.ts"
+import { closeGoingAway, frameBytesMax } from "../core/link.ts"
 import type { Gateway } from "./gateway.ts"
 
 /** The WebSocket `/v1/link`, by which supervisors reach the gateway, and the credential that each of them has. */
@@ -85,7 +85,7 @@ export function acceptLinks(server: Server, gateway: Gateway, credentials: Crede
     })
   })
   signal.addEventListener("abort", () => {
-    for (const client of sockets.clients) client.close(1001, "the gateway is going away")
+    for (const client of sockets.clients) client.close(closeGoingAway, "the gateway is going away")
     sockets.close()
   })
 }

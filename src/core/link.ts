@@ -147,3 +147,16 @@ export const downFrameSchema = z.discriminatedUnion("type", [
 export type DownFrame = z.output<typeof downFrameSchema>
 /** One frame at most: a mail of 64 KiB, escaped. */
 export const frameBytesMax = 1_048_576
+
+// Why a gateway closes a link: 1001 as RFC 6455 means it, the others from its private range, 4000 to 4999.
+
+/** The gateway is shut down on purpose; whoever did that starts it again. */
+export const closeGoingAway = 1001
+/** The place is no longer the instance's current one: the supervisor ends what it runs. */
+export const closeReplaced = 4001
+/** A frame that is none; the supervisor connects again. */
+export const closeMalformed = 4002
+/** A frame could not be taken now: connect again, later. */
+export const closeUnavailable = 4003
+/** The same supervisor connected again, while its former link still seemed open. */
+export const closeAgain = 4004

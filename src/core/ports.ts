@@ -62,7 +62,7 @@ export interface LogLine {
 /** Lines of one instance's loop, oldest first. */
 export type Logs = (
   instance: { name: string; uid: Uid },
-  query: { tailLines: number; sinceMs?: number; follow: boolean },
+  query: { tailLines: number; sinceMs?: number },
   signal: AbortSignal,
 ) => AsyncIterable<LogLine>
 

@@ -41,6 +41,9 @@ export function presented<T>(value: T, nonce: string): T {
   return walk(value, false) as T // same shape: only the contents of strings change
 }
 
+/** A word as a POSIX shell reads it back. */
+export const shellWord = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`)
+
 /** One line of at most `max` characters. */
 export const oneLine = (text: string, max: number): string => {
   const line = clean(text).replace(/\s+/g, " ").trim()

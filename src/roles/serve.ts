@@ -10,6 +10,7 @@ import { acceptLinks } from "../api/link.ts"
 import { type ControlPlane, composeLocal } from "../compose.ts"
 import { type Config, defaultPort, defaultStateDirectory, readConfig } from "../config.ts"
 import { Fault } from "../core/faults.ts"
+import { shellWord } from "../core/view.ts"
 import { answers } from "../find-serve.ts"
 import { createLog } from "../log.ts"
 import { version } from "../version.ts"
@@ -121,9 +122,6 @@ async function openPort({ port }: Config, open: (port: number) => Promise<Server
     )
   }
 }
-
-/** As a POSIX shell reads it back. */
-const shellWord = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`)
 
 /** What a person reads who has just started it: where it is, what it found, how to connect. */
 async function screen(config: Config, { codeRoot, projects, policy }: ControlPlane, url: string): Promise<string> {

@@ -621,7 +621,7 @@ describe("a loop that cannot be started", () => {
     const run = aRun(made(temporary()))
     const output = { openForLoop: () => -1, finish: async () => {} }
     const started = startLoop(run, output, { port: 1, token: "t" }, () => {})
-    expect(started).toMatchObject({ problem: { reason, message: expect.stringMatching(words) } })
+    expect(started).toMatchObject({ reason, message: expect.stringMatching(words) })
     expect(run.get("loop")).toBeUndefined()
   })
 })

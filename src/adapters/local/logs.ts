@@ -1,5 +1,4 @@
 import { closeSync, openSync, readSync, statSync } from "node:fs"
-import { Fault } from "../../core/faults.ts"
 import type { LogLine, Logs } from "../../core/ports.ts"
 import { runDirectory, runsOf } from "../../run-directory.ts"
 
@@ -25,10 +24,9 @@ const lineOf = (line: string): LogLine => {
   return { atMs: Date.parse(line.slice(0, space)) || 0, text: line.slice(space + 1) }
 }
 
-/** Lines from the run directories, newest run last. Following is the terminal's business and comes with it. */
+/** Lines from the run directories, newest run last. */
 export const localLogs = (stateDirectory: string): Logs =>
-  async function* ({ uid }, { tailLines, sinceMs, follow }) {
-    if (follow) throw new Fault("Invalid", "This log cannot be followed yet.", "Call read_logs again with since.")
+  async function* ({ uid }, { tailLines, sinceMs }) {
     const lines: LogLine[] = []
     for (const path of runsOf(stateDirectory, uid).toReversed()) {
       const { log } = runDirectory(path)

@@ -6,7 +6,7 @@ import { asFault } from "../../core/faults.ts"
 import type { Problem, Spec, Uid } from "../../core/instance.ts"
 import type { Clock, Observed, Runtime } from "../../core/ports.ts"
 import { topic } from "../../core/source.ts"
-import { alive, end, find, ofInstance, ofRun, processId } from "../../processes.ts"
+import { alive, end, ofInstance, ofRun, processId } from "../../processes.ts"
 import {
   createRunDirectory,
   fileName,
@@ -230,7 +230,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
         run.watcher?.close()
         runs.delete(name)
       }
-      if (find(ofInstance(uid), new Set()).length > 0) await end(ofInstance(uid), new Set(), 0)
+      await end(ofInstance(uid), new Set(), 0)
       rmSync(instanceDirectory(stateDirectory, uid), { recursive: true, force: true })
     },
   }
