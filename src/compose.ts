@@ -47,6 +47,10 @@ export const systemClock: Clock = {
   },
 }
 
+/** The code root that a configuration means, if there is one. */
+export const codeRootOf = ({ codeRoot, clientProject }: Config): string | undefined =>
+  codeRoot ?? (clientProject === undefined ? undefined : findCodeRoot(clientProject)) ?? findCodeRoot(process.cwd())
+
 /** @throws Fault, with what to do, when the database is in use, damaged or cannot be written. */
 export async function composeLocal(
   config: Config,
@@ -70,7 +74,7 @@ export async function composeLocal(
       const expected = error instanceof Fault && error.code === "Conflict"
       log[expected ? "debug" : "error"]({ part, key, err: error }, "reconciling failed")
     }
-  const codeRootPath = config.codeRoot ?? findCodeRoot(process.cwd())
+  const codeRootPath = codeRootOf(config)
   const codeRoot = createCodeRoot({
     path: codeRootPath,
     loops: () => policy.current().loops,

@@ -5,8 +5,10 @@ import { Fault } from "./core/faults.ts"
 
 /** Where things are. The only reader of process.env for settings; flags come first, then the environment, then the defaults. */
 export interface Config {
-  /** The checkout with `2-engine` and `5-project-memory`, if one was named; serve looks for it otherwise. */
+  /** The checkout with `2-engine` and `5-project-memory`, if one was named. */
   readonly codeRoot: string | undefined
+  /** The project of the client that started this: otherwise it is looked for upward from there, then from the current directory. */
+  readonly clientProject: string | undefined
   /** Directory of `policy.yaml`. */
   readonly configDirectory: string
   /** Directory (0700) of database, run directories, socket, keys. */
@@ -51,6 +53,7 @@ export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.e
   const codeRoot = flags.codeRoot ?? (env.BLACKBOX5_CODE_ROOT || undefined)
   return {
     codeRoot: codeRoot === undefined ? undefined : resolve(codeRoot),
+    clientProject: env.CLAUDE_PROJECT_DIR ? resolve(env.CLAUDE_PROJECT_DIR) : undefined,
     configDirectory: resolve(env.BLACKBOX5_CONFIG || join(env.XDG_CONFIG_HOME || join(homedir(), ".config"), "blackbox5")),
     stateDirectory,
     socketPath,
@@ -68,6 +71,12 @@ const sessional =
 /** The environment for what outlives the session that started it: `serve`, and through it the agents. */
 export const lastingEnvironment = (env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv =>
   Object.fromEntries(Object.entries(env).filter(([name]) => !sessional.test(name)))
+
+/** The same for a serve that a client starts: there the client's project is one of the places to look for the code root. */
+export const serveEnvironment = (env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv => ({
+  ...lastingEnvironment(env),
+  ...(env.CLAUDE_PROJECT_DIR && { CLAUDE_PROJECT_DIR: env.CLAUDE_PROJECT_DIR }),
+})
 
 /** Short, unguessable, unique: 48 random bits. */
 export const newId = (prefix: string): string => `${prefix}-${randomUUID().replaceAll("-", "").slice(0, 12)}`

@@ -16,7 +16,7 @@ import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
 import { away, exchange, invokeOver, type Target, unreached } from "./client.ts"
-import { type Config, lastingEnvironment } from "./config.ts"
+import { type Config, serveEnvironment } from "./config.ts"
 import { asFault, Fault } from "./core/faults.ts"
 import type { Invoke } from "./core/invoke.ts"
 import { type Call, noProgress, type Tool } from "./core/tool.ts"
@@ -102,7 +102,7 @@ async function start(config: Config, entry: string, deadlineMs: number): Promise
   const child = spawn(process.execPath, [entry, "serve"], {
     detached: true,
     stdio: ["ignore", log, log],
-    env: lastingEnvironment(),
+    env: serveEnvironment(),
   })
   closeSync(log)
   child.unref()

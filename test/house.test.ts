@@ -17,7 +17,7 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
   { name: "tools", pattern: /^tools\//, may: ["core"], packages: /^zod$/ },
   { name: "controller", pattern: /^src\/control\/controller\.ts$/, may: ["core"], packages: /^node:/ },
   { name: "control", pattern: /^src\/control\//, may: ["core", "controller"], packages: /^node:/ },
-  { name: "processes", pattern: /^src\/(processes|run-directory)\.ts$/, may: ["core"], packages: /^(node:|zod$)/ },
+  { name: "processes", pattern: /^src\/(processes|run-directory|find-claude)\.ts$/, may: ["core"], packages: /^(node:|zod$)/ },
   { name: "settings", pattern: /^src\/(config|log|version|policy)\.ts$/, may: ["core"], packages: /^(node:|pino$|yaml$|zod$)/ },
   {
     name: "api",
@@ -132,7 +132,7 @@ describe("the whole tree", () => {
       "src/policy.ts",
       "src/agent/turnstile.ts",
       "src/agent/launch.ts",
-      "src/adapters/local/code-root.ts",
+      "src/find-claude.ts",
     ])
     expect(sources.filter((file) => /\bprocess\.env\b/.test(textOf(file)) && !allowed.has(file))).toEqual([])
   })

@@ -1,8 +1,9 @@
 import { accessSync, constants, existsSync, readdirSync, statSync } from "node:fs"
-import { basename, delimiter, dirname, join } from "node:path"
+import { basename, dirname, join } from "node:path"
 import { Fault } from "../../core/faults.ts"
 import type { Spec } from "../../core/instance.ts"
 import type { Projects } from "../../core/ports.ts"
+import { claudeOnPath } from "../../find-claude.ts"
 
 /** Where the RALF layout keeps its loop script and its projects. */
 const script = "2-engine/.autonomous/shell/ralf-loop.sh"
@@ -48,7 +49,7 @@ export function findCodeRoot(from: string): string | undefined {
   return upward.find((at) => isDirectory(join(at, projectsDirectory))) ?? upward.find((at) => existsSync(join(at, ".git")))
 }
 
-/** The real claude: the policy's, or the first on PATH. */
+/** The real claude: the policy's, or the first on PATH. @throws Unavailable when there is none. */
 function findClaude(named: string | undefined): string {
   if (named !== undefined) {
     if (executable(named)) return named
@@ -58,14 +59,14 @@ function findClaude(named: string | undefined): string {
       "Correct `claude` in the policy file.",
     )
   }
-  const found = (process.env.PATH ?? "").split(delimiter).find((entry) => entry !== "" && executable(join(entry, "claude")))
+  const found = claudeOnPath()
   if (found === undefined)
     throw new Fault(
       "Unavailable",
       "The program `claude` is not on the PATH of `blackbox5 serve`, so no loop could work.",
       "Install it (npm install -g @anthropic-ai/claude-code), or write its path as `claude` into the policy file; then try again.",
     )
-  return join(found, "claude")
+  return found
 }
 
 /** The projects of a code root, and how a loop on one of them is started. Looks at the disk each time: people add projects while we run. */
