@@ -31,11 +31,10 @@ export function watchDeliveries({ bus, clock, signal, progress }: ToolContext, w
         if (told.size >= mails.size || both.aborted) return
         for (;;) {
           const events = await heard
-          const last = events?.at(-1)
           const leftMs = endMs - clock.nowMs()
-          if (!last || leftMs <= 0 || both.aborted) return
-          heard = listen(last.cursor, leftMs)
-          if (events?.some(({ kind }) => kind === "MailDelivered" || kind === "Exited")) break
+          if (!events || leftMs <= 0 || both.aborted) return
+          heard = listen(events.cursor, leftMs)
+          if (events.events.some(({ kind }) => kind === "MailDelivered" || kind === "Exited")) break
         }
       }
     },

@@ -1,8 +1,6 @@
 import { z } from "zod"
 import { type Instance, nameSchema } from "../src/core/instance.ts"
-import type { Event } from "../src/core/link.ts"
 import { activityOf, beatOf, readingsOf, seenOf, usageOf } from "../src/core/outline.ts"
-import type { Bus } from "../src/core/ports.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
 import { bounded, oneLine, spanOf } from "../src/core/view.ts"
 import { loggedOf } from "./logged.ts"
@@ -11,20 +9,6 @@ import { isoOf } from "./moments.ts"
 const recentMax = 20
 const mailsMax = 10
 const waitingMax = 1000
-const pageMax = 1000
-
-/** The timeline reads forward only, so the last events are what is left of a walk to its end, in pages. */
-async function lastEvents(bus: Bus, { uid }: Instance, signal: AbortSignal): Promise<readonly Event[]> {
-  let last: readonly Event[] = []
-  let after = ""
-  for (;;) {
-    const page = await bus.events({ after, uid, limit: pageMax, waitMs: 0 }, signal)
-    const end = page.at(-1)
-    if (!end || signal.aborted) return last
-    last = [...last, ...page].slice(-recentMax)
-    after = end.cursor
-  }
-}
 
 /** What people want of it; their words and its parent's stand under `untrusted`. */
 const specOf = ({ spec, createdAtMs }: Instance) => ({
@@ -98,7 +82,7 @@ export default defineTool({
     const exit = status.run?.lastExit
     const [mail, events, log] = await Promise.all([
       mailOf(ctx, instance, asked.has("mail")),
-      asked.has("events") ? lastEvents(ctx.bus, instance, ctx.signal) : undefined,
+      asked.has("events") ? ctx.bus.lastEvents({ uids: [instance.uid], limit: recentMax }) : undefined,
       asked.has("log") ? loggedOf(ctx, instance, { tail: recentMax, bytesMax: 8192 }) : undefined,
     ])
     return {
@@ -123,7 +107,10 @@ export default defineTool({
       ...(asked.has("spec") && { spec: specOf(instance) }),
       ...(events && {
         events: {
-          untrusted: events.map(({ atMs, kind, message }) => `${isoOf(atMs)} ${kind} ${oneLine(message, 300)}`).join("\n"),
+          untrusted: events
+            .toReversed()
+            .map(({ atMs, kind, message }) => `${isoOf(atMs)} ${kind} ${oneLine(message, 300)}`)
+            .join("\n"),
         },
       }),
       ...(log && { log: { untrusted: log.text } }),

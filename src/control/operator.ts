@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util"
 import { decide } from "../core/decide.ts"
-import { finished, type Instance, type Run, revisionOf } from "../core/instance.ts"
+import { type Exit, finished, type Instance, type Run, revisionOf } from "../core/instance.ts"
 import type { Bus, Clock, InstanceStore, Runtime } from "../core/ports.ts"
 import { control, type Reconcile } from "./controller.ts"
 
@@ -20,8 +20,13 @@ export const reconcileInstance =
     const observed = await runtime.get(name)
     const revision = wanted ? revisionOf(wanted.spec) : ""
     const { act, run, afterMs } = decide(wanted, revision, observed, clock.nowMs())
-    const say = (instance: Instance, kind: "Started" | "Exited" | "Removed", id: string, message: string): Promise<void> =>
-      bus.append({ id, uid: instance.uid, kind, message, atMs: clock.nowMs() })
+    const say = (
+      instance: Instance,
+      kind: "Started" | "Exited" | "Removed",
+      id: string,
+      message: string,
+      outcome?: Exit["outcome"],
+    ): Promise<void> => bus.append({ id, uid: instance.uid, kind, message, ...(outcome && { outcome }), atMs: clock.nowMs() })
 
     let current = wanted
     const write = async (value: Omit<Run, "term">): Promise<void> => {
@@ -31,7 +36,7 @@ export const reconcileInstance =
       const was = current.status.run
       current = await store.updateStatus(current, "run", { ...value, term })
       if (value.phase === "Exited" && (was?.phase !== "Exited" || was.place !== value.place))
-        await say(current, "Exited", `exit-${value.place}`, exitWords(value))
+        await say(current, "Exited", `exit-${value.place}`, exitWords(value), value.lastExit?.outcome)
     }
     if (run) await write(run)
     // Mail that waits for an instance that will not run again by itself goes back to its sender.

@@ -60,7 +60,8 @@ export const problemSchema = z.strictObject({ reason: z.string().max(64), messag
 /** Why a run cannot be what it should be: a short CamelCase reason and a sentence that says what to do. */
 export type Problem = z.output<typeof problemSchema>
 
-export const exitSchema = z.strictObject({ code: z.int(), atMs: z.int(), outcome: z.enum(["Complete", "Failed"]).optional() })
+export const outcomeSchema = z.enum(["Complete", "Failed"])
+export const exitSchema = z.strictObject({ code: z.int(), atMs: z.int(), outcome: outcomeSchema.optional() })
 /** How a run ended. `outcome` stands only where the loop's own word decides that it is not to be started again. */
 export type Exit = z.output<typeof exitSchema>
 

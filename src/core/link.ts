@@ -1,5 +1,14 @@
 import { z } from "zod"
-import { type Instance, type Reason, reasonSchema, type Spec, stateAt, type uidSchema, type Verdict } from "./instance.ts"
+import {
+  type Instance,
+  outcomeSchema,
+  type Reason,
+  reasonSchema,
+  type Spec,
+  stateAt,
+  type uidSchema,
+  type Verdict,
+} from "./instance.ts"
 
 /** The wire between supervisor and gateway: two levels, of which the last counts (directive, beat), and two streams (mail, events). */
 
@@ -118,11 +127,14 @@ export const eventKindSchema = z.enum([
   "Warning",
   "Audit",
 ])
+export type EventKind = z.output<typeof eventKindSchema>
 export const emittedSchema = z.strictObject({
   /** Chosen by the sender, so that a repeat after a reconnect counts once. */
   id: z.string().min(1).max(64),
   kind: eventKindSchema,
   message: z.string().max(4000),
+  /** Of an Exited one: how the run ended, where the loop's own word decides that it is not started again. */
+  outcome: outcomeSchema.optional(),
   atMs: z.int(),
 })
 export type Emitted = z.output<typeof emittedSchema>

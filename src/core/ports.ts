@@ -1,5 +1,5 @@
 import type { Exit, Instance, Problem, Run, Section, Spec, Status, Uid } from "./instance.ts"
-import type { Beat, Emitted, Event, Mail, Receipt, Usage } from "./link.ts"
+import type { Beat, Emitted, Event, EventKind, Mail, Receipt, Usage } from "./link.ts"
 import type { Source } from "./source.ts"
 
 /** The interfaces between the control plane and the world. Adapters implement them; one contract suite runs against every adapter. */
@@ -84,6 +84,13 @@ export interface Posted {
   readonly receipt: Receipt
 }
 
+/** Without `uids` those of all and of the fleet itself; without `kinds` all kinds. */
+export interface EventQuery {
+  readonly uids?: readonly Uid[]
+  readonly kinds?: readonly EventKind[]
+  readonly limit: number
+}
+
 /** Mail, turns, events and beats, keyed by uid: a name used again inherits nothing. */
 export interface Bus {
   /** `mail.id` makes it idempotent. @throws RateLimited when the inbox is full: an inbox is never trimmed. */
@@ -104,8 +111,16 @@ export interface Bus {
   returnAll(of: Uid): Promise<number>
   /** `id` makes it idempotent. */
   append(event: Emitted & { uid?: Uid }): Promise<void>
-  /** Events after a cursor ("" is the beginning, "$" the end), waiting up to `waitMs` for the first. */
-  events(query: { after: string; uid?: Uid; limit: number; waitMs: number }, signal?: AbortSignal): Promise<readonly Event[]>
+  /**
+   * Events after a cursor ("" is the oldest that is kept, "$" the end), waiting up to `waitMs` for the first. `cursor` goes on from there, also
+   * where none was found. @throws NotFound when the events after that cursor are gone, Invalid when it is none.
+   */
+  events(
+    query: EventQuery & { after: string; waitMs: number },
+    signal?: AbortSignal,
+  ): Promise<{ readonly events: readonly Event[]; readonly cursor: string }>
+  /** Newest first; `before` is the cursor of an event. */
+  lastEvents(query: EventQuery & { before?: string; sinceMs?: number }): Promise<readonly Event[]>
   beat(uid: Uid, beat: Beat): Promise<void>
   beats(): Promise<ReadonlyMap<Uid, Beat>>
   turns(): Promise<ReadonlyMap<Uid, Turn>>
@@ -125,6 +140,8 @@ export interface Ledger {
   spentSince(ms: number): Promise<Usage>
 }
 export interface Spent {
+  /** Its name at birth; absent while only its usage is known. */
+  readonly name?: string
   readonly lineage: readonly Uid[]
   readonly used: Usage
 }

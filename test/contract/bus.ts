@@ -183,11 +183,15 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
 
     describe("events", () => {
       const read = async (query: Partial<Parameters<Bus["events"]>[0]> = {}, signal?: AbortSignal) =>
-        (await bus.events({ after: "", limit: 100, waitMs: 0, ...query }, signal)).map(({ id }) => id)
+        (await bus.events({ after: "", limit: 100, waitMs: 0, ...query }, signal)).events.map(({ id }) => id)
 
       it("gives them in order, with cursors to go on from", async () => {
         for (const id of ["1", "2", "3"]) await bus.append(anEvent(id, { uid: a }))
-        const [first, ...rest] = await bus.events({ after: "", limit: 100, waitMs: 0 })
+        const {
+          events: [first, ...rest],
+          cursor,
+        } = await bus.events({ after: "", limit: 100, waitMs: 0 })
+        expect(cursor).toBe(rest.at(-1)?.cursor)
         expect(first).toEqual({ ...anEvent("1", { uid: a }), cursor: expect.any(String) })
         expect(rest.map(({ id }) => id)).toEqual(["2", "3"])
         expect(await read({ after: first?.cursor ?? "" })).toEqual(["2", "3"])
@@ -214,12 +218,63 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         await bus.append(anEvent("1", { uid: a }))
         await bus.append(anEvent("2", { uid: b }))
         await bus.append(anEvent("3"))
-        expect(await read({ uid: a })).toEqual(["1"])
-        expect((await bus.events({ after: "", limit: 9, waitMs: 0 })).map((event) => event.uid)).toEqual([a, b, undefined])
+        expect(await read({ uids: [a] })).toEqual(["1"])
+        expect((await bus.events({ after: "", limit: 9, waitMs: 0 })).events.map((event) => event.uid)).toEqual([a, b, undefined])
+      })
+
+      it("tells those of several instances, and of some kinds", async () => {
+        const c = uid("c")
+        await bus.append(anEvent("1", { uid: a }))
+        await bus.append(anEvent("2", { uid: b, kind: "Exited", outcome: "Failed" }))
+        await bus.append(anEvent("3", { uid: c, kind: "Exited" }))
+        await bus.append(anEvent("4", { kind: "Audit" }))
+        expect(await read({ uids: [a, c] })).toEqual(["1", "3"])
+        expect(await read({ kinds: ["Exited", "Audit"] })).toEqual(["2", "3", "4"])
+        expect(await read({ uids: [a, b], kinds: ["Exited"] })).toEqual(["2"])
+        expect(await read({ uids: [] })).toEqual([])
+        const { events } = await bus.events({ after: "", kinds: ["Exited"], limit: 1, waitMs: 0 })
+        expect(events).toEqual([{ ...anEvent("2", { uid: b, kind: "Exited", outcome: "Failed" }), cursor: expect.any(String) }])
+      })
+
+      it("gives a cursor to go on from also where nothing is found, and then misses nothing", async () => {
+        await bus.append(anEvent("1", { uid: a }))
+        const ends = [
+          await bus.events({ after: "$", limit: 9, waitMs: 0 }),
+          await bus.events({ after: "", uids: [b], limit: 9, waitMs: 0 }),
+          await bus.events({ after: "", kinds: ["Audit"], limit: 9, waitMs: 0 }),
+        ]
+        const waited = bus.events({ after: "$", limit: 9, waitMs: 60_000 })
+        await bus.turns() // whatever it does before it waits is done
+        clock.advance(60_000)
+        const aborted = bus.events({ after: "$", limit: 9, waitMs: 60_000 }, stop.signal)
+        stop.abort()
+        for (const end of [...ends, await waited, await aborted]) expect(end.events).toEqual([])
+        await bus.append(anEvent("2", { uid: b }))
+        for (const { cursor } of [...ends, await waited, await aborted]) expect(await read({ after: cursor })).toEqual(["2"])
+      })
+
+      it("tells the last ones, newest first, by instance, kind and time, and those before a cursor", async () => {
+        const last = async (query: Partial<Parameters<Bus["lastEvents"]>[0]> = {}) =>
+          (await bus.lastEvents({ limit: 100, ...query })).map(({ id }) => id)
+        expect(await last()).toEqual([])
+        for (const [index, of] of [a, b, a, b].entries())
+          await bus.append(anEvent(`${index + 1}`, { uid: of, kind: index < 2 ? "Warning" : "Exited", atMs: startMs + index }))
+        await bus.append(anEvent("5", { kind: "Audit", atMs: startMs + 4 }))
+        expect(await last()).toEqual(["5", "4", "3", "2", "1"])
+        expect(await last({ limit: 2 })).toEqual(["5", "4"])
+        expect(await last({ uids: [a] })).toEqual(["3", "1"])
+        expect(await last({ uids: [b], kinds: ["Exited"] })).toEqual(["4"])
+        expect(await last({ kinds: ["Warning", "Audit"] })).toEqual(["5", "2", "1"])
+        expect(await last({ sinceMs: startMs + 3 })).toEqual(["5", "4"])
+        const [, fourth] = await bus.lastEvents({ limit: 2 })
+        expect(await last({ before: fourth?.cursor ?? "" })).toEqual(["3", "2", "1"])
+        await expectFault(bus.lastEvents({ before: "x", limit: 1 }), "Invalid", /no cursor/)
+        await reopen()
+        expect(await last({ kinds: ["Exited"] })).toEqual(["4", "3"])
       })
 
       it("waits for the first that fits, and no longer", async () => {
-        const waiting = read({ after: "$", uid: a, waitMs: 60_000 })
+        const waiting = read({ after: "$", uids: [a], waitMs: 60_000 })
         await bus.append(anEvent("other", { uid: b }))
         await bus.append(anEvent("1", { uid: a }))
         expect(await waiting).toEqual(["1"])

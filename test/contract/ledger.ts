@@ -57,8 +57,8 @@ export function describeLedger(name: string, open: Open<Ledger>): void {
       await ledger.born(uid("child"), "shop-1", [uid("root")], startMs)
       await ledger.born(uid("child"), "shop-1", [], startMs)
       const spent = await ledger.spent()
-      expect(spent.get(uid("root"))).toEqual({ lineage: [], used: { usd: 0, tokens: 0, iterations: 0, ms: 0 } })
-      expect(spent.get(uid("child"))).toEqual({ lineage: [uid("root")], used: used(1) })
+      expect(spent.get(uid("root"))).toEqual({ name: "shop", lineage: [], used: { usd: 0, tokens: 0, iterations: 0, ms: 0 } })
+      expect(spent.get(uid("child"))).toEqual({ name: "shop-1", lineage: [uid("root")], used: used(1) })
     })
 
     it("keeps everything over a restart", async () => {

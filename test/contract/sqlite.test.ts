@@ -11,6 +11,7 @@ import { sqliteBus } from "../../src/adapters/sqlite/bus.ts"
 import { sqliteLead } from "../../src/adapters/sqlite/lead.ts"
 import { hoursKept, sqliteLedger } from "../../src/adapters/sqlite/ledger.ts"
 import { inboxMax, settledMax } from "../../src/adapters/sqlite/mail.ts"
+import { migrations } from "../../src/adapters/sqlite/migrations.ts"
 import { type Database, openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
 import { eventsMax } from "../../src/adapters/sqlite/timeline.ts"
@@ -161,6 +162,19 @@ describe("the file", () => {
     await expectFault(openDatabase(path), "Invalid", /version 99/)
   })
 
+  it("is brought up from the first version with all that is in it", async () => {
+    const old = new DatabaseSync(path)
+    old.exec(migrations[0] ?? "")
+    old.exec("PRAGMA user_version = 1")
+    const event = { id: "e1", kind: "Exited", message: "The loop exited with code 1.", atMs: startMs }
+    old.prepare("INSERT INTO event (uid, id, body) VALUES (?, ?, ?)").run("a", "e1", JSON.stringify(event))
+    old.close()
+    const bus = sqliteBus(await openHere(), manualClock())
+    const found = [{ ...event, uid: uid("a"), cursor: "1" }]
+    expect(await bus.lastEvents({ kinds: ["Exited"], sinceMs: startMs, limit: 10 })).toEqual(found)
+    expect(await bus.lastEvents({ sinceMs: startMs + 1, limit: 10 })).toEqual([])
+  })
+
   it("is refused where nothing can be written", async () => {
     await writeFile(join(directory, "file"), "")
     await expectFault(openDatabase(join(directory, "file", "blackbox5.db")), "Invalid", /cannot be opened for writing/)
@@ -221,16 +235,20 @@ describe("the file", () => {
       expect(kept.map(({ mail }) => mail.id)).toEqual([`m${settledMax + 9}`, "m10", "waits"])
     }, 30_000)
 
-    it("keeps the newest events, and a cursor of an older one goes on with what there is", async () => {
+    it("keeps the newest events, and says of an older cursor that what followed it is gone", async () => {
       const database = await openHere()
       const bus = sqliteBus(database, manualClock())
       const event = (id: string) => ({ id, kind: "Warning" as const, message: id, atMs: startMs })
       await bus.append(event("first"))
       database.write(() => database.prepare("UPDATE sqlite_sequence SET seq = ? WHERE name = 'event'").run(eventsMax))
       await bus.append(event("second"))
-      expect((await bus.events({ after: "", limit: 10, waitMs: 0 })).map(({ id }) => id)).toEqual(["second"])
-      expect((await bus.events({ after: "1", limit: 10, waitMs: 0 })).map(({ id }) => id)).toEqual(["second"])
-      await expectFault(bus.events({ after: String(eventsMax + 2), limit: 10, waitMs: 0 }), "Invalid", /no cursor/)
+      const ids = async (after: string) => (await bus.events({ after, limit: 10, waitMs: 0 })).events.map(({ id }) => id)
+      expect(await ids("")).toEqual(["second"])
+      expect(await ids("1")).toEqual(["second"]) // nothing but the event of the cursor itself is gone
+      await bus.append(event("third"))
+      await expectFault(ids("1"), "NotFound", /events after 1 are gone/)
+      expect(await ids("")).toEqual(["second", "third"])
+      await expectFault(bus.events({ after: String(eventsMax + 3), limit: 10, waitMs: 0 }), "Invalid", /no cursor/)
     })
 
     it("forgets the hours of long ago, and never a sum", async () => {

@@ -2,7 +2,7 @@
 import { Fault } from "../../src/core/faults.ts"
 import { type Instance, type Run, revisionOf, type Spec, type Status, type Uid } from "../../src/core/instance.ts"
 import { type Invoke, invokeHere } from "../../src/core/invoke.ts"
-import { type Beat, type Event, noUsage, type Receipt, type Usage } from "../../src/core/link.ts"
+import { type Beat, type Event, type EventKind, noUsage, type Receipt, type Usage } from "../../src/core/link.ts"
 import type { Bus, InstanceStore, LogLine, Posted, Spent, Turn } from "../../src/core/ports.ts"
 import { may, type Principal } from "../../src/core/principal.ts"
 import type { Limits, Tool } from "../../src/core/tool.ts"
@@ -65,6 +65,10 @@ function memoryBus(clock: ManualClock) {
   const turns = new Map<Uid, Turn>()
   const waiters = new Set<() => void>()
   const hooks: { full?: Uid | undefined; silent?: boolean; waiting?: (() => void) | undefined } = {}
+  const fits =
+    ({ uids, kinds }: { uids?: readonly Uid[] | undefined; kinds?: readonly EventKind[] | undefined }) =>
+    ({ uid: of, kind }: Event): boolean =>
+      (!uids || (of !== undefined && uids.includes(of))) && (!kinds || kinds.includes(kind))
   const bus: Bus = {
     async send(to, mail) {
       if (posts.some((one) => one.mail.id === mail.id)) return "Duplicate"
@@ -93,14 +97,13 @@ function memoryBus(clock: ManualClock) {
       events.push({ ...event, cursor: String(events.length + 1) })
       for (const wake of [...waiters]) wake()
     },
-    async events({ after, uid: of, limit, waitMs }, signal) {
+    async events({ after, uids, kinds, limit, waitMs }, signal) {
       const from = after === "$" ? events.length : Number(after || 0)
-      const found = () =>
-        events
-          .slice(from)
-          .filter((event) => of === undefined || event.uid === of)
-          .slice(0, limit)
-      if (found().length > 0 || waitMs === 0 || signal?.aborted) return found()
+      const found = () => {
+        const page = events.slice(from).filter(fits({ uids, kinds })).slice(0, limit)
+        return { events: page, cursor: page.at(-1)?.cursor ?? String(events.length) }
+      }
+      if (found().events.length > 0 || waitMs === 0 || signal?.aborted) return found()
       await new Promise<void>((resolve) => {
         const done = (): void => {
           waiters.delete(done)
@@ -114,6 +117,13 @@ function memoryBus(clock: ManualClock) {
       })
       return found()
     },
+    lastEvents: async ({ uids, kinds, before, sinceMs, limit }) =>
+      events
+        .slice(0, before === undefined ? undefined : Number(before) - 1)
+        .filter(fits({ uids, kinds }))
+        .filter(({ atMs }) => atMs >= (sinceMs ?? 0))
+        .toReversed()
+        .slice(0, limit),
     beat: async (of, beat) => void beats.set(of, beat),
     beats: async () => beats,
     turns: async () => turns,
@@ -151,7 +161,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
       },
       ledger: {
         record: unused,
-        born: async (of, _name, lineage) => void (spent.has(of) || spent.set(of, { lineage, used: noUsage })),
+        born: async (of, name, lineage) => void (spent.has(of) || spent.set(of, { name, lineage, used: noUsage })),
         spent: async () => spent,
         spentSince: async (ms) => {
           world.spentSinceMs = ms

@@ -37,8 +37,11 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
     spent.set(uid, { lineage: [], used: noUsage, ...spent.get(uid), ...part })
   }
   database.read(() => {
-    for (const row of database.prepare("SELECT uid, lineage FROM birth").all())
-      change(uidSchema.parse(textOf(row, "uid")), { lineage: uidSchema.array().parse(JSON.parse(textOf(row, "lineage"))) })
+    for (const row of database.prepare("SELECT uid, name, lineage FROM birth").all())
+      change(uidSchema.parse(textOf(row, "uid")), {
+        name: textOf(row, "name"),
+        lineage: uidSchema.array().parse(JSON.parse(textOf(row, "lineage"))),
+      })
     for (const row of database.prepare(`SELECT uid, ${sums} FROM usage GROUP BY uid`).all())
       change(uidSchema.parse(textOf(row, "uid")), { used: usageOf(row) })
   })
@@ -75,7 +78,7 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
     },
     async born(uid, name, lineage, atMs) {
       const { changes } = database.write(() => bear.run(uid, name, JSON.stringify(lineage), atMs))
-      if (changes === 1) change(uid, { lineage: [...lineage] })
+      if (changes === 1) change(uid, { name, lineage: [...lineage] })
     },
     spent: async () => new Map(spent),
     /** By whole hours (UTC): the hour that the moment falls into counts in full. */

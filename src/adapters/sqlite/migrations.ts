@@ -67,4 +67,12 @@ export const migrations: readonly string[] = [
     ms INTEGER NOT NULL
   ) STRICT;
   `,
+  // The timeline newest first, by kind: what happened since, without reading all of it.
+  `
+  ALTER TABLE event ADD COLUMN kind TEXT NOT NULL DEFAULT '';
+  ALTER TABLE event ADD COLUMN at_ms INTEGER NOT NULL DEFAULT 0;
+  UPDATE event SET kind = json_extract(body, '$.kind'), at_ms = json_extract(body, '$.atMs');
+  CREATE INDEX event_kind ON event (kind, cursor);
+  CREATE INDEX event_uid_kind ON event (uid, kind, cursor);
+  `,
 ]

@@ -1,7 +1,8 @@
+import type { StatementSync } from "node:sqlite"
 import { Fault } from "../../core/faults.ts"
 import { type Uid, uidSchema } from "../../core/instance.ts"
 import { type Emitted, type Event, emittedSchema } from "../../core/link.ts"
-import type { Bus, Clock } from "../../core/ports.ts"
+import type { Bus, Clock, EventQuery } from "../../core/ports.ts"
 import type { Database } from "./open.ts"
 import { numberOf, type Row, textOf } from "./row.ts"
 
@@ -18,45 +19,79 @@ const eventOf = (row: Row): Event => {
   }
 }
 
-export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "append" | "events"> {
-  // An id counts for its own uid alone, so that no instance can swallow the events of another by guessing ids.
-  const insert = database.prepare("INSERT INTO event (uid, id, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-  const trim = database.prepare("DELETE FROM event WHERE cursor <= ?")
-  const ofAll = database.prepare("SELECT * FROM event WHERE cursor > ? ORDER BY cursor LIMIT ?")
-  const ofOne = database.prepare("SELECT * FROM event WHERE uid = ? AND cursor > ? ORDER BY cursor LIMIT ?")
-  const newest = database.prepare("SELECT coalesce(max(seq), 0) AS cursor FROM sqlite_sequence WHERE name = 'event'")
-  const waiters = new Set<(uid: Uid | undefined) => void>()
+/** Conditions and values of a query, for a WHERE clause that has one of its own before them. */
+function conditionsOf({ uids, kinds }: EventQuery): { where: string; values: Record<string, string> } {
+  const where = [
+    ...(uids ? ["uid IN (SELECT value FROM json_each(:uids))"] : []),
+    ...(kinds ? ["kind IN (SELECT value FROM json_each(:kinds))"] : []),
+  ]
+  return {
+    where: where.map((one) => ` AND ${one}`).join(""),
+    values: { ...(uids && { uids: JSON.stringify(uids) }), ...(kinds && { kinds: JSON.stringify(kinds) }) },
+  }
+}
 
-  const cursorOf = (after: string): number => {
-    if (after === "") return 0
-    const end = numberOf(newest.get() ?? {}, "cursor")
-    if (after === "$") return end
-    const cursor = /^\d{1,15}$/.test(after) ? Number(after) : Number.NaN
-    if (!(cursor <= end))
-      throw new Fault(
-        "Invalid",
-        `${JSON.stringify(after.slice(0, 40))} is no cursor of this timeline.`,
-        'Begin again: "" is the beginning, "$" the end.',
-      )
-    return cursor
+export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "append" | "events" | "lastEvents"> {
+  // An id counts for its own uid alone, so that no instance can swallow the events of another by guessing ids.
+  const insert = database.prepare("INSERT INTO event (uid, id, body, kind, at_ms) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
+  const trim = database.prepare("DELETE FROM event WHERE cursor <= ?")
+  const newest = database.prepare("SELECT coalesce(max(seq), 0) AS cursor FROM sqlite_sequence WHERE name = 'event'")
+  const waiters = new Set<(event: Emitted & { uid?: Uid }) => void>()
+  /** One for each form of a query: eight of them. */
+  const prepared = new Map<string, StatementSync>()
+  const statement = (sql: string): StatementSync => {
+    const known = prepared.get(sql) ?? database.prepare(sql)
+    prepared.set(sql, known)
+    return known
+  }
+
+  const endOf = (): number => numberOf(newest.get() ?? {}, "cursor")
+  const cursorOf = (text: string): number => {
+    const cursor = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN
+    if (cursor <= endOf()) return cursor
+    throw new Fault(
+      "Invalid",
+      `${JSON.stringify(text.slice(0, 40))} is no cursor of this timeline.`,
+      'Begin again: "" is the oldest event that is kept, "$" the end.',
+    )
+  }
+  const startOf = (after: string): number => {
+    const end = endOf()
+    if (after === "" || after === "$") return after === "" ? 0 : end
+    const cursor = cursorOf(after)
+    if (cursor >= end - eventsMax) return cursor
+    throw new Fault(
+      "NotFound",
+      `The events after ${after} are gone: the newest ${eventsMax} are kept.`,
+      'Begin again with the oldest that is kept, with after: "".',
+    )
   }
 
   return {
     async append({ uid, ...event }: Emitted & { uid?: Uid }) {
       const added = database.write(() => {
-        const { changes, lastInsertRowid } = insert.run(uid ?? "", event.id, JSON.stringify(event))
+        const values = [uid ?? "", event.id, JSON.stringify(event), event.kind, event.atMs] as const
+        const { changes, lastInsertRowid } = insert.run(...values)
         if (changes > 0) trim.run(Number(lastInsertRowid) - eventsMax)
         return changes > 0
       })
-      if (added) for (const waiter of waiters) waiter(uid)
+      if (added) for (const waiter of waiters) waiter({ ...event, ...(uid !== undefined && { uid }) })
     },
-    async events({ after, uid, limit, waitMs }, signal) {
-      const cursor = database.read(() => cursorOf(after))
-      const count = Math.min(limit, pageMax)
-      const found = (): readonly Event[] =>
-        database.read(() => (uid === undefined ? ofAll.all(cursor, count) : ofOne.all(uid, cursor, count))).map(eventOf)
+    async events({ after, limit, waitMs, ...query }, signal) {
+      const start = database.read(() => startOf(after))
+      const { where, values } = conditionsOf({ ...query, limit })
+      const select = `SELECT * FROM event WHERE cursor > :start${where} ORDER BY cursor LIMIT :count`
+      const found = (): { events: readonly Event[]; cursor: string } =>
+        database.read(() => {
+          const events = statement(select)
+            .all({ ...values, start, count: Math.min(limit, pageMax) })
+            .map(eventOf)
+          return { events, cursor: events.at(-1)?.cursor ?? String(endOf()) }
+        })
       const now = found()
-      if (now.length > 0 || waitMs <= 0 || signal?.aborted) return now
+      if (now.events.length > 0 || waitMs <= 0 || signal?.aborted) return now
+      const fits = ({ uid, kind }: Emitted & { uid?: Uid }): boolean =>
+        (!query.uids || (uid !== undefined && query.uids.includes(uid))) && (!query.kinds || query.kinds.includes(kind))
       await new Promise<void>((resolve) => {
         const done = (): void => {
           waiters.delete(waiter)
@@ -64,14 +99,29 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
           signal?.removeEventListener("abort", done)
           resolve()
         }
-        const waiter = (of: Uid | undefined): void => {
-          if (uid === undefined || uid === of) done()
+        const waiter = (event: Emitted & { uid?: Uid }): void => {
+          if (fits(event)) done()
         }
         const cancel = clock.after(waitMs, done)
         waiters.add(waiter)
         signal?.addEventListener("abort", done)
       })
-      return signal?.aborted ? [] : found()
+      return signal?.aborted ? now : found()
+    },
+    async lastEvents({ before, sinceMs, limit, ...query }) {
+      const { where, values } = conditionsOf({ ...query, limit })
+      const since = sinceMs === undefined ? "" : " AND at_ms >= :since"
+      const select = `SELECT * FROM event WHERE cursor < :before${since}${where} ORDER BY cursor DESC LIMIT :count`
+      return database.read(() =>
+        statement(select)
+          .all({
+            ...values,
+            before: before === undefined ? Number.MAX_SAFE_INTEGER : cursorOf(before),
+            ...(sinceMs !== undefined && { since: sinceMs }),
+            count: Math.min(limit, pageMax),
+          })
+          .map(eventOf),
+      )
     },
   }
 }
