@@ -20,21 +20,29 @@ import { type Config, serveEnvironment } from "./config.ts"
 import { asFault, Fault } from "./core/faults.ts"
 import type { Invoke } from "./core/invoke.ts"
 import { type Call, noProgress, type Tool } from "./core/tool.ts"
+import { alive, endMs, endServe, environmentOf, newerEntry, olderThanThis } from "./serve-file.ts"
 
 /** Finds the serve of this machine, or starts it. */
 
 const startMs = 15_000
 /** A start-lock older than any start may take was left by a process whose id lives on in another. */
-const lockStaleMs = startMs + 5_000
+const lockStaleMs = endMs + startMs + 5_000
 const logBytesMax = 1_048_576
 
-/** True when a serve answers on the socket. */
-export async function answers(socketPath: string): Promise<boolean> {
+/** What the serve on the socket says of itself, or undefined when none answers. */
+export async function whoAnswers(socketPath: string): Promise<{ readonly version?: string } | undefined> {
   const call: Call = { signal: AbortSignal.timeout(2_000), progress: noProgress }
-  return exchange({ socketPath }, { method: "GET", path: "/healthz" }, call).then(
-    () => true,
-    () => false,
-  )
+  try {
+    const { version } = await exchange({ socketPath }, { method: "GET", path: "/healthz" }, call)
+    return typeof version === "string" ? { version } : {}
+  } catch {
+    return undefined
+  }
+}
+/** True when one answers that is not older than this program. */
+async function current(socketPath: string): Promise<boolean> {
+  const found = await whoAnswers(socketPath)
+  return found !== undefined && !olderThanThis(found.version)
 }
 
 const isCode = (error: unknown, code: string): boolean => error instanceof Error && "code" in error && error.code === code
@@ -46,14 +54,6 @@ function look(path: string): { readonly text: string; readonly atMs: number } | 
   } catch (error) {
     if (isCode(error, "ENOENT")) return undefined
     throw error
-  }
-}
-
-function alive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch (error) {
-    return isCode(error, "EPERM")
   }
 }
 
@@ -94,15 +94,17 @@ function tailOf(path: string, from: number): string {
 }
 
 /** Starts serve, detached, and waits until it answers. @throws Unavailable with its last words when it ends instead. */
-async function start(config: Config, entry: string, deadlineMs: number): Promise<void> {
+async function start(config: Config, entry: string, env: NodeJS.ProcessEnv): Promise<void> {
+  const deadlineMs = Date.now() + startMs
   const path = join(config.stateDirectory, "serve.log")
   if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > logBytesMax) renameSync(path, `${path}.1`)
   const log = openSync(path, "a", 0o600)
   const from = fstatSync(log).size
-  const child = spawn(process.execPath, [entry, "serve"], {
+  const [node, main] = newerEntry(config) ?? [process.execPath, entry]
+  const child = spawn(node, [main, "serve"], {
     detached: true,
     stdio: ["ignore", log, log],
-    env: serveEnvironment(),
+    env: { ...serveEnvironment(), ...env },
   })
   closeSync(log)
   child.unref()
@@ -115,7 +117,7 @@ async function start(config: Config, entry: string, deadlineMs: number): Promise
     if (code !== 0) end = signal ? `signal ${signal}` : `exit code ${code}`
   })
   while (Date.now() < deadlineMs) {
-    if (await answers(config.socketPath)) return
+    if (await whoAnswers(config.socketPath)) return
     if (end !== undefined) break
     await sleep(30)
   }
@@ -128,16 +130,26 @@ async function start(config: Config, entry: string, deadlineMs: number): Promise
   )
 }
 
-const mainPath = fileURLToPath(new URL(import.meta.url.endsWith(".ts") ? "./main.ts" : "./main.js", import.meta.url))
+/** This program's main file. */
+export const mainPath = fileURLToPath(new URL(import.meta.url.endsWith(".ts") ? "./main.ts" : "./main.js", import.meta.url))
+
+/** Starts serve where none answers; ends an older one first, if it can be. */
+async function startOrReplace(config: Config, entry: string): Promise<void> {
+  const found = await whoAnswers(config.socketPath)
+  if (!found) return start(config, entry, {})
+  if (!olderThanThis(found.version)) return // the holder of the lock before has just succeeded
+  const before = await endServe(config, found.version ?? "")
+  if (before) await start(config, entry, environmentOf(before))
+}
 
 /**
- * Where serve answers; on this machine it is started if none does. However many ask at once, one starts it: the others wait
- * for that start, and fail with it.
+ * Where serve answers; on this machine it is started if none does, and one of an older version is replaced: versions only grow, so that two
+ * clients never take turns at it. However many ask at once, one starts it: the others wait for that start, and fail with it.
  */
 export async function findOrStartServe(config: Config, entry: string = mainPath): Promise<Target> {
   if (config.remote) return config.remote
   const { socketPath, stateDirectory } = config
-  if (await answers(socketPath)) return { socketPath }
+  if (await current(socketPath)) return { socketPath }
   try {
     mkdirSync(stateDirectory, { recursive: true, mode: 0o700 })
   } catch (error) {
@@ -151,13 +163,12 @@ export async function findOrStartServe(config: Config, entry: string = mainPath)
   const lock = join(stateDirectory, "serve.start")
   const failed = join(stateDirectory, "serve.failed")
   const beganMs = Date.now()
-  while (Date.now() < beganMs + startMs) {
+  while (Date.now() < beganMs + endMs + startMs) {
     const failure = look(failed)
     if (failure && failure.atMs >= beganMs) throw away(failure.text)
     if (takeLock(lock)) {
       try {
-        // The holder before may have succeeded between the last look and this lock.
-        if (!(await answers(socketPath))) await start(config, entry, beganMs + startMs)
+        await startOrReplace(config, entry)
         rmSync(failed, { force: true })
       } catch (error) {
         writeFileSync(failed, asFault(error).message, { mode: 0o600 })
@@ -168,7 +179,7 @@ export async function findOrStartServe(config: Config, entry: string = mainPath)
       return { socketPath }
     }
     await sleep(50)
-    if (await answers(socketPath)) return { socketPath }
+    if (await current(socketPath)) return { socketPath }
   }
   throw away("blackbox5 serve, which another process is starting, does not answer.")
 }
@@ -190,7 +201,19 @@ export function invokeServe(config: Config, tools: readonly Tool[], find = findO
       if (signal.aborted) abort()
       work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort))
     })
+  let checked: Promise<unknown> | undefined
+  /** Before the first call: an older serve is asked nothing. One that does not answer is left to the call itself, which may wait for it. */
+  const check = (): Promise<unknown> => {
+    checked ??= whoAnswers(config.socketPath)
+      .then((found) => (olderThanThis(found?.version) ? started() : undefined))
+      .catch((error: unknown) => {
+        checked = undefined
+        throw error
+      })
+    return checked
+  }
   const called: Invoke = async (name, input, call) => {
+    if (!config.remote) await unlessAborted(check(), call.signal)
     try {
       return await invoke(name, input, call)
     } catch (error) {

@@ -33,7 +33,7 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
   },
   {
     name: "client",
-    pattern: /^src\/(client|find-serve)\.ts$/,
+    pattern: /^src\/(client|find-serve|serve-file)\.ts$/,
     may: ["core", "settings"],
     packages: /^(node:|eventsource-parser|zod$)/,
   },

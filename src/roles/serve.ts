@@ -1,7 +1,6 @@
-import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs"
+import { chmodSync, mkdirSync, rmSync } from "node:fs"
 import type { Server } from "node:http"
 import type { AddressInfo } from "node:net"
-import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { createAdaptorServer } from "@hono/node-server"
 import { through } from "../api/app.ts"
@@ -11,8 +10,10 @@ import { type ControlPlane, composeLocal } from "../compose.ts"
 import { type Config, defaultPort, defaultStateDirectory, readConfig } from "../config.ts"
 import { Fault } from "../core/faults.ts"
 import { shellWord } from "../core/view.ts"
-import { answers } from "../find-serve.ts"
+import { whoAnswers } from "../find-serve.ts"
 import { createLog } from "../log.ts"
+import { replaceFile } from "../run-directory.ts"
+import { endServe, olderThanThis, type ServeFile, serveFilePath } from "../serve-file.ts"
 import { version } from "../version.ts"
 
 /** A request of a client that never ends is cut at a shutdown after this. */
@@ -35,13 +36,15 @@ export async function serve(argv: readonly string[]): Promise<number> {
     )
   }
   const stopping = new AbortController()
-  const entry = [process.execPath, process.argv[1] ?? ""]
+  const entry: [string, string] = [process.execPath, process.argv[1] ?? ""]
+  const before = await whoAnswers(config.socketPath)
+  if (before?.version !== undefined && olderThanThis(before.version)) await endServe(config, before.version)
   let plane: ControlPlane
   try {
     plane = await composeLocal(config, version, entry, log, stopping.signal)
   } catch (error) {
     // Two started at once, or one ran already: whoever holds the database serves, and there is nothing left to do.
-    if (!(error instanceof Fault && error.code === "Unavailable" && (await answers(config.socketPath)))) throw error
+    if (!(error instanceof Fault && error.code === "Unavailable" && (await whoAnswers(config.socketPath)))) throw error
     process.stdout.write(`blackbox5 already serves on ${config.socketPath}; this one ends.\n`)
     return 0
   }
@@ -74,11 +77,12 @@ export async function serve(argv: readonly string[]): Promise<number> {
     },
   )
   const url = `http://127.0.0.1:${port}`
-  writeFileSync(
-    join(config.stateDirectory, "serve.json"),
-    JSON.stringify({ pid: process.pid, url, version, codeRoot: plane.codeRoot }),
-    { mode: 0o600 },
-  )
+  const { codeRoot } = plane
+  const file: ServeFile = {
+    ...{ pid: process.pid, url, version, entry, configDirectory: config.configDirectory },
+    ...(codeRoot !== undefined && { codeRoot }),
+  }
+  replaceFile(serveFilePath(config.stateDirectory), JSON.stringify(file))
   log.info({ url, socket: config.socketPath, version }, "serving")
   process.stdout.write(await screen(config, plane, url))
 
@@ -99,7 +103,7 @@ export async function serve(argv: readonly string[]): Promise<number> {
   clearTimeout(cut)
   await running.catch(() => {})
   rmSync(config.socketPath, { force: true })
-  rmSync(join(config.stateDirectory, "serve.json"), { force: true })
+  rmSync(serveFilePath(config.stateDirectory), { force: true })
   plane.close() // last: a successor that waits for the database makes a socket of its own
   return Number(process.exitCode ?? 0)
 }
