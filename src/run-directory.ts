@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync
 import { join } from "node:path"
 import { z } from "zod"
 import { exitSchema, modeSchema, problemSchema, uidSchema } from "./core/instance.ts"
-import { directiveSchema, doorSchema, usageSchema } from "./core/link.ts"
+import { directiveSchema, doorSchema, lastSchema, usageSchema } from "./core/link.ts"
 
 /**
  * The run directory: what a runtime, a supervisor and its successor tell one another about one run. Every file is written whole, by rename.
@@ -42,9 +42,13 @@ const files = {
     iteration: z.int(),
     sinceMs: z.int(),
     stops: z.int(),
+    /** Digest of the goal and the orders that the model was given. */
+    told: z.string().optional(),
     /** Mail that was given at a door in this iteration; `proved` once the model is known to have read it. */
     offered: z.array(z.strictObject({ mail: z.string(), door: doorSchema, atMs: z.int(), proved: z.boolean() })),
   }),
+  /** How the last iteration ended, and what it had been told. Carried into the next run of the same attempt. */
+  last: z.strictObject({ last: lastSchema, told: z.string().optional() }),
   usage: z.strictObject({ used: usageSchema, counted: z.array(z.string()) }),
   directive: directiveSchema,
   /** Written before a supervisor is told to stop: one that was not yet listening finds it. */

@@ -85,7 +85,14 @@ export function foreseen(
   others: readonly Instance[],
   now: Readings,
 ): Seen {
-  const snapshot = { policy: limits(), instances: [...others, made], beats: now.beats, spent: now.spent, turns: new Map() }
+  const snapshot = {
+    policy: limits(),
+    instances: [...others, made],
+    beats: now.beats,
+    spent: now.spent,
+    waits: now.waits,
+    turns: new Map(),
+  }
   const value = plan(snapshot, holds, now.nowMs).admit.find(({ instance }) => instance.uid === made.uid)?.value
   return seenOf(value ? { ...made, status: { ...made.status, admission: { ...value, term: 0 } } } : made, now)
 }

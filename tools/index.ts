@@ -9,6 +9,8 @@ import readMessages from "./read_messages.ts"
 import resumeInstances from "./resume_instances.ts"
 import spawnInstance from "./spawn_instance.ts"
 import stopInstances from "./stop_instances.ts"
+import updateInstance from "./update_instance.ts"
+import waitForInstances from "./wait_for_instances.ts"
 
 /** Every operation there is, in the order in which a reader meets them. */
 export const tools: readonly Tool[] = [
@@ -16,8 +18,10 @@ export const tools: readonly Tool[] = [
   spawnInstance,
   listInstances,
   inspectInstance,
+  updateInstance,
   messageInstances,
   readMessages,
+  waitForInstances,
   pauseInstances,
   resumeInstances,
   stopInstances,

@@ -7,7 +7,19 @@ import { nameOf } from "../src/core/principal.ts"
 import { targetFields, targetsOf } from "../src/core/selector.ts"
 import { defineTool } from "../src/core/tool.ts"
 import { watchDeliveries } from "./delivery-wait.ts"
-import { checkReply, mailIdOf, noteOf, operatorsRecipient, type Recipient, reachable, recipientOf, refusalOf } from "./posting.ts"
+import {
+  addOrder,
+  asked,
+  checkOrder,
+  checkReply,
+  mailIdOf,
+  noteOf,
+  operatorsRecipient,
+  type Recipient,
+  reachable,
+  recipientOf,
+  refusalOf,
+} from "./posting.ts"
 
 const recipientsMax = 200
 const textBytesMax = 16_384
@@ -15,6 +27,8 @@ const textBytesMax = 16_384
 interface Sent {
   readonly recipient: Recipient
   readonly mail: Mail
+  /** Id of the standing order that it became. */
+  readonly order?: string
   /** Why it was not sent. */
   readonly refused?: string
   readonly fault?: Fault
@@ -24,7 +38,7 @@ export default defineTool({
   name: "message_instances",
   title: "Message instances",
   description:
-    'Tells running agents something: urgency now reaches them in the middle of an iteration, next-iteration at its end. Agents write to the people with to ["@operators"]. The receipts say what became of each; read_messages shows it later.',
+    'Tells running agents something: urgency now reaches them in the middle of an iteration; standing holds for all later iterations too. Agents write to the people with to ["@operators"], and ask with question: true. The receipts say what became of each.',
   toolset: "fleet",
   route: "POST /v1/messages",
   verb: "message",
@@ -42,9 +56,12 @@ export default defineTool({
       .min(1)
       .refine((text) => new TextEncoder().encode(text).length <= textBytesMax, "at most 16 KiB"),
     urgency: urgencySchema.default("next-iteration"),
+    standing: z.boolean().default(false).describe("at most 500 bytes"),
+    question: z.boolean().default(false),
     replyTo: z.string().min(1).max(64).optional().describe("id of a message to you"),
     waitSeconds: z.int().min(0).max(50).default(8),
     idempotencyKey: z.string().min(1).max(128).optional(),
+    dryRun: z.boolean().default(false),
   }),
   output: z.strictObject({
     receipts: z.array(
@@ -62,7 +79,7 @@ export default defineTool({
     const targets = targetsOf({ names: to, project, selector, all })
     return "names" in targets ? { names: targets.names.filter((name) => name !== operators) } : targets
   },
-  async handler(ctx, { to, text, urgency, replyTo, waitSeconds, idempotencyKey }) {
+  async handler(ctx, { to, text, urgency, standing, question, replyTo, waitSeconds, idempotencyKey, dryRun }) {
     const { bus, clock, who, newId } = ctx
     const recipients = [...ctx.targets.map(recipientOf), ...(to?.includes(operators) ? [operatorsRecipient] : [])]
     if (recipients.length === 0) throw new Fault("NotFound", "No instance matches.", "list_instances {} shows those that exist.")
@@ -73,33 +90,45 @@ export default defineTool({
         `Name at most ${recipientsMax}, by project or selector.`,
       )
     if (replyTo !== undefined) await checkReply(ctx, replyTo)
+    if (standing) checkOrder(text)
     const before = await readingsOf(ctx)
+    if (dryRun) {
+      const receipts = recipients.map((recipient) => {
+        const refused = refusalOf(recipient, before.nowMs)
+        return { to: recipient.name, state: refused === undefined ? "would be sent" : "refused", note: refused ?? "" }
+      })
+      return { receipts, next: "Nothing was sent: call it without dryRun." }
+    }
+    // Asked in an iteration, it withholds the next one until there is an answer.
+    const turn = question && who.kind === "instance" ? (await bus.turns()).get(who.uid) : undefined
     const awaited = urgency === "now" && waitSeconds > 0 && recipients.some((one) => reachable(one, before))
     const watch = awaited ? watchDeliveries(ctx, waitSeconds * 1000) : undefined
 
+    const tell = async ({ instance }: Recipient, mail: Mail): Promise<void> => {
+      const message = `${mail.id} from ${mail.from} (${urgency}).`
+      const event = { id: newId("e"), kind: "MailSent" as const, message, atMs: mail.atMs }
+      // The mail is sent, whether or not the timeline can be told.
+      await bus.append({ ...event, ...(instance && { uid: instance.uid }) }).catch(() => undefined)
+    }
     const send = async (recipient: Recipient): Promise<Sent> => {
       const mail: Mail = {
         ...{ id: await mailIdOf(ctx, idempotencyKey, recipient.to), from: nameOf(who), text, urgency, atMs: clock.nowMs() },
         authority: who.kind === "human" ? "operator" : "peer",
         ...(replyTo !== undefined && { replyTo }),
+        ...(question && { question }),
       }
       const refused = refusalOf(recipient, before.nowMs)
       if (refused !== undefined) return { recipient, mail, refused }
       try {
-        if ((await bus.send(recipient.to, mail)) === "Duplicate") return { recipient, mail }
+        // First what lasts: an order without its mail is heard at the next iteration, a mail without its order would be forgotten.
+        const order = standing && recipient.instance ? await addOrder(ctx, recipient.instance, mail) : undefined
+        if (turn && who.kind === "instance" && !recipient.instance) await bus.wait(who.uid, asked(mail, turn.id))
+        if ((await bus.send(recipient.to, mail)) === "Accepted") await tell(recipient, mail)
+        return { recipient, mail, ...(order !== undefined && { order }) }
       } catch (error) {
         const fault = asFault(error)
         return { recipient, mail, refused: `${fault.message} ${fault.next}`, fault }
       }
-      const event = {
-        id: newId("e"),
-        kind: "MailSent" as const,
-        message: `${mail.id} from ${mail.from} (${urgency}).`,
-        atMs: mail.atMs,
-      }
-      // The mail is sent, whether or not the timeline can be told.
-      await bus.append({ ...event, ...(recipient.instance && { uid: recipient.instance.uid }) }).catch(() => undefined)
-      return { recipient, mail }
     }
     try {
       const sent = await Promise.all(recipients.map(send))
@@ -122,10 +151,11 @@ export default defineTool({
         await watch?.settled(new Map(waitFor.map(({ mail, recipient }) => [mail.id, recipient.name])), waitSeconds * 1000)
       const posted = new Map<string, Posted>((await bus.posted({ mails, limit: mails.length })).map((one) => [one.mail.id, one]))
       const after = await readingsOf(ctx)
-      const receipts = sent.map(({ recipient, mail, refused }) => {
+      const receipts = sent.map(({ recipient, mail, refused, order }) => {
         if (refused !== undefined) return { to: recipient.name, state: "refused", note: refused }
         const receipt = posted.get(mail.id)?.receipt ?? { mail: mail.id, state: "Queued" as const }
-        const note = noteOf(recipient, receipt, mail, after)
+        const where = noteOf(recipient, receipt, mail, after)
+        const note = order === undefined ? where : `${where.replace(/\.$/, "")}; standing order ${order}.`
         return { mail: mail.id, to: recipient.name, state: receipt.state.toLowerCase(), note }
       })
       const waiting = receipts.filter(({ state }) => state === "queued").flatMap(({ mail }) => mail ?? [])

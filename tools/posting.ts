@@ -1,11 +1,12 @@
 import { Fault } from "../src/core/faults.ts"
-import { finished, type Instance, stateAt } from "../src/core/instance.ts"
+import { finished, type Instance, orderSchema, ordersMax, stateAt } from "../src/core/instance.ts"
 import type { Mail, Receipt } from "../src/core/link.ts"
 import { beatOf, iterationOf, type Readings, seenOf } from "../src/core/outline.ts"
 import type { Phase } from "../src/core/phase.ts"
 import { type Address, operators } from "../src/core/ports.ts"
-import { nameOf } from "../src/core/principal.ts"
+import { may, nameOf } from "../src/core/principal.ts"
 import type { ToolContext } from "../src/core/tool.ts"
+import { answerMs, type Question } from "../src/core/waits.ts"
 
 /** What sending has to decide for each recipient: the mail's id, whether it may go, and what its receipt says. */
 
@@ -74,3 +75,46 @@ export async function checkReply({ bus, who }: ToolContext, replyTo: string): Pr
       "read_messages {} shows those that were.",
     )
 }
+
+const orderBytesMax = 500
+const repeatsMax = 5
+
+/** @throws TooLarge for a text that is no standing order: each of them is paid for in every iteration. */
+export function checkOrder(text: string): void {
+  if (new TextEncoder().encode(text).length > orderBytesMax)
+    throw new Fault(
+      "TooLarge",
+      `A standing order has at most ${orderBytesMax} bytes.`,
+      "Shorten it, or send it as a message without standing: true.",
+    )
+}
+
+/** Makes a mail a standing order too, and gives the order's id; a repeat changes nothing. @throws Fault when it cannot be one. */
+export async function addOrder({ store, who }: ToolContext, instance: Instance, { id, text }: Mail): Promise<string> {
+  const verdict = may(who, "operate", instance)
+  if (verdict !== true) throw new Fault("Forbidden", verdict.message, "Send it without standing: true.")
+  const order = orderSchema.parse({ id: `o-${id.slice(2)}`, text })
+  for (let repeat = 0, seen: Instance | undefined = instance; ; repeat++) {
+    if (seen?.uid !== instance.uid) throw new Fault("NotFound", `${instance.name} was removed meanwhile.`, "Call list_instances.")
+    const { orders } = seen.spec
+    if (orders.some((one) => one.id === order.id)) return order.id
+    if (orders.length >= ordersMax)
+      throw new Fault(
+        "TooLarge",
+        `${instance.name} has ${ordersMax} standing orders, which is the most.`,
+        `Take some away: update_instance {"name":"${instance.name}","removeOrders":["${orders[0]?.id ?? ""}"]}`,
+      )
+    try {
+      await store.updateSpec(seen, { ...seen.spec, orders: [...orders, order] })
+      return order.id
+    } catch (error) {
+      if (!(error instanceof Fault) || error.code !== "Conflict" || repeat >= repeatsMax) throw error
+      seen = await store.get(instance.name)
+    }
+  }
+}
+
+/** The wait that a question to the people is, for the turn in which it was asked. */
+export const asked = ({ id, text, atMs }: Mail, turn: string): Question => ({
+  ...{ kind: "answer", mail: id, text: text.slice(0, 500), turn, sinceMs: atMs, untilMs: atMs + answerMs },
+})

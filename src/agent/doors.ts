@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto"
 import { z } from "zod"
 import { choose, opening, stopsMax, wordsOf } from "../core/delivery.ts"
 import type { Beat, Directive, Door, Mail, Marker, Receipt } from "../core/link.ts"
@@ -25,6 +26,8 @@ export interface DoorsOptions {
   directive(): Pick<Directive, "goal" | "orders">
   /** The iteration that runs, as the run directory keeps it. */
   turn(): TurnFile | undefined
+  /** What the last finished iteration had been told. */
+  toldBefore(): string | undefined
   /** Keeps it, before the answer goes out: a successor must know what was offered. */
   keep(turn: TurnFile): void
   receipt(receipt: Receipt): void
@@ -36,6 +39,8 @@ export interface Doors {
   /** A mail that the fleet wants delivered; a repeat of one that is known changes nothing. */
   mail(mail: Mail): void
   hook(input: HookInput): HookAnswer
+  /** What the next iteration would hear that the last one did not. */
+  news(): Beat["news"]
   /** A request of the main agent that began then was answered: it proves what was offered before. */
   answered(beganAtMs: number): void
 }
@@ -104,6 +109,18 @@ export function createDoors(options: DoorsOptions): Doors {
     return mails.length > 0 ? mails.map((mail) => wordsOf(mail, nonce)).join("\n\n") : undefined
   }
 
+  const toldNow = (): string => {
+    const { goal, orders } = options.directive()
+    return createHash("sha256")
+      .update(JSON.stringify([goal, orders]))
+      .digest("base64url")
+  }
+  const open = (): HookAnswer => {
+    const mails = offer("UserPromptSubmit")
+    const turn = options.turn()
+    if (turn) options.keep({ ...turn, told: toldNow() })
+    return context("UserPromptSubmit", opening(options.directive(), mails, options.nonce()))
+  }
   const stop = (input: HookInput): HookAnswer => {
     const text = input.last_assistant_message ?? ""
     prove(() => true) // the model has spoken its last word after all that was offered
@@ -124,7 +141,7 @@ export function createDoors(options: DoorsOptions): Doors {
       const main = input.agent_id === undefined
       switch (input.hook_event_name) {
         case "UserPromptSubmit":
-          return main ? context("UserPromptSubmit", opening(options.directive(), offer("UserPromptSubmit"), options.nonce())) : {}
+          return main ? open() : {}
         case "PreToolUse":
           options.activity({
             tool: oneLine(input.tool_name ?? "tool", 120),
@@ -158,6 +175,13 @@ export function createDoors(options: DoorsOptions): Doors {
         default:
           return {}
       }
+    },
+    news() {
+      const mails = [...waiting.values()]
+      const told = options.toldBefore()
+      if (mails.some(({ authority }) => authority === "operator") || (told !== undefined && told !== toldNow()))
+        return "instruction"
+      return mails.length > 0 ? "mail" : undefined
     },
     answered(beganAtMs) {
       prove(({ atMs }) => atMs <= beganAtMs)

@@ -10,6 +10,8 @@ import type { Grant } from "./turnstile.ts"
 export interface Iterations {
   turn(): TurnFile | undefined
   keep(turn: TurnFile): void
+  /** Digest of what the last finished iteration was told. */
+  toldBefore(): string | undefined
   /** Waits until the turn is granted; undefined when the wait was too long for one call, or the caller is gone. */
   ask(id: string, pid: number, signal: AbortSignal): Promise<Grant | undefined>
   /** Begins the iteration that asks, if the fleet has granted its turn. */
@@ -44,7 +46,9 @@ export function createIterations({ directory, run, nowMs, emit, changed, over }:
   let turn = directory.get("turn")
   let usage = directory.get("usage") ?? { used: noUsage, counted: [] }
   let wanted: { id: string; pid: number; sinceMs: number; settle(grant: Grant | undefined): void } | undefined
-  let last: Beat["last"]
+  const before = directory.get("last")
+  let last = before?.last
+  let toldBefore = before?.told
   let hold: Beat["hold"]
   let said: { marker: Marker; text: string } | undefined
   let failures = 0
@@ -63,6 +67,7 @@ export function createIterations({ directory, run, nowMs, emit, changed, over }:
 
   return {
     turn: () => turn,
+    toldBefore: () => toldBefore,
     keep,
     ask: (id, pid, signal) =>
       new Promise((resolve) => {
@@ -94,10 +99,13 @@ export function createIterations({ directory, run, nowMs, emit, changed, over }:
       // Claude refuses some calls before any hook is asked (root without IS_SANDBOX, an unknown flag): only its output says why.
       const silent =
         code === 0 ? "" : `claude ended with exit code ${code} before the model had said anything; the log has its own words.`
-      last = { iteration: turn.iteration, outcome, text: (said?.text ?? silent).slice(0, 4000), atMs: nowMs() }
+      const { iteration, told } = turn
+      last = { turn: id, iteration, outcome, text: (said?.text ?? silent).slice(0, 4000), atMs: nowMs() }
+      toldBefore = told
+      directory.set("last", { last, ...(told !== undefined && { told }) })
       emit(
         "IterationEnded",
-        `Iteration ${turn.iteration} ended after ${Math.round(ms / 1000)} s: ${outcome}, exit code ${code}. ${oneLine(last.text, 500)}`,
+        `Iteration ${iteration} ended after ${Math.round(ms / 1000)} s: ${outcome}, exit code ${code}. ${oneLine(last.text, 500)}`,
       )
       usage = { ...usage, used: { ...usage.used, iterations: usage.used.iterations + 1, ms: usage.used.ms + ms } }
       directory.set("usage", usage)

@@ -46,11 +46,13 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
 
   const beat = (): void => {
     const atMs = nowMs()
+    const news = doors.news()
     connection.beat({
       place: run.place,
       frozen,
       ...iterations.report(atMs, directive?.turn),
       ...(activity && { activity }),
+      ...(news && { news }),
       atMs,
     })
   }
@@ -76,6 +78,7 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     nonce: () => randomBytes(6).toString("hex"),
     directive: () => directive ?? remembered ?? { orders: [] },
     turn: iterations.turn,
+    toldBefore: iterations.toldBefore,
     keep: iterations.keep,
     receipt: (receipt) => connection.send({ type: "receipt", receipt }),
     said: iterations.said,
@@ -103,14 +106,18 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     directive(next) {
       const regranted = next.turn?.grantedAtMs !== directive?.turn?.grantedAtMs
       directive = next
-      if (JSON.stringify(remembered) !== JSON.stringify(next)) {
+      const changed = JSON.stringify(remembered) !== JSON.stringify(next)
+      if (changed) {
         remembered = next
         directory.set("directive", next)
       }
       apply(next)
-      if (regranted) beat()
+      if (regranted || changed) beat()
     },
-    mail: doors.mail,
+    mail(mail) {
+      doors.mail(mail)
+      beat()
+    },
     replaced: () => void finish({ code: 143 }),
     away: revive,
     dropped: (events) => emit("Warning", `${events} events found no room while the gateway was away.`),

@@ -1,6 +1,8 @@
 import { isDeepStrictEqual } from "node:util"
 import { decide } from "../core/decide.ts"
+import { Fault } from "../core/faults.ts"
 import { type Exit, finished, type Instance, type Run, revisionOf } from "../core/instance.ts"
+import type { Mail } from "../core/link.ts"
 import type { Bus, Clock, InstanceStore, Runtime } from "../core/ports.ts"
 import { control, type Reconcile } from "./controller.ts"
 
@@ -14,8 +16,9 @@ export interface OperatorPorts {
 
 /** One act for one instance: writes what is seen, then does the one thing that is due. The only user of the Runtime. */
 export const reconcileInstance =
-  ({ store, runtime, bus, clock, newId }: OperatorPorts, term: number): Reconcile<string> =>
+  (ports: OperatorPorts, term: number): Reconcile<string> =>
   async (name) => {
+    const { store, runtime, bus, clock, newId } = ports
     const wanted = await store.get(name)
     const observed = await runtime.get(name)
     const revision = wanted ? revisionOf(wanted.spec) : ""
@@ -39,9 +42,11 @@ export const reconcileInstance =
         await say(current, "Exited", `exit-${value.place}`, exitWords(value), value.lastExit?.outcome)
     }
     if (run) await write(run)
-    // Mail that waits for an instance that will not run again by itself goes back to its sender.
-    if (current && (finished(current) || (current.spec.state === "Stopped" && observed?.phase === "Exited")))
+    // Mail that waits for an instance that will not run again by itself goes back to its sender, and whoever spawned it learns of its end.
+    if (current && (finished(current) || (current.spec.state === "Stopped" && observed?.phase === "Exited"))) {
       await bus.returnAll(current.uid)
+      await tellParent(ports, current)
+    }
 
     switch (act) {
       case "start": {
@@ -71,6 +76,7 @@ export const reconcileInstance =
       case "release":
         if (!wanted) break
         await bus.returnAll(wanted.uid)
+        await tellParent(ports, { ...wanted, spec: { ...wanted.spec, state: "Stopped" } })
         await runtime.clean(name, wanted.uid)
         await store.release(wanted)
         await say(wanted, "Removed", newId("e"), `${name} was removed.`)
@@ -79,6 +85,32 @@ export const reconcileInstance =
     }
     return afterMs === undefined ? {} : { afterMs }
   }
+
+/** The end of a child is mailed to its parent, once for each run: with its last message, and what it left. A parent that ended is told nothing. */
+async function tellParent({ store, bus, clock }: OperatorPorts, child: Instance): Promise<void> {
+  const uid = child.spec.lineage.at(-1)
+  const parent = uid && (await store.list()).find((one) => one.uid === uid)
+  if (!parent || parent.deletedAtMs !== undefined || parent.spec.state === "Stopped" || finished(parent)) return
+  const { run } = child.status
+  const last = (await bus.beats()).get(child.uid)?.last
+  const outcome = run?.lastExit?.outcome
+  const how = outcome === "Complete" ? "is complete" : outcome === "Failed" ? "failed" : "was stopped"
+  const words = last ? ` Its last message, of iteration ${last.iteration} (${last.outcome}):\n${last.text}` : ""
+  const mail: Mail = {
+    id: `end-${run?.place ?? child.uid}`.slice(0, 64),
+    from: `instance ${child.name}`,
+    authority: "peer",
+    text: `${child.name}, which you spawned, ${how}.${words}`,
+    urgency: "next-iteration",
+    atMs: clock.nowMs(),
+  }
+  try {
+    await bus.send(parent.uid, mail)
+  } catch (error) {
+    // A full inbox must not keep the child's end from being dealt with: its parent finds it in the timeline.
+    if (!(error instanceof Fault) || error.code !== "RateLimited") throw error
+  }
+}
 
 const exitWords = ({ lastExit, problem }: Omit<Run, "term">): string =>
   problem?.message ??

@@ -19,9 +19,15 @@ export interface SchedulerPorts {
 export const reconcileFleet =
   ({ store, bus, ledger, clock, policy }: SchedulerPorts, term: number): Reconcile<"fleet"> =>
   async () => {
-    const [instances, beats, turns, spent] = await Promise.all([store.list(), bus.beats(), bus.turns(), ledger.spent()])
+    const [instances, beats, turns, spent, waits] = await Promise.all([
+      store.list(),
+      bus.beats(),
+      bus.turns(),
+      ledger.spent(),
+      bus.waits(),
+    ])
     const nowMs = clock.nowMs()
-    const { admit, grant, end, wakeAtMs } = plan({ policy: policy(), instances, beats, turns, spent }, holds, nowMs)
+    const { admit, grant, end, wakeAtMs } = plan({ policy: policy(), instances, beats, turns, spent, waits }, holds, nowMs)
     if (grant.length + end.length > 0) await bus.setTurns(term, grant, end)
     let conflict: Fault | undefined
     for (const { instance, value } of admit) {

@@ -1,5 +1,9 @@
 import { budgetReached } from "./budget.ts"
-import type { Hold } from "./plan.ts"
+import { finished, type Instance, stateAt, type Verdict } from "./instance.ts"
+import { beatOf, ownOf, seenOf } from "./outline.ts"
+import type { Facts, Hold } from "./plan.ts"
+import { oneLine } from "./view.ts"
+import { answerMs, met, parkedOf, questionOf, reachedBy, stands, type TargetNow, wordsOfWait } from "./waits.ts"
 
 /** The reasons of the system's not to run an instance; the first that speaks counts. */
 
@@ -10,12 +14,61 @@ const budget: Hold = (instance, { byUid, totals }) => {
     : { verdict: "Held", reason: "BudgetReached", message: `The budget is reached: ${words}.` }
 }
 
+/** A child does not go on without the parent that it works for; a parent that is paused, or through, holds nobody. */
+const parentStopped: Hold = ({ spec }, { byUid, nowMs }) => {
+  const uid = spec.lineage.at(-1)
+  if (uid === undefined) return undefined
+  const parent = byUid.get(uid)
+  const held = (words: string): Verdict => ({ verdict: "Held", reason: "ParentStopped", message: words })
+  if (!parent || parent.deletedAtMs !== undefined) return held("The instance that spawned it was removed.")
+  if (stateAt(parent.spec, nowMs) === "Stopped") return held(`The instance that spawned it, ${parent.name}, was stopped.`)
+  return finished(parent) && parent.status.run?.lastExit?.outcome === "Failed"
+    ? held(`The instance that spawned it, ${parent.name}, failed.`)
+    : undefined
+}
+
 /** What the supervisor met: a rate limit, a login that ended. Only its reporter is held. */
-const reported: Hold = ({ uid, status }, { beats, nowMs }) => {
-  const beat = beats.get(uid)
-  if (!beat?.hold || beat.place !== status.run?.place || beat.hold.untilMs <= nowMs) return undefined
-  const { reason, message, untilMs } = beat.hold
+const reported: Hold = (instance, readings) => {
+  const hold = beatOf(instance, readings)?.hold
+  if (!hold || hold.untilMs <= readings.nowMs) return undefined
+  const { reason, message, untilMs } = hold
   return { verdict: "Held", reason, message, untilMs }
 }
 
-export const holds: readonly Hold[] = [budget, reported]
+/** An iteration that ended as blocked is followed by none until there is something new, or its time is over. */
+const blocked: Hold = (instance, readings) => {
+  const beat = beatOf(instance, readings)
+  const { last } = beat ?? {}
+  if (last?.outcome !== "BLOCKED" || beat?.news !== undefined || beat?.turn?.state === "Running") return undefined
+  const untilMs = last.atMs + answerMs
+  if (untilMs <= readings.nowMs) return undefined
+  const message = `It ended iteration ${last.iteration} as blocked: "${oneLine(last.text, 300)}".`
+  return { verdict: "Held", reason: "Blocked", message, untilMs }
+}
+
+/** A question that it put to people. Any mail may bring what it wanted to know. */
+const needsAnswer: Hold = (instance, readings) => {
+  const beat = beatOf(instance, readings)
+  const question = questionOf(readings.waits.get(instance.uid))
+  if (!question || beat?.news !== undefined || !stands(question, beat, readings.nowMs)) return undefined
+  const message = `It asked in message ${question.mail}: "${oneLine(question.text, 300)}".`
+  return { verdict: "Held", reason: "NeedsAnswer", message, untilMs: question.untilMs }
+}
+
+const nowOf = (uid: Instance["uid"], facts: Facts): TargetNow | undefined => {
+  const instance = facts.byUid.get(uid)
+  return instance && { instance, seen: seenOf(instance, facts), iterations: ownOf(uid, facts).iterations }
+}
+/** It waits for others: what they do wakes it, and so does a person's word. The end of each child is mail, and wakes it only where mail is awaited. */
+const awaiting: Hold = (instance, facts) => {
+  const beat = beatOf(instance, facts)
+  const parked = parkedOf(facts.waits.get(instance.uid))
+  if (!parked || !stands(parked, beat, facts.nowMs) || beat?.news === "instruction") return undefined
+  if (parked.until === "answer" && beat?.news !== undefined) return undefined
+  const reached = parked.targets.map(({ uid, iteration }) => reachedBy(parked.until, nowOf(uid, facts), iteration, facts.nowMs))
+  return met(parked.mode, reached)
+    ? undefined
+    : { verdict: "Held", reason: "AwaitingInstances", message: wordsOfWait(parked), untilMs: parked.untilMs }
+}
+
+export const holds: readonly Hold[] = [budget, parentStopped, reported, needsAnswer, blocked, awaiting]

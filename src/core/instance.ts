@@ -17,7 +17,18 @@ export const goalSchema = z
   .refine((text) => new TextEncoder().encode(text).length <= 16_384, "at most 16 KiB")
 
 /** Why the system lets an instance run or not. Closed: a new reason is a new line here, in holds.ts and in phase.ts. */
-export const reasonSchema = z.enum(["Admitted", "NotWanted", "FleetFull", "BudgetReached", "RateLimited", "LoginRequired"])
+export const reasonSchema = z.enum([
+  "Admitted",
+  "NotWanted",
+  "FleetFull",
+  "BudgetReached",
+  "RateLimited",
+  "LoginRequired",
+  "Blocked",
+  "NeedsAnswer",
+  "AwaitingInstances",
+  "ParentStopped",
+])
 export type Reason = z.output<typeof reasonSchema>
 
 export const budgetSchema = z.strictObject({
@@ -35,6 +46,9 @@ export const pauseSchema = z.strictObject({
   note: z.string().max(500).optional(),
   batch: z.string().max(64).optional(),
 })
+/** A standing order: what is said to the agent at the start of every iteration. */
+export const orderSchema = z.strictObject({ id: z.string().max(64), text: z.string().min(1).max(500) })
+export const ordersMax = 20
 export const modeSchema = z.enum(["until-complete", "continuous", "once"])
 export const prioritySchema = z.int().min(-100).max(100)
 
@@ -45,7 +59,7 @@ export const specSchema = z.strictObject({
   pause: pauseSchema.optional(),
   attempt: z.int().min(1),
   goal: goalSchema.optional(),
-  orders: z.array(z.strictObject({ id: z.string().max(64), text: z.string().min(1).max(500) })).max(20),
+  orders: z.array(orderSchema).max(ordersMax),
   mode: modeSchema,
   loop: z.string().max(63),
   model: z.string().min(1).max(200).optional(),

@@ -22,6 +22,8 @@ export const mailSchema = z.strictObject({
   text: z.string().min(1).max(65_536),
   urgency: urgencySchema,
   replyTo: z.string().max(64).optional(),
+  /** It wants an answer: the instance that asked starts no iteration until there is one, for a while. */
+  question: z.boolean().optional(),
   atMs: z.int(),
 })
 export type Mail = z.output<typeof mailSchema>
@@ -90,6 +92,17 @@ export const addUsage = (a: Usage, b: Usage): Usage => ({
 export const markerSchema = z.enum(["COMPLETE", "BLOCKED", "PARTIAL", "FAILED", "NONE"])
 export type Marker = z.output<typeof markerSchema>
 
+export const lastSchema = z.strictObject({
+  /** The turn it ran under. */
+  turn: z.string().max(64),
+  iteration: z.int(),
+  outcome: markerSchema,
+  text: z.string().max(4000),
+  atMs: z.int(),
+})
+/** How an iteration ended: the model's last word, and what it marks. */
+export type Last = z.output<typeof lastSchema>
+
 export const beatSchema = z.strictObject({
   place: z.string().max(128),
   turn: z
@@ -105,8 +118,10 @@ export const beatSchema = z.strictObject({
   /** Used by this place since it began: a running maximum. */
   used: usageSchema,
   activity: z.strictObject({ tool: z.string().max(120), summary: z.string().max(120), sinceMs: z.int() }).optional(),
-  /** The last finished iteration of this place. */
-  last: z.strictObject({ iteration: z.int(), outcome: markerSchema, text: z.string().max(4000), atMs: z.int() }).optional(),
+  /** The last finished iteration of this attempt. */
+  last: lastSchema.optional(),
+  /** What the next iteration would be told that the last one was not: an operator's word (mail, goal, order), or other mail alone. */
+  news: z.enum(["instruction", "mail"]).optional(),
   /** A reason, seen by the supervisor, to withhold the next turn. */
   hold: z.strictObject({ reason: reasonSchema, message: z.string().max(1000), untilMs: z.int() }).optional(),
   atMs: z.int(),

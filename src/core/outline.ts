@@ -5,6 +5,7 @@ import { phaseOf, phases, type Seen } from "./phase.ts"
 import type { Bus, Clock, Ledger, Spent } from "./ports.ts"
 import type { Limits } from "./tool.ts"
 import { oneLine, spanOf } from "./view.ts"
+import type { WaitsByUid } from "./waits.ts"
 
 /** What moves in a fleet, as it was read for one answer: all that phases, usage and activity are computed from. */
 export interface Readings {
@@ -12,24 +13,26 @@ export interface Readings {
   readonly spent: ReadonlyMap<Uid, Spent>
   /** What each and all its descendants used. */
   readonly totals: ReadonlyMap<Uid, Usage>
+  readonly waits: WaitsByUid
   readonly turns: { readonly used: number; readonly max: number }
   readonly nowMs: number
 }
 
 export interface Readable {
-  readonly bus: Pick<Bus, "beats" | "turns">
+  readonly bus: Pick<Bus, "beats" | "turns" | "waits">
   readonly ledger: Pick<Ledger, "spent">
   readonly clock: Pick<Clock, "nowMs">
   limits(): Pick<Limits, "turnsMax">
 }
 
 export async function readingsOf({ bus, ledger, clock, limits }: Readable): Promise<Readings> {
-  const [beats, turns, spent] = await Promise.all([bus.beats(), bus.turns(), ledger.spent()])
-  return { beats, spent, totals: totalsBelow(spent), turns: { used: turns.size, max: limits().turnsMax }, nowMs: clock.nowMs() }
+  const [beats, turns, spent, waits] = await Promise.all([bus.beats(), bus.turns(), ledger.spent(), bus.waits()])
+  const used = { used: turns.size, max: limits().turnsMax }
+  return { beats, spent, waits, totals: totalsBelow(spent), turns: used, nowMs: clock.nowMs() }
 }
 
 /** Its own use, without what its descendants used. */
-const ownOf = (uid: Uid, { spent }: Readings): Usage => spent.get(uid)?.used ?? noUsage
+export const ownOf = (uid: Uid, { spent }: Readings): Usage => spent.get(uid)?.used ?? noUsage
 
 /** The beat of the place that counts; a former place's last word says nothing. */
 export const beatOf = ({ uid, status }: Instance, { beats }: Readings): Beat | undefined => {
@@ -42,6 +45,7 @@ export const seenOf = (instance: Instance, readings: Readings): Seen =>
     beat: readings.beats.get(instance.uid),
     turns: readings.turns,
     iterations: ownOf(instance.uid, readings).iterations,
+    waits: readings.waits.get(instance.uid),
     nowMs: readings.nowMs,
   })
 

@@ -1,9 +1,12 @@
-import { finished, type Instance, live, stateAt } from "./instance.ts"
+import { type Admission, finished, type Instance, live, stateAt } from "./instance.ts"
 import type { Beat } from "./link.ts"
 import { oneLine, spanOf } from "./view.ts"
+import { type Question, questionOf, type Wait, wordsOfQuestion } from "./waits.ts"
 
 /** What people see: computed when somebody asks, never stored. Who needs a person comes first. */
 export const phases = [
+  "NeedsAnswer",
+  "Blocked",
   "Failed",
   "CrashLoop",
   "BudgetReached",
@@ -35,6 +38,7 @@ export interface Around {
   readonly turns: { readonly used: number; readonly max: number }
   /** Iterations finished in all its runs. */
   readonly iterations: number
+  readonly waits?: readonly Wait[] | undefined
   readonly nowMs: number
 }
 
@@ -43,7 +47,7 @@ export const silentMs = 15_000
 /** As Kubernetes does: the third start in a row that fails is called a crash loop. */
 const crashLoopRestarts = 3
 
-export function phaseOf(instance: Instance, { beat: latest, turns, iterations, nowMs }: Around): Seen {
+export function phaseOf(instance: Instance, { beat: latest, turns, iterations, waits, nowMs }: Around): Seen {
   const { spec, status, name } = instance
   const { admission, run } = status
   const beat = latest?.place === run?.place ? latest : undefined
@@ -52,6 +56,7 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, n
   const inspect = `inspect_instance {"name":"${name}"}`
   const alive = live(instance)
   const state = stateAt(spec, nowMs)
+  const question = questionOf(waits)
 
   if (instance.deletedAtMs !== undefined)
     return seen("Stopping", "It is being removed; its processes are ending.", "list_instances")
@@ -73,14 +78,7 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, n
           true,
         )
   if (state === "Paused") return paused(instance, beat, iterations, nowMs, seen, call)
-  if (admission?.verdict === "Held") {
-    const until = admission.untilMs === undefined ? "" : ` It goes on in ${spanOf(admission.untilMs - nowMs)}.`
-    if (admission.reason === "RateLimited")
-      return seen("RateLimited", `${admission.message}${until}`, "Nothing to do: it goes on by itself.")
-    if (admission.reason === "BudgetReached")
-      return seen("BudgetReached", admission.message, `stop_instances, or spawn_instance again with a larger budget`, true)
-    return seen("Held", `${admission.message}${until}`, "Run `claude` once on that machine and log in.", true)
-  }
+  if (admission?.verdict === "Held") return held(instance, admission, question, nowMs, seen, call)
   if (admission?.verdict === "Queued" && admission.reason !== "NotWanted")
     return seen("Queued", admission.message, "pause_instances or stop_instances others, or raise instancesMax in the policy.")
   if (!alive) {
@@ -121,10 +119,13 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, n
     const doing = beat.activity
       ? `; ${oneLine(`${beat.activity.tool}: ${beat.activity.summary}`, 140)} for ${spanOf(nowMs - beat.activity.sinceMs)}`
       : ""
+    // Asked in the iteration that still runs: an answer now spares it the waiting.
+    const asks = question?.turn === beat.turn.id ? question : undefined
     return seen(
       "Running",
-      `In iteration ${iterations + 1} for ${spanOf(nowMs - beat.turn.sinceMs)}${doing}.`,
-      `message_instances {"to":["${name}"],"text":"…"}`,
+      `In iteration ${iterations + 1} for ${spanOf(nowMs - beat.turn.sinceMs)}${doing}.${asks ? ` ${wordsOfQuestion(asks, nowMs)}` : ""}`,
+      `message_instances {"to":["${name}"]${asks ? `,"replyTo":"${asks.mail}"` : ""},"text":"…"}`,
+      asks !== undefined,
     )
   }
   if (beat.last?.outcome === "FAILED")
@@ -153,4 +154,34 @@ function paused(
   if (pause?.when === "iteration-end" && beat?.turn?.state === "Running")
     return seen("Paused", `To be paused${note} at the end of iteration ${iterations + 1}, which still runs.${until}`, fix)
   return seen("Paused", `Paused${note}; its supervisor has not confirmed yet that its processes stand still.${until}`, fix)
+}
+
+function held(
+  { name }: Instance,
+  { reason, message, untilMs }: Admission,
+  question: Question | undefined,
+  nowMs: number,
+  seen: (phase: Phase, why: string, fix: string, needsPerson?: boolean) => Seen,
+  call: (tool: string, more?: string) => string,
+): Seen {
+  const until = untilMs === undefined ? "" : ` It goes on in ${spanOf(untilMs - nowMs)}.`
+  const tell = (more = ""): string => `message_instances {"to":["${name}"]${more},"text":"…"}`
+  switch (reason) {
+    case "RateLimited":
+      return seen("RateLimited", `${message}${until}`, "Nothing to do: it goes on by itself.")
+    case "BudgetReached":
+      return seen("BudgetReached", message, `update_instance {"name":"${name}","budget":{…}} with a larger one`, true)
+    case "NeedsAnswer":
+      return question
+        ? seen("NeedsAnswer", `${wordsOfQuestion(question, nowMs)}${until}`, tell(`,"replyTo":"${question.mail}"`), true)
+        : seen("NeedsAnswer", `${message}${until}`, tell(), true)
+    case "Blocked":
+      return seen("Blocked", `${message}${until}`, tell(), true)
+    case "AwaitingInstances":
+      return seen("Waiting", message, "Nothing to do: it goes on when that is so.")
+    case "ParentStopped":
+      return seen("Held", message, `resume_instances its parent, or ${call("stop_instances")}`, true)
+    default:
+      return seen("Held", `${message}${until}`, "Run `claude` once on that machine and log in.", true)
+  }
 }

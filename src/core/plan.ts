@@ -1,7 +1,9 @@
 import { totalsBelow } from "./budget.ts"
 import { finished, type Instance, live, stateAt, type Uid, type Verdict } from "./instance.ts"
-import { type Beat, freezes, type Usage } from "./link.ts"
+import { type Beat, freezes } from "./link.ts"
+import type { Readings } from "./outline.ts"
 import type { Spent, Turn } from "./ports.ts"
+import type { WaitsByUid } from "./waits.ts"
 
 type ByUid<T> = ReadonlyMap<Uid, T>
 /** The fleet at one moment, as the scheduler read it. */
@@ -11,13 +13,11 @@ export interface Snapshot {
   readonly beats: ByUid<Beat>
   readonly turns: ByUid<Turn>
   readonly spent: ByUid<Spent>
+  readonly waits: WaitsByUid
 }
-/** A snapshot with what several holds look up. */
-export interface Facts extends Snapshot {
+/** What holds look up: the readings that phases are computed from, and the instances. */
+export interface Facts extends Readings {
   readonly byUid: ByUid<Instance>
-  /** What each uid and all its descendants used. */
-  readonly totals: ByUid<Usage>
-  readonly nowMs: number
 }
 /** A reason not to run an instance, if it applies; holds.ts has them. */
 export type Hold = (instance: Instance, facts: Facts) => Verdict | undefined
@@ -34,7 +34,9 @@ export interface Plan {
 export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number): Plan {
   const { policy, instances, beats, turns } = snapshot
   const byUid = new Map(instances.map((one) => [one.uid, one]))
-  const facts: Facts = { ...snapshot, byUid, totals: totalsBelow(snapshot.spent), nowMs }
+  const { spent, waits } = snapshot
+  const used = { used: turns.size, max: policy.turnsMax }
+  const facts: Facts = { beats, spent, waits, totals: totalsBelow(spent), turns: used, nowMs, byUid }
 
   // 1 Who counts, in order: who lives keeps its place, then priority, then age.
   const ordered = instances
@@ -50,7 +52,8 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
       (room > 0 || live(instance)
         ? { verdict: "Admitted", reason: "Admitted", message: "Admitted." }
         : { verdict: "Queued", reason: "FleetFull", message: `All ${policy.instancesMax} places of the fleet are taken.` })
-    if (value.verdict === "Admitted" || live(instance)) room--
+    // Who waits for others must not keep them from a place: it sleeps in the turnstile.
+    if (value.verdict === "Admitted" || (live(instance) && value.reason !== "AwaitingInstances")) room--
     return { instance, value }
   })
 

@@ -1,6 +1,7 @@
 import type { Exit, Instance, Problem, Run, Section, Spec, Status, Uid } from "./instance.ts"
 import type { Beat, Emitted, Event, EventKind, Mail, Receipt, Usage } from "./link.ts"
 import type { Source } from "./source.ts"
+import type { Wait, WaitsByUid } from "./waits.ts"
 
 /** The interfaces between the control plane and the world. Adapters implement them; one contract suite runs against every adapter. */
 
@@ -126,7 +127,11 @@ export interface Bus {
   turns(): Promise<ReadonlyMap<Uid, Turn>>
   /** The leading scheduler's alone. @throws Conflict for an older term. */
   setTurns(term: number, grant: readonly Turn[], end: readonly Turn[]): Promise<void>
-  /** Whose turn, frozen, hold or usage changed. */
+  /** What an instance waits for after its iteration: one wait of each kind, the last counts. */
+  wait(uid: Uid, wait: Wait): Promise<void>
+  /** Those whose time is not over. */
+  waits(): Promise<WaitsByUid>
+  /** Whose turn, frozen, hold, usage, news or wait changed. */
   readonly watch: Source<Uid>
 }
 

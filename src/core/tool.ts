@@ -39,7 +39,7 @@ export interface ToolContext extends Call {
   readonly who: Principal
   readonly targets: readonly Instance[]
   visible(): Promise<readonly Instance[]>
-  readonly store: Pick<InstanceStore, "create" | "updateSpec" | "delete" | "get">
+  readonly store: Pick<InstanceStore, "create" | "updateSpec" | "delete" | "get" | "watch">
   readonly bus: Bus
   readonly logs: Logs
   readonly ledger: Ledger

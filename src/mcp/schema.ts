@@ -11,9 +11,11 @@ export interface ObjectSchema {
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** Says nothing that a model could use: bounds of safe integers, the pattern of a record's keys. */
+/** Bounds that a model meets seldom and then hears of in words, because every call is checked by the schema itself. OpenAPI has them all. */
+const unsaid: ReadonlySet<string> = new Set(["propertyNames", "pattern", "minLength", "maxLength", "minItems", "maxItems"])
+/** Says nothing that a model could use: what is unsaid, and the bounds of safe integers. */
 const idle = (keyword: string, value: unknown): boolean =>
-  keyword === "propertyNames" ||
+  unsaid.has(keyword) ||
   ((keyword === "maximum" || keyword === "minimum") && typeof value === "number" && Math.abs(value) === Number.MAX_SAFE_INTEGER)
 
 /** Without idle keywords. Names of properties look like keywords, so the map of properties is walked apart. */

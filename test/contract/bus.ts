@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import type { Bus, Turn } from "../../src/core/ports.ts"
 import { operators } from "../../src/core/ports.ts"
+import type { Wait } from "../../src/core/waits.ts"
 import { expectFault } from "./expect-fault.ts"
 import { aBeat, aMail, type ManualClock, manualClock, type Open, type Opened, startMs, stepping, uid } from "./harness.ts"
 
@@ -359,11 +360,49 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         ["tokens", { used: { ...usage, tokens: 1 } }],
         ["iterations", { used: { ...usage, iterations: 1 } }],
         ["the place", { place: "p2" }],
+        ["news", { news: "mail" as const }],
+        ["the end of an iteration", { last: { turn: "t", iteration: 1, outcome: "NONE" as const, text: "", atMs: 1 } }],
       ])("tells whose beat changed: %s", async (_what, change) => {
         await bus.beat(a, aBeat())
         const told = stepping(bus.watch(stop.signal))
         expect(await told.next()).toBe(a)
         await bus.beat(a, aBeat(change))
+        expect(await told.next()).toBe(a)
+      })
+
+      it("keeps the last wait of each kind, over a restart, until its time is over", async () => {
+        const answer: Wait = {
+          kind: "answer",
+          mail: "m-1",
+          text: "Which?",
+          turn: "t1",
+          sinceMs: startMs,
+          untilMs: startMs + 1000,
+        }
+        const parked: Wait = {
+          kind: "instances",
+          targets: [{ uid: b, name: "b" }],
+          ...{ until: "finished", mode: "all", turn: "t1", sinceMs: startMs, untilMs: startMs + 5000 },
+        }
+        await bus.wait(a, answer)
+        await bus.wait(a, parked)
+        await bus.wait(a, { ...answer, mail: "m-2" })
+        await reopen()
+        expect((await bus.waits()).get(a)?.toSorted((x, y) => x.untilMs - y.untilMs)).toEqual([
+          { ...answer, mail: "m-2" },
+          parked,
+        ])
+        clock.advance(1000)
+        expect((await bus.waits()).get(a)).toEqual([parked])
+        clock.advance(4000)
+        expect((await bus.waits()).get(a) ?? []).toEqual([])
+      })
+
+      it("tells who waits", async () => {
+        const told = stepping(bus.watch(stop.signal))
+        await bus.beat(b, aBeat())
+        expect(await told.next()).toBe(b)
+        await bus.wait(a, { kind: "answer", mail: "m", text: "?", turn: "t", sinceMs: startMs, untilMs: startMs + 1000 })
         expect(await told.next()).toBe(a)
       })
 

@@ -163,6 +163,7 @@ function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: 
       orders: (options.orders ?? []).map((text, index) => ({ id: `o-${index}`, text })),
     }),
     turn: () => turn,
+    toldBefore: () => undefined,
     keep: (next) => {
       turn = next
     },

@@ -5,7 +5,9 @@ import { type Invoke, invokeHere } from "../../src/core/invoke.ts"
 import { type Beat, type Event, type EventKind, noUsage, type Receipt, type Usage } from "../../src/core/link.ts"
 import type { Bus, InstanceStore, LogLine, Posted, Spent, Turn } from "../../src/core/ports.ts"
 import { may, type Principal } from "../../src/core/principal.ts"
+import { topic } from "../../src/core/source.ts"
 import type { Limits, Tool } from "../../src/core/tool.ts"
+import type { Wait } from "../../src/core/waits.ts"
 import { tools } from "../../tools/index.ts"
 import { aSpec, type ManualClock, manualClock, uid } from "../contract/harness.ts"
 
@@ -22,6 +24,7 @@ const unused = async (): Promise<never> => {
 }
 
 function memoryStore(clock: ManualClock) {
+  const names = topic(async () => byName.keys())
   const byName = new Map<string, Instance>()
   let count = 0
   const hooks: { beforeWrite?: (() => void) | undefined; failWrite?: ((name: string) => Fault | undefined) | undefined } = {}
@@ -37,10 +40,11 @@ function memoryStore(clock: ManualClock) {
   const put = (instance: Omit<Instance, "version">): Instance => {
     const kept = { ...instance, version: String(++count) }
     byName.set(kept.name, kept)
+    names.changed(kept.name)
     return kept
   }
   const store: InstanceStore = {
-    async *watch() {},
+    watch: names.source,
     get: async (name) => byName.get(name),
     list: async () => [...byName.values()],
     async create(name, spec) {
@@ -63,6 +67,8 @@ function memoryBus(clock: ManualClock) {
   const events: Event[] = []
   const beats = new Map<Uid, Beat>()
   const turns = new Map<Uid, Turn>()
+  const waits = new Map<Uid, readonly Wait[]>()
+  const beatsChanged = topic<Uid>(async () => beats.keys())
   const waiters = new Set<() => void>()
   const hooks: { full?: Uid | undefined; silent?: boolean; waiting?: (() => void) | undefined } = {}
   const fits =
@@ -124,11 +130,16 @@ function memoryBus(clock: ManualClock) {
         .filter(({ atMs }) => atMs >= (sinceMs ?? 0))
         .toReversed()
         .slice(0, limit),
-    beat: async (of, beat) => void beats.set(of, beat),
+    async beat(of, beat) {
+      beats.set(of, beat)
+      beatsChanged.changed(of)
+    },
     beats: async () => beats,
     turns: async () => turns,
     setTurns: unused,
-    async *watch() {},
+    wait: async (of, wait) => void waits.set(of, [...(waits.get(of) ?? []).filter(({ kind }) => kind !== wait.kind), wait]),
+    waits: async () => waits,
+    watch: beatsChanged.source,
   }
   return { bus, posts, events, beats, turns, hooks }
 }

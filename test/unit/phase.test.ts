@@ -50,7 +50,7 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
     "Running",
     /the last one failed/,
     shop({}),
-    beat({ last: { iteration: 7, outcome: "FAILED", text: "", atMs: 0 } }),
+    beat({ last: { turn: "t1", iteration: 7, outcome: "FAILED", text: "", atMs: 0 } }),
   ],
   ["paused, confirmed", "Paused", /all its processes stand still/, shop({}, paused()), beat({ ...running, frozen: true })],
   ["paused, not confirmed", "Paused", /not confirmed/, shop({}, paused()), beat(running)],
@@ -68,6 +68,10 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
     beat(),
   ],
   ["logged out", "Held", /The reason/, shop({}, {}, held({ reason: "LoginRequired" })), beat()],
+  ["blocked", "Blocked", /The reason.* in 30 s/, shop({}, {}, held({ reason: "Blocked", untilMs: nowMs + 30_000 })), beat()],
+  ["wants an answer", "NeedsAnswer", /The reason/, shop({}, {}, held({ reason: "NeedsAnswer" })), beat()],
+  ["waits for others", "Waiting", /The reason/, shop({}, {}, held({ reason: "AwaitingInstances" })), beat(wanted)],
+  ["its parent was stopped", "Held", /The reason/, shop({}, {}, held({ reason: "ParentStopped" })), beat()],
   ["exited once", "Starting", /exited with code 3 .* started again/, shop(exit(3))],
   ["exits again and again", "CrashLoop", /exited with code 3 .* started 4 times/, shop({ ...exit(3), restarts: 3 })],
   ["cannot be started", "CrashLoop", /^No claude/, shop({ ...exit(1), problem: { reason: "NoClaude", message: "No claude." } })],
@@ -101,6 +105,8 @@ describe("phaseOf", () => {
   })
 
   it.each<[Phase, boolean]>([
+    ["NeedsAnswer", true],
+    ["Blocked", true],
     ["Failed", true],
     ["CrashLoop", true],
     ["BudgetReached", true],

@@ -4,6 +4,7 @@ import type { Admission, Instance, Uid } from "../../src/core/instance.ts"
 import { type Beat, directive, noUsage } from "../../src/core/link.ts"
 import { plan, type Snapshot } from "../../src/core/plan.ts"
 import type { Turn } from "../../src/core/ports.ts"
+import type { Wait } from "../../src/core/waits.ts"
 import { aBeat, anInstance, aRun, startMs, uid } from "../contract/harness.ts"
 
 const nowMs = startMs
@@ -29,15 +30,17 @@ interface Fleet {
   readonly beats?: Readonly<Record<string, Partial<Beat>>>
   readonly turns?: readonly Turn[]
   readonly spentUsd?: Readonly<Record<string, number>>
+  readonly waits?: Readonly<Record<string, readonly Wait[]>>
   readonly policy?: Partial<Snapshot["policy"]>
 }
-const planOf = ({ instances, beats = {}, turns = [], spentUsd = {}, policy = {} }: Fleet) => {
+const planOf = ({ instances, beats = {}, turns = [], spentUsd = {}, waits = {}, policy = {} }: Fleet) => {
   const snapshot: Snapshot = {
     policy: { instancesMax: 10, turnsMax: 2, ...policy },
     instances,
     beats: new Map(Object.entries(beats).map(([name, more]) => [uid(`u-${name}`), aBeat(more)])),
     turns: new Map(turns.map((one) => [one.uid, one])),
     spent: new Map(Object.entries(spentUsd).map(([name, usd]) => [uid(`u-${name}`), { lineage: [], used: { ...noUsage, usd } }])),
+    waits: new Map(Object.entries(waits).map(([name, list]) => [uid(`u-${name}`), list])),
   }
   const { admit, grant, end, wakeAtMs } = plan(snapshot, holds, nowMs)
   return {
@@ -263,6 +266,7 @@ function randomFleet(seed: number) {
     beats,
     turns,
     spent: new Map(),
+    waits: new Map(),
   })
   const schedule = (): void => {
     tableLost = false

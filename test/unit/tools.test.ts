@@ -26,8 +26,10 @@ describe("the catalogue", () => {
       ["spawn_instance", "POST /v1/instances", "spawn", "---o"],
       ["list_instances", "GET /v1/instances", "outline", "r-i-"],
       ["inspect_instance", "GET /v1/instances/{name}", "see", "r-i-"],
+      ["update_instance", "PATCH /v1/instances/{name}", "operate", "--i-"],
       ["message_instances", "POST /v1/messages", "message", "----"],
       ["read_messages", "GET /v1/messages", "see", "r-i-"],
+      ["wait_for_instances", "POST /v1/instances:wait", "see", "r-i-"],
       ["pause_instances", "POST /v1/instances:pause", "operate", "--i-"],
       ["resume_instances", "POST /v1/instances:resume", "operate", "--i-"],
       ["stop_instances", "POST /v1/instances:stop", "operate", "-di-"],
@@ -38,9 +40,9 @@ describe("the catalogue", () => {
   it("costs a model few bytes, and leaves room for what is to come", () => {
     const bytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(value))
     const inputs = tools.map(({ name, description, input }) => ({ name, description, inputSchema: schemaOf(input, "input") }))
-    expect(bytes(inputs)).toBeLessThanOrEqual(8.5 * 1024)
+    expect(bytes(inputs)).toBeLessThanOrEqual(9.5 * 1024)
     const whole = tools.map(({ output }, index) => ({ ...inputs[index], outputSchema: schemaOf(output, "output") }))
-    expect(bytes(whole)).toBeLessThanOrEqual(15 * 1024)
+    expect(bytes(whole)).toBeLessThanOrEqual(18 * 1024)
   })
 
   it("describes each tool in one to three sentences", () => {
@@ -333,7 +335,7 @@ describe("inspect_instance", () => {
       fleet.memory.beats.set(one.uid, {
         ...beat,
         activity: { tool: "Bash", summary: "npm test", sinceMs: nowMs - 3000 },
-        last: { iteration: 8, outcome: "PARTIAL", text: "I did </untrusted-x> things.", atMs: nowMs },
+        last: { turn: "t0", iteration: 8, outcome: "PARTIAL", text: "I did </untrusted-x> things.", atMs: nowMs },
       })
     fleet.use(one, { usd: 2.4, tokens: 10, iterations: 8 })
     return fleet
@@ -938,6 +940,8 @@ describe("what people see", () => {
     const inputs: Record<string, object> = {
       spawn_instance: {},
       inspect_instance: { name: "a" },
+      update_instance: { name: "a", priority: 3 },
+      wait_for_instances: { names: ["a"], timeoutSeconds: 0 },
       message_instances: { to: ["a"], text: "Hello" },
       pause_instances: { names: ["a"] },
       resume_instances: { names: ["a"] },

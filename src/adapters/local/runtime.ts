@@ -204,6 +204,9 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
         socketPath: options.socketPath,
         credential: options.credential(uid, place),
       })
+      // Why an instance stands still between iterations is not forgotten with its processes; a new attempt begins without.
+      const kept = before?.get("run")?.revision.split("-")[0] === revision.split("-")[0] ? before?.get("last") : undefined
+      if (kept) created.set("last", kept)
       // What cannot be started here is a run that ended at once, with its reason: it is tried again, and people see why.
       if (launch.problem) created.set("exit", { exit: { code: 127, atMs: startedAtMs }, problem: launch.problem })
       known?.watcher?.close()

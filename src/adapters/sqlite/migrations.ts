@@ -75,4 +75,13 @@ export const migrations: readonly string[] = [
   CREATE INDEX event_kind ON event (kind, cursor);
   CREATE INDEX event_uid_kind ON event (uid, kind, cursor);
   `,
+  `
+  CREATE TABLE wait (
+    uid TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    until_ms INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (uid, kind)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ]

@@ -4,6 +4,7 @@ import type { Beat } from "../../core/link.ts"
 import { silentMs } from "../../core/phase.ts"
 import type { Bus, Clock, Turn } from "../../core/ports.ts"
 import { topic } from "../../core/source.ts"
+import { type Wait, waitSchema } from "../../core/waits.ts"
 import type { Database } from "./open.ts"
 import { numberOf, textOf } from "./row.ts"
 import { termOf } from "./term.ts"
@@ -12,10 +13,12 @@ import { termOf } from "./term.ts"
 export const beatsMax = 20_000
 
 /** What a scheduler acts on. Time alone (`used.ms`, `atMs`) and the activity change with each beat and concern only who looks. */
-const telling = ({ place, turn, frozen, hold, used: { usd, tokens, iterations } }: Beat): string =>
-  JSON.stringify([place, turn, frozen, hold, usd, tokens, iterations])
+const telling = ({ place, turn, frozen, hold, last, news, used: { usd, tokens, iterations } }: Beat): string =>
+  JSON.stringify([place, turn, frozen, hold, last?.turn, news, usd, tokens, iterations])
 
-export function sqliteTurns(database: Database, clock: Clock): Pick<Bus, "beat" | "beats" | "turns" | "setTurns" | "watch"> {
+type TurnsBus = Pick<Bus, "beat" | "beats" | "turns" | "setTurns" | "wait" | "waits" | "watch">
+
+export function sqliteTurns(database: Database, clock: Clock): TurnsBus {
   // Not in the file: a beat is a level that every supervisor sends at each connect, so after a restart an old one would only be wrong.
   const beats = new Map<Uid, { readonly beat: Beat; readonly heardAtMs: number }>()
   const turns = new Map<Uid, Turn>()
@@ -23,6 +26,15 @@ export function sqliteTurns(database: Database, clock: Clock): Pick<Bus, "beat" 
     const uid = uidSchema.parse(textOf(row, "uid"))
     turns.set(uid, { uid, id: textOf(row, "id"), place: textOf(row, "place"), grantedAtMs: numberOf(row, "granted_at_ms") })
   }
+  const waits = new Map<Uid, readonly Wait[]>()
+  for (const row of database.read(() => database.prepare("SELECT * FROM wait").all())) {
+    const uid = uidSchema.parse(textOf(row, "uid"))
+    waits.set(uid, [...(waits.get(uid) ?? []), waitSchema.parse(JSON.parse(textOf(row, "body")))])
+  }
+  const putWait = database.prepare("INSERT OR REPLACE INTO wait (uid, kind, until_ms, body) VALUES (?, ?, ?, ?)")
+  const dropWaits = database.prepare("DELETE FROM wait WHERE until_ms <= ?")
+  /** Of each wait the time is bounded, and with it their number: what is over is dropped when the next one comes. */
+  const standing = (list: readonly Wait[], nowMs: number): readonly Wait[] => list.filter(({ untilMs }) => untilMs > nowMs)
   const term = termOf(database, "turns")
   const insert = database.prepare("INSERT OR REPLACE INTO turn (uid, id, place, granted_at_ms) VALUES (?, ?, ?, ?)")
   const remove = database.prepare("DELETE FROM turn WHERE uid = ?")
@@ -41,6 +53,20 @@ export function sqliteTurns(database: Database, clock: Clock): Pick<Bus, "beat" 
     },
     beats: async () => new Map([...beats].map(([uid, { beat }]) => [uid, beat])),
     turns: async () => new Map(turns),
+    async wait(uid, wait) {
+      const nowMs = clock.nowMs()
+      database.write(() => {
+        dropWaits.run(nowMs)
+        putWait.run(uid, wait.kind, wait.untilMs, JSON.stringify(wait))
+      })
+      for (const [of, list] of waits) if (standing(list, nowMs).length === 0) waits.delete(of)
+      waits.set(uid, [...standing(waits.get(uid) ?? [], nowMs).filter(({ kind }) => kind !== wait.kind), wait])
+      changed(uid)
+    },
+    async waits() {
+      const nowMs = clock.nowMs()
+      return new Map([...waits].map(([uid, list]) => [uid, standing(list, nowMs)]))
+    },
     async setTurns(byTerm, grant, end) {
       // A turn granted again since is another turn: only the very one that is named ends.
       const ended = end.filter(({ uid, id, place }) => turns.get(uid)?.id === id && turns.get(uid)?.place === place)

@@ -1,0 +1,155 @@
+import { describe, expect, it } from "vitest"
+import { holds } from "../../src/core/holds.ts"
+import type { Admission, Instance } from "../../src/core/instance.ts"
+import type { Beat, Last } from "../../src/core/link.ts"
+import { plan } from "../../src/core/plan.ts"
+import { answerMs, type Parked, type Question, type Wait } from "../../src/core/waits.ts"
+import { aBeat, anInstance, aRun, startMs, uid } from "../contract/harness.ts"
+
+const nowMs = startMs
+const admitted: Admission = { verdict: "Admitted", reason: "Admitted", message: "Admitted.", term: 1 }
+type More = NonNullable<Parameters<typeof anInstance>[1]>
+const live = (name: string, more: More = {}): Instance =>
+  anInstance(name, { status: { admission: admitted, run: aRun() }, ...more })
+const last = (more: Partial<Last> = {}): Last => ({
+  turn: "t0",
+  iteration: 3,
+  outcome: "NONE",
+  text: "",
+  atMs: nowMs - 1000,
+  ...more,
+})
+const wanted = { turn: { id: "t1", state: "Wanted" as const, sinceMs: nowMs } }
+const question = (more: Partial<Question> = {}): Question => ({
+  ...{ kind: "answer", mail: "m-1", text: "Stripe or Adyen?", turn: "t0", sinceMs: nowMs - 2000, untilMs: nowMs + answerMs },
+  ...more,
+})
+const parked = (more: Partial<Parked> = {}): Parked => ({
+  ...{ kind: "instances", targets: [{ uid: uid("u-b"), name: "b" }], until: "finished", mode: "all" },
+  ...{ turn: "t0", sinceMs: nowMs - 1000, untilMs: nowMs + 60_000 },
+  ...more,
+})
+
+/** Why "a" is withheld its turn, or that it is granted. */
+function ofA(
+  beat: Partial<Beat>,
+  waits: readonly Wait[] = [],
+  others: readonly Instance[] = [],
+  a: Instance = live("a"),
+): string {
+  const { admit, grant } = plan(
+    {
+      policy: { instancesMax: 10, turnsMax: 2 },
+      instances: [a, ...others],
+      beats: new Map([[a.uid, aBeat({ ...wanted, ...beat })]]),
+      turns: new Map(),
+      spent: new Map(),
+      waits: new Map([[a.uid, waits]]),
+    },
+    holds,
+    nowMs,
+  )
+  const verdict = admit.find(({ instance }) => instance.uid === a.uid)?.value
+  return grant.some((turn) => turn.uid === a.uid) ? "granted" : (verdict?.reason ?? "not granted")
+}
+const done = (name: string): Instance =>
+  anInstance(name, { status: { run: aRun({ phase: "Exited", lastExit: { code: 0, atMs: 1, outcome: "Complete" } }) } })
+
+describe("an iteration that ended as blocked", () => {
+  const blocked = { last: last({ outcome: "BLOCKED" }) }
+  it.each<[string, Partial<Beat>, string]>([
+    ["is followed by none", {}, "Blocked"],
+    ["until mail comes", { news: "mail" }, "granted"],
+    ["until a person says something, or changes the goal", { news: "instruction" }, "granted"],
+    ["until half an hour is over", { last: last({ outcome: "BLOCKED", atMs: nowMs - answerMs }) }, "granted"],
+    ["one moment before that it still holds", { last: last({ outcome: "BLOCKED", atMs: nowMs - answerMs + 1 }) }, "Blocked"],
+    ["a partial one holds nobody", { last: last({ outcome: "PARTIAL" }) }, "granted"],
+  ])("%s", (_name, beat, verdict) => {
+    expect(ofA({ ...blocked, ...beat })).toBe(verdict)
+  })
+
+  it("says nothing about the iteration after it, once that runs: a pause in it ends as ever", () => {
+    const frozen = { ...blocked, frozen: true, turn: { id: "t1", state: "Running" as const, sinceMs: nowMs } }
+    expect(ofA(frozen)).toBe("granted")
+  })
+})
+
+describe("a question to people", () => {
+  it.each<[string, Partial<Beat>, Partial<Question>, string]>([
+    ["withholds the next turn", { last: last() }, {}, "NeedsAnswer"],
+    ["until anything is said to it", { last: last(), news: "mail" }, {}, "granted"],
+    ["until its time is over", { last: last() }, { untilMs: nowMs }, "granted"],
+    ["not the turn after the next", { last: last({ turn: "t-later" }) }, {}, "granted"],
+    ["not the iteration in which it was asked", { last: last({ turn: "t-earlier" }) }, {}, "granted"],
+  ])("%s", (_name, beat, more, verdict) => {
+    expect(ofA(beat, [question(more)])).toBe(verdict)
+  })
+})
+
+describe("a parked wait", () => {
+  const b = live("b")
+  const stopped = live("b", { spec: { state: "Stopped" } })
+  const removed = live("b", { deletedAtMs: 1 })
+  it.each<[string, readonly Instance[], Partial<Parked>, Partial<Beat>, string]>([
+    ["holds while the other runs", [b], {}, {}, "AwaitingInstances"],
+    ["ends when it is through", [done("b")], {}, {}, "granted"],
+    ["ends when it was stopped", [stopped], {}, {}, "granted"],
+    ["ends when it is being removed", [removed], {}, {}, "granted"],
+    ["ends when it is gone", [], {}, {}, "granted"],
+    ["all: holds while one is not through", [done("b"), live("c")], two(), {}, "AwaitingInstances"],
+    ["any: ends with the first", [done("b"), live("c")], { ...two(), mode: "any" }, {}, "granted"],
+    ["ends when a person says something", [b], {}, { news: "instruction" }, "granted"],
+    ["goes on when others write", [b], {}, { news: "mail" }, "AwaitingInstances"],
+    ["for an answer: any mail may be it", [b], { until: "answer" }, { news: "mail" }, "granted"],
+    ["ends with its time", [b], { untilMs: nowMs }, {}, "granted"],
+    ["an earlier turn's says nothing", [b], { turn: "t-old" }, {}, "granted"],
+  ])("%s", (_name, others, more, beat, verdict) => {
+    expect(ofA({ last: last(), ...beat }, [parked(more)], others)).toBe(verdict)
+  })
+
+  it("takes no place from whom it waits for", () => {
+    const a = live("a")
+    const waiting = anInstance("b", { spec: { lineage: [a.uid] } })
+    const { admit } = plan(
+      {
+        policy: { instancesMax: 1, turnsMax: 1 },
+        instances: [a, waiting],
+        beats: new Map([[a.uid, aBeat({ ...wanted, last: last() })]]),
+        turns: new Map(),
+        spent: new Map(),
+        waits: new Map([[a.uid, [parked()]]]),
+      },
+      holds,
+      nowMs,
+    )
+    expect(admit.map(({ instance, value }) => [instance.name, value.reason])).toEqual([
+      ["a", "AwaitingInstances"],
+      ["b", "Admitted"],
+    ])
+  })
+})
+
+function two(): Partial<Parked> {
+  return {
+    targets: [
+      { uid: uid("u-b"), name: "b" },
+      { uid: uid("u-c"), name: "c" },
+    ],
+  }
+}
+
+describe("a child", () => {
+  const child = (parent: string): Instance => live("a", { spec: { lineage: [uid(`u-${parent}`)] } })
+  const failed = (name: string): Instance =>
+    anInstance(name, { status: { run: aRun({ phase: "Exited", lastExit: { code: 1, atMs: 1, outcome: "Failed" } }) } })
+  it.each<[string, readonly Instance[], string]>([
+    ["goes on beside its parent", [live("p")], "granted"],
+    ["goes on while its parent is paused", [live("p", { spec: { state: "Paused" } })], "granted"],
+    ["goes on when its parent is through", [done("p")], "granted"],
+    ["is held when its parent was stopped", [live("p", { spec: { state: "Stopped" } })], "ParentStopped"],
+    ["is held when its parent failed", [failed("p")], "ParentStopped"],
+    ["is held when its parent was removed", [], "ParentStopped"],
+  ])("%s", (_name, others, verdict) => {
+    expect(ofA({}, [], others, child("p"))).toBe(verdict)
+  })
+})

@@ -1,0 +1,68 @@
+import type { Uid } from "../src/core/instance.ts"
+import type { Source } from "../src/core/source.ts"
+import type { ToolContext } from "../src/core/tool.ts"
+
+/** How often, at the most, a change is looked at: a busy agent's beats come many in a second. */
+const settleMs = 100
+/** Time alone changes some phases (a silence, the end of a pause): looked at this often without any change. */
+const lookMs = 5000
+
+export interface Changes {
+  /** True when something of them may have changed; false when the time is over or the caller is gone. */
+  next(): Promise<boolean>
+  end(): void
+}
+
+/** Changes of some instances, by spec, status, beat or turn. Begins before it returns, so that none is missed after it. */
+export function changesOf(
+  { store, bus, clock, signal }: ToolContext,
+  names: ReadonlySet<string>,
+  uids: ReadonlySet<Uid>,
+  waitMs: number,
+): Changes {
+  const stop = new AbortController()
+  const both = AbortSignal.any([signal, stop.signal])
+  let dirty = false
+  let over = waitMs <= 0
+  let wake = (): void => {}
+  // By the clock's timer, not by its reading, which may be set back meanwhile.
+  const cancelEnd = clock.after(waitMs, () => {
+    over = true
+    wake()
+  })
+  const aborted = (): void => wake()
+  both.addEventListener("abort", aborted)
+  const follow = async <K extends string>(source: Source<K>, ours: ReadonlySet<K>): Promise<void> => {
+    for await (const key of source(both))
+      if (ours.has(key)) {
+        dirty = true
+        wake()
+      }
+  }
+  // A source never throws; it ends with the signal.
+  void follow(store.watch, names)
+  void follow(bus.watch, uids)
+  const rest = (ms: number, enough: () => boolean): Promise<void> =>
+    new Promise((resolve) => {
+      const cancel = clock.after(ms, () => resolve())
+      wake = () => {
+        if (!over && !both.aborted && !enough()) return
+        cancel()
+        resolve()
+      }
+      wake()
+    })
+  return {
+    async next() {
+      if (over || both.aborted) return false
+      await rest(lookMs, () => dirty)
+      if (dirty && !over) await rest(settleMs, () => false)
+      dirty = false
+      return !both.aborted
+    },
+    end() {
+      cancelEnd()
+      stop.abort()
+    },
+  }
+}

@@ -1,0 +1,110 @@
+import { z } from "zod"
+import { asFault, Fault } from "../src/core/faults.ts"
+import {
+  budgetSchema,
+  goalSchema,
+  type Instance,
+  labelsSchema,
+  nameSchema,
+  prioritySchema,
+  type Spec,
+} from "../src/core/instance.ts"
+import { readingsOf, seenOf } from "../src/core/outline.ts"
+import { nameOf } from "../src/core/principal.ts"
+import { defineTool } from "../src/core/tool.ts"
+
+const repeatsMax = 5
+
+export default defineTool({
+  name: "update_instance",
+  title: "Update an instance",
+  description:
+    'Changes what an instance is told or allowed: a new goal counts from its next iteration, a larger budget lets a held one go on. What is left out stays; a label of "" is taken away. New standing orders: message_instances.',
+  toolset: "fleet",
+  route: "PATCH /v1/instances/{name}",
+  verb: "operate",
+  input: z.strictObject({
+    name: nameSchema,
+    goal: goalSchema.optional(),
+    removeOrders: z.array(z.string().min(1).max(64)).max(20).default([]).describe("ids"),
+    priority: prioritySchema.optional(),
+    budget: budgetSchema.optional(),
+    labels: labelsSchema.optional(),
+    dryRun: z.boolean().default(false),
+  }),
+  output: z.strictObject({
+    name: z.string(),
+    changed: z.array(z.string()),
+    phase: z.string(),
+    why: z.string(),
+    budget: z.looseObject({}),
+    orders: z.array(z.strictObject({ id: z.string(), text: z.string() })),
+    next: z.string(),
+  }),
+  hints: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: false },
+  targets: ({ name }) => ({ names: [name] }),
+  async handler(ctx, { name, dryRun, ...asked }) {
+    const [target] = ctx.targets
+    if (!target) throw new Error(`invoke gave no target for ${name}`)
+    const { store, bus, clock, who, newId } = ctx
+    for (let repeat = 0, seen: Instance | undefined = target; ; repeat++) {
+      if (seen?.uid !== target.uid || seen.deletedAtMs !== undefined)
+        throw new Fault("NotFound", `${name} is being removed.`, "Call list_instances {} for the names that exist.")
+      const spec = changedSpec(seen.spec, asked)
+      const changed = fields.filter((field) => JSON.stringify(seen?.spec[field]) !== JSON.stringify(spec[field]))
+      try {
+        const after = dryRun || changed.length === 0 ? { ...seen, spec } : await store.updateSpec(seen, spec)
+        if (!dryRun && changed.length > 0) {
+          const message = `Changed by ${nameOf(who)}: ${changed.join(", ")}.`
+          await bus
+            .append({ id: newId("e"), uid: after.uid, kind: "Changed", message, atMs: clock.nowMs() })
+            .catch(() => undefined)
+        }
+        const { phase, why } = seenOf(after, await readingsOf(ctx))
+        const { budget, orders } = after.spec
+        const next = dryRun
+          ? "Nothing was changed: call it without dryRun."
+          : changed.length === 0
+            ? "Nothing had to be changed."
+            : `inspect_instance {"name":"${name}"} shows in a moment how it goes on.`
+        return { name, changed: [...changed], phase, why, budget, orders, next }
+      } catch (error) {
+        if (asFault(error).code !== "Conflict" || repeat >= repeatsMax) throw error
+        seen = await store.get(name)
+      }
+    }
+  },
+  show: ({ name, changed, phase, why, next }) => ({
+    text: `${name}: ${changed.length > 0 ? `${changed.join(", ")} changed` : "nothing changed"}. ${phase}: ${why} ${next}`,
+  }),
+})
+
+const fields = ["goal", "orders", "priority", "budget", "labels"] as const
+
+interface Asked {
+  readonly goal?: Spec["goal"] | undefined
+  readonly removeOrders: readonly string[]
+  readonly priority?: number | undefined
+  readonly budget?: Spec["budget"] | undefined
+  readonly labels?: Spec["labels"] | undefined
+}
+/** @throws NotFound for an order that is not there. */
+function changedSpec(spec: Spec, { goal, removeOrders, priority, budget, labels }: Asked): Spec {
+  const unknown = removeOrders.filter((id) => !spec.orders.some((order) => order.id === id))
+  if (unknown.length > 0) {
+    const known = spec.orders.map(({ id }) => id).join(", ")
+    throw new Fault("NotFound", `There is no standing order ${unknown.join(", ")}.`, `It has: ${known || "none"}.`)
+  }
+  const merged = Object.fromEntries(Object.entries({ ...spec.labels, ...labels }).filter(([, value]) => value !== ""))
+  const checked = labelsSchema.safeParse(merged)
+  if (!checked.success)
+    throw new Fault("TooLarge", "It would have more than 32 labels.", 'Take some away: "labels":{"<key>":""}.')
+  return {
+    ...spec,
+    ...(goal !== undefined && { goal }),
+    orders: spec.orders.filter(({ id }) => !removeOrders.includes(id)),
+    ...(priority !== undefined && { priority }),
+    budget: { ...spec.budget, ...budget },
+    labels: checked.data,
+  }
+}
