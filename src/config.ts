@@ -64,6 +64,13 @@ export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.e
   }
 }
 
+/** Where Claude Desktop keeps its settings. */
+export const claudeDesktopFile = (env: NodeJS.ProcessEnv = process.env, platform: NodeJS.Platform = process.platform): string =>
+  join(
+    platform === "darwin" ? join(homedir(), "Library/Application Support") : env.XDG_CONFIG_HOME || join(homedir(), ".config"),
+    "Claude/claude_desktop_config.json",
+  )
+
 // What Claude Code and the MCP SDK put into the environment of their servers: an agent started from there must not think that it is that session.
 const sessional =
   /^(?:CLAUDECODE|CLAUDE_CODE_(?:SESSION_ID|ENTRYPOINT|SSE_PORT)|CLAUDE_PROJECT_DIR|BLACKBOX5_(?:INSTANCE|TURN|AGENT_.*)|npm_.*|INIT_CWD)$/

@@ -2,13 +2,14 @@ import { execFileSync } from "node:child_process"
 import { accessSync, constants, statSync } from "node:fs"
 import { userInfo } from "node:os"
 import { delimiter, join } from "node:path"
+import { Fault } from "./core/faults.ts"
 
 /** Where the real claude is. */
 
 /** A login shell that waits for somebody is not waited for longer. */
 const loginShellMs = 5000
 
-const executable = (path: string): boolean => {
+export const executable = (path: string): boolean => {
   try {
     accessSync(path, constants.X_OK)
     return statSync(path).isFile()
@@ -47,5 +48,21 @@ function askLoginShell(): string {
   return loginPath
 }
 
-/** The first claude on PATH, else on the login shell's PATH; an absolute path, or undefined. */
-export const claudeOnPath = (): string | undefined => firstIn(process.env.PATH ?? "") ?? firstIn(askLoginShell())
+/** The real claude, an absolute path: the policy's, or the first on PATH, or on the login shell's PATH. @throws Unavailable when there is none. */
+export function findClaude(named: string | undefined): string {
+  if (named !== undefined) {
+    if (executable(named)) return named
+    throw new Fault(
+      "Unavailable",
+      `The policy names claude at ${named}, which is not an executable file.`,
+      "Correct `claude` in the policy file.",
+    )
+  }
+  const found = firstIn(process.env.PATH ?? "") ?? firstIn(askLoginShell())
+  if (found !== undefined) return found
+  throw new Fault(
+    "Unavailable",
+    "The program `claude` is not on the PATH, so no loop could work.",
+    "Install it (npm install -g @anthropic-ai/claude-code), or write its path as `claude` into the policy file; then try again.",
+  )
+}

@@ -82,6 +82,24 @@ function brokenAlias(document: Document): number {
   return offset
 }
 
+export const policyPath = (directory: string): string => join(directory, "policy.yaml")
+
+/** No file means the defaults. */
+function readText(path: string): { text: string } | { refused: string } {
+  try {
+    return { text: readFileSync(path, "utf8") }
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : String(error)
+    return code === "ENOENT" ? { text: "" } : { refused: `it cannot be read (${code})` }
+  }
+}
+
+/** The policy as its file reads now, or why that is none: for those who only look. */
+export function readPolicy(directory: string): ReturnType<typeof parsePolicy> {
+  const found = readText(policyPath(directory))
+  return "text" in found ? parsePolicy(found.text) : found
+}
+
 export interface PolicyFile {
   readonly path: string
   current(): Policy
@@ -94,22 +112,13 @@ export interface PolicyFile {
 /** Reads the policy and follows its file until the signal. An invalid file is refused, with its line, while the policy before stays. */
 export function followPolicy(directory: string, report: (message: string) => void, signal: AbortSignal): PolicyFile {
   mkdirSync(directory, { recursive: true, mode: 0o700 })
-  const path = join(directory, "policy.yaml")
+  const path = policyPath(directory)
   const changes = topic(async () => ["policy"])
   let policy: Policy = policySchema.parse({})
   let refused: string | undefined
   let before: string | undefined
-  /** No file means the defaults. */
-  const read = (): { text: string } | { refused: string } => {
-    try {
-      return { text: readFileSync(path, "utf8") }
-    } catch (error) {
-      const code = error instanceof Error && "code" in error ? String(error.code) : String(error)
-      return code === "ENOENT" ? { text: "" } : { refused: `it cannot be read (${code})` }
-    }
-  }
   const load = (): void => {
-    const found = read()
+    const found = readText(path)
     const seen = JSON.stringify(found)
     if (seen === before) return
     before = seen

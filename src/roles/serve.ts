@@ -7,14 +7,14 @@ import { through } from "../api/app.ts"
 import type { Door } from "../api/auth.ts"
 import { acceptLinks } from "../api/link.ts"
 import { type ControlPlane, composeLocal } from "../compose.ts"
-import { type Config, defaultPort, defaultStateDirectory, readConfig } from "../config.ts"
+import { type Config, defaultPort, readConfig } from "../config.ts"
 import { Fault } from "../core/faults.ts"
-import { shellWord } from "../core/view.ts"
 import { whoAnswers } from "../find-serve.ts"
 import { createLog } from "../log.ts"
 import { replaceFile } from "../run-directory.ts"
 import { endServe, olderThanThis, type ServeFile, serveFilePath } from "../serve-file.ts"
 import { version } from "../version.ts"
+import { connectLine } from "./client-entry.ts"
 
 /** A request of a client that never ends is cut at a shutdown after this. */
 const drainMs = 2000
@@ -129,20 +129,8 @@ async function openPort({ port }: Config, open: (port: number) => Promise<Server
 
 /** What a person reads who has just started it: where it is, what it found, how to connect. */
 async function screen(config: Config, { codeRoot, projects, policy }: ControlPlane, url: string): Promise<string> {
-  const node = process.execPath
-  const main = process.argv[1] ?? ""
   const found = await projects.list().catch(() => [])
   const limits = policy.limits()
-  const usual = readConfig({}, { BLACKBOX5_STATE: config.stateDirectory })
-  // What a client would start is to be this one again.
-  const env = {
-    ...(codeRoot !== undefined && { BLACKBOX5_CODE_ROOT: codeRoot }),
-    ...(config.stateDirectory !== defaultStateDirectory() && { BLACKBOX5_STATE: config.stateDirectory }),
-    ...(config.configDirectory !== usual.configDirectory && { BLACKBOX5_CONFIG: config.configDirectory }),
-  }
-  const envFlags = Object.entries(env).flatMap(([name, value]) => ["-e", `${name}=${value}`])
-  const add = ["claude", "mcp", "add", "blackbox5", ...envFlags, "--", node, main, "mcp"].map(shellWord).join(" ")
-  const desktop = JSON.stringify({ mcpServers: { blackbox5: { command: node, args: [main, "mcp"], env } } }, null, 2)
   return [
     "",
     `  Blackbox5 ${version} is up.`,
@@ -154,14 +142,12 @@ async function screen(config: Config, { codeRoot, projects, policy }: ControlPla
     `  State        ${config.stateDirectory}`,
     `  REST         ${url}   (bearer: the file token in the state directory; ${url}/openapi.json)`,
     "",
-    "  Claude Code",
-    `    ${add}`,
-    "",
-    "  Claude Desktop (claude_desktop_config.json)",
-    ...desktop.split("\n").map((line) => `    ${line}`),
+    "  To connect Claude Code, or Claude Desktop:",
+    `    ${connectLine(config, codeRoot, "claude-code")}`,
+    `    ${connectLine(config, codeRoot, "claude-desktop")}`,
     "",
     `  Then ask: "What are the agents doing?" or "Start an agent on ${found[0] ?? "my project"} that ...".`,
-    "  From a shell: npx blackbox5 fleet-status. Ctrl-C ends the control plane; the agents go on.",
+    "  From a shell: npx blackbox5 top. Something is wrong: npx blackbox5 doctor. Ctrl-C ends the control plane; the agents go on.",
     "",
     "",
   ].join("\n")

@@ -79,6 +79,8 @@ describe("what a person sees who starts serve", () => {
   let env: Record<string, string>
   let token: string
   let url: string
+  /** What the screen's lines write into a client's settings. */
+  let entry: z.output<typeof configured>
   beforeAll(async () => {
     world = await makeWorld(() => say("Status: PARTIAL"), { policy: "turnsMax: 3\n" })
     // Names as people give them.
@@ -102,10 +104,19 @@ describe("what a person sees who starts serve", () => {
     await client.connect(transport)
     return client
   }
-  const desktop = () => {
-    const screen = served.screen()
-    const json = screen.slice(screen.indexOf("{", screen.indexOf("Claude Desktop")), screen.lastIndexOf("}") + 1)
-    return z.object({ mcpServers: z.object({ blackbox5: configured }) }).parse(JSON.parse(json)).mcpServers.blackbox5
+  /** What the screen's line for a client does to a home. */
+  const connected = (client: string, home: string, cwd: string): Promise<string> => {
+    const line = served
+      .screen()
+      .split("\n")
+      .find((one) => one.includes(` connect ${client} `))
+    const { HOME: _home, ...rest } = world.env
+    const shell = Object.fromEntries(Object.entries(rest).filter(([name]) => !/^(BLACKBOX5|CLAUDE|XDG)/.test(name)))
+    return new Promise((resolve, reject) =>
+      execFile("sh", ["-c", line ?? "false"], { env: { ...shell, HOME: home }, cwd }, (error, stdout) =>
+        error ? reject(error) : resolve(stdout),
+      ),
+    )
   }
 
   it("is where everything is", () => {
@@ -127,29 +138,18 @@ describe("what a person sees who starts serve", () => {
       expect([name, statSync(join(state, name)).mode & 0o077]).toEqual([name, 0])
   })
 
-  it("is a line that makes Claude Code know it, and the same for Claude Desktop; a client made so finds this serve", async () => {
-    const line = served
-      .screen()
-      .split("\n")
-      .find((one) => one.includes("claude mcp add"))
+  it("is a line that makes Claude Code know it, and one for Claude Desktop; a client made so finds this serve", async () => {
     const home = join(world.directory, "home of claude")
     const project = join(world.directory, "elsewhere")
     for (const path of [home, project]) mkdirSync(path)
-    const { PATH = "", HOME: _home, ...rest } = world.env
-    const shell = Object.fromEntries(Object.entries(rest).filter(([name]) => !/^(BLACKBOX5|CLAUDE)/.test(name)))
-    const added = await new Promise<string>((resolve, reject) =>
-      execFile("sh", ["-c", line ?? ""], { env: { ...shell, PATH, HOME: home }, cwd: project }, (error, stdout) =>
-        error ? reject(error) : resolve(stdout),
-      ),
-    )
-    expect(added).toContain("blackbox5")
-    const known = z
-      .object({ projects: z.record(z.string(), z.object({ mcpServers: z.object({ blackbox5: configured }) })) })
-      .parse(JSON.parse(readFileSync(join(home, ".claude.json"), "utf8"))).projects
-    const config = known[project]?.mcpServers.blackbox5
-    expect(config).toMatchObject(desktop())
+    expect(await connected("claude-code", home, project)).toContain("blackbox5")
+    await connected("claude-desktop", home, project)
+    const known = z.object({ mcpServers: z.object({ blackbox5: configured }) })
+    const read = (path: string) => known.parse(JSON.parse(readFileSync(join(home, path), "utf8"))).mcpServers.blackbox5
+    entry = read(".config/Claude/claude_desktop_config.json")
+    expect(read(".claude.json")).toEqual(entry)
 
-    const client = await configuredClient(desktop())
+    const client = await configuredClient(entry)
     const result = await client.callTool({ name: "spawn_instance", arguments: { project: "blog", dryRun: true } })
     await client.close()
     expect(result).toMatchObject({ structuredContent: { name: "blog-1", created: false } })
@@ -232,7 +232,7 @@ describe("what a person sees who starts serve", () => {
   it("is started again by such a client with the same code root, state and policy", async () => {
     process.kill(served.pid, "SIGTERM")
     expect(await served.ended).toBe(0)
-    const client = await configuredClient(desktop())
+    const client = await configuredClient(entry)
     const status = await client.callTool({ name: "fleet_status", arguments: {} })
     await client.close()
     expect(status).toMatchObject({ structuredContent: { turns: { max: 3 } } })

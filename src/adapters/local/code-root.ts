@@ -1,9 +1,9 @@
-import { accessSync, constants, existsSync, readdirSync, statSync } from "node:fs"
+import { existsSync, readdirSync, statSync } from "node:fs"
 import { basename, dirname, join } from "node:path"
 import { Fault } from "../../core/faults.ts"
 import type { Spec } from "../../core/instance.ts"
 import type { Projects } from "../../core/ports.ts"
-import { claudeOnPath } from "../../find-claude.ts"
+import { executable, findClaude } from "../../find-claude.ts"
 
 /** Where the RALF layout keeps its loop script and its projects. */
 const script = "2-engine/.autonomous/shell/ralf-loop.sh"
@@ -30,15 +30,6 @@ export interface CodeRoot extends Projects {
 }
 
 const isDirectory = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true
-const executable = (path: string): boolean => {
-  try {
-    accessSync(path, constants.X_OK)
-    return statSync(path).isFile()
-  } catch {
-    return false
-  }
-}
-
 /** Upward from a directory to the first that has the RALF layout, else the first that is a git repository. */
 export function findCodeRoot(from: string): string | undefined {
   const upward: string[] = []
@@ -47,26 +38,6 @@ export function findCodeRoot(from: string): string | undefined {
     if (at === dirname(at)) break
   }
   return upward.find((at) => isDirectory(join(at, projectsDirectory))) ?? upward.find((at) => existsSync(join(at, ".git")))
-}
-
-/** The real claude: the policy's, or the first on PATH. @throws Unavailable when there is none. */
-function findClaude(named: string | undefined): string {
-  if (named !== undefined) {
-    if (executable(named)) return named
-    throw new Fault(
-      "Unavailable",
-      `The policy names claude at ${named}, which is not an executable file.`,
-      "Correct `claude` in the policy file.",
-    )
-  }
-  const found = claudeOnPath()
-  if (found === undefined)
-    throw new Fault(
-      "Unavailable",
-      "The program `claude` is not on the PATH of `blackbox5 serve`, so no loop could work.",
-      "Install it (npm install -g @anthropic-ai/claude-code), or write its path as `claude` into the policy file; then try again.",
-    )
-  return found
 }
 
 /** The projects of a code root, and how a loop on one of them is started. Looks at the disk each time: people add projects while we run. */

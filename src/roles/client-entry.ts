@@ -1,0 +1,35 @@
+import { type Config, readConfig } from "../config.ts"
+import { shellWord } from "../core/view.ts"
+import { mainPath } from "../find-serve.ts"
+
+/** What a client has to run to reach this fleet: absolute paths, because apps have another PATH than shells. */
+
+export interface ClientEntry {
+  readonly command: string
+  readonly args: readonly string[]
+  readonly env: Readonly<Record<string, string>>
+}
+
+/** The settings in force that a program would not find by itself; apps have no XDG variables either. */
+const settingsOf = ({ stateDirectory, configDirectory }: Config): Record<string, string> => {
+  const usual = readConfig({}, {})
+  return {
+    ...(stateDirectory !== usual.stateDirectory && { BLACKBOX5_STATE: stateDirectory }),
+    ...(configDirectory !== usual.configDirectory && { BLACKBOX5_CONFIG: configDirectory }),
+  }
+}
+
+export const clientEntry = (config: Config, codeRoot: string | undefined): ClientEntry => ({
+  command: process.execPath,
+  args: [mainPath, "mcp"],
+  env: { ...(codeRoot !== undefined && { BLACKBOX5_CODE_ROOT: codeRoot }), ...settingsOf(config) },
+})
+
+/** A shell line that runs `connect` with these settings, from anywhere. */
+export function connectLine(config: Config, codeRoot: string | undefined, client: string): string {
+  const settings = Object.entries(settingsOf(config)).map(([name, value]) => `${name}=${value}`)
+  const root = codeRoot === undefined ? [] : ["--code-root", codeRoot]
+  return [...(settings.length > 0 ? ["env", ...settings] : []), process.execPath, mainPath, "connect", client, ...root]
+    .map(shellWord)
+    .join(" ")
+}
