@@ -156,7 +156,7 @@ describe("what a person sees who starts serve", () => {
     expect(serving(world).map(({ pid }) => pid)).toEqual([served.pid])
   })
 
-  it("is health, readiness, metrics and all ten operations over TCP", async () => {
+  it("is health, readiness, metrics and every tool's operation over TCP", async () => {
     const bearer = { authorization: `Bearer ${token}` }
     expect(await get(url, { path: "/healthz" })).toMatchObject({ status: 200, json: { alive: true } })
     await eventually(async () => (await get(url, { path: "/readyz" })).status === 200, "ready")
@@ -170,7 +170,6 @@ describe("what a person sees who starts serve", () => {
       Object.entries(methods).map(([method, { operationId }]) => `${operationId}: ${method.toUpperCase()} ${path}`),
     )
     expect(found.toSorted()).toEqual(tools.map(({ name, route }) => `${name}: ${route}`).toSorted())
-    expect(found).toHaveLength(10)
   })
 
   it("is closed to other hosts, other origins, and whoever has not the token", async () => {
