@@ -22,6 +22,7 @@ import { Fault } from "./core/faults.ts"
 import { invokeHere } from "./core/invoke.ts"
 import type { Clock, Projects } from "./core/ports.ts"
 import { may, nameOf } from "./core/principal.ts"
+import { type Isolation, probeIsolation, warningOf } from "./isolation.ts"
 import type { Log } from "./log.ts"
 import { followPolicy, type PolicyFile } from "./policy.ts"
 
@@ -59,7 +60,10 @@ export async function composeLocal(
   log: Log,
   signal: AbortSignal,
 ): Promise<ControlPlane> {
-  const database = await openDatabase(join(config.stateDirectory, "blackbox5.db"))
+  const [database, strongest] = await Promise.all([
+    openDatabase(join(config.stateDirectory, "blackbox5.db")),
+    probeIsolation(config.stateDirectory),
+  ])
   const clock = systemClock
   const store = sqliteStore(database, clock)
   const bus = sqliteBus(database, clock)
@@ -81,6 +85,8 @@ export async function composeLocal(
     claude: () => policy.current().claude,
     builtIn: [...entry, "loop"],
   })
+  const isolation = (): Isolation =>
+    policy.current().isolation === "off" ? { kind: "process tree", why: "The policy says isolation: off." } : strongest
   const runtime = createLocalRuntime(
     {
       stateDirectory: config.stateDirectory,
@@ -96,6 +102,7 @@ export async function composeLocal(
         ...(codeRootPath !== undefined && { BLACKBOX5_CODE_ROOT: codeRootPath }),
         ...(config.port.demanded && { BLACKBOX5_PORT: String(config.port.number) }),
       },
+      isolation: () => isolation().kind,
       credential: credentials.mint,
       report: report("runtime"),
     },
@@ -112,7 +119,10 @@ export async function composeLocal(
       clock,
       logs: localLogs(config.stateDirectory),
       projects: codeRoot,
-      limits: policy.limits,
+      limits() {
+        const warning = warningOf(isolation())
+        return { ...policy.limits(), isolation: { kind: isolation().kind, ...(warning !== undefined && { warning }) } }
+      },
       newId,
     },
     may,

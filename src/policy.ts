@@ -22,6 +22,8 @@ export const policySchema = z.strictObject({
   claude: z.string().startsWith("/", "an absolute path").optional(),
   /** Whether usage is charged by the token; `auto` means: yes where an API key is in the environment. */
   billing: z.enum(["auto", "subscription", "metered"]).default("auto"),
+  /** `auto`: the strongest that works here. `off`: none, for loops that need setuid programs (sudo), which a user namespace disables. */
+  isolation: z.enum(["auto", "off"]).default("auto"),
   /** More loops than `ralf`: argv, in which `{project}` stands for the project's directory. */
   loops: z
     .record(z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/), z.array(z.string()).min(1))
@@ -105,7 +107,7 @@ export interface PolicyFile {
   current(): Policy
   /** Why the file on disk is not the policy in force. */
   refused(): string | undefined
-  limits(): Limits
+  limits(): Omit<Limits, "isolation">
   readonly changed: Source
 }
 

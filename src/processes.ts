@@ -62,23 +62,50 @@ function marked(pid: number, entry: Buffer): boolean {
   }
 }
 
-/** Everything with that marker, and all below it, that is alive now; without the processes of `except` (the supervisor). */
-export function find(marker: Marker, except: ReadonlySet<number>): readonly Process[] {
-  const all = readdirSync("/proc").flatMap((entry) => {
-    const pid = Number(entry)
-    const found = Number.isInteger(pid) ? read(pid) : undefined
-    return found && !dead(found.state) && !except.has(pid) && pid !== process.pid ? [found] : []
-  })
-  const children = Map.groupBy(all, ({ parent }) => parent)
+/**
+ * Everything with that marker, and all below it, that is alive now, each told as soon as it is known; without the processes of `except`
+ * (the supervisor). In a PID namespace the kernel gives orphans to the namespace's first process, which has the marker: there nothing can
+ * leave the tree, not even a daemon with an empty environment in a session of its own.
+ */
+function* members(marker: Marker, except: ReadonlySet<number>): Generator<Process> {
   const entry = Buffer.from(marker.endsWith("/") ? marker : `${marker}\0`)
-  const members = new Map<number, Process>()
-  const add = (one: Process): void => {
-    if (members.has(one.pid)) return
-    members.set(one.pid, one)
-    for (const child of children.get(one.pid) ?? []) add(child)
+  const known = new Set<number>()
+  /** Those not known to belong to it, by parent: a pid that was used again may be lower than its parent's. */
+  const others = new Map<number, Process[]>()
+  function* add(one: Process): Generator<Process> {
+    known.add(one.pid)
+    yield one
+    const below = others.get(one.pid) ?? []
+    others.delete(one.pid)
+    for (const child of below) yield* add(child)
   }
-  for (const one of all) if (!members.has(one.pid) && marked(one.pid, entry)) add(one)
-  return [...members.values()]
+  for (const name of readdirSync("/proc")) {
+    const pid = Number(name)
+    const one = Number.isInteger(pid) && pid !== process.pid && !except.has(pid) ? read(pid) : undefined
+    if (!one || dead(one.state)) continue
+    if (known.has(one.parent) || marked(pid, entry)) yield* add(one)
+    else others.set(one.parent, [...(others.get(one.parent) ?? []), one])
+  }
+}
+export const find = (marker: Marker, except: ReadonlySet<number>): readonly Process[] => [...members(marker, except)]
+
+/**
+ * The process of that marker which sees itself as `self`: in a PID namespace its pid is another one than here, its start is the same.
+ * Undefined when there is none.
+ */
+export function identify(self: ProcessId, marker: Marker): ProcessId | undefined {
+  for (const { pid, startTicks } of members(marker, new Set()))
+    if (startTicks === self.startTicks && innermost(pid) === self.pid) return { pid, startTicks }
+  return undefined
+}
+/** The pid in the process's own namespace (proc_pid_status(5)). */
+function innermost(pid: number): number | undefined {
+  try {
+    const numbers = /^NSpid:(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1]
+    return numbers === undefined ? undefined : Number(numbers.trim().split(/\s+/).at(-1))
+  } catch {
+    return undefined
+  }
 }
 
 const signal = ({ pid }: ProcessId, name: NodeJS.Signals): void => {
@@ -91,12 +118,16 @@ const signal = ({ pid }: ProcessId, name: NodeJS.Signals): void => {
 /** A tree that forks faster than it can be signalled is given up after so many passes; the next call goes on. */
 const passesMax = 50
 
-/** Stops every process. True when a pass found none that still ran. */
+/** Stops every process, each as soon as it is found. True when a whole pass found none that still ran: nothing is left that could fork. */
 export function freeze(marker: Marker, except: ReadonlySet<number>): boolean {
   for (let pass = 0; pass < passesMax; pass++) {
-    const moving = find(marker, except).filter(({ state }) => !still(state))
-    if (moving.length === 0) return true
-    for (const one of moving) signal(one, "SIGSTOP")
+    let moving = false
+    for (const one of members(marker, except)) {
+      if (still(one.state)) continue
+      moving = true
+      signal(one, "SIGSTOP")
+    }
+    if (!moving) return true
   }
   return false
 }

@@ -3,6 +3,7 @@ import { join } from "node:path"
 import { z } from "zod"
 import { exitSchema, modeSchema, problemSchema, uidSchema } from "./core/instance.ts"
 import { directiveSchema, doorSchema, lastSchema, usageSchema } from "./core/link.ts"
+import { isolationSchema } from "./isolation.ts"
 
 /**
  * The run directory: what a runtime, a supervisor and its successor tell one another about one run. Every file is written whole, by rename.
@@ -28,6 +29,8 @@ const files = {
     directory: z.string(),
     /** The real claude, an absolute path. */
     claude: z.string(),
+    /** A run of before this was known has none. */
+    isolation: isolationSchema.default("process tree"),
     socketPath: z.string(),
     credential: z.string(),
   }),
@@ -65,13 +68,13 @@ export const fileName = (name: FileName): string => `${name}.json`
 
 export interface RunDirectory {
   readonly path: string
+  readonly stateDirectory: string
   readonly status: string
   readonly bin: string
   /** Timestamped lines of the loop; `log.1` is the part before. */
   readonly log: string
   /** The FIFO that the loop writes to: it outlives every supervisor, and a loop whose reader is away waits instead of losing lines. */
   readonly output: string
-  readonly settings: string
   /** Undefined when it is not there or cannot be read as what it should be. */
   get<N extends FileName>(name: N): FileOf<N> | undefined
   set<N extends FileName>(name: N, value: FileOf<N>): void
@@ -82,11 +85,11 @@ export function runDirectory(path: string): RunDirectory {
   const status = join(path, "status")
   return {
     path,
+    stateDirectory: join(path, "../../.."),
     status,
     bin: join(path, "bin"),
     log: join(path, "log"),
     output: join(path, "output"),
-    settings: join(path, "settings.json"),
     get<N extends FileName>(name: N): FileOf<N> | undefined {
       const schema: z.ZodType<FileOf<N>> = files[name] as unknown as z.ZodType<FileOf<N>> // the table's own entry: TypeScript does not follow N through it
       try {

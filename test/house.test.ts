@@ -17,7 +17,12 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
   { name: "tools", pattern: /^tools\//, may: ["core"], packages: /^zod$/ },
   { name: "controller", pattern: /^src\/control\/controller\.ts$/, may: ["core"], packages: /^node:/ },
   { name: "control", pattern: /^src\/control\//, may: ["core", "controller"], packages: /^node:/ },
-  { name: "processes", pattern: /^src\/(processes|run-directory|find-claude)\.ts$/, may: ["core"], packages: /^(node:|zod$)/ },
+  {
+    name: "processes",
+    pattern: /^src\/(processes|isolation|run-directory|find-claude)\.ts$/,
+    may: ["core"],
+    packages: /^(node:|zod$)/,
+  },
   { name: "settings", pattern: /^src\/(config|log|version|policy)\.ts$/, may: ["core"], packages: /^(node:|pino$|yaml$|zod$)/ },
   {
     name: "api",
@@ -43,7 +48,7 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
   {
     name: "compose",
     pattern: /^src\/compose\.ts$/,
-    may: ["core", "tools", "control", "api", "sqlite", "local", "settings"],
+    may: ["core", "tools", "control", "api", "sqlite", "local", "processes", "settings"],
     packages: /^node:/,
   },
   {

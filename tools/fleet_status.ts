@@ -26,6 +26,7 @@ export default defineTool({
     instances: z.strictObject({ running: z.int(), max: z.int() }),
     spend: z.strictObject({ todayUsd: z.number(), billing: z.string() }).optional(),
     projects: z.array(z.strictObject({ name: z.string(), instances: z.int() })),
+    isolation: z.string(),
     warnings: z.array(z.string()),
     next: z.string(),
   }),
@@ -33,7 +34,7 @@ export default defineTool({
   targets: ({ project }) => (project === undefined ? {} : { project }),
   async handler(ctx, { project }) {
     const { targets, who, ledger, clock } = ctx
-    const { instancesMax, billing, refused } = ctx.limits()
+    const { instancesMax, billing, refused, isolation } = ctx.limits()
     const nowMs = clock.nowMs()
     const [readings, today, known] = await Promise.all([
       readingsOf(ctx),
@@ -62,7 +63,9 @@ export default defineTool({
       instances: { running: targets.filter(live).length, max: instancesMax },
       ...(today && { spend: { todayUsd: usd, billing } }),
       projects: projects.slice(0, projectsMax),
+      isolation: isolation.kind,
       warnings: [
+        ...(isolation.warning === undefined ? [] : [isolation.warning]),
         ...(refused === undefined ? [] : [`The policy file is not in force: ${refused}`]),
         ...(projects.length > projectsMax ? [`${projects.length - projectsMax} more projects are not listed.`] : []),
         ...(needing.length > needsYouMax ? [`${needing.length - needsYouMax} more need you: list_instances {}.`] : []),

@@ -1,6 +1,6 @@
 import { type Beat, type Directive, type Emitted, type Marker, noUsage } from "../core/link.ts"
 import { oneLine } from "../core/view.ts"
-import { alive, type ProcessId, processId } from "../processes.ts"
+import { alive, identify, ofRun, type ProcessId } from "../processes.ts"
 import type { RunDirectory, RunFile, TurnFile } from "../run-directory.ts"
 import { holdFor } from "./failures.ts"
 import { countedMax, type Logs, meter } from "./meter.ts"
@@ -12,8 +12,11 @@ export interface Iterations {
   keep(turn: TurnFile): void
   /** Digest of what the last finished iteration was told. */
   toldBefore(): string | undefined
-  /** Waits until the turn is granted; undefined when the wait was too long for one call, or the caller is gone. */
-  ask(id: string, pid: number, signal: AbortSignal): Promise<Grant | undefined>
+  /**
+   * Waits until the turn is granted; undefined when the wait was too long for one call, or the caller is gone. `self` is the turnstile as it
+   * sees itself. @throws Error when it is no process of this run.
+   */
+  ask(id: string, self: ProcessId, signal: AbortSignal): Promise<Grant | undefined>
   /** Begins the iteration that asks, if the fleet has granted its turn. */
   grant(directive: Directive): void
   ended(id: string, code: number, ms: number): void
@@ -33,6 +36,8 @@ export interface IterationsOptions {
   readonly directory: RunDirectory
   readonly run: RunFile
   nowMs(): number
+  /** What a turnstile is given with its turn. */
+  granted(): Grant
   emit(kind: Emitted["kind"], message: string): void
   /** Something that a beat says has changed. */
   changed(): void
@@ -42,10 +47,10 @@ export interface IterationsOptions {
 /** One question of the turnstile waits at most this long. */
 const askMsMax = 50_000
 
-export function createIterations({ directory, run, nowMs, emit, changed, over }: IterationsOptions): Iterations {
+export function createIterations({ directory, run, nowMs, granted, emit, changed, over }: IterationsOptions): Iterations {
   let turn = directory.get("turn")
   let usage = directory.get("usage") ?? { used: noUsage, counted: [] }
-  let wanted: { id: string; pid: number; sinceMs: number; settle(grant: Grant | undefined): void } | undefined
+  let wanted: { id: string; turnstile: ProcessId; sinceMs: number; settle(grant: Grant | undefined): void } | undefined
   const before = directory.get("last")
   let last = before?.last
   let toldBefore = before?.told
@@ -53,7 +58,6 @@ export function createIterations({ directory, run, nowMs, emit, changed, over }:
   let said: { marker: Marker; text: string } | undefined
   let failures = 0
 
-  const granted: Grant = { settings: directory.settings, ...(run.model !== undefined && { model: run.model }) }
   const keep = (next: TurnFile): void => {
     turn = next
     directory.set("turn", next)
@@ -69,9 +73,11 @@ export function createIterations({ directory, run, nowMs, emit, changed, over }:
     turn: () => turn,
     toldBefore: () => toldBefore,
     keep,
-    ask: (id, pid, signal) =>
-      new Promise((resolve) => {
-        if (turn?.id === id) return resolve(granted) // granted before, but the answer was lost
+    async ask(id, self, signal) {
+      if (turn?.id === id) return granted() // granted before, but the answer was lost
+      const turnstile = identify(self, ofRun(run.uid, run.place))
+      if (!turnstile) throw new Error("who asks is no process of this instance")
+      return new Promise((resolve) => {
         wanted?.settle(undefined)
         const settle = (grant: Grant | undefined): void => {
           clearTimeout(timer)
@@ -79,17 +85,17 @@ export function createIterations({ directory, run, nowMs, emit, changed, over }:
         }
         const timer = setTimeout(() => settle(undefined), askMsMax)
         signal.addEventListener("abort", () => settle(undefined), { once: true })
-        wanted = { id, pid, sinceMs: wanted?.id === id ? wanted.sinceMs : nowMs(), settle }
+        wanted = { id, turnstile, sinceMs: wanted?.id === id ? wanted.sinceMs : nowMs(), settle }
         changed()
-      }),
+      })
+    },
     grant(directive) {
       if (!wanted || turn || directive.freeze !== undefined || directive.turn?.id !== wanted.id) return
-      const { id, pid, settle } = wanted
-      const turnstile = processId(pid)
+      const { id, turnstile, settle } = wanted
       wanted = undefined
-      if (turnstile) {
+      if (alive(turnstile)) {
         begin(id, turnstile)
-        settle(granted)
+        settle(granted())
       }
       changed()
     },
@@ -139,7 +145,7 @@ export function createIterations({ directory, run, nowMs, emit, changed, over }:
     },
     orphaned: () => (turn && !alive(turn.turnstile) ? turn : undefined),
     look() {
-      if (!wanted || processId(wanted.pid)) return
+      if (!wanted || alive(wanted.turnstile)) return
       wanted.settle(undefined)
       wanted = undefined
       changed()

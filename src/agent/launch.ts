@@ -1,25 +1,34 @@
 import { spawn } from "node:child_process"
 import { accessSync, chmodSync, closeSync, constants, existsSync } from "node:fs"
-import { delimiter } from "node:path"
+import { delimiter, relative } from "node:path"
 import type { Problem } from "../core/instance.ts"
 import { shellWord } from "../core/view.ts"
+import { isolated } from "../isolation.ts"
 import { alive, instanceVariable, type ProcessId, processId } from "../processes.ts"
 import { type RunDirectory, replaceFile } from "../run-directory.ts"
 import type { Output } from "./output.ts"
-import { agentTokenVariable, agentUrlVariable, claudeVariable } from "./turnstile.ts"
+import { agentTokenVariable, agentUrlVariable, claudeVariable, type Settings } from "./turnstile.ts"
 
 /** The events of Claude Code at which mail, activity, markers and failures are seen. */
 const hookEvents = ["UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure", "PostToolBatch", "Stop", "StopFailure"]
 const hookSeconds = 10
+/** From SIGTERM to SIGKILL when the loop ends and leaves something behind, or is told to stop: enough for claude to write its transcript. */
+export const graceSeconds = 8
+
+/** The supervisor's loopback port. */
+export interface Door {
+  readonly port: number
+  readonly token: string
+}
 
 /**
  * What the turnstile gives claude as `--settings`: there, `env` and `disableAllHooks` win over a person's or a project's own settings,
  * which would otherwise silence the doors and the meter.
  */
-export function writeSettings(directory: RunDirectory, port: number, token: string): void {
+export function settingsFor({ port, token }: Door): Settings {
   const url = `http://127.0.0.1:${port}`
   const hook = { type: "http", url: `${url}/hooks`, headers: { Authorization: `Bearer ${token}` }, timeout: hookSeconds }
-  const settings = {
+  return {
     disableAllHooks: false,
     env: {
       CLAUDE_CODE_ENABLE_TELEMETRY: "1",
@@ -34,7 +43,6 @@ export function writeSettings(directory: RunDirectory, port: number, token: stri
     },
     hooks: Object.fromEntries(hookEvents.map((event) => [event, [{ hooks: [hook] }]])),
   }
-  replaceFile(directory.settings, JSON.stringify(settings))
 }
 
 /** Without settings of ours: an instance gets only the variables below. */
@@ -91,7 +99,7 @@ function obstacle(directory: string, claude: string, program: string): Problem |
 export function startLoop(
   directory: RunDirectory,
   output: Output,
-  door: { port: number; token: string },
+  door: Door,
   ended: (code: number) => void,
 ): Problem | undefined {
   const run = directory.get("run")
@@ -100,7 +108,13 @@ export function startLoop(
   if (problem) return problem
   const wrapper = writeShims(directory)
   const file = output.openForLoop()
-  const child = spawn(wrapper, run.command, {
+  const command = isolated(run.isolation, run.command, {
+    stateDirectory: directory.stateDirectory,
+    shown: [relative(directory.stateDirectory, directory.bin)],
+    directory: run.directory,
+    graceSeconds,
+  })
+  const child = spawn(wrapper, command, {
     cwd: run.directory,
     detached: true,
     stdio: ["ignore", file, file],

@@ -4,6 +4,8 @@ import { createAdaptorServer } from "@hono/node-server"
 import { Hono } from "hono"
 import { bodyLimit } from "hono/body-limit"
 import { z } from "zod"
+import type { ProcessId } from "../processes.ts"
+import { processIdSchema } from "../run-directory.ts"
 import { type HookAnswer, type HookInput, hookInputSchema } from "./doors.ts"
 import { type Logs, logsSchema } from "./meter.ts"
 import type { Grant } from "./turnstile.ts"
@@ -11,14 +13,13 @@ import type { Grant } from "./turnstile.ts"
 /** The loopback port of a supervisor: what the turnstile and the running claude talk to. Guarded by a random token. */
 export interface LoopbackHandlers {
   /** Waits until the turn is granted; undefined when the wait was too long for one call, or the signal came. */
-  turn(id: string, pid: number, signal: AbortSignal): Promise<Grant | undefined>
+  turn(id: string, self: ProcessId, signal: AbortSignal): Promise<Grant | undefined>
   turnEnded(id: string, code: number, ms: number): void
   hook(input: HookInput): HookAnswer
   logs(logs: Logs): void
 }
 /** PostToolUse carries a tool's whole answer. */
 const bodyBytesMax = 32 * 1024 * 1024
-const pidSchema = z.object({ pid: z.int().positive() })
 const endSchema = z.object({ code: z.int(), ms: z.int().min(0) })
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest()
@@ -40,8 +41,8 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
     ),
   )
   app.post("/turns/:id", async (context) => {
-    const { pid } = pidSchema.parse(await context.req.json())
-    const grant = await handlers.turn(context.req.param("id"), pid, context.req.raw.signal)
+    const self = processIdSchema.parse(await context.req.json())
+    const grant = await handlers.turn(context.req.param("id"), self, context.req.raw.signal)
     return grant ? context.json(grant) : context.body(null, 204)
   })
   app.post("/turns/:id/end", async (context) => {

@@ -6,7 +6,7 @@ import type { RunDirectory } from "../run-directory.ts"
 import { connect } from "./connection.ts"
 import { createDoors } from "./doors.ts"
 import { createIterations } from "./iterations.ts"
-import { adoptedExit, startLoop, writeSettings } from "./launch.ts"
+import { adoptedExit, graceSeconds, settingsFor, startLoop } from "./launch.ts"
 import { listen } from "./loopback.ts"
 import { captureOutput } from "./output.ts"
 
@@ -14,8 +14,6 @@ import { captureOutput } from "./output.ts"
 const beatMs = 5000
 /** How often processes that are not our children are looked at. */
 const lookMs = 500
-/** From SIGTERM to SIGKILL when the loop ends and leaves something behind, or is told to stop: enough for claude to write its transcript. */
-const graceSeconds = 8
 /** What the last beats, receipts and events may take at the end; a gateway that is away is started again within this. */
 const flushMs = 20_000
 
@@ -63,6 +61,7 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     directory,
     run,
     nowMs,
+    granted: () => ({ settings: settingsFor({ port, token }), ...(run.model !== undefined && { model: run.model }) }),
     emit,
     changed() {
       beat()
@@ -158,7 +157,6 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
   const { port } = await loopback
   const own = processId(process.pid)
   if (own) directory.set("supervisor", { ...own, port, token })
-  writeSettings(directory, port, token)
   const told = stop.aborted || directory.get("stop") !== undefined
   const problem = known || told ? undefined : startLoop(directory, output, { port, token }, loopEnded)
   if (problem) void finish({ code: 127 }, problem)

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs"
 import { constants } from "node:os"
 import { setTimeout as sleep } from "node:timers/promises"
 import { z } from "zod"
-import { turnVariable } from "../processes.ts"
+import { processId, turnVariable } from "../processes.ts"
 
 // An import of node:http also loads what it re-exports, node's fetch and WebSocket: 40 ms and 12 MiB in every turn.
 const { request } = process.getBuiltinModule("node:http")
@@ -15,7 +15,14 @@ export const agentUrlVariable = "BLACKBOX5_AGENT_URL"
 export const agentTokenVariable = "BLACKBOX5_AGENT_TOKEN"
 export const claudeVariable = "BLACKBOX5_AGENT_CLAUDE"
 
-export const grantSchema = z.object({ settings: z.string(), model: z.string().optional() })
+/** What is read of claude's settings; all else goes through. */
+const settingsSchema = z.looseObject({
+  env: z.record(z.string(), z.string()).optional(),
+  hooks: z.record(z.string(), z.array(z.unknown())).optional(),
+})
+export type Settings = z.output<typeof settingsSchema>
+/** What the supervisor gives with a turn. Said, not written: its run directory cannot be seen from inside. */
+export const grantSchema = z.object({ settings: settingsSchema, model: z.string().optional() })
 export type Grant = z.output<typeof grantSchema>
 
 /** sysexits.h: a temporary failure; the loop tries again by itself. */
@@ -97,8 +104,8 @@ async function insist(path: string, body: unknown, msMax: number): Promise<Asked
 }
 
 /** The caller's own `--settings` (a file or JSON) with ours on top: of two, claude counts the last alone. */
-export function mergeSettings(args: readonly string[], ours: string): string[] {
-  const merged = JSON.parse(readFileSync(ours, "utf8")) as Settings // written by the supervisor
+export function mergeSettings(args: readonly string[], ours: Settings): string[] {
+  const merged = { ...ours }
   const rest: string[] = []
   for (let index = 0; index < args.length; index++) {
     const arg = args[index] ?? ""
@@ -108,11 +115,6 @@ export function mergeSettings(args: readonly string[], ours: string): string[] {
     else absorb(merged, JSON.parse(text.trimStart().startsWith("{") ? text : readFileSync(text, "utf8")) as Settings) // as claude itself would read it
   }
   return ["--settings", JSON.stringify(merged), ...rest]
-}
-interface Settings {
-  env?: Record<string, string>
-  hooks?: Record<string, unknown[]>
-  [key: string]: unknown
 }
 function absorb(ours: Settings, theirs: Settings): void {
   const { env, hooks, ...others } = theirs
@@ -132,7 +134,7 @@ export async function runTurn(args: readonly string[]): Promise<number> {
   // Nested, it runs inside the outer turn, without doors.
   if (process.env[turnVariable] || !isPrompt(args)) return (await run(claude, args, process.env)).code
   const id = `t-${randomUUID()}`
-  const asked = await insist(`/turns/${id}`, { pid: process.pid }, unreachableMsMax)
+  const asked = await insist(`/turns/${id}`, processId(process.pid), unreachableMsMax)
   if (asked?.status !== 200) {
     process.stderr.write(
       `blackbox5 turn: no turn could be had${asked ? ` (${asked.body.slice(0, 300)})` : ": the supervisor does not answer"}; no iteration was started.\n`,

@@ -30,6 +30,8 @@ export interface Limits {
   readonly budget: Budget
   readonly model?: string
   readonly billing: "subscription" | "metered"
+  /** What holds an agent's processes together, and what a person must know when it is weak. */
+  readonly isolation: { readonly kind: string; readonly warning?: string }
   /** Why the policy file on disk is not the one in force. */
   readonly refused?: string
 }

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { closeSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs"
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
@@ -13,12 +13,14 @@ import { createSpool, eventsMax } from "../../src/agent/spool.ts"
 import { isPrompt, mergeSettings } from "../../src/agent/turnstile.ts"
 import { stopsMax } from "../../src/core/delivery.ts"
 import type { Mail, Receipt } from "../../src/core/link.ts"
+import { type IsolationKind, probeIsolation } from "../../src/isolation.ts"
 import { followPolicy, parsePolicy } from "../../src/policy.ts"
 import {
   alive,
   end,
   find,
   freeze,
+  identify,
   instanceVariable,
   type Marker,
   ofInstance,
@@ -106,12 +108,10 @@ describe("the turnstile", () => {
     const ours = { disableAllHooks: false, env: { TELEMETRY: "1" }, hooks: { Stop: [{ hooks: ["ours"] }] } }
     const merge = (args: readonly string[], files: Readonly<Record<string, unknown>> = {}) => {
       const directory = temporary()
-      const path = join(directory, "settings.json")
-      writeFileSync(path, JSON.stringify(ours))
       for (const [name, content] of Object.entries(files)) writeFileSync(join(directory, name), JSON.stringify(content))
       const [flag, text = "", ...rest] = mergeSettings(
         args.map((arg) => arg.replace("@", `${directory}/`)),
-        path,
+        ours,
       )
       return { flag, merged: JSON.parse(text), rest }
     }
@@ -533,11 +533,11 @@ describe("the spool", () => {
   })
 })
 
-const aRun = (more: { command?: string[]; directory?: string; claude?: string } = {}): RunDirectory =>
+const aRun = (more: { command?: string[]; directory?: string; claude?: string; isolation?: IsolationKind } = {}): RunDirectory =>
   createRunDirectory(temporary(), {
     ...{ name: "one", uid: uid("u-one"), place: "p1", revision: "1-0", startedAtMs: 0, mode: "continuous" },
     ...{ iterationsBefore: 0, command: ["true"], directory: "/", claude: process.execPath },
-    ...{ socketPath: "/none", credential: "none", ...more },
+    ...{ isolation: "process tree", socketPath: "/none", credential: "none", ...more },
   })
 
 describe("the loop's output", () => {
@@ -627,6 +627,69 @@ describe("a loop that cannot be started", () => {
   })
 })
 
+describe("a loop in the strongest isolation that works here", () => {
+  /** Runs a script as the loop; resolves with its exit code. `process` is the loop as the control plane knows it. */
+  const looped = async (script: string) => {
+    const kind = (await probeIsolation(temporary())).kind
+    const run = aRun({ command: ["bash", "-c", script], isolation: kind })
+    const file = openSync(`${run.path}/out`, "w")
+    const output = { openForLoop: () => file, finish: async () => {} }
+    const ended = Promise.withResolvers<number>()
+    expect(startLoop(run, output, { port: 1, token: "t" }, ended.resolve)).toBeUndefined()
+    const marker = ofRun("u-one", run.get("run")?.place ?? "")
+    return {
+      kind,
+      run,
+      ended: ended.promise,
+      pids: () => find(marker, new Set()).map(({ pid }) => pid),
+      said: () => readFileSync(`${run.path}/out`, "utf8"),
+      end: () => end(marker, new Set(), 0),
+      marker,
+    }
+  }
+
+  it("ends with its own exit code, after what it left behind was told to end", async () => {
+    const {
+      kind,
+      run,
+      ended,
+      said,
+      end: clean,
+    } = await looped(
+      `echo began; setsid -f bash -c 'trap "echo told; exit" TERM; echo ready; while :; do sleep 0.01; done'; sleep 0.3; exit 7`,
+    )
+    expect(await ended).toBe(7)
+    expect(run.get("ended")).toEqual({ code: 7 })
+    // Without a namespace its supervisor tells them.
+    expect(said().split("\n").includes("told")).toBe(kind !== "process tree")
+    await clean()
+  })
+
+  it("is asked for by a process that sees another pid of its own than everybody else", async () => {
+    const { said, pids, marker, end: clean } = await looped("read -r stat < /proc/self/stat; echo $stat; sleep 1000; :")
+    await until(() => said().includes("\n"))
+    const fields = said().trim().split(" ")
+    const self = { pid: Number(fields[0]), startTicks: Number(fields[21]) }
+    const found = identify(self, marker)
+    expect(pids()).toContain(found?.pid)
+    expect(processId(found?.pid ?? 0)).toEqual(found)
+    expect(readFileSync(`/proc/${found?.pid}/comm`, "utf8")).toBe("bash\n")
+    expect(identify({ ...self, startTicks: self.startTicks + 1 }, marker)).toBeUndefined()
+    expect(identify(self, ofRun("u-one", "p2"))).toBeUndefined()
+    await clean()
+  })
+
+  it("is over, and all of it, when the first process of its namespace is killed", async () => {
+    const { kind, ended, pids, said } = await looped("env -i setsid -f sleep 1000; echo on; trap '' TERM; sleep 1000")
+    await until(() => said().includes("on"))
+    const first = pids().find((pid) => readFileSync(`/proc/${pid}/cmdline`, "utf8").startsWith("sh\0-c\0tenths="))
+    expect(first === undefined).toBe(kind === "process tree")
+    for (const pid of first === undefined ? pids() : [first]) process.kill(pid, "SIGKILL")
+    expect(await ended).toBeGreaterThan(0)
+    await until(() => pids().length === 0)
+  })
+})
+
 describe("the policy", () => {
   it("takes nothing for the defaults, and what it says otherwise", () => {
     expect(parsePolicy("")).toMatchObject({ policy: { instancesMax: 50, turnsMax: 4, budget: { usd: 10 }, loops: {} } })
@@ -651,6 +714,7 @@ describe("the policy", () => {
     ["broken YAML", "turnsMax: 1\nbudget: {usd: 1\n", /^line [23]: /],
     ["a key twice", "turnsMax: 1\nturnsMax: 2\n", /^line 2: /],
     ["an alias of nothing", "turnsMax: 1\nbudget: *none\n", /^line 2: .*none/],
+    ["an isolation that is none", "isolation: strong\n", /^line 1: isolation: /],
     ["a list", "- turnsMax\n", /^line 1: .*object/],
     ["a text", "# a comment\nturnsMax\n", /^line 2: .*object/],
     ["several documents", "turnsMax: 1\n---\nturnsMax: 2\n", /^line 2: /],

@@ -150,6 +150,7 @@ const someLimits: Limits = {
   loops: ["ralf", "builtin"],
   defaultLoop: "ralf",
   budget: { usd: 10, iterations: 50 },
+  isolation: { kind: "pod" },
   billing: "metered",
 }
 

@@ -886,6 +886,7 @@ describe("fleet_status", () => {
   it("sums up the fleet, who needs you first", async () => {
     const fleet = makeFleet()
     fleet.world.limits = { ...fleet.world.limits, billing: "subscription", refused: "line 3: turnsMax" }
+    fleet.world.limits = { ...fleet.world.limits, isolation: { kind: "process tree", warning: "Daemons may escape." } }
     fleet.world.projects = ["shop", "blog"]
     fleet.world.today = { ...fleet.world.today, usd: 14.2 }
     fleet.running("a")
@@ -909,7 +910,8 @@ describe("fleet_status", () => {
         { name: "shop", instances: 4 },
         { name: "blog", instances: 0 },
       ],
-      warnings: ["The policy file is not in force: line 3: turnsMax"],
+      isolation: "process tree",
+      warnings: ["Daemons may escape.", "The policy file is not in force: line 3: turnsMax"],
     })
     fleet.clock.advance(5 * 3_600_000)
     await fleet.call(operator)("fleet_status")

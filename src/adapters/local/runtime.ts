@@ -6,6 +6,7 @@ import { asFault } from "../../core/faults.ts"
 import type { Problem, Spec, Uid } from "../../core/instance.ts"
 import type { Clock, Observed, Runtime } from "../../core/ports.ts"
 import { topic } from "../../core/source.ts"
+import type { IsolationKind } from "../../isolation.ts"
 import { alive, end, ofInstance, ofRun, processId } from "../../processes.ts"
 import {
   createRunDirectory,
@@ -27,6 +28,8 @@ export interface LocalRuntimeOptions {
   /** argv that runs a supervisor on a run directory. */
   readonly supervisor: readonly string[]
   readonly environment: NodeJS.ProcessEnv
+  /** What holds the processes of a run that starts now. */
+  isolation(): IsolationKind
   credential(uid: string, place: string): string
   report(name: string, error: unknown): void
 }
@@ -201,6 +204,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
         ...(spec.model !== undefined && { model: spec.model }),
         iterationsBefore: (before?.get("run")?.iterationsBefore ?? 0) + (before?.get("usage")?.used.iterations ?? 0),
         ...launch.file,
+        isolation: options.isolation(),
         socketPath: options.socketPath,
         credential: options.credential(uid, place),
       })
