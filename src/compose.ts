@@ -11,7 +11,7 @@ import { sqliteLedger } from "./adapters/sqlite/ledger.ts"
 import { openDatabase } from "./adapters/sqlite/open.ts"
 import { sqliteStore } from "./adapters/sqlite/store.ts"
 import { type App, createApp } from "./api/app.ts"
-import { localAuthenticate, readToken } from "./api/auth.ts"
+import { instanceOf, localAuthenticate, readToken } from "./api/auth.ts"
 import { createGateway, type Gateway } from "./api/gateway.ts"
 import { type Credentials, createCredentials } from "./api/link.ts"
 import { createMetrics } from "./api/metrics.ts"
@@ -144,7 +144,11 @@ export async function composeLocal(
   const app = createApp({
     tools,
     invokeAs: (who) => metrics.measured(invokeAs(who)),
-    authenticate: localAuthenticate({ token: readToken(config.stateDirectory), userName: userInfo().username }),
+    authenticate: localAuthenticate({
+      token: readToken(config.stateDirectory),
+      userName: userInfo().username,
+      owner: instanceOf(credentials, store),
+    }),
     ready: async () => ({ ready: leading, why: leading ? "The controllers run." : "The controllers are starting." }),
     metrics,
     version,

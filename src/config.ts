@@ -32,6 +32,18 @@ export const defaultStateDirectory = (env: NodeJS.ProcessEnv = process.env): str
 /** `sun_path` holds 108 bytes on Linux and 104 on macOS, with its closing NUL. */
 const socketBytesMax = 103
 
+/** The name of the instance that this process belongs to, if it does. */
+export const instanceHere = (env: NodeJS.ProcessEnv = process.env): string | undefined =>
+  env.BLACKBOX5_AGENT_URL && env.BLACKBOX5_AGENT_TOKEN ? (env.BLACKBOX5_AGENT_NAME ?? "unknown") : undefined
+
+/** Inside an instance that is its supervisor's port, whatever else is said: there the instance's own credential is added. */
+function remoteOf(env: NodeJS.ProcessEnv): Config["remote"] {
+  const inside = instanceHere(env) !== undefined
+  const url = inside ? env.BLACKBOX5_AGENT_URL : env.BLACKBOX5_URL
+  const bearer = (inside ? env.BLACKBOX5_AGENT_TOKEN : env.BLACKBOX5_TOKEN) ?? ""
+  return url ? { url: url.replace(/\/+$/, ""), bearer } : undefined
+}
+
 /** @throws Invalid when a setting cannot be what it says. */
 export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.env): Config {
   const stateDirectory = resolve(env.BLACKBOX5_STATE || defaultStateDirectory(env))
@@ -58,7 +70,7 @@ export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.e
     stateDirectory,
     socketPath,
     port: { number, demanded: Boolean(portText) },
-    remote: env.BLACKBOX5_URL ? { url: env.BLACKBOX5_URL.replace(/\/+$/, ""), bearer: env.BLACKBOX5_TOKEN ?? "" } : undefined,
+    remote: remoteOf(env),
     // On a terminal people read what serve prints for them; its log lines are for whoever collects them.
     logLevel: env.BLACKBOX5_LOG || (process.stderr.isTTY ? "warn" : "info"),
   }

@@ -15,9 +15,7 @@ import { createSpool, type Spooled } from "./spool.ts"
 
 export interface ConnectionOptions {
   readonly socketPath: string
-  readonly name: string
-  readonly uid: string
-  readonly place: string
+  /** Says itself which instance this is, at which place. */
   readonly credential: string
   directive(directive: Directive): void
   mail(mail: Mail): void
@@ -39,7 +37,7 @@ export interface Connection {
 
 /** The supervisor's end of the link. Reconnects for ever; what is not acknowledged is sent again. */
 export function connect(options: ConnectionOptions): Connection {
-  const { socketPath, name, uid, place, credential } = options
+  const { socketPath, credential } = options
   let dropped = 0
   const spool = createSpool((count) => {
     dropped += count
@@ -59,8 +57,7 @@ export function connect(options: ConnectionOptions): Connection {
       })
     }
   }
-  const query = new URLSearchParams({ name, uid, place })
-  const socket = new ReconnectingWebSocket(`ws+unix://${socketPath}:/v1/link?${query}`, [], {
+  const socket = new ReconnectingWebSocket(`ws+unix://${socketPath}:/v1/link`, [], {
     WebSocket: Authenticated,
     minReconnectionDelay: 50,
     maxReconnectionDelay: 2000,

@@ -6,6 +6,9 @@ import { holdFor } from "./failures.ts"
 import { countedMax, type Logs, meter } from "./meter.ts"
 import type { Grant } from "./turnstile.ts"
 
+/** What a turn gives claude of the run's own; the servers of the moment are added to it. */
+export type Granted = Omit<Grant, "mcp">
+
 /** The iterations of a run: who asks for a turn, what runs, what it used, how it ended. Kept in the run directory, so a successor knows. */
 export interface Iterations {
   turn(): TurnFile | undefined
@@ -16,7 +19,7 @@ export interface Iterations {
    * Waits until the turn is granted; undefined when the wait was too long for one call, or the caller is gone. `self` is the turnstile as it
    * sees itself. @throws Error when it is no process of this run.
    */
-  ask(id: string, self: ProcessId, signal: AbortSignal): Promise<Grant | undefined>
+  ask(id: string, self: ProcessId, signal: AbortSignal): Promise<Granted | undefined>
   /** Begins the iteration that asks, if the fleet has granted its turn. */
   grant(directive: Directive): void
   ended(id: string, code: number, ms: number): void
@@ -37,7 +40,7 @@ export interface IterationsOptions {
   readonly run: RunFile
   nowMs(): number
   /** What a turnstile is given with its turn. */
-  granted(): Grant
+  granted(): Granted
   emit(kind: Emitted["kind"], message: string): void
   /** Something that a beat says has changed. */
   changed(): void
@@ -50,7 +53,7 @@ const askMsMax = 50_000
 export function createIterations({ directory, run, nowMs, granted, emit, changed, over }: IterationsOptions): Iterations {
   let turn = directory.get("turn")
   let usage = directory.get("usage") ?? { used: noUsage, counted: [] }
-  let wanted: { id: string; turnstile: ProcessId; sinceMs: number; settle(grant: Grant | undefined): void } | undefined
+  let wanted: { id: string; turnstile: ProcessId; sinceMs: number; settle(grant: Granted | undefined): void } | undefined
   const before = directory.get("last")
   let last = before?.last
   let toldBefore = before?.told
@@ -79,7 +82,7 @@ export function createIterations({ directory, run, nowMs, granted, emit, changed
       if (!turnstile) throw new Error("who asks is no process of this instance")
       return new Promise((resolve) => {
         wanted?.settle(undefined)
-        const settle = (grant: Grant | undefined): void => {
+        const settle = (grant: Granted | undefined): void => {
           clearTimeout(timer)
           resolve(grant)
         }

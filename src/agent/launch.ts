@@ -6,8 +6,9 @@ import { shellWord } from "../core/view.ts"
 import { isolated } from "../isolation.ts"
 import { alive, instanceVariable, type ProcessId, processId } from "../processes.ts"
 import { type RunDirectory, replaceFile } from "../run-directory.ts"
+import { fleetServer } from "./mcp-servers.ts"
 import type { Output } from "./output.ts"
-import { agentTokenVariable, agentUrlVariable, claudeVariable, type Settings } from "./turnstile.ts"
+import { agentNameVariable, agentTokenVariable, agentUrlVariable, claudeVariable, type Settings } from "./turnstile.ts"
 
 /** The events of Claude Code at which mail, activity, markers and failures are seen. */
 const hookEvents = ["UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure", "PostToolBatch", "Stop", "StopFailure"]
@@ -41,6 +42,8 @@ export function settingsFor({ port, token }: Door): Settings {
       OTEL_EXPORTER_OTLP_HEADERS: `authorization=Bearer ${token}`,
       OTEL_LOGS_EXPORT_INTERVAL: "500",
     },
+    // Without it a loop that does not skip permissions would be refused the fleet's tools: nobody is there to be asked.
+    permissions: { allow: [`mcp__${fleetServer}`] },
     hooks: Object.fromEntries(hookEvents.map((event) => [event, [{ hooks: [hook] }]])),
   }
 }
@@ -125,6 +128,7 @@ export function startLoop(
       [agentUrlVariable]: `http://127.0.0.1:${door.port}`,
       [agentTokenVariable]: door.token,
       [claudeVariable]: run.claude,
+      [agentNameVariable]: run.name,
       // Claude Code sends hooks through a configured proxy, too, unless it is told not to.
       NO_PROXY: [process.env.NO_PROXY ?? process.env.no_proxy, "127.0.0.1"].filter(Boolean).join(","),
     },

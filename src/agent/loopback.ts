@@ -1,12 +1,13 @@
 import { createHash, timingSafeEqual } from "node:crypto"
 import type { AddressInfo } from "node:net"
-import { createAdaptorServer } from "@hono/node-server"
+import { createAdaptorServer, type HttpBindings } from "@hono/node-server"
 import { Hono } from "hono"
 import { bodyLimit } from "hono/body-limit"
 import { z } from "zod"
 import type { ProcessId } from "../processes.ts"
 import { processIdSchema } from "../run-directory.ts"
 import { type HookAnswer, type HookInput, hookInputSchema } from "./doors.ts"
+import { forward } from "./forward.ts"
 import { type Logs, logsSchema } from "./meter.ts"
 import type { Grant } from "./turnstile.ts"
 
@@ -17,6 +18,8 @@ export interface LoopbackHandlers {
   turnEnded(id: string, code: number, ms: number): void
   hook(input: HookInput): HookAnswer
   logs(logs: Logs): void
+  /** The control plane, and what it knows this instance by. */
+  readonly fleet: { readonly socketPath: string; readonly credential: string }
 }
 /** PostToolUse carries a tool's whole answer. */
 const bodyBytesMax = 32 * 1024 * 1024
@@ -27,13 +30,13 @@ const digest = (text: string): Buffer => createHash("sha256").update(text).diges
 /** @throws the bind error when the port is taken: a successor must have its predecessor's port, which a running claude knows. */
 export async function listen(port: number, token: string, handlers: LoopbackHandlers): Promise<{ port: number; close(): void }> {
   const wanted = digest(`Bearer ${token}`)
-  const app = new Hono()
+  const app = new Hono<{ Bindings: HttpBindings }>()
   app.use(async (context, next) => {
     if (!timingSafeEqual(digest(context.req.header("authorization") ?? ""), wanted))
       return context.json({ error: "This port is for its own instance." }, 401)
     return next()
   })
-  app.use(bodyLimit({ maxSize: bodyBytesMax }))
+  for (const path of ["/turns/*", "/hooks", "/v1/logs"]) app.use(path, bodyLimit({ maxSize: bodyBytesMax }))
   app.onError((error, context) =>
     context.json(
       { error: error instanceof z.ZodError ? "The body is not understood." : "Failed." },
@@ -54,6 +57,17 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
   app.post("/v1/logs", async (context) => {
     handlers.logs(logsSchema.parse(await context.req.json()))
     return context.json({})
+  })
+  // The fleet's tools, for `blackbox5 mcp` and the command line inside the instance: there this instance calls, not a person.
+  app.all("/v1/*", (context) => {
+    // As it was matched, not as it was written: nobody reads it differently further on.
+    const { pathname, search } = new URL(context.req.url)
+    if (pathname === "/v1/link") return context.notFound() // the supervisor's own
+    return forward(context, {
+      name: "The control plane",
+      at: { socketPath: handlers.fleet.socketPath, path: pathname + search },
+      headers: { authorization: `Bearer ${handlers.fleet.credential}` },
+    })
   })
   const server = createAdaptorServer({ fetch: app.fetch })
   await new Promise<void>((resolve, reject) => {

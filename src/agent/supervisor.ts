@@ -8,6 +8,7 @@ import { createDoors } from "./doors.ts"
 import { createIterations } from "./iterations.ts"
 import { adoptedExit, graceSeconds, settingsFor, startLoop } from "./launch.ts"
 import { listen } from "./loopback.ts"
+import { mcpConfiguration } from "./mcp-servers.ts"
 import { captureOutput } from "./output.ts"
 
 /** A beat is sent at once on a change, else this often. */
@@ -147,7 +148,11 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     void finish({ code, ...(code === 0 && run.mode !== "continuous" && { outcome: "Complete" as const }) })
 
   const loopback = listen(predecessor?.port ?? 0, token, {
-    turn: iterations.ask,
+    fleet: run,
+    async turn(id, pid, signal) {
+      const granted = await iterations.ask(id, pid, signal)
+      return granted && { ...granted, mcp: mcpConfiguration({ port, token, name: run.name }) }
+    },
     turnEnded: iterations.ended,
     hook: doors.hook,
     logs(logs) {

@@ -14,6 +14,8 @@ const { request } = process.getBuiltinModule("node:http")
 export const agentUrlVariable = "BLACKBOX5_AGENT_URL"
 export const agentTokenVariable = "BLACKBOX5_AGENT_TOKEN"
 export const claudeVariable = "BLACKBOX5_AGENT_CLAUDE"
+/** The instance's name, for what speaks to its agent. */
+export const agentNameVariable = "BLACKBOX5_AGENT_NAME"
 
 /** What is read of claude's settings; all else goes through. */
 const settingsSchema = z.looseObject({
@@ -22,7 +24,7 @@ const settingsSchema = z.looseObject({
 })
 export type Settings = z.output<typeof settingsSchema>
 /** What the supervisor gives with a turn. Said, not written: its run directory cannot be seen from inside. */
-export const grantSchema = z.object({ settings: settingsSchema, model: z.string().optional() })
+export const grantSchema = z.object({ settings: settingsSchema, model: z.string().optional(), mcp: z.string() })
 export type Grant = z.output<typeof grantSchema>
 
 /** sysexits.h: a temporary failure; the loop tries again by itself. */
@@ -124,6 +126,15 @@ function absorb(ours: Settings, theirs: Settings): void {
   for (const [key, value] of Object.entries(others)) if (!(key in ours)) ours[key] = value
 }
 
+/**
+ * Flags behind the caller's, before a `--` that ends them. Of several `--mcp-config` claude takes all servers, and of two with one name the
+ * last: so ours stand behind the caller's, and behind nothing that a list of values could swallow.
+ */
+export function appended(args: readonly string[], flags: readonly string[]): string[] {
+  const end = args.indexOf("--")
+  return end < 0 ? [...args, ...flags] : [...args.slice(0, end), ...flags, ...args.slice(end)]
+}
+
 /** Runs one claude. Resolves with the exit code to end with. */
 export async function runTurn(args: readonly string[]): Promise<number> {
   const claude = process.env[claudeVariable]
@@ -141,10 +152,11 @@ export async function runTurn(args: readonly string[]): Promise<number> {
     )
     return exitTempFail
   }
-  const { settings, model } = grantSchema.parse(JSON.parse(asked.body))
+  const { settings, model, mcp } = grantSchema.parse(JSON.parse(asked.body))
   const own = args.includes("--model") || model === undefined ? [] : ["--model", model]
   const began = performance.now()
-  const { code } = await run(claude, [...mergeSettings(args, settings), ...own], { ...process.env, [turnVariable]: id })
+  const withOurs = appended(mergeSettings(args, settings), ["--mcp-config", mcp, ...own])
+  const { code } = await run(claude, withOurs, { ...process.env, [turnVariable]: id })
   await insist(`/turns/${id}/end`, { code, ms: Math.round(performance.now() - began) }, askMsMax)
   return code
 }

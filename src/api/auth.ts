@@ -2,7 +2,11 @@ import { createHash, randomBytes, timingSafeEqual } from "node:crypto"
 import { chmodSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { Fault } from "../core/faults.ts"
+import { live } from "../core/instance.ts"
+import type { InstanceStore } from "../core/ports.ts"
 import type { Principal } from "../core/principal.ts"
+import { newer } from "./gateway.ts"
+import type { Credentials } from "./link.ts"
 
 /**
  * The listener a connection came through. It is told by whoever listens: a connection's own address is no proof, for that of a
@@ -49,17 +53,53 @@ export const bearerOf = (authorization: string | undefined): string | undefined 
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest()
 
-/** One machine: whoever reaches the socket in the 0700 directory, or knows the token, is this machine's admin. */
-export function localAuthenticate({ token, userName }: { token: string; userName: string }): Authenticate {
+/** Who has a bearer; undefined when it is none that this one knows. @throws Unauthenticated when it is known to be worth nothing any more. */
+export type BearerOwner = (bearer: string) => Promise<Principal | undefined>
+
+/**
+ * One machine: whoever reaches the socket in the 0700 directory and says no more, or knows the token, is this machine's admin. A bearer says
+ * who is calling through either door: an instance that comes through the socket is an instance.
+ */
+export function localAuthenticate({
+  token,
+  userName,
+  owner,
+}: {
+  token: string
+  userName: string
+  owner: BearerOwner
+}): Authenticate {
   const admin: Principal = { kind: "human", id: userName, role: "admin" }
   const expected = digest(token)
   return async ({ door, authorization }) => {
-    if (door === "socket") return admin
+    if (door === "socket" && authorization === undefined) return admin
     const bearer = bearerOf(authorization)
+    if (bearer === undefined) return undefined
     // Digests have one length, so that the comparison takes the same time for every guess.
-    return bearer !== undefined && timingSafeEqual(digest(bearer), expected) ? admin : undefined
+    return timingSafeEqual(digest(bearer), expected) ? admin : owner(bearer)
   }
 }
+
+/** The instance that a supervisor's credential speaks for, while its run lives. */
+export const instanceOf =
+  (credentials: Pick<Credentials, "verify">, store: Pick<InstanceStore, "get">): BearerOwner =>
+  async (bearer) => {
+    const holder = credentials.verify(bearer)
+    if (!holder) return undefined
+    const { name, uid, place } = holder
+    const instance = await store.get(name)
+    const run = instance?.uid === uid ? instance.status.run : undefined
+    if (instance && run?.place === place && live(instance))
+      return { kind: "instance", id: name, uid, lineage: instance.spec.lineage }
+    // A start is written to the store a moment after it began.
+    if (instance?.uid === uid && newer(place, run?.place))
+      throw new Fault("Unavailable", "This run is only beginning.", "Try again in a second.")
+    throw new Fault(
+      "Unauthenticated",
+      "The credential is of a run that is over.",
+      "Nothing: what still runs of it will be ended. A new run has a credential of its own.",
+    )
+  }
 
 const tokenShape = /^[\w-]{43,}$/
 

@@ -169,4 +169,4 @@ const parse = (text: string): unknown => {
   }
 }
 /** Places begin with the moment of their start, in a form that sorts. */
-const newer = (place: string, than: string | undefined): boolean => than === undefined || place > than
+export const newer = (place: string, than: string | undefined): boolean => than === undefined || place > than

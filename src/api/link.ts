@@ -4,17 +4,24 @@ import type { IncomingMessage, Server } from "node:http"
 import { join } from "node:path"
 import type { Duplex } from "node:stream"
 import { WebSocketServer } from "ws"
+import { z } from "zod"
 import { nameSchema, uidSchema } from "../core/instance.ts"
 import { closeGoingAway, frameBytesMax } from "../core/link.ts"
+import { bearerOf } from "./auth.ts"
 import type { Gateway } from "./gateway.ts"
 
 /** The WebSocket `/v1/link`, by which supervisors reach the gateway, and the credential that each of them has. */
 
+const holderSchema = z.strictObject({ name: nameSchema, uid: uidSchema, place: z.string().min(1).max(128) })
+/** Whom a credential was made for: one instance at one place. */
+export type Holder = z.output<typeof holderSchema>
+
 export interface Credentials {
-  mint(uid: string, place: string): string
-  verify(uid: string, place: string, credential: string): boolean
+  /** A bearer that says itself whom it is for, so that nothing need be kept for it: the holder, and an HMAC over that. */
+  mint(holder: Holder): string
+  /** Undefined when the bearer is no credential of this fleet. Whether the holder's run still lives is not looked at here. */
+  verify(bearer: string): Holder | undefined
 }
-/** A credential is good for one instance at one place: an HMAC over both, so nothing need be kept for it. */
 export function createCredentials(stateDirectory: string): Credentials {
   const path = join(stateDirectory, "link.key")
   let key: Buffer
@@ -24,13 +31,18 @@ export function createCredentials(stateDirectory: string): Credentials {
     key = randomBytes(32)
     writeFileSync(path, key, { mode: 0o600, flag: "wx" })
   }
-  const mac = (uid: string, place: string): Buffer => createHmac("sha256", key).update(`${uid}\0${place}`).digest()
+  const mac = (said: string): Buffer => createHmac("sha256", key).update(said).digest()
   return {
-    mint: (uid, place) => mac(uid, place).toString("base64url"),
-    verify(uid, place, credential) {
-      const given = Buffer.from(credential, "base64url")
-      const wanted = mac(uid, place)
-      return given.length === wanted.length && timingSafeEqual(given, wanted)
+    mint({ name, uid, place }) {
+      const said = Buffer.from(JSON.stringify({ name, uid, place })).toString("base64url")
+      return `${said}.${mac(said).toString("base64url")}`
+    },
+    verify(bearer) {
+      const [said = "", proof = "", more] = bearer.split(".")
+      const given = Buffer.from(proof, "base64url")
+      const wanted = mac(said)
+      if (more !== undefined || given.length !== wanted.length || !timingSafeEqual(given, wanted)) return undefined
+      return holderSchema.parse(JSON.parse(Buffer.from(said, "base64url").toString("utf8"))) // the proof says that this key's owner wrote it
     },
   }
 }
@@ -50,17 +62,11 @@ export function acceptLinks(server: Server, gateway: Gateway, credentials: Crede
     // Not relative to a base: a path that begins with two slashes would be read as a host, or throw.
     const url = URL.parse(`http://localhost${request.url}`)
     if (url?.pathname !== "/v1/link") return refuse(socket, "404 Not Found")
-    const name = nameSchema.safeParse(url.searchParams.get("name"))
-    const uid = uidSchema.safeParse(url.searchParams.get("uid"))
-    const place = url.searchParams.get("place") ?? ""
-    const bearer = /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1] ?? ""
-    if (!name.success || !uid.success || request.headers.origin !== undefined || !credentials.verify(uid.data, place, bearer))
-      return refuse(socket, "401 Unauthorized")
+    const holder = credentials.verify(bearerOf(request.headers.authorization) ?? "")
+    if (!holder || request.headers.origin !== undefined) return refuse(socket, "401 Unauthorized")
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
       const link = gateway.connect({
-        name: name.data,
-        uid: uid.data,
-        place,
+        ...holder,
         send(frame) {
           if (webSocket.bufferedAmount > bufferedBytesMax) webSocket.terminate()
           else webSocket.send(JSON.stringify(frame))

@@ -11,7 +11,7 @@ import { asFault } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import { noProgress, type Row, type Tool } from "../core/tool.ts"
 import { clean } from "../core/view.ts"
-import { capabilities, instructions, serverInfo } from "./about.ts"
+import { capabilities, serverInfo } from "./about.ts"
 import { schemaOf } from "./schema.ts"
 
 export interface McpParts {
@@ -19,6 +19,7 @@ export interface McpParts {
   /** Of the one caller whose conversation this is. */
   readonly invoke: Invoke
   readonly version: string
+  readonly instructions: string
 }
 
 /** Rows as lines that people can read without a fixed-width font. */
@@ -33,7 +34,7 @@ const linesOf = (rows: readonly Row[]): string =>
     .join("\n")
 
 /** An MCP server over the tools; whoever has a transport connects it. Tools of the set `admin` are not among them. */
-export function createMcpServer({ tools: all, invoke, version }: McpParts): Server {
+export function createMcpServer({ tools: all, invoke, version, instructions }: McpParts): Server {
   const tools = new Map(all.filter(({ toolset }) => toolset !== "admin").map((tool) => [tool.name, tool]))
   let list: ListToolsResult | undefined
   const listed = (): ListToolsResult => ({

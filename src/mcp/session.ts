@@ -21,9 +21,12 @@ function invokeConfigured(): Invoke {
 }
 
 /** The SDK's server at the end of a line. */
-export async function openSession(line: Line, { readOnly }: { readOnly: boolean }): Promise<Session> {
+export async function openSession(
+  line: Line,
+  { readOnly, instructions }: { readOnly: boolean; instructions: string },
+): Promise<Session> {
   const shown = readOnly ? tools.filter(({ hints }) => hints.readOnlyHint) : tools
-  const server = createMcpServer({ tools: shown, invoke: invokeConfigured(), version })
+  const server = createMcpServer({ tools: shown, invoke: invokeConfigured(), version, instructions })
   const transport: Transport = {
     start: async () => {},
     send: async (message) => line.send({ ...message }),

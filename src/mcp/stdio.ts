@@ -1,5 +1,5 @@
 import type { Readable, Writable } from "node:stream"
-import { capabilities, instructions, negotiated, serverInfo } from "./about.ts"
+import { capabilities, negotiated, serverInfo } from "./about.ts"
 
 /** One JSON-RPC message. */
 export type Message = Record<string, unknown>
@@ -19,6 +19,7 @@ export interface Stdio {
   readonly output: Writable
   /** Ends the conversation as the end of the input does. */
   readonly signal: AbortSignal
+  readonly instructions: string
   /** Loads the server; called once, when a message needs it. */
   load(line: Line): Promise<Session>
 }
@@ -38,7 +39,7 @@ const isRequest = ({ method, id }: Message): boolean =>
  * Speaks MCP over a pair of streams until the input ends: answers `initialize` at once, from constants, then loads the server
  * and hands it everything, so that a client never waits for libraries. @throws what `load` throws.
  */
-export async function speak({ input, output, signal, load }: Stdio): Promise<void> {
+export async function speak({ input, output, signal, instructions, load }: Stdio): Promise<void> {
   const backlog: Message[] = []
   /** Requests that were handed on and not answered yet. */
   const pending = new Set<unknown>()

@@ -1,3 +1,5 @@
+import { instanceHere } from "../config.ts"
+import { instructionsFor } from "../mcp/about.ts"
 import { speak } from "../mcp/stdio.ts"
 
 const usage =
@@ -14,11 +16,14 @@ export async function mcp(argv: readonly string[]): Promise<number> {
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.once(signal, () => ended.abort())
   // Nobody reads any more: the client is gone.
   process.stdout.on("error", () => ended.abort())
+  const instructions = instructionsFor(instanceHere())
   await speak({
     input: process.stdin,
     output: process.stdout,
     signal: ended.signal,
-    load: async (line) => (await import("../mcp/session.ts")).openSession(line, { readOnly: argv.includes("--read-only") }),
+    instructions,
+    load: async (line) =>
+      (await import("../mcp/session.ts")).openSession(line, { readOnly: argv.includes("--read-only"), instructions }),
   })
   // A start of serve in the background would keep the process; it goes on by itself.
   process.exit(0)

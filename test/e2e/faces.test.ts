@@ -91,7 +91,7 @@ const app = createApp({
       // The handlers above use nothing of their context but the call.
       return tool.handler({ ...call, who } as ToolContext, input.data)
     }),
-  authenticate: localAuthenticate({ token, userName: "tester" }),
+  authenticate: localAuthenticate({ token, userName: "tester", owner: async () => undefined }),
   ready: async () => ({ ready, why: ready ? "well" : "starting" }),
   metrics,
   version: "0.0.0",

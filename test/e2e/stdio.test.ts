@@ -20,7 +20,7 @@ import { localAuthenticate } from "../../src/api/auth.ts"
 import { createMetrics } from "../../src/api/metrics.ts"
 import { Fault } from "../../src/core/faults.ts"
 import { type Call, defineTool } from "../../src/core/tool.ts"
-import { instructions, protocolVersions } from "../../src/mcp/about.ts"
+import { instructionsFor, protocolVersions } from "../../src/mcp/about.ts"
 import { createMcpServer } from "../../src/mcp/server.ts"
 import { tools } from "../../tools/index.ts"
 
@@ -39,7 +39,7 @@ const app = createApp({
     calls.push({ name, input, call })
     return answering(call)
   },
-  authenticate: localAuthenticate({ token, userName: "tester" }),
+  authenticate: localAuthenticate({ token, userName: "tester", owner: async () => undefined }),
   ready: async () => ({ ready: true, why: "" }),
   metrics: createMetrics(tools),
   version: "0",
@@ -112,7 +112,12 @@ describe("raw lines", () => {
     say(initialize())
     expect(await hear()).toMatchObject({
       id: 0,
-      result: { protocolVersion: "2025-11-25", capabilities: { tools: {} }, serverInfo: { name: "blackbox5" }, instructions },
+      result: {
+        protocolVersion: "2025-11-25",
+        capabilities: { tools: {} },
+        serverInfo: { name: "blackbox5" },
+        instructions: instructionsFor(undefined),
+      },
     })
     say(initialized)
     for (const id of [1, 2]) {
@@ -189,7 +194,7 @@ describe("the real MCP client over stdio", () => {
 
   it("lists the tools, slim, with titles, hints and both schemas", async () => {
     await using client = await connected()
-    expect(client.getInstructions()).toBe(instructions)
+    expect(client.getInstructions()).toBe(instructionsFor(undefined))
     const { tools: listed } = await client.listTools()
     expect(listed.map(({ name }) => name)).toEqual(tools.map(({ name }) => name))
     for (const [at, tool] of listed.entries()) {
@@ -252,8 +257,10 @@ describe("the real MCP client over stdio", () => {
 describe("what is said of itself", () => {
   it("names the SDK's versions of the protocol, tools that exist, and fits where clients cut", () => {
     expect(protocolVersions).toEqual(SUPPORTED_PROTOCOL_VERSIONS)
-    expect(Buffer.byteLength(instructions)).toBeLessThanOrEqual(2048)
-    for (const [name] of instructions.matchAll(/\b[a-z]+_[a-z_]+\b/g)) expect(tools.map((tool) => tool.name)).toContain(name)
+    for (const words of [instructionsFor(undefined), instructionsFor("a".repeat(53))]) {
+      expect(Buffer.byteLength(words)).toBeLessThanOrEqual(2048)
+      for (const [name] of words.matchAll(/\b[a-z]+_[a-z_]+\b/g)) expect(tools.map((tool) => tool.name)).toContain(name)
+    }
   })
 
   it("never offers tools of the set admin, and keeps a property that is named as a keyword", async () => {
@@ -277,7 +284,7 @@ describe("what is said of itself", () => {
       input: z.strictObject({ propertyNames: z.int(), maximum: z.int().max(5) }),
     } as const
     const [here, there] = InMemoryTransport.createLinkedPair()
-    await createMcpServer({ tools: [tool, odd], invoke: async () => ({}), version: "0" }).connect(there)
+    await createMcpServer({ tools: [tool, odd], invoke: async () => ({}), version: "0", instructions: "" }).connect(there)
     const client = new Client({ name: "test", version: "1" })
     await client.connect(here)
     const { tools: listed } = await client.listTools()

@@ -30,7 +30,7 @@ export interface LocalRuntimeOptions {
   readonly environment: NodeJS.ProcessEnv
   /** What holds the processes of a run that starts now. */
   isolation(): IsolationKind
-  credential(uid: string, place: string): string
+  credential(holder: Pick<RunFile, "name" | "uid" | "place">): string
   report(name: string, error: unknown): void
 }
 /** How often supervisors are looked at: none of them need be our child. */
@@ -206,7 +206,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
         ...launch.file,
         isolation: options.isolation(),
         socketPath: options.socketPath,
-        credential: options.credential(uid, place),
+        credential: options.credential({ name, uid, place }),
       })
       // Why an instance stands still between iterations is not forgotten with its processes; a new attempt begins without.
       const kept = before?.get("run")?.revision.split("-")[0] === revision.split("-")[0] ? before?.get("last") : undefined

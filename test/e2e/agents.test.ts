@@ -1,0 +1,138 @@
+import { readFileSync } from "node:fs"
+import { request } from "node:http"
+import { join } from "node:path"
+import { describe, expect, it } from "vitest"
+import { z } from "zod"
+import { type ModelRequest, type Reply, say, use } from "../model/model.ts"
+import { eventually, type McpClient, main, makeWorld, type Result, type World } from "./world.ts"
+
+/** Agents as users of the fleet: what they see, and whom the fleet takes them for. */
+
+const runSchema = z.object({ credential: z.string(), place: z.string() })
+const runFileOf = (world: World, uid: string) =>
+  runSchema.parse(JSON.parse(readFileSync(join(world.runOf(uid), "status/run.json"), "utf8")))
+const uidOf = (spawned: Result): string => z.string().parse(spawned.uid)
+const phaseOf = async (call: McpClient["call"], name: string): Promise<unknown> =>
+  (await call("inspect_instance", { name })).phase
+
+/** A request with a credential over serve's socket, as a supervisor makes it. */
+const ask = (world: World, credential: string, path: string): Promise<{ status: number; text: string }> =>
+  new Promise((resolve, reject) => {
+    const call = request(
+      { socketPath: join(world.state, "serve.sock"), path, headers: { authorization: `Bearer ${credential}` } },
+      (response) => {
+        let text = ""
+        response.setEncoding("utf8")
+        response.on("data", (more: string) => {
+          text += more
+        })
+        response.on("end", () => resolve({ status: response.statusCode ?? 0, text }))
+      },
+    )
+    call.on("error", reject)
+    call.end()
+  })
+
+/** A model for several agents: each is told by its goal, and goes through its steps. */
+const cast = (steps: Readonly<Record<string, readonly Reply[]>>, results: Map<string, string[]>) => (request: ModelRequest) => {
+  const goal = Object.keys(steps).find((one) => request.text.includes(one)) ?? ""
+  const seen = results.get(goal) ?? []
+  results.set(goal, seen)
+  seen.push(...request.toolResults.map(({ text }) => text))
+  return steps[goal]?.[seen.length] ?? say("Status: PARTIAL")
+}
+const fleet = (tool: string, input: object) => use([{ name: `mcp__blackbox5__${tool}`, input }])
+const bash = (command: string) => use([{ name: "Bash", input: { command } }])
+
+describe("an agent with the fleet's tools", () => {
+  it("is the instance that it is: it spawns a child of its own, sees its tree alone, writes to the people, from MCP and from the shell", async () => {
+    const results = new Map<string, string[]>()
+    const cli = `${process.execPath} ${main}`
+    await using world = await makeWorld(
+      cast(
+        {
+          "goal of the parent": [
+            fleet("fleet_status", {}),
+            fleet("spawn_instance", { project: "shop", name: "child", goal: "goal of a helper", budget: { usd: 1 } }),
+            fleet("message_instances", { to: ["@operators"], text: "I have a helper now.", waitSeconds: 0 }),
+            fleet("inspect_instance", { name: "stranger" }),
+            fleet("pause_instances", { names: ["parent"] }),
+            bash(`${cli} list-instances --json`),
+            bash(`${cli} inspect-instance stranger`),
+            bash(
+              `BLACKBOX5_URL=http://127.0.0.1:1 BLACKBOX5_STATE=/nowhere ${cli} message-instances --to child --text hello --json`,
+            ),
+          ],
+          "goal of a helper": [
+            fleet("pause_instances", { names: ["parent"] }),
+            fleet("list_instances", {}),
+            fleet("inspect_instance", { name: "parent" }),
+          ],
+        },
+        results,
+      ),
+    )
+    const { call } = await world.connect()
+    await call("spawn_instance", { project: "shop", name: "stranger", goal: "goal of nobody" })
+    const parent = uidOf(await call("spawn_instance", { project: "shop", name: "parent", goal: "goal of the parent" }))
+    const said = (who: string, at: number): string => results.get(who)?.[at] ?? ""
+    await eventually(
+      () => results.get("goal of the parent")?.length === 8 && results.get("goal of a helper")?.length === 3,
+      "all steps",
+      90,
+    )
+
+    const names = z.object({ instances: z.array(z.object({ name: z.string() })) })
+    const namesIn = (text: string): string[] =>
+      names
+        .parse(JSON.parse(text))
+        .instances.map(({ name }) => name)
+        .toSorted()
+    // The tools were there with the first request already, and so were the words for an agent.
+    const first = world.model.requests.find(({ main, text }) => main && text.includes("goal of the parent"))
+    expect(first?.tools).toContain("mcp__blackbox5__spawn_instance")
+    expect(JSON.stringify(first?.body)).toContain("You are parent, a RALF agent")
+
+    // From MCP.
+    expect(JSON.parse(said("goal of the parent", 0)).phases).toEqual({ Running: 1 }) // of two that run
+    expect(JSON.parse(said("goal of the parent", 1))).toMatchObject({ name: "child", created: true })
+    expect(JSON.parse(said("goal of the parent", 2)).receipts).toMatchObject([{ to: "@operators" }])
+    expect(said("goal of the parent", 3)).toMatch(/no instance stranger/)
+    expect(said("goal of the parent", 4)).toMatch(/operates only its descendants/)
+    // From its shell: the same one, whatever its environment says besides.
+    expect(namesIn(said("goal of the parent", 5))).toEqual(["child", "parent"])
+    expect(said("goal of the parent", 6)).toMatch(/no instance stranger/)
+    expect(said("goal of the parent", 7)).not.toMatch(/^Exit code/)
+    expect(JSON.parse(said("goal of the parent", 7)).receipts).toMatchObject([{ to: "child" }])
+    // Its child.
+    expect(said("goal of a helper", 0)).toMatch(/operates only its descendants/)
+    expect(namesIn(said("goal of a helper", 1))).toEqual(["child", "parent"])
+    expect(said("goal of a helper", 2)).toMatch(/sees itself and its descendants/)
+
+    // As the people see it.
+    expect(await phaseOf(call, "parent")).not.toBe("Paused")
+    const inbox = z
+      .object({ messages: z.array(z.object({ from: z.string(), untrusted: z.string() })) })
+      .parse(await call("read_messages", {}))
+    expect(inbox.messages).toMatchObject([
+      { from: "instance parent", untrusted: expect.stringContaining("I have a helper now.") },
+    ])
+    const below = names.parse(await call("list_instances", { parent: "parent" })).instances.map(({ name }) => name)
+    expect(below).toEqual(["child"])
+
+    // A credential is worth what its run is: nothing once that is over, and nothing when a new run has taken its place.
+    const { credential, place } = runFileOf(world, parent)
+    expect((await ask(world, credential, "/v1/instances")).status).toBe(200)
+    const forged = `${Buffer.from(JSON.stringify({ name: "stranger", uid: parent, place })).toString("base64url")}.${credential.split(".")[1]}`
+    for (const bad of [forged, `${credential}x`, "", "nonsense"])
+      expect([bad, (await ask(world, bad, "/v1/instances")).status]).toEqual([bad, 401])
+    await call("stop_instances", { names: ["parent"] })
+    await eventually(async () => (await phaseOf(call, "parent")) === "Stopped", "stopped")
+    const over = await ask(world, credential, "/v1/instances")
+    expect(over).toMatchObject({ status: 401, text: expect.stringContaining("a run that is over") })
+    await call("resume_instances", { names: ["parent"] })
+    await eventually(async () => (await phaseOf(call, "parent")) === "Running", "runs again")
+    expect((await ask(world, credential, "/v1/instances")).status).toBe(401)
+    expect((await ask(world, runFileOf(world, parent).credential, "/v1/instances")).status).toBe(200)
+  }, 180_000)
+})
