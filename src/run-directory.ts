@@ -12,6 +12,9 @@ import { isolationSchema } from "./isolation.ts"
 
 export const processIdSchema = z.strictObject({ pid: z.int(), startTicks: z.int() })
 
+/** Iterations of a run whose transcripts can be read; Claude Code itself forgets them after some weeks. */
+export const transcriptsMax = 50
+
 const files = {
   /** Written once by whoever starts the run. */
   run: z.strictObject({
@@ -52,6 +55,8 @@ const files = {
   }),
   /** How the last iteration ended, and what it had been told. Carried into the next run of the same attempt. */
   last: z.strictObject({ last: lastSchema, told: z.string().optional() }),
+  /** Claude Code's own records of this run's iterations, absolute paths, the newest last. */
+  transcripts: z.strictObject({ paths: z.array(z.string().max(4096)).max(transcriptsMax) }),
   usage: z.strictObject({ used: usageSchema, counted: z.array(z.string()) }),
   directive: directiveSchema,
   /** Written before a supervisor is told to stop: one that was not yet listening finds it. */

@@ -83,7 +83,7 @@ export default defineTool({
     const [mail, events, log] = await Promise.all([
       mailOf(ctx, instance, asked.has("mail")),
       asked.has("events") ? ctx.bus.lastEvents({ uids: [instance.uid], limit: recentMax }) : undefined,
-      asked.has("log") ? loggedOf(ctx, instance, { tail: recentMax, bytesMax: 8192 }) : undefined,
+      asked.has("log") ? loggedOf(ctx, instance, { source: "loop", count: recentMax, bytesMax: 8192 }) : undefined,
     ])
     return {
       ...{ name, project: spec.project, phase, why, fix },

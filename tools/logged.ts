@@ -1,54 +1,92 @@
 import type { Instance } from "../src/core/instance.ts"
-import type { LogLine } from "../src/core/ports.ts"
+import type { LogLine, LogSource } from "../src/core/ports.ts"
 import type { ToolContext } from "../src/core/tool.ts"
 import { bounded, clean } from "../src/core/view.ts"
 import { isoOf } from "./moments.ts"
 
 const lineCharactersMax = 4000
-/** How far back a search looks. */
+/** How far a search looks in one call. */
 export const searchedMax = 20_000
 
 interface Query {
-  readonly tail: number
+  readonly source: LogSource
+  /** The last lines that match; with `after` the first ones after that cursor. */
+  readonly count: number
   readonly bytesMax: number
+  readonly after?: string
   readonly sinceMs?: number
   readonly grep?: string
 }
 export interface Logged {
   readonly count: number
   readonly text: string
+  /** Goes on after the last line of the text. */
+  readonly cursor: string
   /** What was left out, in words. */
   readonly cut?: string
 }
 
-/** The last lines of an instance's loop that match, as text: never more than `bytesMax`, and of those the newest. */
-export async function loggedOf({ logs, signal }: ToolContext, { name, uid }: Instance, query: Query): Promise<Logged> {
-  const { tail, bytesMax, sinceMs, grep } = query
-  const tailLines = grep === undefined ? tail : searchedMax
-  const kept: LogLine[] = []
-  let matched = 0
-  let read = 0
-  for await (const line of logs({ name, uid }, { tailLines, ...(sinceMs !== undefined && { sinceMs }) }, signal)) {
-    read++
-    const text = clean(line.text) // first, so that colour codes inside a word do not hide it from the search
-    if (grep !== undefined && !text.includes(grep)) continue
-    matched++
-    kept.push({ atMs: line.atMs, text })
-    if (kept.length > tail) kept.shift()
-  }
-  const lines: string[] = []
+/** Lines of an instance that match, as text: never more than `bytesMax`; of the last lines the newest, after a cursor the oldest. */
+export async function loggedOf({ logs }: ToolContext, { name, uid }: Instance, query: Query): Promise<Logged> {
+  const { source, count, bytesMax, after, sinceMs, grep } = query
+  const page = await logs(
+    { name, uid },
+    {
+      source,
+      lines: grep === undefined ? count : searchedMax,
+      ...(after !== undefined && { after }),
+      ...(sinceMs !== undefined && { sinceMs }),
+    },
+  )
+  const matching = page.lines
+    .map((line) => ({ ...line, text: clean(line.text) })) // first, so that colour codes inside a word do not hide it from the search
+    .filter(({ text }) => grep === undefined || text.includes(grep))
+  return after === undefined
+    ? lastOf(matching, page.lines.length, page.cursor, query)
+    : firstOf(matching, page, { count, bytesMax })
+}
+
+const shown = ({ atMs, text }: LogLine): string => `${isoOf(atMs)} ${bounded(text, lineCharactersMax)}`
+/** How many of these fit, the first ones first. */
+function fitting(lines: readonly string[], bytesMax: number): number {
   let bytes = 0
-  for (const { atMs, text } of kept.toReversed()) {
-    const line = `${isoOf(atMs)} ${bounded(text, lineCharactersMax)}`
+  const over = lines.findIndex((line) => {
     bytes += new TextEncoder().encode(line).length + 1
-    if (bytes > bytesMax) break
-    lines.unshift(line)
-  }
+    return bytes > bytesMax
+  })
+  return over < 0 ? lines.length : over
+}
+const said = (cuts: readonly string[]): { cut?: string } => (cuts.length > 0 ? { cut: `Left out: ${cuts.join("; ")}.` } : {})
+
+function lastOf(
+  matching: readonly LogLine[],
+  read: number,
+  cursor: string,
+  { count, bytesMax, grep }: Pick<Query, "count" | "bytesMax" | "grep">,
+): Logged {
+  const kept = matching.slice(-count).map(shown)
+  const fit = fitting(kept.toReversed(), bytesMax)
   const cuts = [
-    ...(grep === undefined && read >= tail ? [`older than the last ${tail} lines`] : []),
-    ...(grep !== undefined && matched > tail ? [`${matched - tail} older matches`] : []),
+    ...(grep === undefined && read >= count ? [`older than the last ${count} lines`] : []),
+    ...(grep !== undefined && matching.length > count ? [`${matching.length - count} older matches`] : []),
     ...(read >= searchedMax ? [`what is older than ${searchedMax} lines was not searched`] : []),
-    ...(lines.length < kept.length ? [`${kept.length - lines.length} older lines, for more than ${bytesMax} bytes`] : []),
+    ...(fit < kept.length ? [`${kept.length - fit} older lines, for more than ${bytesMax} bytes`] : []),
   ]
-  return { count: lines.length, text: lines.join("\n"), ...(cuts.length > 0 && { cut: `Left out: ${cuts.join("; ")}.` }) }
+  return { count: fit, text: kept.slice(kept.length - fit).join("\n"), cursor, ...said(cuts) }
+}
+
+function firstOf(
+  matching: readonly LogLine[],
+  { cursor, lost, more }: { readonly cursor: string; readonly lost: boolean; readonly more: boolean },
+  { count, bytesMax }: Pick<Query, "count" | "bytesMax">,
+): Logged {
+  const kept = matching.slice(0, count)
+  const texts = kept.map(shown)
+  const fit = fitting(texts, bytesMax)
+  const last = fit < matching.length ? kept[fit - 1] : undefined
+  const cuts = [
+    ...(lost ? ["what came after that cursor is gone: this begins with the oldest that is kept"] : []),
+    ...(last || more ? ["newer lines: call again with cursor as after"] : []),
+  ]
+  return { count: fit, text: texts.slice(0, fit).join("\n"), cursor: last?.cursor ?? cursor, ...said(cuts) }
 }

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto"
 import { z } from "zod"
+import { summaryOf } from "../core/activity.ts"
 import { choose, opening, stopsMax, wordsOf } from "../core/delivery.ts"
 import type { Beat, Directive, Door, Mail, Marker, Receipt } from "../core/link.ts"
 import { oneLine } from "../core/view.ts"
@@ -9,6 +10,7 @@ import type { TurnFile } from "../run-directory.ts"
 export const hookInputSchema = z.looseObject({
   hook_event_name: z.string(),
   agent_id: z.string().optional(),
+  transcript_path: z.string().optional(),
   tool_name: z.string().optional(),
   tool_input: z.unknown().optional(),
   last_assistant_message: z.string().optional(),
@@ -31,6 +33,8 @@ export interface DoorsOptions {
   /** Keeps it, before the answer goes out: a successor must know what was offered. */
   keep(turn: TurnFile): void
   receipt(receipt: Receipt): void
+  /** Where Claude Code keeps its own record of the iteration. */
+  transcript(path: string): void
   activity(activity: Beat["activity"]): void
   said(marker: Marker, text: string): void
   failed(error: string, details: string): void
@@ -141,6 +145,7 @@ export function createDoors(options: DoorsOptions): Doors {
       const main = input.agent_id === undefined
       switch (input.hook_event_name) {
         case "UserPromptSubmit":
+          if (main && input.transcript_path !== undefined) options.transcript(input.transcript_path)
           return main ? open() : {}
         case "PreToolUse":
           options.activity({
@@ -187,14 +192,4 @@ export function createDoors(options: DoorsOptions): Doors {
       prove(({ atMs }) => atMs <= beganAtMs)
     },
   }
-}
-
-/** What a tool is doing, in the words of its most telling argument. */
-function summaryOf(input: unknown): string {
-  if (typeof input !== "object" || input === null) return ""
-  const fields = new Map<string, unknown>(Object.entries(input))
-  const telling = ["description", "command", "file_path", "path", "pattern", "url", "query", "prompt"]
-    .map((name) => fields.get(name))
-    .find((value) => typeof value === "string")
-  return oneLine(String(telling ?? JSON.stringify(input)), 120)
 }

@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from "node:crypto"
 import type { Exit, Problem } from "../core/instance.ts"
 import type { Beat, Directive, Emitted } from "../core/link.ts"
 import { end, freeze, ofRun, ofTurn, processId, stopped, thaw } from "../processes.ts"
-import type { RunDirectory } from "../run-directory.ts"
+import { type RunDirectory, transcriptsMax } from "../run-directory.ts"
 import { connect } from "./connection.ts"
 import { createDoors } from "./doors.ts"
 import { createIterations } from "./iterations.ts"
@@ -83,6 +83,10 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     receipt: (receipt) => connection.send({ type: "receipt", receipt }),
     said: iterations.said,
     failed: iterations.failed,
+    transcript(path) {
+      const before = directory.get("transcripts")?.paths.filter((one) => one !== path) ?? []
+      directory.set("transcripts", { paths: [...before, path].slice(-transcriptsMax) })
+    },
     activity(next) {
       activity = next
       beat()

@@ -56,16 +56,32 @@ export interface Runtime {
   clean(name: string, uid: Uid): Promise<void>
 }
 
+/** What the loop printed, or Claude Code's own record of its iterations. */
+export type LogSource = "loop" | "transcript"
 export interface LogLine {
   readonly atMs: number
   readonly text: string
+  /** Goes on after this line. */
+  readonly cursor: string
 }
-/** Lines of one instance's loop, oldest first. */
+export interface LogPage {
+  /** Oldest first. */
+  readonly lines: readonly LogLine[]
+  /** Goes on after all that was looked at, also where nothing was found. */
+  readonly cursor: string
+  /** What stood after the cursor that was given is gone: the lines begin with the oldest that is left. */
+  readonly lost: boolean
+  /** There are lines after these. */
+  readonly more: boolean
+}
+/**
+ * Lines of one instance: the last `lines` of them, or the first `lines` after a cursor ("" is the oldest line there is). A line that is not whole
+ * yet comes with a later call. @throws Invalid for what is no cursor.
+ */
 export type Logs = (
   instance: { name: string; uid: Uid },
-  query: { tailLines: number; sinceMs?: number },
-  signal: AbortSignal,
-) => AsyncIterable<LogLine>
+  query: { source: LogSource; lines: number; after?: string; sinceMs?: number },
+) => Promise<LogPage>
 
 /** The permission to run one iteration, limited for the whole fleet. */
 export interface Turn {

@@ -155,6 +155,7 @@ function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: 
   const receipts: Receipt[] = []
   const said: string[] = []
   const failed: string[] = []
+  const transcripts: string[] = []
   const parts: DoorsOptions = {
     nowMs: () => ++atMs,
     nonce: () => "n0nce",
@@ -168,6 +169,7 @@ function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: 
       turn = next
     },
     receipt: (receipt) => void receipts.push(receipt),
+    transcript: (path) => void transcripts.push(path),
     activity: () => {},
     said: (marker) => void said.push(marker),
     failed: (error) => void failed.push(error),
@@ -177,6 +179,7 @@ function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: 
     receipts,
     said,
     failed,
+    transcripts,
     turn: () => turn,
     now: () => atMs,
     begin(iteration: number) {

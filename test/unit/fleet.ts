@@ -160,7 +160,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
   const memory = memoryBus(clock)
   const spent = new Map<Uid, Spent>()
   const audits: { tool: string; targets: readonly string[]; code: string | undefined }[] = []
-  const logs: LogLine[] = []
+  const logs: Omit<LogLine, "cursor">[] = []
   const progress: string[] = []
   const world = { limits: someLimits, projects: ["shop"] as readonly string[], today: noUsage, spentSinceMs: Number.NaN }
   let ids = 0
@@ -168,8 +168,15 @@ export function makeFleet(more: readonly Tool[] = tools) {
     tools: new Map(more.map((tool) => [tool.name, tool])),
     ports: {
       ...{ store, bus: memory.bus, clock },
-      async *logs(_, { tailLines, sinceMs }) {
-        yield* logs.filter(({ atMs }) => atMs >= (sinceMs ?? 0)).slice(-tailLines)
+      async logs(_, { lines: count, after, sinceMs }) {
+        // A line's cursor is its number.
+        const numbered = logs.map((line, index) => ({ ...line, cursor: String(index + 1) }))
+        const recent = numbered.filter(({ atMs }) => atMs >= (sinceMs ?? 0))
+        if (after === undefined) return { lines: recent.slice(-count), cursor: String(logs.length), lost: false, more: false }
+        const rest = recent.filter(({ cursor }) => Number(cursor) > Number(after))
+        const page = rest.slice(0, count)
+        const more = rest.length > count
+        return { lines: page, cursor: (more ? page.at(-1)?.cursor : undefined) ?? String(logs.length), lost: false, more }
       },
       ledger: {
         record: unused,

@@ -1,0 +1,84 @@
+import { z } from "zod"
+import { summaryOf } from "../../core/activity.ts"
+import { oneLine } from "../../core/view.ts"
+
+/** Claude Code's session file: one JSON record a line, of which these parts are read. What is not known is left out. */
+
+const partSchema = z.looseObject({
+  type: z.string(),
+  text: z.string().optional(),
+  name: z.string().optional(),
+  input: z.unknown().optional(),
+  content: z.unknown().optional(),
+  is_error: z.boolean().optional(),
+})
+const contentSchema = z.union([z.string(), z.array(z.unknown())])
+const recordSchema = z.looseObject({
+  type: z.string(),
+  timestamp: z.string(),
+  isSidechain: z.boolean().optional(),
+  message: z.looseObject({ content: contentSchema }).optional(),
+  content: z.unknown().optional(),
+  attachment: z.looseObject({ type: z.string(), content: z.unknown().optional() }).optional(),
+})
+
+const textCharactersMax = 4000
+const resultCharactersMax = 500
+
+/** The text of what Claude Code keeps as a string, or as a list of strings and text parts. */
+function textOf(content: unknown): string {
+  if (typeof content === "string") return content
+  if (!Array.isArray(content)) return ""
+  return content.map((part) => (typeof part === "string" ? part : (partSchema.safeParse(part).data?.text ?? ""))).join(" ")
+}
+
+function lineOf(who: string, part: unknown): string | undefined {
+  const parsed = partSchema.safeParse(part).data
+  switch (parsed?.type) {
+    case "text":
+      return `${who}: ${oneLine(parsed.text ?? "", textCharactersMax)}`
+    case "tool_use":
+      return `tool ${oneLine(parsed.name ?? "?", 120)}: ${summaryOf(parsed.input)}`
+    case "tool_result":
+      return `${parsed.is_error ? "error" : "result"}: ${oneLine(textOf(parsed.content), resultCharactersMax)}`
+    default:
+      return undefined
+  }
+}
+
+/** A record as lines that people read: who, and the text, or the tool and what it does. None for one that is broken or says nothing. */
+export function transcriptLines(text: string): readonly { readonly atMs: number; readonly text: string }[] {
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch {
+    return []
+  }
+  const record = recordSchema.safeParse(json).data
+  const atMs = Date.parse(record?.timestamp ?? "")
+  if (!record || Number.isNaN(atMs)) return []
+  const { type, message, content, attachment, isSidechain } = record
+  const parts = (who: string): readonly (string | undefined)[] =>
+    message === undefined
+      ? []
+      : typeof message.content === "string"
+        ? [lineOf(who, { type: "text", text: message.content })]
+        : message.content.map((part) => lineOf(who, part))
+  const lines = (): readonly (string | undefined)[] => {
+    switch (type) {
+      case "user":
+        return parts("prompt")
+      case "assistant":
+        return parts("claude")
+      case "system":
+        return [lineOf("system", { type: "text", text: textOf(content) })]
+      case "attachment":
+        return attachment?.type.startsWith("hook_") ? [lineOf("hook", { type: "text", text: textOf(attachment.content) })] : []
+      default:
+        return []
+    }
+  }
+  return lines()
+    .filter((line) => line !== undefined && !/^\w+: $/.test(line))
+    .map((line) => ({ atMs, text: isSidechain ? `sub-agent ${line}` : `${line}` }))
+}
