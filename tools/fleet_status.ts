@@ -2,22 +2,30 @@ import { z } from "zod"
 import { type Instance, live, projectSchema } from "../src/core/instance.ts"
 import { byRank, dollars, rankOf, readingsOf, seenOf } from "../src/core/outline.ts"
 import { type Phase, phases } from "../src/core/phase.ts"
+import { operators } from "../src/core/ports.ts"
 import { may } from "../src/core/principal.ts"
 import { defineTool } from "../src/core/tool.ts"
+import { type Happened, happenedSchema, happenedSince } from "./happened.ts"
+import { momentSchema, sinceOf } from "./moments.ts"
 
 const needsYouMax = 20
 const projectsMax = 50
+/** More than an inbox holds. */
+const unreadMax = 1000
 const dayMs = 86_400_000
 
 export default defineTool({
   name: "fleet_status",
   title: "Fleet status",
   description:
-    "The whole fleet at a glance: who needs you and what to do, phases, turns in use, spend of today (UTC), projects to spawn on. Begin with it.",
+    "The whole fleet at a glance: who needs you and what to do, phases, turns in use, spend of today (UTC), projects to spawn on; with since what ended meanwhile. Begin with it.",
   toolset: "fleet",
   route: "GET /v1/fleet",
   verb: "outline",
-  input: z.strictObject({ project: projectSchema.optional() }),
+  input: z.strictObject({
+    project: projectSchema.optional(),
+    since: momentSchema.optional().describe("12h, or an ISO time"),
+  }),
   output: z.strictObject({
     headline: z.string(),
     needsYou: z.array(z.strictObject({ name: z.string(), why: z.string(), do: z.string() })),
@@ -27,21 +35,26 @@ export default defineTool({
     spend: z.strictObject({ todayUsd: z.number(), billing: z.string() }).optional(),
     projects: z.array(z.strictObject({ name: z.string(), instances: z.int() })),
     isolation: z.string(),
+    since: happenedSchema.optional(),
     warnings: z.array(z.string()),
     next: z.string(),
   }),
   hints: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
   targets: ({ project }) => (project === undefined ? {} : { project }),
-  async handler(ctx, { project }) {
+  async handler(ctx, { project, since }) {
     const { targets, who, ledger, clock } = ctx
     const { instancesMax, billing, refused, isolation } = ctx.limits()
     const nowMs = clock.nowMs()
-    const [readings, today, known] = await Promise.all([
+    const [readings, today, known, unread] = await Promise.all([
       readingsOf(ctx),
       // What the whole fleet spends is for people: an instance sees its own tree.
       who.kind === "human" ? ledger.spentSince(nowMs - (nowMs % dayMs)) : undefined,
       ctx.projects.list(),
+      who.kind === "human" ? ctx.bus.posted({ to: operators, waiting: true, limit: unreadMax }) : [],
     ])
+    const seen = targets.filter((one) => may(who, "see", one) === true)
+    const only = project === undefined ? undefined : seen.map(({ uid }) => uid)
+    const happened = since === undefined ? undefined : await happenedSince(ctx, sinceOf(since, nowMs), only)
     const all = targets
       .map((instance) => ({ instance, seen: seenOf(instance, readings) }))
       .map((one) => ({ ...one, rank: rankOf(one.instance, one.seen) }))
@@ -64,8 +77,10 @@ export default defineTool({
       ...(today && { spend: { todayUsd: usd, billing } }),
       projects: projects.slice(0, projectsMax),
       isolation: isolation.kind,
+      ...(happened && { since: happened }),
       warnings: [
         ...(isolation.warning === undefined ? [] : [isolation.warning]),
+        ...(unread.length > 0 ? [`${unread.length} unread from agents: read_messages {}.`] : []),
         ...(refused === undefined ? [] : [`The policy file is not in force: ${refused}`]),
         ...(projects.length > projectsMax ? [`${projects.length - projectsMax} more projects are not listed.`] : []),
         ...(needing.length > needsYouMax ? [`${needing.length - needsYouMax} more need you: list_instances {}.`] : []),
@@ -78,11 +93,12 @@ export default defineTool({
             : `spawn_instance {"project":"${projects[0]?.name ?? "…"}","goal":"…"} starts one.`,
     }
   },
-  show: ({ headline, needsYou, turns, warnings, projects, next }) => ({
+  show: ({ headline, needsYou, turns, since, warnings, projects, next }) => ({
     text: [
       headline,
       ...needsYou.map(({ name, why, do: act }) => `${name}: ${why} ${act}`),
       `${turns.used} of ${turns.max} turns are in use.`,
+      ...(since ? sinceLines(since) : []),
       ...warnings,
       next,
     ].join("\n"),
@@ -107,4 +123,11 @@ function headline(
   const agents = all.length === 0 ? "No agents" : `${all.length} ${all.length === 1 ? "agent" : "agents"}: ${parts.join(", ")}`
   const charged = spend?.billing === "subscription" ? " (subscription, not charged)" : ""
   return spend ? `${agents}; $${spend.usd.toFixed(2)} today${charged}` : agents
+}
+
+function sinceLines({ from, completed, failed, usd, cut }: Happened): readonly string[] {
+  const names = (what: string, all: readonly { readonly name: string }[]): string =>
+    `${all.length} ${what}${all.length > 0 ? ` (${all.map(({ name }) => name).join(", ")})` : ""}`
+  const spent = usd === undefined ? "" : `, $${usd.toFixed(2)} in the full hours since`
+  return [`Since ${from}: ${names("completed", completed)}, ${names("failed", failed)}${spent}.`, ...(cut ? [cut] : [])]
 }

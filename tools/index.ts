@@ -4,6 +4,7 @@ import inspectInstance from "./inspect_instance.ts"
 import listInstances from "./list_instances.ts"
 import messageInstances from "./message_instances.ts"
 import pauseInstances from "./pause_instances.ts"
+import readEvents from "./read_events.ts"
 import readLogs from "./read_logs.ts"
 import readMessages from "./read_messages.ts"
 import resumeInstances from "./resume_instances.ts"
@@ -26,4 +27,5 @@ export const tools: readonly Tool[] = [
   resumeInstances,
   stopInstances,
   readLogs,
+  readEvents,
 ]

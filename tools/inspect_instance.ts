@@ -107,7 +107,7 @@ export default defineTool({
       ...(asked.has("spec") && { spec: specOf(instance) }),
       ...(events && {
         events: {
-          untrusted: events
+          untrusted: events.events
             .toReversed()
             .map(({ atMs, kind, message }) => `${isoOf(atMs)} ${kind} ${oneLine(message, 300)}`)
             .join("\n"),

@@ -1,7 +1,7 @@
 import { z } from "zod"
 import { Fault } from "../src/core/faults.ts"
 import { type Address, operators, type Posted } from "../src/core/ports.ts"
-import { nameOf } from "../src/core/principal.ts"
+import { may, nameOf } from "../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
 import { bounded } from "../src/core/view.ts"
 import { isoOf } from "./moments.ts"
@@ -25,11 +25,18 @@ function inboxOf({ who, targets }: ToolContext, of: string | undefined, sent: bo
   )
 }
 
+/** What a person has read no longer waits. Who may not write to anybody only looks. */
+async function markRead({ bus, who }: ToolContext, page: readonly Posted[]): Promise<void> {
+  if (who.kind !== "human" || may(who, "message") !== true) return
+  for (const { to, mail, receipt } of page)
+    if (to === operators && receipt.state === "Queued") await bus.receipt(operators, { mail: mail.id, state: "Delivered" })
+}
+
 export default defineTool({
   name: "read_messages",
   title: "Read messages",
   description:
-    "The newest messages of an inbox: what agents wrote to the people (@operators), or what was sent to one instance. With sent: true the receipts of what you sent yourself. Answer with message_instances and replyTo.",
+    "The newest messages of an inbox: what agents wrote to the people (@operators), unread (queued) first, or what was sent to one instance. With sent: true the receipts of what you sent yourself. Answer with message_instances and replyTo.",
   toolset: "fleet",
   route: "GET /v1/messages",
   verb: "see",
@@ -63,19 +70,25 @@ export default defineTool({
   async handler(ctx, { of, sent, mails, limit }) {
     const { bus, who } = ctx
     const to = inboxOf(ctx, of, sent, mails !== undefined)
-    const [found, visible] = await Promise.all([
-      bus.posted({
-        ...(to !== undefined && { to }),
-        ...(sent && { from: nameOf(who) }),
-        ...(mails && { mails }),
-        limit: limit + 1,
-      }),
+    const query = {
+      ...(to !== undefined && { to }),
+      ...(sent && { from: nameOf(who) }),
+      ...(mails && { mails }),
+    }
+    // What nobody has read yet comes first, so that reading again and again comes to an end.
+    const reads = to === operators && !sent && mails === undefined
+    const [unread, all, visible] = await Promise.all([
+      reads ? bus.posted({ ...query, waiting: true, limit: limit + 1 }) : [],
+      bus.posted({ ...query, limit: limit + 1 }),
       ctx.visible(),
     ])
+    const isUnread = new Set(unread.map(({ mail }) => mail.id))
+    const found = [...unread, ...all.filter(({ mail }) => !isUnread.has(mail.id))]
     // A name used again inherits nothing: what its former bearer sent is not its own.
     const bornMs = who.kind === "instance" ? (visible.find(({ uid }) => uid === who.uid)?.createdAtMs ?? 0) : 0
     const mine = sent ? found.filter(({ mail }) => mail.atMs >= bornMs) : found
     const page = mine.slice(0, limit)
+    await markRead(ctx, page)
     const each = Math.max(200, Math.floor(charactersMax / Math.max(1, page.length)))
     const nameAt = new Map<Address, string>(visible.map(({ uid, name }) => [uid, name]))
     const messageOf = ({ to: address, mail, receipt }: Posted) => {

@@ -108,6 +108,11 @@ export interface EventQuery {
   readonly limit: number
 }
 
+export interface EventPage {
+  readonly events: readonly Event[]
+  readonly cursor: string
+}
+
 /** Mail, turns, events and beats, keyed by uid: a name used again inherits nothing. */
 export interface Bus {
   /** `mail.id` makes it idempotent. @throws RateLimited when the inbox is full: an inbox is never trimmed. */
@@ -132,12 +137,9 @@ export interface Bus {
    * Events after a cursor ("" is the oldest that is kept, "$" the end), waiting up to `waitMs` for the first. `cursor` goes on from there, also
    * where none was found. @throws NotFound when the events after that cursor are gone, Invalid when it is none.
    */
-  events(
-    query: EventQuery & { after: string; waitMs: number },
-    signal?: AbortSignal,
-  ): Promise<{ readonly events: readonly Event[]; readonly cursor: string }>
-  /** Newest first; `before` is the cursor of an event. */
-  lastEvents(query: EventQuery & { before?: string; sinceMs?: number }): Promise<readonly Event[]>
+  events(query: EventQuery & { after: string; waitMs: number }, signal?: AbortSignal): Promise<EventPage>
+  /** Newest first; `before` is the cursor of an event. `cursor` goes on after all that there was. */
+  lastEvents(query: EventQuery & { before?: string; sinceMs?: number }): Promise<EventPage>
   beat(uid: Uid, beat: Beat): Promise<void>
   beats(): Promise<ReadonlyMap<Uid, Beat>>
   turns(): Promise<ReadonlyMap<Uid, Turn>>

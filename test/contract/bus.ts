@@ -256,7 +256,7 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
 
       it("tells the last ones, newest first, by instance, kind and time, and those before a cursor", async () => {
         const last = async (query: Partial<Parameters<Bus["lastEvents"]>[0]> = {}) =>
-          (await bus.lastEvents({ limit: 100, ...query })).map(({ id }) => id)
+          (await bus.lastEvents({ limit: 100, ...query })).events.map(({ id }) => id)
         expect(await last()).toEqual([])
         for (const [index, of] of [a, b, a, b].entries())
           await bus.append(anEvent(`${index + 1}`, { uid: of, kind: index < 2 ? "Warning" : "Exited", atMs: startMs + index }))
@@ -267,7 +267,11 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         expect(await last({ uids: [b], kinds: ["Exited"] })).toEqual(["4"])
         expect(await last({ kinds: ["Warning", "Audit"] })).toEqual(["5", "2", "1"])
         expect(await last({ sinceMs: startMs + 3 })).toEqual(["5", "4"])
-        const [, fourth] = await bus.lastEvents({ limit: 2 })
+        const {
+          events: [, fourth],
+          cursor,
+        } = await bus.lastEvents({ limit: 2 })
+        expect(await read({ after: cursor })).toEqual([])
         expect(await last({ before: fourth?.cursor ?? "" })).toEqual(["3", "2", "1"])
         await expectFault(bus.lastEvents({ before: "x", limit: 1 }), "Invalid", /no cursor/)
         await reopen()

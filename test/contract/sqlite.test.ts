@@ -171,8 +171,8 @@ describe("the file", () => {
     old.close()
     const bus = sqliteBus(await openHere(), manualClock())
     const found = [{ ...event, uid: uid("a"), cursor: "1" }]
-    expect(await bus.lastEvents({ kinds: ["Exited"], sinceMs: startMs, limit: 10 })).toEqual(found)
-    expect(await bus.lastEvents({ sinceMs: startMs + 1, limit: 10 })).toEqual([])
+    expect(await bus.lastEvents({ kinds: ["Exited"], sinceMs: startMs, limit: 10 })).toEqual({ events: found, cursor: "1" })
+    expect(await bus.lastEvents({ sinceMs: startMs + 1, limit: 10 })).toEqual({ events: [], cursor: "1" })
   })
 
   it("is refused where nothing can be written", async () => {

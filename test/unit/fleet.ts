@@ -123,13 +123,13 @@ function memoryBus(clock: ManualClock) {
       })
       return found()
     },
-    lastEvents: async ({ uids, kinds, before, sinceMs, limit }) =>
-      events
+    async lastEvents({ uids, kinds, before, sinceMs, limit }) {
+      const page = events
         .slice(0, before === undefined ? undefined : Number(before) - 1)
         .filter(fits({ uids, kinds }))
         .filter(({ atMs }) => atMs >= (sinceMs ?? 0))
-        .toReversed()
-        .slice(0, limit),
+      return { events: page.toReversed().slice(0, limit), cursor: String(events.length) }
+    },
     async beat(of, beat) {
       beats.set(of, beat)
       beatsChanged.changed(of)

@@ -63,7 +63,9 @@ export function sqliteMail(database: Database): MailBus {
           throw new Fault(
             "RateLimited",
             `${count} messages wait there already, which is the most an inbox holds.`,
-            "Send again when some were delivered: read_messages shows the receipts.",
+            to === operators
+              ? "Nobody has read them yet: a person makes room with read_messages. Go on without an answer, and send again later."
+              : "Send again when some were delivered: read_messages shows the receipts.",
           )
         database.write(() => {
           const { lastInsertRowid } = insert.run(mail.id, to, mail.from, JSON.stringify(mail))

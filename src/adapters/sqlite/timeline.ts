@@ -2,7 +2,7 @@ import type { StatementSync } from "node:sqlite"
 import { Fault } from "../../core/faults.ts"
 import { type Uid, uidSchema } from "../../core/instance.ts"
 import { type Emitted, type Event, emittedSchema } from "../../core/link.ts"
-import type { Bus, Clock, EventQuery } from "../../core/ports.ts"
+import type { Bus, Clock, EventPage, EventQuery } from "../../core/ports.ts"
 import type { Database } from "./open.ts"
 import { numberOf, type Row, textOf } from "./row.ts"
 
@@ -81,7 +81,7 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
       const start = database.read(() => startOf(after))
       const { where, values } = conditionsOf({ ...query, limit })
       const select = `SELECT * FROM event WHERE cursor > :start${where} ORDER BY cursor LIMIT :count`
-      const found = (): { events: readonly Event[]; cursor: string } =>
+      const found = (): EventPage =>
         database.read(() => {
           const events = statement(select)
             .all({ ...values, start, count: Math.min(limit, pageMax) })
@@ -112,16 +112,17 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
       const { where, values } = conditionsOf({ ...query, limit })
       const since = sinceMs === undefined ? "" : " AND at_ms >= :since"
       const select = `SELECT * FROM event WHERE cursor < :before${since}${where} ORDER BY cursor DESC LIMIT :count`
-      return database.read(() =>
-        statement(select)
+      return database.read(() => {
+        const events = statement(select)
           .all({
             ...values,
             before: before === undefined ? Number.MAX_SAFE_INTEGER : cursorOf(before),
             ...(sinceMs !== undefined && { since: sinceMs }),
             count: Math.min(limit, pageMax),
           })
-          .map(eventOf),
-      )
+          .map(eventOf)
+        return { events, cursor: String(endOf()) }
+      })
     },
   }
 }

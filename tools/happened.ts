@@ -1,0 +1,59 @@
+import { z } from "zod"
+import type { Uid } from "../src/core/instance.ts"
+import type { Event } from "../src/core/link.ts"
+import { dollars } from "../src/core/outline.ts"
+import type { ToolContext } from "../src/core/tool.ts"
+import { bounded } from "../src/core/view.ts"
+import { eventsSeen } from "./events-seen.ts"
+import { isoOf } from "./moments.ts"
+
+/** What a person missed: which loops ended since a moment, and how. From the timeline, so removed instances are in it, too. */
+
+const listedMax = 20
+const readMax = 1000
+const wordsCharactersMax = 600
+
+/** `untrusted`: the last words of its last iteration. */
+const endedSchema = z.strictObject({ name: z.string(), at: z.string(), untrusted: z.string().optional() })
+type Ended = z.output<typeof endedSchema>
+export const happenedSchema = z.strictObject({
+  from: z.string(),
+  completed: z.array(endedSchema),
+  failed: z.array(endedSchema),
+  usd: z.number().optional(),
+  cut: z.string().optional(),
+})
+export type Happened = z.output<typeof happenedSchema>
+
+/** Of all that the caller sees, or of `only`. */
+export async function happenedSince(ctx: ToolContext, sinceMs: number, only: readonly Uid[] | undefined): Promise<Happened> {
+  const { bus, ledger } = ctx
+  const uids = only ?? (await eventsSeen(ctx))
+  const [{ events }, names, used] = await Promise.all([
+    bus.lastEvents({ kinds: ["Exited"], sinceMs, limit: readMax, ...(uids && { uids }) }),
+    ledger.spent(),
+    uids === undefined ? ledger.spentSince(sinceMs) : undefined,
+  ])
+  // The last end of each is what became of it: an attempt that failed and was completed later is complete.
+  const last = new Map<Uid, Event>()
+  for (const event of events) if (event.uid !== undefined && !last.has(event.uid)) last.set(event.uid, event)
+  const ends = (outcome: Event["outcome"]) => [...last].filter(([, event]) => event.outcome === outcome)
+  const told = async ([uid, { cursor, atMs }]: [Uid, Event]): Promise<Ended> => {
+    const [words] = (await bus.lastEvents({ uids: [uid], kinds: ["IterationEnded"], before: cursor, limit: 1 })).events
+    return {
+      name: names.get(uid)?.name ?? uid,
+      at: isoOf(atMs),
+      ...(words && { untrusted: bounded(words.message, wordsCharactersMax) }),
+    }
+  }
+  const [completed, failed] = [ends("Complete"), ends("Failed")]
+  const listed = (all: [Uid, Event][]): Promise<Ended[]> => Promise.all(all.slice(0, listedMax).map(told))
+  const cuts = [completed, failed].some((all) => all.length > listedMax) || events.length === readMax
+  return {
+    from: isoOf(sinceMs),
+    completed: await listed(completed),
+    failed: await listed(failed),
+    ...(used && { usd: dollars(used.usd) }),
+    ...(cuts && { cut: `Of ${completed.length} completed and ${failed.length} failed the newest ${listedMax} each are listed.` }),
+  }
+}
