@@ -8,14 +8,14 @@ import { defineTool } from "../src/core/tool.ts"
 import { changeAll, changeFields, changeOutput, nextOf, type Step, showChanges } from "./changes.ts"
 import { mayLift, standsFor } from "./pauses.ts"
 
-/** What a resume starts afresh instead of letting it go on. */
-const ended: ReadonlySet<Phase> = new Set<Phase>(["CrashLoop", "Completed", "Failed"])
+/** What a resume starts afresh, because letting it go on would change nothing. */
+const ended: ReadonlySet<Phase> = new Set<Phase>(["Blocked", "CrashLoop", "Completed", "Failed", "Held", "NeedsAnswer"])
 
 export default defineTool({
   name: "resume_instances",
   title: "Resume instances",
   description:
-    "Lets paused instances go on, and starts stopped, completed, failed and crash-looping ones afresh. Give the batch of a pause_instances call, or say which. Those that run stay untouched.",
+    "Lets paused instances go on, and starts stopped, completed, failed, blocked and crash-looping ones afresh. Give the batch of a pause_instances call, or say which. Those that run stay untouched.",
   toolset: "fleet",
   route: "POST /v1/instances:resume",
   verb: "operate",

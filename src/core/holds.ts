@@ -1,6 +1,7 @@
 import { budgetReached } from "./budget.ts"
-import { finished, type Instance, stateAt, type Verdict } from "./instance.ts"
-import { beatOf, ownOf, seenOf } from "./outline.ts"
+import { finished, type Instance, live, ofAttempt, stateAt, type Verdict } from "./instance.ts"
+import type { Beat } from "./link.ts"
+import { beatOf, ownOf, type Readings, seenOf } from "./outline.ts"
 import type { Facts, Hold } from "./plan.ts"
 import { oneLine } from "./view.ts"
 import { answerMs, met, parkedOf, questionOf, reachedBy, stands, type TargetNow, wordsOfWait } from "./waits.ts"
@@ -29,15 +30,19 @@ const parentStopped: Hold = ({ spec }, { byUid, nowMs }) => {
 
 /** What the supervisor met: a rate limit, a login that ended. Only its reporter is held. */
 const reported: Hold = (instance, readings) => {
-  const hold = beatOf(instance, readings)?.hold
+  const hold = ofAttempt(instance) ? beatOf(instance, readings)?.hold : undefined
   if (!hold || hold.untilMs <= readings.nowMs) return undefined
   const { reason, message, untilMs } = hold
   return { verdict: "Held", reason, message, untilMs }
 }
 
+/** Its latest word about itself. One that does not live is started first: then its supervisor says what there is. */
+const standing = (instance: Instance, readings: Readings): Beat | undefined =>
+  live(instance) && ofAttempt(instance) ? beatOf(instance, readings) : undefined
+
 /** An iteration that ended as blocked is followed by none until there is something new, or its time is over. */
 const blocked: Hold = (instance, readings) => {
-  const beat = beatOf(instance, readings)
+  const beat = standing(instance, readings)
   const { last } = beat ?? {}
   if (last?.outcome !== "BLOCKED" || beat?.news !== undefined || beat?.turn?.state === "Running") return undefined
   const untilMs = last.atMs + answerMs
@@ -48,7 +53,7 @@ const blocked: Hold = (instance, readings) => {
 
 /** A question that it put to people. Any mail may bring what it wanted to know. */
 const needsAnswer: Hold = (instance, readings) => {
-  const beat = beatOf(instance, readings)
+  const beat = standing(instance, readings)
   const question = questionOf(readings.waits.get(instance.uid))
   if (!question || beat?.news !== undefined || !stands(question, beat, readings.nowMs)) return undefined
   const message = `It asked in message ${question.mail}: "${oneLine(question.text, 300)}".`
@@ -61,7 +66,7 @@ const nowOf = (uid: Instance["uid"], facts: Facts): TargetNow | undefined => {
 }
 /** It waits for others: what they do wakes it, and so does a person's word. The end of each child is mail, and wakes it only where mail is awaited. */
 const awaiting: Hold = (instance, facts) => {
-  const beat = beatOf(instance, facts)
+  const beat = standing(instance, facts)
   const parked = parkedOf(facts.waits.get(instance.uid))
   if (!parked || !stands(parked, beat, facts.nowMs) || beat?.news === "instruction") return undefined
   if (parked.until === "answer" && beat?.news !== undefined) return undefined

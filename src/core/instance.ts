@@ -133,6 +133,11 @@ export function revisionOf({ attempt, project, loop, mode, model }: Spec): strin
   return `${attempt}-${hash.toString(16).padStart(8, "0")}`
 }
 
+/** True when its run is of the attempt that people want now: what a run of an earlier one met or said is over. */
+export const ofAttempt = ({ spec, status: { run } }: Instance): boolean => run?.revision.startsWith(`${spec.attempt}-`) === true
+
 /** Ended by the loop's own word: not started again until somebody raises `attempt`. */
-export const finished = ({ spec, status: { run } }: Instance): boolean =>
-  run?.phase === "Exited" && run.lastExit?.outcome !== undefined && run.revision.startsWith(`${spec.attempt}-`)
+export const finished = (instance: Instance): boolean => {
+  const { run } = instance.status
+  return run?.phase === "Exited" && run.lastExit?.outcome !== undefined && ofAttempt(instance)
+}

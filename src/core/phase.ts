@@ -1,4 +1,4 @@
-import { type Admission, finished, type Instance, live, stateAt } from "./instance.ts"
+import { type Admission, finished, type Instance, live, ofAttempt, stateAt } from "./instance.ts"
 import type { Beat } from "./link.ts"
 import { oneLine, spanOf } from "./view.ts"
 import { type Question, questionOf, type Wait, wordsOfQuestion } from "./waits.ts"
@@ -83,7 +83,7 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, w
     return seen("Queued", admission.message, "pause_instances or stop_instances others, or raise instancesMax in the policy.")
   if (!alive) {
     // A run of an earlier attempt says nothing about the one that is to come.
-    if (!run?.revision.startsWith(`${spec.attempt}-`)) return seen("Starting", "Admitted; its loop is being started.", inspect)
+    if (!run || !ofAttempt(instance)) return seen("Starting", "Admitted; its loop is being started.", inspect)
     if (run.lastExit?.code === 0) return seen("Starting", "Its loop was through and is started again: it is continuous.", inspect)
     const problem =
       run.problem?.message ?? `Its loop exited with code ${run.lastExit?.code ?? "unknown"} without saying that it is complete.`

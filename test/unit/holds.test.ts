@@ -68,6 +68,15 @@ describe("an iteration that ended as blocked", () => {
     expect(ofA({ ...blocked, ...beat })).toBe(verdict)
   })
 
+  it("says nothing any more when a resume wants a new attempt, nor when nothing of it lives", () => {
+    const again = live("a", { spec: { attempt: 2 } })
+    expect(ofA(blocked, [], [], again)).toBe("granted")
+    const exited = live("a", {
+      status: { admission: { ...admitted, verdict: "Held", reason: "Blocked" }, run: aRun({ phase: "Exited" }) },
+    })
+    expect(ofA(blocked, [], [], exited)).toBe("Admitted")
+  })
+
   it("says nothing about the iteration after it, once that runs: a pause in it ends as ever", () => {
     const frozen = { ...blocked, frozen: true, turn: { id: "t1", state: "Running" as const, sinceMs: nowMs } }
     expect(ofA(frozen)).toBe("granted")
