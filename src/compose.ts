@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto"
 import { userInfo } from "node:os"
 import { join } from "node:path"
 import { tools } from "../tools/index.ts"
-import { createCodeRoot, findCodeRoot } from "./adapters/local/code-root.ts"
+import { type CodeRoot, createCodeRoot, findCodeRoot } from "./adapters/local/code-root.ts"
 import { localLogs } from "./adapters/local/logs.ts"
 import { createLocalRuntime } from "./adapters/local/runtime.ts"
 import { sqliteBus } from "./adapters/sqlite/bus.ts"
@@ -24,7 +24,7 @@ import type { Clock, Projects } from "./core/ports.ts"
 import { may, nameOf } from "./core/principal.ts"
 import { type Isolation, probeIsolation, warningOf } from "./isolation.ts"
 import type { Log } from "./log.ts"
-import { followPolicy, type PolicyFile } from "./policy.ts"
+import { followPolicy, type Policy, type PolicyFile } from "./policy.ts"
 
 /** The only file that names concrete adapters: the control plane of one machine, put together. */
 export interface ControlPlane {
@@ -51,6 +51,10 @@ export const systemClock: Clock = {
 /** The code root that a configuration means, if there is one. */
 export const codeRootOf = ({ codeRoot, clientProject }: Config): string | undefined =>
   codeRoot ?? (clientProject === undefined ? undefined : findCodeRoot(clientProject)) ?? findCodeRoot(process.cwd())
+
+/** A code root as serve would have it under that policy, for those who only look. */
+export const codeRootFor = (path: string, { loops, claude }: Policy): CodeRoot =>
+  createCodeRoot({ path, loops: () => loops, claude: () => claude, builtIn: [] })
 
 /** @throws Fault, with what to do, when the database is in use, damaged or cannot be written. */
 export async function composeLocal(

@@ -20,6 +20,7 @@ interface Table {
 }
 
 const roles = [
+  ["doctor", "say what agents need on this machine and do not have"],
   ["connect", "make Claude Code or Claude Desktop know this fleet"],
   ["serve", "run the control plane of this machine"],
   ["mcp", "speak MCP on stdin and stdout: what a client's configuration runs"],

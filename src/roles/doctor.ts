@@ -1,0 +1,141 @@
+import { existsSync } from "node:fs"
+import { parseArgs, styleText } from "node:util"
+import { exchange } from "../client.ts"
+import { codeRootFor, codeRootOf } from "../compose.ts"
+import { type Config, lastingEnvironment, readConfig } from "../config.ts"
+import { noProgress } from "../core/tool.ts"
+import { clean } from "../core/view.ts"
+import { type Policy, policyPath, policySchema, readPolicy } from "../policy.ts"
+import { version } from "../version.ts"
+import { type Finding, fail, failWith, looked, ok, warn } from "./doctor/check.ts"
+import { checkClaude, checkHooks, checkRoot, managedSettings } from "./doctor/claude.ts"
+import { checkDisk, checkGit, checkNamespaces, checkServe, checkState } from "./doctor/machine.ts"
+
+const usage = "usage: blackbox5 doctor [--json]   (looks at what agents need on this machine; changes and starts nothing)\n"
+const projectsShown = 10
+
+/** The code root, and what keeps a loop from starting on its projects. */
+async function checkCodeRoot(config: Config, policy: Policy): Promise<readonly Finding[]> {
+  const path = codeRootOf(config)
+  if (path === undefined)
+    return [warn("code root", "None is named, and there is none around here.", "Go into a checkout, or set BLACKBOX5_CODE_ROOT.")]
+  const root = codeRootFor(path, policy)
+  const projects = await root.list()
+  if (projects.length === 0)
+    return [warn("code root", `${path} has no projects.`, "Make one below 5-project-memory, or name a git repository.")]
+  const shown = projects.slice(0, projectsShown)
+  const found = ok(
+    "code root",
+    `${path}: ${shown.join(", ")}${projects.length > shown.length ? ` and ${projects.length - shown.length} more` : ""}`,
+  )
+  const loops = ["ralf", ...Object.keys(policy.loops)]
+  const problems = new Map<string, Finding>()
+  for (const [project, loop] of [
+    ...shown.map((one) => [one, "ralf"] as const),
+    ...loops.map((one) => [shown[0] ?? "", one] as const),
+  ])
+    try {
+      root.resolve({ project, loop })
+    } catch (error) {
+      const problem = failWith("loop", error)
+      problems.set(problem.what, problem)
+    }
+  return [found, ...problems.values()]
+}
+
+/** A control plane elsewhere: it has its own machine, and doctor. */
+async function checkRemote(remote: NonNullable<Config["remote"]>): Promise<Finding> {
+  try {
+    const call = { signal: AbortSignal.timeout(10_000), progress: noProgress }
+    const { version: theirs } = await exchange(remote, { method: "GET", path: "/healthz" }, call)
+    return ok("serve", `BLACKBOX5_URL names ${remote.url}, which answers with version ${theirs}; this is ${version}`)
+  } catch (error) {
+    return failWith("serve", error)
+  }
+}
+
+async function examine(): Promise<readonly Finding[]> {
+  const environment = lastingEnvironment()
+  let config: Config | undefined
+  let settings: Finding = ok("settings", "valid")
+  try {
+    config = readConfig()
+  } catch (error) {
+    settings = failWith("settings", error)
+  }
+  const found = config ? readPolicy(config.configDirectory) : { policy: policySchema.parse({}) }
+  const policy = "policy" in found ? found.policy : policySchema.parse({})
+  const path = config ? policyPath(config.configDirectory) : ""
+  const groups: readonly (readonly Finding[] | Promise<readonly Finding[]>)[] = [
+    [ok("node", `${process.version} at ${process.execPath}`), settings],
+    "policy" in found
+      ? [
+          ok(
+            "policy",
+            `${existsSync(path) ? path : "the defaults"}: ${policy.instancesMax} instances, ${policy.turnsMax} iterations at once`,
+          ),
+        ]
+      : [
+          fail(
+            "policy",
+            `${path}: ${clean(found.refused)}`,
+            "Correct that line; until then the policy before, or the defaults, are in force.",
+          ),
+        ],
+    looked("claude", () => checkClaude(policy.claude, environment)),
+    [checkRoot(process.getuid?.(), environment), checkHooks(managedSettings(process.platform))],
+    looked("git", async () => [await checkGit(environment)]),
+    looked("code root", () => (config ? checkCodeRoot(config, policy) : [])),
+    looked("isolation", async () => [await checkNamespaces(environment)]),
+    ...(process.platform === "linux"
+      ? []
+      : [
+          [
+            warn(
+              "system",
+              `Pausing and ending agents is written for Linux; this is ${process.platform}.`,
+              "Run serve in a Linux virtual machine.",
+            ),
+          ],
+        ]),
+    looked("state", () => (config ? checkState(config) : [])),
+    looked("disk", () => (config ? checkDisk([config.stateDirectory, ...[codeRootOf(config) ?? []].flat()]) : [])),
+    looked("serve", async () =>
+      config === undefined ? [] : config.remote ? [await checkRemote(config.remote)] : checkServe(config),
+    ),
+  ]
+  return (await Promise.all(groups)).flat()
+}
+
+const colours = { ok: "green", warn: "yellow", FAIL: "red" } as const
+
+/** `blackbox5 doctor [--json]`. Exit code 0: agents can work; 1: something failed; 2: called wrongly. */
+export async function doctor(argv: readonly string[]): Promise<number> {
+  let values: { json: boolean; help: boolean }
+  try {
+    const flag = { type: "boolean", default: false } as const
+    values = parseArgs({ args: [...argv], options: { json: flag, help: { ...flag, short: "h" } } }).values
+  } catch (error) {
+    process.stderr.write(`error: ${clean(error instanceof Error ? error.message : String(error))}\n${usage}`)
+    return 2
+  }
+  if (values.help) {
+    process.stdout.write(usage)
+    return 0
+  }
+  const findings = await examine()
+  const failed = findings.filter(({ state }) => state === "FAIL").length
+  if (values.json) process.stdout.write(`${JSON.stringify({ ok: failed === 0, version, findings }, null, 2)}\n`)
+  else {
+    const width = Math.max(...findings.map(({ check }) => check.length))
+    for (const { check, state, what, next } of findings) {
+      // styleText leaves colours out where there is no terminal, and where NO_COLOR asks for that.
+      const mark = styleText(colours[state], state.padEnd(4), { stream: process.stdout })
+      process.stdout.write(`${mark}  ${check.padEnd(width)}  ${what}${next === undefined ? "" : ` Next: ${next}`}\n`)
+    }
+    process.stdout.write(
+      failed === 0 ? "Agents can work here.\n" : `${failed} of ${findings.length} failed: agents cannot work like this.\n`,
+    )
+  }
+  return failed === 0 ? 0 : 1
+}

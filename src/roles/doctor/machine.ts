@@ -1,0 +1,121 @@
+import { accessSync, constants, existsSync, statfsSync, statSync } from "node:fs"
+import { createServer } from "node:net"
+import { dirname } from "node:path"
+import type { Config } from "../../config.ts"
+import { whoAnswers } from "../../find-serve.ts"
+import { alive, olderThanThis, readServeFile } from "../../serve-file.ts"
+import { version } from "../../version.ts"
+import { ask, type Finding, fail, ok, warn } from "./check.ts"
+
+/** What the machine has to give. */
+
+/** A night of logs and work trees fits into the first; in the second the database may not grow any more. */
+const freeBytes = { warn: 2 * 1024 ** 3, fail: 200 * 1024 ** 2 }
+
+export async function checkGit(environment: NodeJS.ProcessEnv): Promise<Finding> {
+  const { code, said } = await ask("git", ["--version"], environment)
+  return code === 0
+    ? ok("git", said)
+    : fail("git", "The program git is not on the PATH.", "Install it; agents commit their work with it.")
+}
+
+/** Whether processes can be kept together by namespaces. */
+export async function checkNamespaces(environment: NodeJS.ProcessEnv): Promise<Finding> {
+  const weaker =
+    "Processes are found by parent chain and marker: what drops both escapes a pause. A user or machine of its own keeps agents apart."
+  if (process.platform !== "linux") return warn("isolation", `Namespaces are Linux's, and this is ${process.platform}.`, weaker)
+  const { code, said } = await ask("unshare", ["--user", "--map-root-user", "--pid", "--mount", "--fork", "true"], environment)
+  return code === 0
+    ? ok("isolation", "user, PID and mount namespaces can be made")
+    : warn("isolation", `No namespaces can be made here (${said.split("\n")[0]}).`, weaker)
+}
+
+/** A directory, or what is there of the way to it. */
+export function existing(path: string): string {
+  let at = path
+  while (!existsSync(at) && dirname(at) !== at) at = dirname(at)
+  return at
+}
+
+export function checkState({ stateDirectory, socketPath }: Config): readonly Finding[] {
+  const at = existing(stateDirectory)
+  const socket = ok("socket", `${Buffer.byteLength(socketPath)} bytes of path, at most 103`)
+  try {
+    if (!statSync(at).isDirectory()) throw new Error("not a directory")
+    accessSync(at, constants.W_OK | constants.X_OK)
+  } catch {
+    const next = "Make it writable for this user, or set BLACKBOX5_STATE to another directory."
+    return [fail("state", `${at} is no directory that this user may write.`, next), socket]
+  }
+  if (at !== stateDirectory) return [ok("state", `${stateDirectory} will be made at the first start`), socket]
+  const mode = statSync(at).mode & 0o777
+  return (mode & 0o077) === 0
+    ? [ok("state", `${at}, for this user alone`), socket]
+    : [
+        warn("state", `${at} is open to others (mode ${mode.toString(8)}).`, `Run chmod 700 ${at}; serve does it at its start.`),
+        socket,
+      ]
+}
+
+const sizeOf = (bytes: number): string =>
+  bytes < 1024 ** 3 ? `${Math.floor(bytes / 1024 ** 2)} MiB` : `${(bytes / 1024 ** 3).toFixed(1)} GiB`
+
+export const spaceOf = (path: string, free: number): Finding => {
+  const what = `${sizeOf(free)} free for ${path}`
+  if (free >= freeBytes.warn) return ok("disk", what)
+  const next = "Make room: agents that cannot write fail."
+  return free < freeBytes.fail ? fail("disk", `Only ${what}.`, next) : warn("disk", `Only ${what}.`, next)
+}
+export function checkDisk(paths: readonly string[]): readonly Finding[] {
+  const seen = new Map<number, string>()
+  for (const path of paths.map(existing)) seen.set(statSync(path).dev, seen.get(statSync(path).dev) ?? path)
+  return [...seen.values()].map((path) => {
+    const { bavail, bsize } = statfsSync(path)
+    return spaceOf(path, bavail * bsize)
+  })
+}
+
+const portFree = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const server = createServer()
+    server.once("error", () => resolve(false))
+    server.listen({ host: "127.0.0.1", port }, () => server.close(() => resolve(true)))
+  })
+
+/** serve, as far as it runs; it is not started. */
+export async function checkServe(config: Config): Promise<readonly Finding[]> {
+  const { number, demanded } = config.port
+  const running = await whoAnswers(config.socketPath)
+  const file = readServeFile(config.stateDirectory)
+  const serving = ((): Finding => {
+    if (running?.version === version) return ok("serve", `version ${version} runs${file ? ` as process ${file.pid}` : ""}`)
+    if (running)
+      return olderThanThis(running.version)
+        ? warn(
+            "serve",
+            `The older version ${running.version} runs; this is ${version}.`,
+            "Nothing: the next call of this version replaces it.",
+          )
+        : warn(
+            "serve",
+            `Version ${running.version ?? "unknown"} runs; this is ${version}.`,
+            "Use the newer program, where that serve is from.",
+          )
+    if (file && alive(file.pid))
+      return fail(
+        "serve",
+        `Process ${file.pid} should serve and does not answer.`,
+        `If it stands still: kill -CONT ${file.pid}; else end it.`,
+      )
+    return ok("serve", "does not run; the first call starts it")
+  })()
+  if (running && file) return [serving, ok("port", `${new URL(file.url).port} is ours`)]
+  if (number === 0 || (await portFree(number))) return [serving, ok("port", number === 0 ? "any free one" : `${number} is free`)]
+  const taken = `Port ${number} is taken by another program, or may not be listened on.`
+  return [
+    serving,
+    demanded
+      ? fail("port", taken, "Set BLACKBOX5_PORT to another one, or to none.")
+      : warn("port", taken, "Nothing, if any free port will do; else set BLACKBOX5_PORT."),
+  ]
+}
