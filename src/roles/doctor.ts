@@ -9,7 +9,7 @@ import { type Policy, policyPath, policySchema, readPolicy } from "../policy.ts"
 import { version } from "../version.ts"
 import { type Finding, fail, failWith, looked, ok, warn } from "./doctor/check.ts"
 import { checkClaude, checkHooks, checkRoot, managedSettings } from "./doctor/claude.ts"
-import { checkDisk, checkGit, checkNamespaces, checkServe, checkState } from "./doctor/machine.ts"
+import { checkDisk, checkGit, checkIsolation, checkServe, checkState } from "./doctor/machine.ts"
 
 const usage = "usage: blackbox5 doctor [--json]   (looks at what agents need on this machine; changes and starts nothing)\n"
 const projectsShown = 10
@@ -86,7 +86,7 @@ async function examine(): Promise<readonly Finding[]> {
     [checkRoot(process.getuid?.(), environment), checkHooks(managedSettings(process.platform))],
     looked("git", async () => [await checkGit(environment)]),
     looked("code root", () => (config ? checkCodeRoot(config, policy) : [])),
-    looked("isolation", async () => [await checkNamespaces(environment)]),
+    looked("isolation", async () => [await checkIsolation(policy)]),
     ...(process.platform === "linux"
       ? []
       : [

@@ -1,8 +1,12 @@
-import { accessSync, constants, existsSync, statfsSync, statSync } from "node:fs"
+import { accessSync, constants, existsSync, mkdtempSync, rmSync, statfsSync, statSync } from "node:fs"
 import { createServer } from "node:net"
-import { dirname } from "node:path"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
 import type { Config } from "../../config.ts"
+import { clean } from "../../core/view.ts"
 import { whoAnswers } from "../../find-serve.ts"
+import { probeIsolation, warningOf } from "../../isolation.ts"
+import type { Policy } from "../../policy.ts"
 import { alive, olderThanThis, readServeFile } from "../../serve-file.ts"
 import { version } from "../../version.ts"
 import { ask, type Finding, fail, ok, warn } from "./check.ts"
@@ -19,15 +23,21 @@ export async function checkGit(environment: NodeJS.ProcessEnv): Promise<Finding>
     : fail("git", "The program git is not on the PATH.", "Install it; agents commit their work with it.")
 }
 
-/** Whether processes can be kept together by namespaces. */
-export async function checkNamespaces(environment: NodeJS.ProcessEnv): Promise<Finding> {
-  const weaker =
-    "Processes are found by parent chain and marker: what drops both escapes a pause. A user or machine of its own keeps agents apart."
-  if (process.platform !== "linux") return warn("isolation", `Namespaces are Linux's, and this is ${process.platform}.`, weaker)
-  const { code, said } = await ask("unshare", ["--user", "--map-root-user", "--pid", "--mount", "--fork", "true"], environment)
-  return code === 0
-    ? ok("isolation", "user, PID and mount namespaces can be made")
-    : warn("isolation", `No namespaces can be made here (${said.split("\n")[0]}).`, weaker)
+/** How an agent's processes can be kept together. Tried in a directory of its own: looking makes nothing in the state directory. */
+export async function checkIsolation(policy: Policy): Promise<Finding> {
+  const next =
+    "A daemon that drops its parent and its environment escapes a pause. A user or a machine of its own keeps agents apart."
+  if (policy.isolation === "off") return warn("isolation", "The policy says isolation: off.", next)
+  const directory = mkdtempSync(join(tmpdir(), "blackbox5-doctor-"))
+  try {
+    const isolation = await probeIsolation(directory)
+    const lacking = warningOf(isolation)
+    return lacking === undefined
+      ? ok("isolation", `${isolation.kind}: ${isolation.why}`)
+      : warn("isolation", clean(lacking), "A user or a machine of its own keeps agents apart: see SECURITY.md.")
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
 }
 
 /** A directory, or what is there of the way to it. */
