@@ -21,34 +21,49 @@ export interface Isolation {
 
 /** What stays visible of the state directory for every loop: git would take a work tree that it does not see for a deleted one. */
 const shownAlways = ["trees", "clones"]
-/** Where a namespace builds what its loop shall see instead of the state directory; outside of the namespaces it is always empty. */
-const viewName = "view"
+/** Where a namespace mounts its tmpfs; outside of the namespaces it is always empty. */
+const tmpfsName = "view"
+
+/** Outside of namespaces the mounts of the scripts below would be the machine's, and their `kill -1` would end all of it. */
+const insideOnly = `if [ "$$" != 1 ]; then
+  echo "blackbox5: unshare made no PID namespace" >&2
+  exit 125
+fi
+`
 
 /**
- * A view of the state directory in a tmpfs, with what stays visible at its usual path, is put over the state directory; then the rest of
- * the arguments is run. Bound rather than moved: `mount --move` fails in a user namespace.
+ * Puts a view of the state directory, built in a tmpfs, over the state directory; then runs the rest of the arguments. Bound rather than moved:
+ * `mount --move` fails in a user namespace. There, files of root seem to be nobody's, and ssh refuses a configuration that is nobody's: it gets
+ * copies, or no agent of an ordinary user could push.
  */
-const hide = `set -e
-state=$1 view=$2 directory=$3
+const hide = `${insideOnly}set -e
+state=$1 tmpfs=$2 directory=$3
 shift 3
-mount -t tmpfs -o mode=0700,size=1m blackbox5 "$view"
+mount -t tmpfs -o mode=0700,size=4m blackbox5 "$tmpfs"
+mkdir "$tmpfs/view"
 while [ "$1" != -- ]; do
-  mkdir -p "$view/$1"
-  mount --rbind "$state/$1" "$view/$1"
+  mkdir -p "$tmpfs/view/$1"
+  mount --rbind "$state/$1" "$tmpfs/view/$1"
   shift
 done
 shift
-mount -o remount,bind,ro "$view"
-mount --rbind "$view" "$state"
+included=/etc/ssh/ssh_config.d
+if [ "$(id -u)" != 0 ] && [ -d "$included" ]; then
+  cp -RL "$included" "$tmpfs/ssh" 2> /dev/null || true
+  mount --bind "$tmpfs/ssh" "$included"
+fi
+mount --rbind "$tmpfs/view" "$state"
+mount -o remount,bind,ro "$state"
 cd "$directory"
 exec "$@"
 `
 
 /**
  * The first process of a namespace: adopts and reaps what the loop leaves behind. When it ends, the kernel kills all that is left, so it
- * first gives them the grace that they have without a namespace. SIGTERM does not reach it, for it has no handler.
+ * first gives them the grace that they have without a namespace. SIGTERM does not reach it, for it has no handler. Its `kill -1` means all
+ * processes of the namespace.
  */
-const first = `tenths=$1
+const first = `${insideOnly}tenths=$1
 shift
 "$@"
 code=$?
@@ -79,13 +94,14 @@ export function isolated(kind: IsolationKind, command: readonly string[], option
   const root = process.geteuid?.() === 0
   const user = root ? [] : ["--user", "--map-current-user", ...(hiding ? ["--keep-caps"] : [])]
   const dropped = root || !hiding ? [] : ["setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"]
-  const view = join(stateDirectory, viewName)
   const visible = [...shownAlways, ...shown]
   if (hiding)
-    for (const path of [viewName, ...shownAlways]) mkdirSync(join(stateDirectory, path), { recursive: true, mode: 0o700 })
+    for (const path of [tmpfsName, ...shownAlways]) mkdirSync(join(stateDirectory, path), { recursive: true, mode: 0o700 })
   return [
     ...["unshare", ...user, "--pid", "--fork", "--mount", "--mount-proc"],
-    ...(hiding ? ["sh", "-c", hide, "blackbox5-view", stateDirectory, view, directory, ...visible, "--"] : []),
+    ...(hiding
+      ? ["sh", "-c", hide, "blackbox5-view", stateDirectory, join(stateDirectory, tmpfsName), directory, ...visible, "--"]
+      : []),
     ...dropped,
     // A session of its own: the process group of the wrapper has no number inside.
     ...["setsid", "sh", "-c", first, "blackbox5-first", String(Math.ceil(graceSeconds * 10)), ...command],
@@ -99,7 +115,7 @@ async function refused(kind: IsolationKind, stateDirectory: string): Promise<str
   // Seen from inside: the parent is the namespace's first process, and the state directory has lost what is not shown.
   const look = 'test "$PPID" = 1 && { test "$2" != hidden || test ! -e "$1"; }'
   const hidden = kind === "pid and mount namespaces" ? "hidden" : "shown"
-  const command = ["sh", "-c", look, "blackbox5-probe", join(stateDirectory, viewName), hidden]
+  const command = ["sh", "-c", look, "blackbox5-probe", join(stateDirectory, tmpfsName), hidden]
   try {
     const [program = "", ...args] = isolated(kind, command, { stateDirectory, shown: [], directory: "/", graceSeconds: 0 })
     await promisify(execFile)(program, args, { timeout: probeMs, killSignal: "SIGKILL" })

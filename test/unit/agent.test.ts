@@ -1,9 +1,21 @@
-import { spawn } from "node:child_process"
+import { spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs"
+import {
+  chownSync,
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { afterEach, describe, expect, it } from "vitest"
+import { afterEach, describe, expect, it, vi } from "vitest"
 import { createDoors, type DoorsOptions, type HookInput, markerOf } from "../../src/agent/doors.ts"
 import { holdFor, resetTime } from "../../src/agent/failures.ts"
 import { startLoop } from "../../src/agent/launch.ts"
@@ -13,7 +25,7 @@ import { createSpool, eventsMax } from "../../src/agent/spool.ts"
 import { isPrompt, mergeSettings } from "../../src/agent/turnstile.ts"
 import { stopsMax } from "../../src/core/delivery.ts"
 import type { Mail, Receipt } from "../../src/core/link.ts"
-import { type IsolationKind, probeIsolation } from "../../src/isolation.ts"
+import { type IsolationKind, isolated, probeIsolation, warningOf } from "../../src/isolation.ts"
 import { followPolicy, parsePolicy } from "../../src/policy.ts"
 import {
   alive,
@@ -682,14 +694,81 @@ describe("a loop in the strongest isolation that works here", () => {
     await clean()
   })
 
+  it("of an ordinary user has no rights in its namespace, cannot take the view away, and ssh still reads its configuration", () => {
+    const uid = process.geteuid?.() || 33 // www-data: one that every system knows
+    const stateDirectory = temporary()
+    writeFileSync(join(stateDirectory, "token"), "secret")
+    const script = [
+      "id -u; grep CapEff /proc/self/status",
+      `ls ${stateDirectory}; cat ${stateDirectory}/token`,
+      `umount -l ${stateDirectory} || unshare --user --map-root-user --mount umount -l ${stateDirectory} || echo kept`,
+      'for path in /etc/ssh/ssh_config.d/*; do test ! -e "$path" || stat -c "ssh %u" "$path"; done',
+      "exit 9",
+    ].join("; ")
+    const options = { stateDirectory, shown: [], directory: "/", graceSeconds: 0 }
+    vi.spyOn(process, "geteuid").mockReturnValue(uid)
+    const [program = "", ...args] = isolated("pid and mount namespaces", ["sh", "-c", script], options)
+    vi.restoreAllMocks()
+    const owned = readdirSync(stateDirectory).map((name) => join(stateDirectory, name))
+    for (const path of [stateDirectory, ...owned]) chownSync(path, uid, uid)
+    const as = { uid, gid: uid, encoding: "utf8" } as const
+    const { status, stdout, stderr } = spawnSync(program, args, as)
+    const allowed = spawnSync("unshare", ["--user", "--pid", "--fork", "--mount", "--mount-proc", "true"], as).status === 0
+    // Where a user may have no namespaces, nothing is run at all, and the probe has said so.
+    if (!allowed) expect(stderr).toMatch(/unshare/)
+    else {
+      const [who, capabilities, ...rest] = stdout.trim().split("\n")
+      expect({ who, capabilities }).toEqual({ who: String(uid), capabilities: "CapEff:\t0000000000000000" })
+      expect(rest.slice(0, 3)).toEqual(["clones", "trees", "kept"])
+      expect(rest.slice(3).filter((line) => line !== `ssh ${uid}`)).toEqual([])
+    }
+    expect({ ran: stdout !== "", status: status === 9 }).toEqual({ ran: allowed, status: allowed })
+  })
+
   it("is over, and all of it, when the first process of its namespace is killed", async () => {
     const { kind, ended, pids, said } = await looped("env -i setsid -f sleep 1000; echo on; trap '' TERM; sleep 1000")
     await until(() => said().includes("on"))
-    const first = pids().find((pid) => readFileSync(`/proc/${pid}/cmdline`, "utf8").startsWith("sh\0-c\0tenths="))
+    const first = pids().find((pid) => /^sh\0.*\0blackbox5-first\0/s.test(readFileSync(`/proc/${pid}/cmdline`, "utf8")))
     expect(first === undefined).toBe(kind === "process tree")
     for (const pid of first === undefined ? pids() : [first]) process.kill(pid, "SIGKILL")
     expect(await ended).toBeGreaterThan(0)
     await until(() => pids().length === 0)
+  })
+})
+
+describe("the isolation that works here", () => {
+  it.each<[string, string, RegExp]>([
+    ["there is no unshare", "", /no program unshare .* on the PATH/],
+    [
+      "unshare is refused",
+      "echo 'unshare: unshare failed: Operation not permitted' >&2; exit 1",
+      /made: unshare: .*not permitted\.$/,
+    ],
+  ])("is none but the process tree when %s, and says why", async (_, script, why) => {
+    const directory = temporary()
+    if (script) writeFileSync(join(directory, "unshare"), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+    vi.stubEnv("PATH", script ? `${directory}:${process.env.PATH}` : directory)
+    try {
+      const found = await probeIsolation(join(directory, "state"))
+      expect(found).toEqual({ kind: "process tree", why: expect.stringMatching(why) })
+      expect(warningOf(found)).toContain(found.why)
+    } finally {
+      vi.unstubAllEnvs()
+    }
+  })
+
+  it("lacks the view where nothing can be mounted", async () => {
+    const directory = temporary()
+    const whole = await probeIsolation(join(directory, "state"))
+    writeFileSync(join(directory, "mount"), "#!/bin/sh\necho 'mount: not here' >&2; exit 32\n", { mode: 0o755 })
+    vi.stubEnv("PATH", `${directory}:${process.env.PATH}`)
+    try {
+      const { kind, why } = await probeIsolation(join(directory, "state"))
+      expect(kind).toBe(whole.kind === "process tree" ? "process tree" : "pid namespace")
+      expect(why).toContain(whole.kind === "process tree" ? "" : "mount: not here")
+    } finally {
+      vi.unstubAllEnvs()
+    }
   })
 })
 
