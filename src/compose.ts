@@ -25,6 +25,7 @@ import { may, nameOf } from "./core/principal.ts"
 import { type Isolation, probeIsolation, warningOf } from "./isolation.ts"
 import type { Log } from "./log.ts"
 import { followPolicy, type Policy, type PolicyFile } from "./policy.ts"
+import { cronWindows } from "./windows.ts"
 
 /** The only file that names concrete adapters: the control plane of one machine, put together. */
 export interface ControlPlane {
@@ -73,6 +74,7 @@ export async function composeLocal(
   const bus = sqliteBus(database, clock)
   const ledger = sqliteLedger(database, clock)
   const lead = sqliteLead(database)
+  const windows = cronWindows()
   const policy = followPolicy(config.configDirectory, (message) => log.warn(message), signal)
   const credentials = createCredentials(config.stateDirectory)
   const report =
@@ -123,6 +125,7 @@ export async function composeLocal(
       clock,
       logs: localLogs(config.stateDirectory),
       projects: codeRoot,
+      windows,
       limits() {
         const warning = warningOf(isolation())
         return { ...policy.limits(), isolation: { kind: isolation().kind, ...(warning !== undefined && { warning }) } }
@@ -171,7 +174,7 @@ export async function composeLocal(
         await Promise.all([
           operate({ store, runtime, bus, clock, newId }, term, report("operator"), until),
           schedule(
-            { store, bus, ledger, clock, policy: policy.current, policyChanged: policy.changed },
+            { store, bus, ledger, clock, windows, policy: policy.current, policyChanged: policy.changed },
             term,
             report("scheduler"),
             until,

@@ -43,12 +43,13 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
     packages: /^(node:|eventsource-parser|zod$)/,
   },
   { name: "agent", pattern: /^src\/agent\//, may: ["core", "processes"], packages: /^(node:|hono|@hono\/|partysocket|ws$|zod$)/ },
+  { name: "windows", pattern: /^src\/windows\.ts$/, may: ["core"], packages: /^(croner|lru-cache)$/ },
   { name: "sqlite", pattern: /^src\/adapters\/sqlite\//, may: ["core"], packages: /^(node:|zod$)/ },
   { name: "local", pattern: /^src\/adapters\/local\//, may: ["core", "processes"], packages: /^(node:|zod$)/ },
   {
     name: "compose",
     pattern: /^src\/compose\.ts$/,
-    may: ["core", "tools", "control", "api", "sqlite", "local", "processes", "settings"],
+    may: ["core", "tools", "control", "api", "sqlite", "local", "processes", "settings", "windows"],
     packages: /^node:/,
   },
   {

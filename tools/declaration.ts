@@ -50,6 +50,16 @@ export function lineageOf({ who }: Pick<ToolContext, "who">): Spec["lineage"] {
   )
 }
 
+/** A child works in its parent's windows, whatever it was asked for. @throws Invalid for what is no schedule. */
+export function scheduleOf(
+  { who, windows }: Pick<ToolContext, "who" | "windows">,
+  asked: Spec["schedule"],
+  others: readonly Instance[],
+): Spec["schedule"] {
+  if (asked) windows.check(asked)
+  return who.kind === "human" ? asked : others.find(({ uid }) => uid === who.uid)?.spec.schedule
+}
+
 /** A DNS label that leaves room for a suffix of `suffixMax` characters and its hyphen. */
 function labelOf(text: string, suffixMax: number): string {
   const label = text
@@ -80,7 +90,7 @@ export async function freeName(
 
 /** What the scheduler will say of an instance it has not seen yet: its own rules, over what the caller may see. */
 export function foreseen(
-  { limits }: Pick<ToolContext, "limits">,
+  { limits, windows }: Pick<ToolContext, "limits" | "windows">,
   made: Instance,
   others: readonly Instance[],
   now: Readings,
@@ -91,6 +101,7 @@ export function foreseen(
     beats: now.beats,
     spent: now.spent,
     waits: now.waits,
+    windows: windows.at,
     turns: new Map(),
   }
   const value = plan(snapshot, holds, now.nowMs).admit.find(({ instance }) => instance.uid === made.uid)?.value

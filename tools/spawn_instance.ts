@@ -10,13 +10,14 @@ import {
   prioritySchema,
   projectSchema,
   type Spec,
+  scheduleSchema,
   uidSchema,
 } from "../src/core/instance.ts"
 import { readingsOf, seenOf } from "../src/core/outline.ts"
 import { nameOf } from "../src/core/principal.ts"
 import { defineTool } from "../src/core/tool.ts"
 import { spanOf } from "../src/core/view.ts"
-import { budgetOf, foreseen, freeName, keyedName, lineageOf, loopOf, projectOf } from "./declaration.ts"
+import { budgetOf, foreseen, freeName, keyedName, lineageOf, loopOf, projectOf, scheduleOf } from "./declaration.ts"
 
 const instancesMax = 10_000
 /** Between finding a free name and taking it another spawn may have taken it. */
@@ -38,6 +39,7 @@ export default defineTool({
     loop: z.string().min(1).max(63).optional(),
     model: z.string().min(1).max(200).optional(),
     budget: budgetSchema.optional(),
+    schedule: scheduleSchema.optional(),
     priority: prioritySchema.default(0),
     labels: labelsSchema.default({}),
     idempotencyKey: z
@@ -70,6 +72,7 @@ export default defineTool({
     await projects.check({ project, loop, ...goal })
 
     const [others, readings] = await Promise.all([ctx.visible(), readingsOf(ctx)])
+    const schedule = scheduleOf(ctx, input.schedule, others)
     const keyed = input.idempotencyKey === undefined ? undefined : keyedName(input.name ?? project, input.idempotencyKey)
     const wanted = keyed ?? input.name
     const ofKey = (instances: readonly Instance[]): Instance | undefined =>
@@ -103,6 +106,7 @@ export default defineTool({
     const spec: Spec = {
       ...{ project, state: "Running", attempt: 1, ...goal, orders: [], mode: input.mode, loop },
       ...(model !== undefined && { model }),
+      ...(schedule && { schedule }),
       ...{ priority: input.priority, labels: input.labels, budget, lineage },
     }
     if (input.dryRun) {

@@ -8,6 +8,7 @@ import {
   nameSchema,
   prioritySchema,
   type Spec,
+  scheduleSchema,
 } from "../src/core/instance.ts"
 import { readingsOf, seenOf } from "../src/core/outline.ts"
 import { nameOf } from "../src/core/principal.ts"
@@ -29,6 +30,7 @@ export default defineTool({
     removeOrders: z.array(z.string().min(1).max(64)).max(20).default([]).describe("ids"),
     priority: prioritySchema.optional(),
     budget: budgetSchema.optional(),
+    schedule: scheduleSchema.nullable().optional().describe("null: always"),
     labels: labelsSchema.optional(),
     dryRun: z.boolean().default(false),
   }),
@@ -47,6 +49,9 @@ export default defineTool({
     const [target] = ctx.targets
     if (!target) throw new Error(`invoke gave no target for ${name}`)
     const { store, bus, clock, who, newId } = ctx
+    if (asked.schedule) ctx.windows.check(asked.schedule)
+    if (asked.schedule !== undefined && who.kind === "instance")
+      throw new Fault("Forbidden", "A child works in its parent's windows.", "Ask with message_instances to @operators.")
     for (let repeat = 0, seen: Instance | undefined = target; ; repeat++) {
       if (seen?.uid !== target.uid || seen.deletedAtMs !== undefined)
         throw new Fault("NotFound", `${name} is being removed.`, "Call list_instances {} for the names that exist.")
@@ -79,17 +84,18 @@ export default defineTool({
   }),
 })
 
-const fields = ["goal", "orders", "priority", "budget", "labels"] as const
+const fields = ["goal", "orders", "priority", "budget", "schedule", "labels"] as const
 
 interface Asked {
   readonly goal?: Spec["goal"] | undefined
   readonly removeOrders: readonly string[]
   readonly priority?: number | undefined
   readonly budget?: Spec["budget"] | undefined
+  readonly schedule?: Spec["schedule"] | null
   readonly labels?: Spec["labels"] | undefined
 }
 /** @throws NotFound for an order that is not there. */
-function changedSpec(spec: Spec, { goal, removeOrders, priority, budget, labels }: Asked): Spec {
+function changedSpec(spec: Spec, { goal, removeOrders, priority, budget, schedule, labels }: Asked): Spec {
   const unknown = removeOrders.filter((id) => !spec.orders.some((order) => order.id === id))
   if (unknown.length > 0) {
     const known = spec.orders.map(({ id }) => id).join(", ")
@@ -99,8 +105,11 @@ function changedSpec(spec: Spec, { goal, removeOrders, priority, budget, labels 
   const checked = labelsSchema.safeParse(merged)
   if (!checked.success)
     throw new Fault("TooLarge", "It would have more than 32 labels.", 'Take some away: "labels":{"<key>":""}.')
+  const { schedule: before, ...rest } = spec
+  const wanted = schedule === undefined ? before : (schedule ?? undefined)
   return {
-    ...spec,
+    ...rest,
+    ...(wanted && { schedule: wanted }),
     ...(goal !== undefined && { goal }),
     orders: spec.orders.filter(({ id }) => !removeOrders.includes(id)),
     ...(priority !== undefined && { priority }),

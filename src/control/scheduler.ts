@@ -1,7 +1,7 @@
 import { Fault } from "../core/faults.ts"
 import { holds } from "../core/holds.ts"
 import { plan } from "../core/plan.ts"
-import type { Bus, Clock, InstanceStore, Ledger } from "../core/ports.ts"
+import type { Bus, Clock, InstanceStore, Ledger, Windows } from "../core/ports.ts"
 import type { Source } from "../core/source.ts"
 import { control, type Reconcile } from "./controller.ts"
 
@@ -10,6 +10,7 @@ export interface SchedulerPorts {
   readonly bus: Bus
   readonly ledger: Ledger
   readonly clock: Clock
+  readonly windows: Windows
   policy(): { readonly instancesMax: number; readonly turnsMax: number }
   /** Tells that the policy changed. */
   readonly policyChanged: Source<string>
@@ -17,7 +18,7 @@ export interface SchedulerPorts {
 
 /** One pass over the fleet: read one snapshot, plan, write what changes. Turns first: they are what agents wait for. */
 export const reconcileFleet =
-  ({ store, bus, ledger, clock, policy }: SchedulerPorts, term: number): Reconcile<"fleet"> =>
+  ({ store, bus, ledger, clock, windows, policy }: SchedulerPorts, term: number): Reconcile<"fleet"> =>
   async () => {
     const [instances, beats, turns, spent, waits] = await Promise.all([
       store.list(),
@@ -27,7 +28,11 @@ export const reconcileFleet =
       bus.waits(),
     ])
     const nowMs = clock.nowMs()
-    const { admit, grant, end, wakeAtMs } = plan({ policy: policy(), instances, beats, turns, spent, waits }, holds, nowMs)
+    const { admit, grant, end, wakeAtMs } = plan(
+      { policy: policy(), instances, beats, turns, spent, waits, windows: windows.at },
+      holds,
+      nowMs,
+    )
     if (grant.length + end.length > 0) await bus.setTurns(term, grant, end)
     let conflict: Fault | undefined
     for (const { instance, value } of admit) {

@@ -28,6 +28,14 @@ const parentStopped: Hold = ({ spec }, { byUid, nowMs }) => {
     : undefined
 }
 
+const outsideWindow: Hold = ({ spec: { schedule } }, { windows, nowMs }) => {
+  const window = schedule && windows(schedule, nowMs)
+  if (!window || window.open) return undefined
+  const { cron, minutes, timezone } = schedule
+  const message = `Its schedule (${cron}, ${minutes} min, ${timezone}) is closed.`
+  return { verdict: "Held", reason: "OutsideWindow", message, untilMs: window.untilMs }
+}
+
 /** What the supervisor met: a rate limit, a login that ended. Only its reporter is held. */
 const reported: Hold = (instance, readings) => {
   const hold = ofAttempt(instance) ? beatOf(instance, readings)?.hold : undefined
@@ -76,4 +84,4 @@ const awaiting: Hold = (instance, facts) => {
     : { verdict: "Held", reason: "AwaitingInstances", message: wordsOfWait(parked), untilMs: parked.untilMs }
 }
 
-export const holds: readonly Hold[] = [budget, parentStopped, reported, needsAnswer, blocked, awaiting]
+export const holds: readonly Hold[] = [budget, parentStopped, outsideWindow, reported, needsAnswer, blocked, awaiting]

@@ -27,6 +27,7 @@ export const reasonSchema = z.enum([
   "Blocked",
   "NeedsAnswer",
   "AwaitingInstances",
+  "OutsideWindow",
   "ParentStopped",
 ])
 export type Reason = z.output<typeof reasonSchema>
@@ -49,6 +50,15 @@ export const pauseSchema = z.strictObject({
 /** A standing order: what is said to the agent at the start of every iteration. */
 export const orderSchema = z.strictObject({ id: z.string().max(64), text: z.string().min(1).max(500) })
 export const ordersMax = 20
+export const scheduleSchema = z.strictObject({
+  /** Five fields, as cron(5) has them. */
+  cron: z.string().min(1).max(100),
+  /** How long a window stays open; a week at most. */
+  minutes: z.int().min(1).max(10_080),
+  timezone: z.string().min(1).max(64).default("UTC"),
+})
+/** Iterations start only inside the windows that it opens. */
+export type Schedule = z.output<typeof scheduleSchema>
 export const modeSchema = z.enum(["until-complete", "continuous", "once"])
 export const prioritySchema = z.int().min(-100).max(100)
 
@@ -65,6 +75,7 @@ export const specSchema = z.strictObject({
   model: z.string().min(1).max(200).optional(),
   priority: prioritySchema,
   labels: labelsSchema,
+  schedule: scheduleSchema.optional(),
   budget: budgetSchema,
   lineage: z.array(uidSchema).max(16),
 })

@@ -78,7 +78,10 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, w
           true,
         )
   if (state === "Paused") return paused(instance, beat, iterations, nowMs, seen, call)
-  if (admission?.verdict === "Held") return held(instance, admission, question, nowMs, seen, call)
+  // These withhold the next iteration alone: one that runs is shown as it is.
+  const after = admission?.reason === "OutsideWindow" || admission?.reason === "ParentStopped"
+  const goesOn = after && beat?.turn?.state === "Running" && !beat.frozen
+  if (admission?.verdict === "Held" && !goesOn) return held(instance, admission, question, nowMs, seen, call)
   if (admission?.verdict === "Queued" && admission.reason !== "NotWanted")
     return seen("Queued", admission.message, "pause_instances or stop_instances others, or raise instancesMax in the policy.")
   if (!alive) {
@@ -177,6 +180,8 @@ function held(
         : seen("NeedsAnswer", `${message}${until}`, tell(), true)
     case "Blocked":
       return seen("Blocked", `${message}${until}`, tell(), true)
+    case "OutsideWindow":
+      return seen("Waiting", `${message}${until}`, `Nothing to do, or update_instance {"name":"${name}","schedule":…}`)
     case "AwaitingInstances":
       return seen("Waiting", message, "Nothing to do: it goes on when that is so.")
     case "ParentStopped":

@@ -2,7 +2,7 @@ import { totalsBelow } from "./budget.ts"
 import { finished, type Instance, live, stateAt, type Uid, type Verdict } from "./instance.ts"
 import { type Beat, freezes } from "./link.ts"
 import type { Readings } from "./outline.ts"
-import type { Spent, Turn } from "./ports.ts"
+import type { Spent, Turn, Windows } from "./ports.ts"
 import type { WaitsByUid } from "./waits.ts"
 
 type ByUid<T> = ReadonlyMap<Uid, T>
@@ -14,10 +14,12 @@ export interface Snapshot {
   readonly turns: ByUid<Turn>
   readonly spent: ByUid<Spent>
   readonly waits: WaitsByUid
+  readonly windows: Windows["at"]
 }
 /** What holds look up: the readings that phases are computed from, and the instances. */
 export interface Facts extends Readings {
   readonly byUid: ByUid<Instance>
+  readonly windows: Windows["at"]
 }
 /** A reason not to run an instance, if it applies; holds.ts has them. */
 export type Hold = (instance: Instance, facts: Facts) => Verdict | undefined
@@ -34,9 +36,9 @@ export interface Plan {
 export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number): Plan {
   const { policy, instances, beats, turns } = snapshot
   const byUid = new Map(instances.map((one) => [one.uid, one]))
-  const { spent, waits } = snapshot
+  const { spent, waits, windows } = snapshot
   const used = { used: turns.size, max: policy.turnsMax }
-  const facts: Facts = { beats, spent, waits, totals: totalsBelow(spent), turns: used, nowMs, byUid }
+  const facts: Facts = { beats, spent, waits, totals: totalsBelow(spent), turns: used, nowMs, byUid, windows }
 
   // 1 Who counts, in order: who lives keeps its place, then priority, then age.
   const ordered = instances

@@ -1,4 +1,4 @@
-import type { Exit, Instance, Problem, Run, Section, Spec, Status, Uid } from "./instance.ts"
+import type { Exit, Instance, Problem, Run, Schedule, Section, Spec, Status, Uid } from "./instance.ts"
 import type { Beat, Emitted, Event, EventKind, Mail, Receipt, Usage } from "./link.ts"
 import type { Source } from "./source.ts"
 import type { Wait, WaitsByUid } from "./waits.ts"
@@ -177,4 +177,12 @@ export interface Projects {
   list(): Promise<readonly string[]>
   /** @throws NotFound or Invalid with what to do, when a loop of this spec could not be started here. */
   check(spec: Pick<Spec, "project" | "loop" | "goal">): Promise<void>
+}
+
+/** What a schedule means. */
+export interface Windows {
+  /** @throws Invalid when it is none. */
+  check(schedule: Schedule): void
+  /** Whether a window is open then; and until when it stays so, or stays closed. */
+  at(schedule: Schedule, nowMs: number): { readonly open: boolean; readonly untilMs: number }
 }

@@ -1,6 +1,6 @@
 import type { z } from "zod"
 import type { Budget, Instance } from "./instance.ts"
-import type { Bus, Clock, InstanceStore, Ledger, Logs, Projects } from "./ports.ts"
+import type { Bus, Clock, InstanceStore, Ledger, Logs, Projects, Windows } from "./ports.ts"
 import type { Principal, Verb } from "./principal.ts"
 
 /** Which instances a call is about: by name, or all that match. invoke finds and authorizes them. */
@@ -47,6 +47,7 @@ export interface ToolContext extends Call {
   readonly ledger: Ledger
   readonly clock: Clock
   readonly projects: Projects
+  readonly windows: Windows
   limits(): Limits
   /** Short, unguessable, unique: `m-3f9k2c`. */
   newId(prefix: string): string

@@ -8,6 +8,7 @@ import { may, type Principal } from "../../src/core/principal.ts"
 import { topic } from "../../src/core/source.ts"
 import type { Limits, Tool } from "../../src/core/tool.ts"
 import type { Wait } from "../../src/core/waits.ts"
+import { cronWindows } from "../../src/windows.ts"
 import { tools } from "../../tools/index.ts"
 import { aSpec, type ManualClock, manualClock, uid } from "../contract/harness.ts"
 
@@ -194,6 +195,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
             throw new Fault("NotFound", `There is no project ${project}.`, `Give one of: ${world.projects.join(", ")}.`)
         },
       },
+      windows: cronWindows(),
       limits: () => world.limits,
       newId: (prefix) => `${prefix}-${++ids}`,
     },

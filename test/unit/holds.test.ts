@@ -4,9 +4,12 @@ import type { Admission, Instance } from "../../src/core/instance.ts"
 import type { Beat, Last } from "../../src/core/link.ts"
 import { plan } from "../../src/core/plan.ts"
 import { answerMs, type Parked, type Question, type Wait } from "../../src/core/waits.ts"
+import { cronWindows } from "../../src/windows.ts"
 import { aBeat, anInstance, aRun, startMs, uid } from "../contract/harness.ts"
 
 const nowMs = startMs
+
+const { at: windows } = cronWindows()
 const admitted: Admission = { verdict: "Admitted", reason: "Admitted", message: "Admitted.", term: 1 }
 type More = NonNullable<Parameters<typeof anInstance>[1]>
 const live = (name: string, more: More = {}): Instance =>
@@ -44,6 +47,7 @@ function ofA(
       beats: new Map([[a.uid, aBeat({ ...wanted, ...beat })]]),
       turns: new Map(),
       spent: new Map(),
+      windows,
       waits: new Map([[a.uid, waits]]),
     },
     holds,
@@ -126,6 +130,7 @@ describe("a parked wait", () => {
         beats: new Map([[a.uid, aBeat({ ...wanted, last: last() })]]),
         turns: new Map(),
         spent: new Map(),
+        windows,
         waits: new Map([[a.uid, [parked()]]]),
       },
       holds,
@@ -161,4 +166,34 @@ describe("a child", () => {
   ])("%s", (_name, others, verdict) => {
     expect(ofA({}, [], others, child("p"))).toBe(verdict)
   })
+})
+
+describe("a schedule", () => {
+  const inWindow = (cron: string, minutes: number): string =>
+    ofA({}, [], [], live("a", { spec: { schedule: { cron, minutes, timezone: "UTC" } } }))
+  const { at } = cronWindows()
+  const nightly = { cron: "0 22 * * 1-5", minutes: 480, timezone: "Europe/Berlin" }
+  const iso = (text: string): number => Date.parse(text)
+
+  it.each([
+    ["before it opens", "2026-11-23T20:59:59Z", { open: false, untilMs: iso("2026-11-23T21:00:00Z") }],
+    ["when it opens", "2026-11-23T21:00:00Z", { open: true, untilMs: iso("2026-11-24T05:00:00Z") }],
+    ["while it is open", "2026-11-24T04:59:59Z", { open: true, untilMs: iso("2026-11-24T05:00:00Z") }],
+    ["when it closes", "2026-11-24T05:00:00Z", { open: false, untilMs: iso("2026-11-24T21:00:00Z") }],
+    ["over the weekend", "2026-11-28T12:00:00Z", { open: false, untilMs: iso("2026-11-30T21:00:00Z") }],
+  ])("%s", (_name, now, window) => {
+    expect(at(nightly, iso(now))).toEqual(window)
+  })
+
+  it("withholds the next iteration outside its windows, and grants it inside", () => {
+    expect(inWindow("* * * * *", 1)).toBe("granted")
+    expect(inWindow("0 0 30 2 *", 1)).toBe("OutsideWindow") // never
+  })
+
+  it.each([{ cron: "every night" }, { cron: "* * * * * *" }, { timezone: "Mars/Base" }])(
+    "is refused where it is none: %j",
+    (wrong) => {
+      expect(() => cronWindows().check({ ...nightly, ...wrong })).toThrow(/no schedule/)
+    },
+  )
 })

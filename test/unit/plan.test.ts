@@ -8,6 +8,7 @@ import type { Wait } from "../../src/core/waits.ts"
 import { aBeat, anInstance, aRun, startMs, uid } from "../contract/harness.ts"
 
 const nowMs = startMs
+const always = () => ({ open: true, untilMs: 0 })
 const admitted: Admission = { verdict: "Admitted", reason: "Admitted", message: "Admitted.", term: 1 }
 type More = NonNullable<Parameters<typeof anInstance>[1]>
 /** Runs in place p1 and is admitted. */
@@ -40,6 +41,7 @@ const planOf = ({ instances, beats = {}, turns = [], spentUsd = {}, waits = {}, 
     beats: new Map(Object.entries(beats).map(([name, more]) => [uid(`u-${name}`), aBeat(more)])),
     turns: new Map(turns.map((one) => [one.uid, one])),
     spent: new Map(Object.entries(spentUsd).map(([name, usd]) => [uid(`u-${name}`), { lineage: [], used: { ...noUsage, usd } }])),
+    windows: always,
     waits: new Map(Object.entries(waits).map(([name, list]) => [uid(`u-${name}`), list])),
   }
   const { admit, grant, end, wakeAtMs } = plan(snapshot, holds, nowMs)
@@ -266,6 +268,7 @@ function randomFleet(seed: number) {
     beats,
     turns,
     spent: new Map(),
+    windows: always,
     waits: new Map(),
   })
   const schedule = (): void => {
