@@ -13,11 +13,17 @@ export function reached(budget: Budget, used: Usage): string | undefined {
   return undefined
 }
 
+/** A ledger gives the same map as long as nothing changed, and never changes one that it gave. */
+const totalsOf = new WeakMap<ReadonlyMap<Uid, Spent>, ReadonlyMap<Uid, Usage>>()
+
 /** What each uid and every descendant it ever had used, removed ones too: one pass over the ledger, however large the fleet is. */
 export function totalsBelow(spent: ReadonlyMap<Uid, Spent>): ReadonlyMap<Uid, Usage> {
+  const known = totalsOf.get(spent)
+  if (known) return known
   const totals = new Map<Uid, Usage>()
   for (const [uid, { lineage, used }] of spent)
     for (const owner of [uid, ...lineage]) totals.set(owner, addUsage(totals.get(owner) ?? noUsage, used))
+  totalsOf.set(spent, totals)
   return totals
 }
 

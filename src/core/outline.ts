@@ -40,14 +40,22 @@ export const beatOf = ({ uid, status }: Instance, { beats }: Readings): Beat | u
   return beat && beat.place === status.run?.place ? beat : undefined
 }
 
-export const seenOf = (instance: Instance, readings: Readings): Seen =>
-  phaseOf(instance, {
+/** Of those that were stopped and have ended, which are most of a large fleet: nothing but a change of the instance changes it. */
+const ended = new WeakMap<Instance, Seen>()
+
+export function seenOf(instance: Instance, readings: Readings): Seen {
+  const known = ended.get(instance)
+  if (known) return known
+  const seen = phaseOf(instance, {
     beat: readings.beats.get(instance.uid),
     turns: readings.turns,
     iterations: ownOf(instance.uid, readings).iterations,
     waits: readings.waits.get(instance.uid),
     nowMs: readings.nowMs,
   })
+  if (seen.phase === "Stopped") ended.set(instance, seen)
+  return seen
+}
 
 /** The iteration it is in; between two of them, how many are done. */
 export const iterationOf = (instance: Instance, readings: Readings): number =>

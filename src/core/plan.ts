@@ -40,8 +40,13 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
   const used = { used: turns.size, max: policy.turnsMax }
   const facts: Facts = { beats, spent, waits, totals: totalsBelow(spent), turns: used, nowMs, byUid, windows }
 
+  // 0 Most of a large fleet was stopped and has ended long ago: nothing of it is to be decided.
+  const open = instances.filter(
+    (one) => one.spec.state !== "Stopped" || live(one) || one.status.admission?.verdict === "Admitted",
+  )
+
   // 1 Who counts, in order: who lives keeps its place, then priority, then age.
-  const ordered = instances
+  const ordered = open
     .filter((one) => live(one) || (stateAt(one.spec, nowMs) === "Running" && one.deletedAtMs === undefined && !finished(one)))
     .toSorted((a, b) => Number(live(b)) - Number(live(a)) || b.spec.priority - a.spec.priority || a.createdAtMs - b.createdAtMs)
 
@@ -106,7 +111,7 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
   // 6 Who is not to run keeps no admission: resumed later, it asks anew.
   const counted = new Set(ordered)
   const idle: Verdict = { verdict: "Queued", reason: "NotWanted", message: "It is not to run now." }
-  const withdrawn = instances
+  const withdrawn = open
     .filter((one) => !counted.has(one) && one.status.admission?.verdict === "Admitted")
     .map((instance) => ({ instance, value: idle }))
   const changed = verdicts.filter(({ instance: { status }, value }) => {
@@ -116,7 +121,7 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
   const admit = [...changed, ...withdrawn]
   const ends = [
     ...verdicts.map(({ value }) => value.untilMs),
-    ...instances.map(({ spec }) => (stateAt(spec, nowMs) === "Paused" ? spec.pause?.untilMs : undefined)),
+    ...open.map(({ spec }) => (stateAt(spec, nowMs) === "Paused" ? spec.pause?.untilMs : undefined)),
   ]
   const wakeAtMs = ends.reduce((min: number, at) => Math.min(min, at ?? min), Number.POSITIVE_INFINITY)
   return { admit, grant: [...running, ...waiting].map(turnOf), end, wakeAtMs }

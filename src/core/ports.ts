@@ -157,7 +157,7 @@ export interface Bus {
 export interface Ledger {
   record(uid: Uid, place: string, used: Usage): Promise<void>
   born(uid: Uid, name: string, lineage: readonly Uid[], atMs: number): Promise<void>
-  /** Own usage of each uid, all places added up. */
+  /** Own usage of each uid, all places added up: the same map while nothing changed, and one that is never changed. */
   spent(): Promise<ReadonlyMap<Uid, Spent>>
   /** Usage of the whole fleet recorded since a moment. */
   spentSince(ms: number): Promise<Usage>

@@ -2,9 +2,13 @@ import { existsSync } from "node:fs"
 import { constants } from "node:os"
 import { parseArgs } from "node:util"
 import { main } from "../e2e/world.ts"
+import { beatsPart } from "./beats.ts"
+import { idlePart } from "./idle.ts"
 import { mailPart } from "./mail.ts"
 import type { Part, Row } from "./measure.ts"
 import { pausePart } from "./pause.ts"
+import { reconcilePart } from "./reconcile.ts"
+import { listParts } from "./scale.ts"
 import { spawnPart } from "./spawn.ts"
 import { stdioParts } from "./stdio.ts"
 import { toolsPart } from "./tools.ts"
@@ -15,7 +19,17 @@ import { closeAll } from "./worlds.ts"
  * said, and is no failure; a measurement that could not be made is one.
  */
 
-const parts: readonly Part[] = [...stdioParts, spawnPart, mailPart, pausePart, toolsPart]
+const parts: readonly Part[] = [
+  ...stdioParts,
+  spawnPart,
+  mailPart,
+  pausePart,
+  ...listParts,
+  beatsPart,
+  reconcilePart,
+  idlePart,
+  toolsPart,
+]
 
 const shown = (value: number | null): string => (value === null ? "-" : String(value))
 const cellsOf = ({ id, value, unit, baseline, ratio, goal, holds }: Row): readonly string[] => [

@@ -2,7 +2,7 @@
 export interface Row {
   readonly id: string
   readonly value: number
-  readonly unit: "ms" | "MiB" | "bytes"
+  readonly unit: "ms" | "MiB" | "bytes" | "%" | "/s"
   /** The same of something plainer that does the same, measured in the same run; null where nothing does. */
   readonly baseline: number | null
   /** Value to baseline. */
@@ -29,7 +29,15 @@ export function row(
   { baseline = null, goal = null, holds = null }: { baseline?: number | null; goal?: string | null; holds?: boolean | null } = {},
 ): Row {
   const ratio = baseline === null ? null : rounded(value / baseline, 2)
-  return { id, value: rounded(value, 1), unit, baseline: baseline === null ? null : rounded(baseline, 1), ratio, goal, holds }
+  return {
+    id,
+    value: rounded(value, unit === "%" ? 2 : 1),
+    unit,
+    baseline: baseline === null ? null : rounded(baseline, 1),
+    ratio,
+    goal,
+    holds,
+  }
 }
 
 /** The nearest rank: a value that was measured, never one in between. `share` is from 0 to 1. @throws when nothing was measured. */

@@ -1,10 +1,11 @@
-import { readFileSync, writeFileSync } from "node:fs"
+import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import type { World } from "../e2e/world.ts"
 import { type Child, startChild } from "./child.ts"
 import { greetAndList, initialize, startServer } from "./conversation.ts"
 import { median, type Part, row } from "./measure.ts"
+import { residentMebibytes } from "./process.ts"
 import { openFleet } from "./worlds.ts"
 
 const rounds = 9
@@ -63,11 +64,6 @@ const initializePart: Part = {
   },
 }
 
-function residentMebibytes(pid: number): number {
-  const [, kibibytes] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? []
-  if (kibibytes === undefined) throw new Error(`process ${pid} says nothing of its memory`)
-  return Number(kibibytes) / 1024
-}
 /** The larger of at once and a while later. */
 async function memoryAfter(child: Child, speak: (child: Child) => Promise<unknown>): Promise<number> {
   await speak(child)

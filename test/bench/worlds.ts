@@ -20,8 +20,8 @@ export interface Fleet extends AsyncDisposable {
   call(tool: string, input?: Record<string, unknown>): Promise<Record<string, unknown>>
 }
 
-/** A world whose control plane answers. */
-export async function openFleet(script: Script): Promise<Fleet> {
+/** A world whose control plane answers. `before` it starts its state directory can be filled. */
+export async function openFleet(script: Script, before: (state: string, world: World) => unknown = () => {}): Promise<Fleet> {
   if (closing) throw new Error("the benchmark is ending")
   const making = makeWorld(script)
   open.add(making)
@@ -36,6 +36,7 @@ export async function openFleet(script: Script): Promise<Fleet> {
     },
   }
   try {
+    await before(world.state, world)
     // A client starts the control plane, as for any user; it goes on without the client.
     const client = await world.connect()
     await client.call("fleet_status")

@@ -61,6 +61,18 @@ export function describeLedger(name: string, open: Open<Ledger>): void {
       expect(spent.get(uid("child"))).toEqual({ name: "shop-1", lineage: [uid("root")], used: used(1) })
     })
 
+    it("gives the same map while nothing changed, and never changes one that it gave", async () => {
+      await ledger.record(uid("a"), "p1", used(2))
+      const before = await ledger.spent()
+      await ledger.record(uid("a"), "p1", used(1))
+      expect(await ledger.spent()).toBe(before)
+      await ledger.record(uid("a"), "p1", used(3))
+      await ledger.born(uid("b"), "shop", [], startMs)
+      expect([...before].map(([who, one]) => [who, one.used.usd])).toEqual([["a", 2]])
+      const after = await ledger.spent()
+      expect([after.get(uid("a"))?.used.usd, after.get(uid("b"))?.name]).toEqual([3, "shop"])
+    })
+
     it("keeps everything over a restart", async () => {
       await ledger.born(uid("a"), "shop", [uid("root")], startMs)
       await ledger.record(uid("a"), "p1", used(2))

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { DatabaseSync } from "node:sqlite"
-import { afterEach, beforeEach, describe, expect, it, onTestFinished } from "vitest"
+import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import { sqliteBus } from "../../src/adapters/sqlite/bus.ts"
 import { sqliteLead } from "../../src/adapters/sqlite/lead.ts"
 import { hoursKept, sqliteLedger } from "../../src/adapters/sqlite/ledger.ts"
@@ -63,8 +63,12 @@ describe("the file", () => {
     directory = await mkdtemp(join(tmpdir(), "blackbox5-"))
     path = join(directory, "blackbox5.db")
   })
+  const children: { process: ChildProcess; exited: Promise<unknown> }[] = []
   afterEach(async () => {
     for (const database of opened.splice(0)) database.close()
+    // One that still tries to open the file would make it again while its directory is taken away.
+    for (const one of children) one.process.kill("SIGKILL")
+    await Promise.all(children.splice(0).map(({ exited }) => exited))
     await rm(directory, { recursive: true, force: true })
   })
 
@@ -72,9 +76,10 @@ describe("the file", () => {
     const process_ = spawn(process.execPath, [join(import.meta.dirname, "sqlite-child.ts"), path, task], {
       stdio: ["pipe", "pipe", "inherit"],
     })
-    onTestFinished(() => void process_.kill("SIGKILL"))
+    const exited = once(process_, "exit")
+    children.push({ process: process_, exited })
     const lines = createInterface({ input: process_.stdout })[Symbol.asyncIterator]()
-    return { process: process_, lines, exited: once(process_, "exit") }
+    return { process: process_, lines, exited }
   }
 
   it("belongs to one process, and to the next as soon as that one is gone", async () => {

@@ -182,7 +182,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
       ledger: {
         record: unused,
         born: async (of, name, lineage) => void (spent.has(of) || spent.set(of, { name, lineage, used: noUsage })),
-        spent: async () => spent,
+        spent: async () => new Map(spent),
         spentSince: async (ms) => {
           world.spentSinceMs = ms
           return world.today

@@ -33,7 +33,10 @@ const less = (a: Usage, b: Usage): Usage => ({
 
 export function sqliteLedger(database: Database, clock: Clock): Ledger {
   const spent = new Map<Uid, Spent>()
+  /** What was given to readers; made anew when something changed since. */
+  let given: ReadonlyMap<Uid, Spent> | undefined
   const change = (uid: Uid, part: Partial<Spent>): void => {
+    given = undefined
     spent.set(uid, { lineage: [], used: noUsage, ...spent.get(uid), ...part })
   }
   database.read(() => {
@@ -80,7 +83,10 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
       const { changes } = database.write(() => bear.run(uid, name, JSON.stringify(lineage), atMs))
       if (changes === 1) change(uid, { name, lineage: [...lineage] })
     },
-    spent: async () => new Map(spent),
+    async spent() {
+      given ??= new Map(spent)
+      return given
+    },
     /** By whole hours (UTC): the hour that the moment falls into counts in full. */
     async spentSince(ms) {
       const row = database.read(() => since.get(Math.floor(ms / hourMs)))
