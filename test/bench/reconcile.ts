@@ -11,6 +11,7 @@ import { schedule } from "../../src/control/scheduler.ts"
 import type { Uid } from "../../src/core/instance.ts"
 import type { Observed, Runtime } from "../../src/core/ports.ts"
 import { topic } from "../../src/core/source.ts"
+import { cronWindows } from "../../src/windows.ts"
 import { aSpec, fillWith } from "./crowd.ts"
 import { type Part, row } from "./measure.ts"
 
@@ -57,7 +58,7 @@ async function perSecond(count: number, others: number): Promise<number> {
     running = Promise.all([
       operate({ ...ports, runtime: instantRuntime(), newId: () => `e-${++ids}` }, 1, report, stop.signal),
       schedule(
-        { ...ports, policy: () => ({ instancesMax: count, turnsMax: 4 }), async *policyChanged() {} },
+        { ...ports, windows: cronWindows(), policy: () => ({ instancesMax: count, turnsMax: 4 }), async *policyChanged() {} },
         1,
         report,
         stop.signal,
