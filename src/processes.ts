@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs"
+import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:fs"
 
 /**
  * Finds, freezes, thaws and ends every process that an instance started, on Linux by /proc.
@@ -25,16 +25,36 @@ export interface ProcessId {
 interface Process extends ProcessId {
   readonly parent: number
   readonly state: string
+  /** A thread of the kernel's own, which has no environment and no children but such. */
+  readonly kernel: boolean
 }
 
-/** The fields after the command name, which may itself hold spaces and parentheses (proc(5)). */
-function read(pid: number): Process | undefined {
+/** One line of /proc/<pid>/stat has some 300 bytes. A pause waits for hundreds of them: readFileSync takes half as long again. */
+const line = Buffer.alloc(4096)
+function statOf(pid: number): string | undefined {
+  let file: number | undefined
   try {
-    const text = readFileSync(`/proc/${pid}/stat`, "latin1")
-    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ")
-    return { pid, state: fields[0] ?? "?", parent: Number(fields[1]), startTicks: Number(fields[19]) }
+    file = openSync(`/proc/${pid}/stat`, "r")
+    return line.toString("latin1", 0, readSync(file, line, 0, line.length, 0))
   } catch {
     return undefined
+  } finally {
+    if (file !== undefined) closeSync(file)
+  }
+}
+/** PF_KTHREAD of the flags (linux/sched.h). */
+const kernelFlag = 0x00200000
+/** The fields after the command name, which may itself hold spaces and parentheses (proc(5)). */
+function read(pid: number): Process | undefined {
+  const text = statOf(pid)
+  if (!text) return undefined
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ")
+  return {
+    pid,
+    state: fields[0] ?? "?",
+    parent: Number(fields[1]),
+    startTicks: Number(fields[19]),
+    kernel: (Number(fields[6]) & kernelFlag) !== 0,
   }
 }
 const dead = (state: string): boolean => state === "Z" || state === "X"
@@ -82,9 +102,13 @@ function* members(marker: Marker, except: ReadonlySet<number>): Generator<Proces
   for (const name of readdirSync("/proc")) {
     const pid = Number(name)
     const one = Number.isInteger(pid) && pid !== process.pid && !except.has(pid) ? read(pid) : undefined
-    if (!one || dead(one.state)) continue
+    if (!one || one.kernel || dead(one.state)) continue
     if (known.has(one.parent) || marked(pid, entry)) yield* add(one)
-    else others.set(one.parent, [...(others.get(one.parent) ?? []), one])
+    else {
+      const siblings = others.get(one.parent)
+      if (siblings) siblings.push(one)
+      else others.set(one.parent, [one])
+    }
   }
 }
 export const find = (marker: Marker, except: ReadonlySet<number>): readonly Process[] => [...members(marker, except)]
@@ -108,6 +132,7 @@ function innermost(pid: number): number | undefined {
   }
 }
 
+const keyOf = ({ pid, startTicks }: ProcessId): string => `${pid}-${startTicks}`
 const signal = ({ pid }: ProcessId, name: NodeJS.Signals): void => {
   try {
     process.kill(pid, name)
@@ -117,17 +142,25 @@ const signal = ({ pid }: ProcessId, name: NodeJS.Signals): void => {
 }
 /** A tree that forks faster than it can be signalled is given up after so many passes; the next call goes on. */
 const passesMax = 50
+/** On a busy machine a signalled process takes its signal when it next has a processor: it is waited for, not looked at all the while. */
+const yieldMs = 1
+const never = new Int32Array(new SharedArrayBuffer(4))
 
 /** Stops every process, each as soon as it is found. True when a whole pass found none that still ran: nothing is left that could fork. */
 export function freeze(marker: Marker, except: ReadonlySet<number>): boolean {
+  const told = new Set<string>()
   for (let pass = 0; pass < passesMax; pass++) {
     let moving = false
+    let found = false
     for (const one of members(marker, except)) {
       if (still(one.state)) continue
       moving = true
+      found ||= !told.has(keyOf(one))
+      told.add(keyOf(one))
       signal(one, "SIGSTOP")
     }
     if (!moving) return true
+    if (!found) Atomics.wait(never, 0, 0, yieldMs)
   }
   return false
 }
@@ -146,10 +179,9 @@ export async function end(marker: Marker, except: ReadonlySet<number>, graceSeco
     if (left.length === 0) return
     const kill = performance.now() >= deadlineMs
     for (const one of left) {
-      const key = `${one.pid}-${one.startTicks}`
       if (kill) signal(one, "SIGKILL")
-      else if (!told.has(key)) {
-        told.add(key)
+      else if (!told.has(keyOf(one))) {
+        told.add(keyOf(one))
         signal(one, "SIGTERM")
         signal(one, "SIGCONT")
       }
