@@ -6,47 +6,12 @@ import { shellWord } from "../core/view.ts"
 import { isolated } from "../isolation.ts"
 import { alive, instanceVariable, type ProcessId, processId } from "../processes.ts"
 import { type RunDirectory, replaceFile } from "../run-directory.ts"
-import { fleetServer } from "./mcp-servers.ts"
 import type { Output } from "./output.ts"
-import { agentNameVariable, agentTokenVariable, agentUrlVariable, claudeVariable, type Settings } from "./turnstile.ts"
+import type { Door } from "./settings.ts"
+import { agentNameVariable, agentTokenVariable, agentUrlVariable, claudeVariable } from "./turnstile.ts"
 
-/** The events of Claude Code at which mail, activity, markers and failures are seen. */
-const hookEvents = ["UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure", "PostToolBatch", "Stop", "StopFailure"]
-const hookSeconds = 10
 /** From SIGTERM to SIGKILL when the loop ends and leaves something behind, or is told to stop: enough for claude to write its transcript. */
 export const graceSeconds = 8
-
-/** The supervisor's loopback port. */
-export interface Door {
-  readonly port: number
-  readonly token: string
-}
-
-/**
- * What the turnstile gives claude as `--settings`: there, `env` and `disableAllHooks` win over a person's or a project's own settings,
- * which would otherwise silence the doors and the meter.
- */
-export function settingsFor({ port, token }: Door): Settings {
-  const url = `http://127.0.0.1:${port}`
-  const hook = { type: "http", url: `${url}/hooks`, headers: { Authorization: `Bearer ${token}` }, timeout: hookSeconds }
-  return {
-    disableAllHooks: false,
-    env: {
-      CLAUDE_CODE_ENABLE_TELEMETRY: "1",
-      OTEL_LOGS_EXPORTER: "otlp",
-      OTEL_METRICS_EXPORTER: "none",
-      OTEL_TRACES_EXPORTER: "none",
-      OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
-      OTEL_EXPORTER_OTLP_ENDPOINT: url,
-      OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: `${url}/v1/logs`,
-      OTEL_EXPORTER_OTLP_HEADERS: `authorization=Bearer ${token}`,
-      OTEL_LOGS_EXPORT_INTERVAL: "500",
-    },
-    // Without it a loop that does not skip permissions would be refused the fleet's tools: nobody is there to be asked.
-    permissions: { allow: [`mcp__${fleetServer}`] },
-    hooks: Object.fromEntries(hookEvents.map((event) => [event, [{ hooks: [hook] }]])),
-  }
-}
 
 /** Without settings of ours: an instance gets only the variables below. */
 const inherited = (): NodeJS.ProcessEnv =>

@@ -6,10 +6,11 @@ import { type RunDirectory, transcriptsMax } from "../run-directory.ts"
 import { connect } from "./connection.ts"
 import { createDoors } from "./doors.ts"
 import { createIterations } from "./iterations.ts"
-import { adoptedExit, graceSeconds, settingsFor, startLoop } from "./launch.ts"
+import { adoptedExit, graceSeconds, startLoop } from "./launch.ts"
 import { listen } from "./loopback.ts"
 import { mcpConfiguration } from "./mcp-servers.ts"
 import { captureOutput } from "./output.ts"
+import { settingsFor } from "./settings.ts"
 
 /** A beat is sent at once on a change, else this often. */
 const beatMs = 5000

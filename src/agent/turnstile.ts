@@ -1,10 +1,10 @@
 import { spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
-import { readFileSync } from "node:fs"
 import { constants } from "node:os"
 import { setTimeout as sleep } from "node:timers/promises"
 import { z } from "zod"
-import { processId, turnVariable } from "../processes.ts"
+import { instanceVariable, processId, turnVariable } from "../processes.ts"
+import { mergeSettings, settingsSchema, wayOut } from "./settings.ts"
 
 // An import of node:http also loads what it re-exports, node's fetch and WebSocket: 40 ms and 12 MiB in every turn.
 const { request } = process.getBuiltinModule("node:http")
@@ -17,12 +17,6 @@ export const claudeVariable = "BLACKBOX5_AGENT_CLAUDE"
 /** The instance's name, for what speaks to its agent. */
 export const agentNameVariable = "BLACKBOX5_AGENT_NAME"
 
-/** What is read of claude's settings; all else goes through. */
-const settingsSchema = z.looseObject({
-  env: z.record(z.string(), z.string()).optional(),
-  hooks: z.record(z.string(), z.array(z.unknown())).optional(),
-})
-export type Settings = z.output<typeof settingsSchema>
 /** What the supervisor gives with a turn. Said, not written: its run directory cannot be seen from inside. */
 export const grantSchema = z.object({ settings: settingsSchema, model: z.string().optional(), mcp: z.string() })
 export type Grant = z.output<typeof grantSchema>
@@ -105,27 +99,6 @@ async function insist(path: string, body: unknown, msMax: number): Promise<Asked
   return undefined
 }
 
-/** The caller's own `--settings` (a file or JSON) with ours on top: of two, claude counts the last alone. */
-export function mergeSettings(args: readonly string[], ours: Settings): string[] {
-  const merged = { ...ours }
-  const rest: string[] = []
-  for (let index = 0; index < args.length; index++) {
-    const arg = args[index] ?? ""
-    const text =
-      arg === "--settings" ? args[++index] : arg.startsWith("--settings=") ? arg.slice("--settings=".length) : undefined
-    if (text === undefined) rest.push(arg)
-    else absorb(merged, JSON.parse(text.trimStart().startsWith("{") ? text : readFileSync(text, "utf8")) as Settings) // as claude itself would read it
-  }
-  return ["--settings", JSON.stringify(merged), ...rest]
-}
-function absorb(ours: Settings, theirs: Settings): void {
-  const { env, hooks, ...others } = theirs
-  ours.env = { ...env, ...ours.env }
-  for (const [event, list] of Object.entries(hooks ?? {}))
-    ours.hooks = { ...ours.hooks, [event]: [...(ours.hooks?.[event] ?? []), ...list] }
-  for (const [key, value] of Object.entries(others)) if (!(key in ours)) ours[key] = value
-}
-
 /**
  * Flags behind the caller's, before a `--` that ends them. Of several `--mcp-config` claude takes all servers, and of two with one name the
  * last: so ours stand behind the caller's, and behind nothing that a list of values could swallow.
@@ -134,6 +107,15 @@ export function appended(args: readonly string[], flags: readonly string[]): str
   const end = args.indexOf("--")
   return end < 0 ? [...args, ...flags] : [...args.slice(0, end), ...flags, ...args.slice(end)]
 }
+
+/** What marks this instance's processes, and leads them to its supervisor: a project's settings may not say otherwise to what claude starts. */
+const ownOf = (env: NodeJS.ProcessEnv): Record<string, string> =>
+  Object.fromEntries(
+    [instanceVariable, turnVariable, agentUrlVariable, agentTokenVariable, agentNameVariable, claudeVariable].map((name) => [
+      name,
+      env[name] ?? "",
+    ]),
+  )
 
 /** Runs one claude. Resolves with the exit code to end with. */
 export async function runTurn(args: readonly string[]): Promise<number> {
@@ -154,9 +136,11 @@ export async function runTurn(args: readonly string[]): Promise<number> {
   }
   const { settings, model, mcp } = grantSchema.parse(JSON.parse(asked.body))
   const own = args.includes("--model") || model === undefined ? [] : ["--model", model]
+  const env = { ...process.env, [turnVariable]: id }
+  const ours = { ...settings, env: { ...settings.env, ...ownOf(env) } }
   const began = performance.now()
-  const withOurs = appended(mergeSettings(args, settings), ["--mcp-config", mcp, ...own])
-  const { code } = await run(claude, withOurs, { ...process.env, [turnVariable]: id })
+  const withOurs = appended(mergeSettings(args, ours, wayOut(env)), ["--mcp-config", mcp, ...own])
+  const { code } = await run(claude, withOurs, env)
   await insist(`/turns/${id}/end`, { code, ms: Math.round(performance.now() - began) }, askMsMax)
   return code
 }

@@ -21,8 +21,9 @@ import { holdFor, resetTime } from "../../src/agent/failures.ts"
 import { startLoop } from "../../src/agent/launch.ts"
 import { logsSchema, meter } from "../../src/agent/meter.ts"
 import { captureOutput, logBytesMax } from "../../src/agent/output.ts"
+import { mergeSettings, wayOut } from "../../src/agent/settings.ts"
 import { createSpool, eventsMax } from "../../src/agent/spool.ts"
-import { isPrompt, mergeSettings } from "../../src/agent/turnstile.ts"
+import { appended, isPrompt } from "../../src/agent/turnstile.ts"
 import { stopsMax } from "../../src/core/delivery.ts"
 import type { Mail, Receipt } from "../../src/core/link.ts"
 import { type IsolationKind, isolated, probeIsolation, warningOf } from "../../src/isolation.ts"
@@ -117,19 +118,29 @@ describe("the turnstile", () => {
   })
 
   describe("settings", () => {
-    const ours = { disableAllHooks: false, env: { TELEMETRY: "1" }, hooks: { Stop: [{ hooks: ["ours"] }] } }
+    const ours = {
+      disableAllHooks: false,
+      env: { TELEMETRY: "1" },
+      hooks: { Stop: [{ hooks: ["ours"] }] },
+      permissions: { allow: ["mcp__ours"] },
+    }
     const merge = (args: readonly string[], files: Readonly<Record<string, unknown>> = {}) => {
       const directory = temporary()
       for (const [name, content] of Object.entries(files)) writeFileSync(join(directory, name), JSON.stringify(content))
       const [flag, text = "", ...rest] = mergeSettings(
         args.map((arg) => arg.replace("@", `${directory}/`)),
         ours,
+        { TELEMETRY: "0", OTHERWISE: "2" },
       )
       return { flag, merged: JSON.parse(text), rest }
     }
 
     it("stand alone where the caller has none, and its arguments stay", () => {
-      expect(merge(["-p", "--model", "x"])).toEqual({ flag: "--settings", merged: ours, rest: ["-p", "--model", "x"] })
+      expect(merge(["-p", "--model", "x"])).toEqual({
+        flag: "--settings",
+        merged: { ...ours, env: { TELEMETRY: "1", OTHERWISE: "2" } },
+        rest: ["-p", "--model", "x"],
+      })
     })
 
     it.each<[string, string[], Record<string, unknown>]>([
@@ -143,7 +154,7 @@ describe("the turnstile", () => {
     ])("keep the caller's own, %s, but ours win", (_, args, files) => {
       const { merged, rest } = merge([...args, "-p"], files)
       expect(rest).toEqual(["-p"])
-      expect(merged).toEqual({ ...ours, env: { A: "1", TELEMETRY: "1" }, model: "m" })
+      expect(merged).toEqual({ ...ours, env: { A: "1", TELEMETRY: "1", OTHERWISE: "2" }, model: "m" })
     })
 
     it("run the caller's hooks after ours", () => {
@@ -154,9 +165,35 @@ describe("the turnstile", () => {
       })
     })
 
-    it("leave a flag without a value to claude, which says what is wrong", () => {
-      expect(merge(["-p", "--settings"]).rest).toEqual(["-p", "--settings"])
+    it("add what ours allow to what the caller allows", () => {
+      const { merged } = merge(["--settings", '{"permissions":{"allow":["Bash"],"deny":["WebFetch"]}}'])
+      expect(merged.permissions).toEqual({ allow: ["Bash", "mcp__ours"], deny: ["WebFetch"] })
     })
+
+    it.each([[["-p", "--settings"]], [["-p", "--settings", "{broken"]], [["--settings=/nowhere.json", "-p"]]])(
+      "leave what cannot be read to claude, which says what is wrong: %j",
+      (args) => {
+        expect(merge(args).rest).toEqual(args)
+      },
+    )
+
+    it("let neither a project nor an empty value lead the way to the model elsewhere: a person's settings count, then the environment", () => {
+      const home = temporary()
+      mkdirSync(join(home, ".claude"))
+      const env = { HOME: home, ANTHROPIC_BASE_URL: "http://environment", HTTPS_PROXY: "http://proxy" }
+      expect(wayOut(env)).toMatchObject({ ANTHROPIC_BASE_URL: "http://environment", HTTPS_PROXY: "http://proxy", http_proxy: "" })
+      const settings = { env: { ANTHROPIC_BASE_URL: "http://person", RETRIES: 3 } }
+      writeFileSync(join(home, ".claude/settings.json"), JSON.stringify(settings))
+      expect(wayOut(env)).toMatchObject({ ANTHROPIC_BASE_URL: "http://person", HTTPS_PROXY: "http://proxy" })
+      expect(wayOut(env)).not.toHaveProperty("RETRIES")
+      writeFileSync(join(home, "settings.json"), JSON.stringify({ env: { ANTHROPIC_BASE_URL: "http://elsewhere" } }))
+      expect(wayOut({ ...env, CLAUDE_CONFIG_DIR: home })).toMatchObject({ ANTHROPIC_BASE_URL: "http://elsewhere" })
+    })
+  })
+
+  it("puts its flags behind the caller's, but before what is none", () => {
+    expect(appended(["-p", "--mcp-config", "a"], ["--x"])).toEqual(["-p", "--mcp-config", "a", "--x"])
+    expect(appended(["-p", "--", "--mcp-config"], ["--x"])).toEqual(["-p", "--x", "--", "--mcp-config"])
   })
 })
 

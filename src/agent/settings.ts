@@ -1,0 +1,125 @@
+import { readFileSync } from "node:fs"
+import { homedir } from "node:os"
+import { join } from "node:path"
+import { z } from "zod"
+import { fleetServer } from "./mcp-servers.ts"
+
+/**
+ * What claude is given as `--settings`. There, `env` and `disableAllHooks` win over a person's and a project's own settings, which would
+ * otherwise silence the doors and the meter, or send the model's key elsewhere.
+ */
+
+/** What is read of claude's settings; all else goes through. */
+export const settingsSchema = z.looseObject({
+  env: z.record(z.string(), z.coerce.string()).optional(),
+  hooks: z.record(z.string(), z.array(z.unknown())).optional(),
+  permissions: z.looseObject({ allow: z.array(z.string()).optional() }).optional(),
+})
+export type Settings = z.output<typeof settingsSchema>
+
+/** The events of Claude Code at which mail, activity, markers and failures are seen. */
+const hookEvents = ["UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure", "PostToolBatch", "Stop", "StopFailure"]
+const hookSeconds = 10
+
+/** The supervisor's loopback port. */
+export interface Door {
+  readonly port: number
+  readonly token: string
+}
+
+export function settingsFor({ port, token }: Door): Settings {
+  const url = `http://127.0.0.1:${port}`
+  const hook = { type: "http", url: `${url}/hooks`, headers: { Authorization: `Bearer ${token}` }, timeout: hookSeconds }
+  return {
+    disableAllHooks: false,
+    env: {
+      CLAUDE_CODE_ENABLE_TELEMETRY: "1",
+      OTEL_LOGS_EXPORTER: "otlp",
+      OTEL_METRICS_EXPORTER: "none",
+      OTEL_TRACES_EXPORTER: "none",
+      OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+      OTEL_EXPORTER_OTLP_LOGS_PROTOCOL: "http/json",
+      OTEL_EXPORTER_OTLP_ENDPOINT: url,
+      OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: `${url}/v1/logs`,
+      OTEL_EXPORTER_OTLP_HEADERS: `authorization=Bearer ${token}`,
+      OTEL_EXPORTER_OTLP_LOGS_HEADERS: `authorization=Bearer ${token}`,
+      // The SDK's own defaults, in milliseconds and records; the interval lets a usage be seen soon.
+      OTEL_EXPORTER_OTLP_TIMEOUT: "10000",
+      OTEL_EXPORTER_OTLP_LOGS_TIMEOUT: "10000",
+      OTEL_BLRP_MAX_QUEUE_SIZE: "2048",
+      OTEL_LOGS_EXPORT_INTERVAL: "500",
+    },
+    // Without it a loop that does not skip permissions would be refused the fleet's tools: nobody is there to be asked.
+    permissions: { allow: [`mcp__${fleetServer}`] },
+    hooks: Object.fromEntries(hookEvents.map((event) => [event, [{ hooks: [hook] }]])),
+  }
+}
+
+/** Where the model is asked, and by which way. A project may not lead a person's key or our hooks elsewhere. */
+const wayOutNames = [
+  "ANTHROPIC_BASE_URL",
+  "ANTHROPIC_BEDROCK_BASE_URL",
+  "ANTHROPIC_VERTEX_BASE_URL",
+  "ANTHROPIC_FOUNDRY_BASE_URL",
+  ...["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].flatMap((name) => [name, name.toLowerCase()]),
+  "NODE_EXTRA_CA_CERTS",
+  "NODE_TLS_REJECT_UNAUTHORIZED",
+  // The variable behind --bare, which skips hooks.
+  "CLAUDE_CODE_SIMPLE",
+]
+
+/** What a person's own settings say of it, else the environment that claude is started in; what neither says is empty, which claude takes for unset. */
+export function wayOut(env: NodeJS.ProcessEnv): Record<string, string> {
+  let person: Settings["env"]
+  try {
+    const path = join(env.CLAUDE_CONFIG_DIR || join(env.HOME || homedir(), ".claude"), "settings.json")
+    person = settingsSchema.safeParse(JSON.parse(readFileSync(path, "utf8"))).data?.env
+  } catch {
+    // No settings, or none that claude could read either.
+  }
+  return Object.fromEntries(wayOutNames.map((name) => [name, person?.[name] ?? env[name] ?? ""]))
+}
+
+/**
+ * The caller's own `--settings` (a file or JSON) with ours on top: of two, claude counts the last alone. `otherwise` is what holds in `env`
+ * where neither says anything.
+ */
+export function mergeSettings(args: readonly string[], ours: Settings, otherwise: Readonly<Record<string, string>>): string[] {
+  let merged = ours
+  const rest: string[] = []
+  for (let index = 0; index < args.length; index++) {
+    const arg = args[index] ?? ""
+    const next = arg === "--settings" ? args[index + 1] : undefined
+    const text = next ?? (arg.startsWith("--settings=") ? arg.slice("--settings=".length) : undefined)
+    const theirs = text === undefined ? undefined : read(text)
+    // What cannot be read is left to claude, which says what is wrong with it.
+    if (theirs) merged = onTop(merged, theirs)
+    else rest.push(arg, ...(next === undefined ? [] : [next]))
+    if (next !== undefined) index++
+  }
+  return ["--settings", JSON.stringify({ ...merged, env: { ...otherwise, ...merged.env } }), ...rest]
+}
+
+function read(text: string): Settings | undefined {
+  try {
+    return settingsSchema.safeParse(JSON.parse(text.trimStart().startsWith("{") ? text : readFileSync(text, "utf8"))).data
+  } catch {
+    return undefined
+  }
+}
+
+function onTop(ours: Settings, theirs: Settings): Settings {
+  const hooks = new Map(Object.entries(ours.hooks ?? {}))
+  for (const [event, list] of Object.entries(theirs.hooks ?? {})) hooks.set(event, [...(hooks.get(event) ?? []), ...list])
+  return {
+    ...theirs,
+    ...ours,
+    env: { ...theirs.env, ...ours.env },
+    hooks: Object.fromEntries(hooks),
+    permissions: {
+      ...theirs.permissions,
+      ...ours.permissions,
+      allow: [...(theirs.permissions?.allow ?? []), ...(ours.permissions?.allow ?? [])],
+    },
+  }
+}
