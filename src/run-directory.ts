@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync
 import { join } from "node:path"
 import { z } from "zod"
 import { exitSchema, modeSchema, problemSchema, uidSchema } from "./core/instance.ts"
-import { directiveSchema, doorSchema, lastSchema, usageSchema } from "./core/link.ts"
+import { directiveSchema, doorSchema, holdSchema, lastSchema, usageSchema } from "./core/link.ts"
 import { isolationSchema } from "./isolation.ts"
 
 /**
@@ -48,13 +48,15 @@ const files = {
     iteration: z.int(),
     sinceMs: z.int(),
     stops: z.int(),
+    /** True until claude has asked its hook for the prompt: without that, no mail reaches it. */
+    unheard: z.boolean().optional(),
     /** Digest of the goal and the orders that the model was given. */
     told: z.string().optional(),
     /** Mail that was given at a door in this iteration; `proved` once the model is known to have read it. */
     offered: z.array(z.strictObject({ mail: z.string(), door: doorSchema, atMs: z.int(), proved: z.boolean() })),
   }),
-  /** How the last iteration ended, and what it had been told. Carried into the next run of the same attempt. */
-  last: z.strictObject({ last: lastSchema, told: z.string().optional() }),
+  /** How the last iteration ended, what it had been told, and what it means for the next one. Carried into the next run of the same attempt. */
+  last: z.strictObject({ last: lastSchema, told: z.string().optional(), hold: holdSchema.optional() }),
   /** Claude Code's own records of this run's iterations, absolute paths, the newest last. */
   transcripts: z.strictObject({ paths: z.array(z.string().max(4096)).max(transcriptsMax) }),
   usage: z.strictObject({ used: usageSchema, counted: z.array(z.string()) }),

@@ -122,7 +122,7 @@ export function createDoors(options: DoorsOptions): Doors {
   const open = (): HookAnswer => {
     const mails = offer("UserPromptSubmit")
     const turn = options.turn()
-    if (turn) options.keep({ ...turn, told: toldNow() })
+    if (turn) options.keep({ ...turn, told: toldNow(), unheard: false })
     return context("UserPromptSubmit", opening(options.directive(), mails, options.nonce()))
   }
   const stop = (input: HookInput): HookAnswer => {

@@ -1,5 +1,5 @@
 import { backoffMs } from "../core/decide.ts"
-import type { Beat } from "../core/link.ts"
+import type { ReportedHold } from "../core/link.ts"
 
 /** What a failed iteration means for the next one: a rate limit is a wait, never a crash or a retry storm. */
 
@@ -10,7 +10,12 @@ const waitMsMax = 6 * 60 * minuteMs
  * The hold for an error of Claude Code's StopFailure hook; undefined where the loop's own retry is the right answer.
  * `failures` counts failed iterations in a row.
  */
-export function holdFor(error: string, details: string, failures: number, nowMs: number): Beat["hold"] {
+export function holdFor(
+  error: string,
+  details: string,
+  failures: number,
+  nowMs: number,
+): (ReportedHold & { untilMs: number }) | undefined {
   const growing = nowMs + Math.max(minuteMs, backoffMs(failures + 5))
   switch (error) {
     case "rate_limit":

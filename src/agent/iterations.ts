@@ -28,6 +28,10 @@ export interface Iterations {
   failed(error: string, details: string): void
   /** Counts an export of telemetry; returns when the main agent's answered requests began. */
   metered(logs: Logs): readonly number[]
+  /** Counts the time that an iteration runs unfrozen and unheard; the turn that is to be ended for it, once. */
+  unheard(passedMs: number): TurnFile | undefined
+  /** True once an iteration ran without its doors: what the loop says of itself then is not believed. */
+  uncontrolled(): boolean
   /** The turnstile of the running iteration, if it died without a word. */
   orphaned(): TurnFile | undefined
   /** Forgets a turnstile that asked and died. */
@@ -47,8 +51,16 @@ export interface IterationsOptions {
   /** After an iteration; the outcome of its claude decides a run of mode `once`. */
   over(code: number): void
 }
+/** Claude asks its hook within two seconds; slow MCP servers and a busy machine may cost it half a minute. */
+const unheardMsMax = 60_000
 /** One question of the turnstile waits at most this long. */
 const askMsMax = 50_000
+
+/** What nobody can talk to, count or stop at its end does not go on by itself. */
+const uncontrolledAfter = (iteration: number, ended: boolean): Beat["hold"] => ({
+  reason: "Uncontrolled",
+  message: `Uncontrolled: in iteration ${iteration} claude ${ended ? "asked none of its hooks for a minute and was ended" : "ended without having asked any of its hooks"}, so that no mail could reach it. Something turns hooks off: --bare, --safe-mode or another --settings behind the loop's claude, allowedHttpHookUrls in a settings file, or managed settings.`,
+})
 
 export function createIterations({ directory, run, nowMs, granted, emit, changed, over }: IterationsOptions): Iterations {
   let turn = directory.get("turn")
@@ -57,7 +69,10 @@ export function createIterations({ directory, run, nowMs, granted, emit, changed
   const before = directory.get("last")
   let last = before?.last
   let toldBefore = before?.told
-  let hold: Beat["hold"]
+  let hold = before?.hold
+  let unheardMs = 0
+  /** The turn that was told to end because nothing was heard of it. */
+  let deaf: string | undefined
   let said: { marker: Marker; text: string } | undefined
   let failures = 0
 
@@ -68,7 +83,8 @@ export function createIterations({ directory, run, nowMs, granted, emit, changed
   const begin = (id: string, turnstile: ProcessId): void => {
     const iteration = run.iterationsBefore + usage.used.iterations + 1
     said = undefined
-    keep({ id, turnstile, iteration, sinceMs: nowMs(), stops: 0, offered: [] })
+    unheardMs = 0
+    keep({ id, turnstile, iteration, sinceMs: nowMs(), stops: 0, unheard: true, offered: [] })
     emit("IterationStarted", `Iteration ${iteration} began.`)
   }
 
@@ -104,28 +120,29 @@ export function createIterations({ directory, run, nowMs, granted, emit, changed
     },
     ended(id, code, ms) {
       if (turn?.id !== id) return
-      const outcome = said && said.marker !== "NONE" ? said.marker : code === 0 ? "NONE" : "FAILED"
+      // A claude that failed before it asked says itself what is wrong, and the loop tries again.
+      const lost =
+        turn.unheard === true && (code === 0 || deaf === id) ? uncontrolledAfter(turn.iteration, deaf === id) : undefined
+      const outcome = lost ? "FAILED" : said && said.marker !== "NONE" ? said.marker : code === 0 ? "NONE" : "FAILED"
       // Claude refuses some calls before any hook is asked (root without IS_SANDBOX, an unknown flag): only its output says why.
       const silent =
         code === 0 ? "" : `claude ended with exit code ${code} before the model had said anything; the log has its own words.`
       const { iteration, told } = turn
-      last = { turn: id, iteration, outcome, text: (said?.text ?? silent).slice(0, 4000), atMs: nowMs() }
+      last = { turn: id, iteration, outcome, text: (lost?.message ?? said?.text ?? silent).slice(0, 4000), atMs: nowMs() }
       toldBefore = told
-      directory.set("last", { last, ...(told !== undefined && { told }) })
+      if (code === 0) failures = 0
+      if (lost || code === 0) hold = lost
+      directory.set("last", { last, ...(told !== undefined && { told }), ...(hold && { hold }) })
       emit(
         "IterationEnded",
         `Iteration ${iteration} ended after ${Math.round(ms / 1000)} s: ${outcome}, exit code ${code}. ${oneLine(last.text, 500)}`,
       )
       usage = { ...usage, used: { ...usage.used, iterations: usage.used.iterations + 1, ms: usage.used.ms + ms } }
       directory.set("usage", usage)
-      if (code === 0) {
-        failures = 0
-        hold = undefined
-      }
       turn = undefined
       directory.remove("turn")
       changed()
-      over(code)
+      if (!lost) over(code)
     },
     said(marker, text) {
       said = { marker, text }
@@ -146,6 +163,14 @@ export function createIterations({ directory, run, nowMs, granted, emit, changed
       changed()
       return mainBeganAtMs
     },
+    unheard(passedMs) {
+      if (!turn?.unheard || deaf === turn.id) return undefined
+      unheardMs += passedMs
+      if (unheardMs < unheardMsMax) return undefined
+      deaf = turn.id
+      return turn
+    },
+    uncontrolled: () => hold?.reason === "Uncontrolled",
     orphaned: () => (turn && !alive(turn.turnstile) ? turn : undefined),
     look() {
       if (!wanted || alive(wanted.turnstile)) return

@@ -9,6 +9,7 @@ import { processIdSchema } from "../run-directory.ts"
 import { type HookAnswer, type HookInput, hookInputSchema } from "./doors.ts"
 import { forward } from "./forward.ts"
 import { type Logs, logsSchema } from "./meter.ts"
+import { logsPath, nestedLogsPath } from "./settings.ts"
 import type { Grant } from "./turnstile.ts"
 
 /** The loopback port of a supervisor: what the turnstile and the running claude talk to. Guarded by a random token. */
@@ -17,7 +18,8 @@ export interface LoopbackHandlers {
   turn(id: string, self: ProcessId, signal: AbortSignal): Promise<Grant | undefined>
   turnEnded(id: string, code: number, ms: number): void
   hook(input: HookInput): HookAnswer
-  logs(logs: Logs): void
+  /** `nested`: of a claude that the iteration's own one called. */
+  logs(logs: Logs, nested: boolean): void
   /** The control plane, and what it knows this instance by. */
   readonly fleet: { readonly socketPath: string; readonly credential: string }
 }
@@ -36,7 +38,7 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
       return context.json({ error: "This port is for its own instance." }, 401)
     return next()
   })
-  for (const path of ["/turns/*", "/hooks", "/v1/logs"]) app.use(path, bodyLimit({ maxSize: bodyBytesMax }))
+  for (const path of ["/turns/*", "/hooks", logsPath, nestedLogsPath]) app.use(path, bodyLimit({ maxSize: bodyBytesMax }))
   app.onError((error, context) =>
     context.json(
       { error: error instanceof z.ZodError ? "The body is not understood." : "Failed." },
@@ -54,10 +56,11 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
     return context.json({})
   })
   app.post("/hooks", async (context) => context.json(handlers.hook(hookInputSchema.parse(await context.req.json()))))
-  app.post("/v1/logs", async (context) => {
-    handlers.logs(logsSchema.parse(await context.req.json()))
-    return context.json({})
-  })
+  for (const path of [logsPath, nestedLogsPath])
+    app.post(path, async (context) => {
+      handlers.logs(logsSchema.parse(await context.req.json()), path === nestedLogsPath)
+      return context.json({})
+    })
   // The fleet's tools, for `blackbox5 mcp` and the command line inside the instance: there this instance calls, not a person.
   app.all("/v1/*", (context) => {
     // As it was matched, not as it was written: nobody reads it differently further on.

@@ -27,33 +27,41 @@ export interface Door {
   readonly token: string
 }
 
+/** How claude tells the supervisor what it uses, in the variables of OpenTelemetry; the path says whose use it is. */
+const telemetry = (url: string, token: string, path: string): Record<string, string> => ({
+  CLAUDE_CODE_ENABLE_TELEMETRY: "1",
+  OTEL_LOGS_EXPORTER: "otlp",
+  OTEL_METRICS_EXPORTER: "none",
+  OTEL_TRACES_EXPORTER: "none",
+  OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+  OTEL_EXPORTER_OTLP_LOGS_PROTOCOL: "http/json",
+  OTEL_EXPORTER_OTLP_ENDPOINT: url,
+  OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: `${url}${path}`,
+  OTEL_EXPORTER_OTLP_HEADERS: `authorization=Bearer ${token}`,
+  OTEL_EXPORTER_OTLP_LOGS_HEADERS: `authorization=Bearer ${token}`,
+  // The SDK's own defaults, in milliseconds and records; the interval lets a use be seen soon.
+  OTEL_EXPORTER_OTLP_TIMEOUT: "10000",
+  OTEL_EXPORTER_OTLP_LOGS_TIMEOUT: "10000",
+  OTEL_BLRP_MAX_QUEUE_SIZE: "2048",
+  OTEL_LOGS_EXPORT_INTERVAL: "500",
+})
+/** Where telemetry of an iteration's own claude goes, and of those that it calls: these use up the same budget, but prove nothing. */
+export const logsPath = "/v1/logs"
+export const nestedLogsPath = "/nested/logs"
+
 export function settingsFor({ port, token }: Door): Settings {
   const url = `http://127.0.0.1:${port}`
   const hook = { type: "http", url: `${url}/hooks`, headers: { Authorization: `Bearer ${token}` }, timeout: hookSeconds }
   return {
     disableAllHooks: false,
-    env: {
-      CLAUDE_CODE_ENABLE_TELEMETRY: "1",
-      OTEL_LOGS_EXPORTER: "otlp",
-      OTEL_METRICS_EXPORTER: "none",
-      OTEL_TRACES_EXPORTER: "none",
-      OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
-      OTEL_EXPORTER_OTLP_LOGS_PROTOCOL: "http/json",
-      OTEL_EXPORTER_OTLP_ENDPOINT: url,
-      OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: `${url}/v1/logs`,
-      OTEL_EXPORTER_OTLP_HEADERS: `authorization=Bearer ${token}`,
-      OTEL_EXPORTER_OTLP_LOGS_HEADERS: `authorization=Bearer ${token}`,
-      // The SDK's own defaults, in milliseconds and records; the interval lets a usage be seen soon.
-      OTEL_EXPORTER_OTLP_TIMEOUT: "10000",
-      OTEL_EXPORTER_OTLP_LOGS_TIMEOUT: "10000",
-      OTEL_BLRP_MAX_QUEUE_SIZE: "2048",
-      OTEL_LOGS_EXPORT_INTERVAL: "500",
-    },
+    env: telemetry(url, token, logsPath),
     // Without it a loop that does not skip permissions would be refused the fleet's tools: nobody is there to be asked.
     permissions: { allow: [`mcp__${fleetServer}`] },
     hooks: Object.fromEntries(hookEvents.map((event) => [event, [{ hooks: [hook] }]])),
   }
 }
+/** For a claude inside an iteration: it has no doors, but is counted. */
+export const nestedSettings = (url: string, token: string): Settings => ({ env: telemetry(url, token, nestedLogsPath) })
 
 /** Where the model is asked, and by which way. A project may not lead a person's key or our hooks elsewhere. */
 const wayOutNames = [
@@ -111,15 +119,12 @@ function read(text: string): Settings | undefined {
 function onTop(ours: Settings, theirs: Settings): Settings {
   const hooks = new Map(Object.entries(ours.hooks ?? {}))
   for (const [event, list] of Object.entries(theirs.hooks ?? {})) hooks.set(event, [...(hooks.get(event) ?? []), ...list])
+  const allow = [...(theirs.permissions?.allow ?? []), ...(ours.permissions?.allow ?? [])]
   return {
     ...theirs,
     ...ours,
     env: { ...theirs.env, ...ours.env },
     hooks: Object.fromEntries(hooks),
-    permissions: {
-      ...theirs.permissions,
-      ...ours.permissions,
-      allow: [...(theirs.permissions?.allow ?? []), ...(ours.permissions?.allow ?? [])],
-    },
+    permissions: { ...theirs.permissions, ...ours.permissions, allow },
   }
 }

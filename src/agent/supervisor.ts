@@ -150,7 +150,10 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     over.resolve()
   }
   const loopEnded = (code: number): void =>
-    void finish({ code, ...(code === 0 && run.mode !== "continuous" && { outcome: "Complete" as const }) })
+    void finish({
+      code,
+      ...(code === 0 && run.mode !== "continuous" && !iterations.uncontrolled() && { outcome: "Complete" as const }),
+    })
 
   const loopback = listen(predecessor?.port ?? 0, token, {
     fleet: run,
@@ -160,8 +163,9 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     },
     turnEnded: iterations.ended,
     hook: doors.hook,
-    logs(logs) {
-      for (const atMs of iterations.metered(logs)) doors.answered(atMs)
+    logs(logs, nested) {
+      const mainBeganAtMs = iterations.metered(logs)
+      if (!nested) for (const atMs of mainBeganAtMs) doors.answered(atMs)
     },
   })
   const { port } = await loopback
@@ -176,6 +180,9 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
   const look = (): void => {
     const code = known && adoptedExit(directory, known)
     if (code !== undefined) loopEnded(code)
+    // Its turnstile tells its end, like any other's.
+    const deaf = frozen ? undefined : iterations.unheard(lookMs)
+    if (deaf) void end(ofTurn(deaf.id), self, graceSeconds)
     const orphan = iterations.orphaned()
     // Its claude has no parent that could report its end, and must not go on without a turn.
     if (orphan)

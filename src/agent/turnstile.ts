@@ -4,7 +4,7 @@ import { constants } from "node:os"
 import { setTimeout as sleep } from "node:timers/promises"
 import { z } from "zod"
 import { instanceVariable, processId, turnVariable } from "../processes.ts"
-import { mergeSettings, settingsSchema, wayOut } from "./settings.ts"
+import { mergeSettings, nestedSettings, settingsSchema, wayOut } from "./settings.ts"
 
 // An import of node:http also loads what it re-exports, node's fetch and WebSocket: 40 ms and 12 MiB in every turn.
 const { request } = process.getBuiltinModule("node:http")
@@ -120,12 +120,17 @@ const ownOf = (env: NodeJS.ProcessEnv): Record<string, string> =>
 /** Runs one claude. Resolves with the exit code to end with. */
 export async function runTurn(args: readonly string[]): Promise<number> {
   const claude = process.env[claudeVariable]
-  if (!claude || !process.env[agentUrlVariable]) {
+  const url = process.env[agentUrlVariable]
+  if (!claude || !url) {
     process.stderr.write("blackbox5 turn: there is no supervisor to ask; this command runs only inside an instance.\n")
     return exitTempFail
   }
+  if (!isPrompt(args)) return (await run(claude, args, process.env)).code
   // Nested, it runs inside the outer turn, without doors.
-  if (process.env[turnVariable] || !isPrompt(args)) return (await run(claude, args, process.env)).code
+  if (process.env[turnVariable]) {
+    const counted = nestedSettings(url, process.env[agentTokenVariable] ?? "")
+    return (await run(claude, mergeSettings(args, counted, wayOut(process.env)), process.env)).code
+  }
   const id = `t-${randomUUID()}`
   const asked = await insist(`/turns/${id}`, processId(process.pid), unreachableMsMax)
   if (asked?.status !== 200) {

@@ -36,12 +36,10 @@ const outsideWindow: Hold = ({ spec: { schedule } }, { windows, nowMs }) => {
   return { verdict: "Held", reason: "OutsideWindow", message, untilMs: window.untilMs }
 }
 
-/** What the supervisor met: a rate limit, a login that ended. Only its reporter is held. */
+/** What the supervisor met: a rate limit, a login that ended, a claude without its doors. Only its reporter is held. */
 const reported: Hold = (instance, readings) => {
   const hold = ofAttempt(instance) ? beatOf(instance, readings)?.hold : undefined
-  if (!hold || hold.untilMs <= readings.nowMs) return undefined
-  const { reason, message, untilMs } = hold
-  return { verdict: "Held", reason, message, untilMs }
+  return hold && !(hold.untilMs !== undefined && hold.untilMs <= readings.nowMs) ? { verdict: "Held", ...hold } : undefined
 }
 
 /** Its latest word about itself. One that does not live is started first: then its supervisor says what there is. */

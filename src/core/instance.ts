@@ -24,6 +24,7 @@ export const reasonSchema = z.enum([
   "BudgetReached",
   "RateLimited",
   "LoginRequired",
+  "Uncontrolled",
   "Blocked",
   "NeedsAnswer",
   "AwaitingInstances",

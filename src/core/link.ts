@@ -103,6 +103,10 @@ export const lastSchema = z.strictObject({
 /** How an iteration ended: the model's last word, and what it marks. */
 export type Last = z.output<typeof lastSchema>
 
+export const holdSchema = z.strictObject({ reason: reasonSchema, message: z.string().max(1000), untilMs: z.int().optional() })
+/** A reason, seen by the supervisor, to withhold the next turn. Without an end it lasts as long as the attempt: until a person resumes it. */
+export type ReportedHold = z.output<typeof holdSchema>
+
 export const beatSchema = z.strictObject({
   place: z.string().max(128),
   turn: z
@@ -122,8 +126,7 @@ export const beatSchema = z.strictObject({
   last: lastSchema.optional(),
   /** What the next iteration would be told that the last one was not: an operator's word (mail, goal, order), or other mail alone. */
   news: z.enum(["instruction", "mail"]).optional(),
-  /** A reason, seen by the supervisor, to withhold the next turn. */
-  hold: z.strictObject({ reason: reasonSchema, message: z.string().max(1000), untilMs: z.int() }).optional(),
+  hold: holdSchema.optional(),
   atMs: z.int(),
 })
 /** An instance's latest self-report. */

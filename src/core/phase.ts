@@ -184,6 +184,8 @@ function held(
       return seen("Waiting", `${message}${until}`, `Nothing to do, or update_instance {"name":"${name}","schedule":…}`)
     case "AwaitingInstances":
       return seen("Waiting", message, "Nothing to do: it goes on when that is so.")
+    case "Uncontrolled":
+      return seen("Held", message, `mend that, then ${call("resume_instances")}`, true)
     case "ParentStopped":
       return seen("Held", message, `resume_instances its parent, or ${call("stop_instances")}`, true)
     default:

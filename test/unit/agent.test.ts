@@ -18,6 +18,7 @@ import { join } from "node:path"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { createDoors, type DoorsOptions, type HookInput, markerOf } from "../../src/agent/doors.ts"
 import { holdFor, resetTime } from "../../src/agent/failures.ts"
+import { createIterations } from "../../src/agent/iterations.ts"
 import { startLoop } from "../../src/agent/launch.ts"
 import { logsSchema, meter } from "../../src/agent/meter.ts"
 import { captureOutput, logBytesMax } from "../../src/agent/output.ts"
@@ -591,6 +592,61 @@ const aRun = (more: { command?: string[]; directory?: string; claude?: string; i
     ...{ iterationsBefore: 0, command: ["true"], directory: "/", claude: process.execPath },
     ...{ isolation: "process tree", socketPath: "/none", credential: "none", ...more },
   })
+
+describe("an iteration whose claude asks no hook", () => {
+  /** Iterations that find one running, as a successor does. */
+  const running = (directory: RunDirectory) => {
+    const run = directory.get("run")
+    if (!run) throw new Error("no run")
+    const overs: number[] = []
+    const parts = {
+      directory,
+      run,
+      nowMs: () => 5,
+      emit: () => {},
+      changed: () => {},
+      over: (code: number) => void overs.push(code),
+    }
+    return { ...createIterations({ ...parts, granted: () => ({ settings: {} }) }), overs }
+  }
+  const begun = (unheard: boolean): RunDirectory => {
+    const directory = aRun()
+    const turnstile = { pid: 1, startTicks: 1 }
+    directory.set("turn", { id: "t-1", turnstile, iteration: 3, sinceMs: 1, stops: 0, unheard, offered: [] })
+    return directory
+  }
+  const holdOf = (iterations: ReturnType<typeof running>) => iterations.report(9, undefined).hold
+
+  it("is to be ended after a minute that it ran, once, and withholds the next one until somebody resumes it", () => {
+    const directory = begun(true)
+    const iterations = running(directory)
+    expect(iterations.unheard(59_999)).toBeUndefined()
+    expect(iterations.unheard(1)).toMatchObject({ id: "t-1" })
+    expect(iterations.unheard(60_000)).toBeUndefined()
+    iterations.ended("t-1", 143, 60_000)
+    for (const each of [iterations, running(directory)]) {
+      expect(holdOf(each)).toEqual({
+        reason: "Uncontrolled",
+        message: expect.stringMatching(/iteration 3 .*for a minute and was ended/),
+      })
+      expect(each.uncontrolled()).toBe(true)
+    }
+    expect(iterations.overs).toEqual([]) // not even a run of mode once is over by it
+  })
+
+  it.each<[string, boolean, number, boolean]>([
+    ["is uncontrolled when it ends well", true, 0, true],
+    ["has failed when it ends at once with an error: claude says itself what is wrong", true, 1, false],
+    ["is as any other once it has asked", false, 0, false],
+  ])("%s", (_, unheard, code, uncontrolled) => {
+    const iterations = running(begun(unheard))
+    if (!unheard) expect(iterations.unheard(600_000)).toBeUndefined()
+    iterations.ended("t-1", code, 1)
+    expect(iterations.uncontrolled()).toBe(uncontrolled)
+    expect(iterations.report(9, undefined).last?.outcome).toBe(unheard ? "FAILED" : "NONE")
+    expect(iterations.overs).toEqual(uncontrolled ? [] : [code])
+  })
+})
 
 describe("the loop's output", () => {
   /** What stands in the log after these were written, one after the other, each read before the next. */
