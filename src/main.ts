@@ -14,6 +14,7 @@ const roles: Readonly<Record<string, () => Promise<Role>>> = {
   agent: async () => (await import("./roles/agent.ts")).agent,
   loop: async () => (await import("./roles/loop.ts")).loop,
   turn: async () => (await import("./roles/turn.ts")).turn,
+  top: async () => (await import("./roles/top.ts")).top,
   logs: async () => (await import("./roles/logs.ts")).logs,
   doctor: async () => (await import("./roles/doctor.ts")).doctor,
   connect: async () => (await import("./roles/connect.ts")).connect,

@@ -20,6 +20,7 @@ interface Table {
 }
 
 const roles = [
+  ["top", "show the fleet on one screen, live, with keys to steer it"],
   ["logs", "print what an agent's loop prints, and follow it with -f"],
   ["doctor", "say what agents need on this machine and do not have"],
   ["connect", "make Claude Code or Claude Desktop know this fleet"],
