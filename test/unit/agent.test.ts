@@ -586,7 +586,9 @@ describe("the spool", () => {
   })
 })
 
-const aRun = (more: { command?: string[]; directory?: string; claude?: string; isolation?: IsolationKind } = {}): RunDirectory =>
+const aRun = (
+  more: { command?: string[]; directory?: string; claude?: string; isolation?: IsolationKind; place?: string } = {},
+): RunDirectory =>
   createRunDirectory(temporary(), {
     ...{ name: "one", uid: uid("u-one"), place: "p1", revision: "1-0", startedAtMs: 0, mode: "continuous" },
     ...{ iterationsBefore: 0, command: ["true"], directory: "/", claude: process.execPath },
@@ -736,45 +738,43 @@ describe("a loop that cannot be started", () => {
 })
 
 describe("a loop in the strongest isolation that works here", () => {
-  /** Runs a script as the loop; resolves with its exit code. `process` is the loop as the control plane knows it. */
+  const markers: Marker[] = []
+  afterEach(async () => {
+    for (const marker of markers.splice(0)) await end(marker, new Set(), 0)
+  })
+  /** Runs a script as the loop; `ended` is its exit code, `said` its output so far. */
   const looped = async (script: string) => {
     const kind = (await probeIsolation(temporary())).kind
-    const run = aRun({ command: ["bash", "-c", script], isolation: kind })
+    const place = `p${process.pid}-${performance.now()}`
+    const run = aRun({ command: ["bash", "-c", script], isolation: kind, place })
+    const marker = ofRun("u-one", place)
+    markers.push(marker)
     const file = openSync(`${run.path}/out`, "w")
     const output = { openForLoop: () => file, finish: async () => {} }
     const ended = Promise.withResolvers<number>()
     expect(startLoop(run, output, { port: 1, token: "t" }, ended.resolve)).toBeUndefined()
-    const marker = ofRun("u-one", run.get("run")?.place ?? "")
     return {
       kind,
       run,
       ended: ended.promise,
       pids: () => find(marker, new Set()).map(({ pid }) => pid),
       said: () => readFileSync(`${run.path}/out`, "utf8"),
-      end: () => end(marker, new Set(), 0),
       marker,
     }
   }
 
   it("ends with its own exit code, after what it left behind was told to end", async () => {
-    const {
-      kind,
-      run,
-      ended,
-      said,
-      end: clean,
-    } = await looped(
+    const { kind, run, ended, said } = await looped(
       `echo began; setsid -f bash -c 'trap "echo told; exit" TERM; echo ready; while :; do sleep 0.01; done'; sleep 0.3; exit 7`,
     )
     expect(await ended).toBe(7)
     expect(run.get("ended")).toEqual({ code: 7 })
     // Without a namespace its supervisor tells them.
     expect(said().split("\n").includes("told")).toBe(kind !== "process tree")
-    await clean()
   })
 
   it("is asked for by a process that sees another pid of its own than everybody else", async () => {
-    const { said, pids, marker, end: clean } = await looped("read -r stat < /proc/self/stat; echo $stat; sleep 1000; :")
+    const { said, pids, marker } = await looped("read -r stat < /proc/self/stat; echo $stat; sleep 1000; :")
     await until(() => said().includes("\n"))
     const fields = said().trim().split(" ")
     const self = { pid: Number(fields[0]), startTicks: Number(fields[21]) }
@@ -784,7 +784,6 @@ describe("a loop in the strongest isolation that works here", () => {
     expect(readFileSync(`/proc/${found?.pid}/comm`, "utf8")).toBe("bash\n")
     expect(identify({ ...self, startTicks: self.startTicks + 1 }, marker)).toBeUndefined()
     expect(identify(self, ofRun("u-one", "p2"))).toBeUndefined()
-    await clean()
   })
 
   it("of an ordinary user has no rights in its namespace, cannot take the view away, and ssh still reads its configuration", () => {
