@@ -142,6 +142,12 @@ export async function connect(argv: readonly string[]): Promise<number> {
   if (!scopes.some((one) => one === scope)) return wrong(`There is no scope ${scope}.`)
   if (client === "claude-desktop" && values.scope !== undefined) return wrong("Claude Desktop has no scopes.")
   const config = readConfig({ codeRoot: values["code-root"] })
+  if (config.remote)
+    throw new Fault(
+      "Invalid",
+      `This shell talks to the control plane at ${config.remote.url}; connect writes entries for the one of this machine.`,
+      "Run it in a shell without BLACKBOX5_URL, outside of an agent.",
+    )
   const dryRun = values["dry-run"]
   process.stdout.write(
     client === "claude-code" ? await connectClaudeCode(config, scope, dryRun) : connectClaudeDesktop(config, dryRun),

@@ -51,7 +51,7 @@ describe("connect", () => {
     })
     expect(again).toMatchObject({ code: 0, stderr: "" })
     expect(claudeKnows()).toEqual({ blackbox5: { type: "stdio", ...usual, env: {} } })
-  })
+  }, 120_000)
 
   it("writes into the scope that is asked for, and nothing in a dry run", async () => {
     const dry = await connect(["claude-code", "--scope", "project", "--dry-run"])
@@ -145,6 +145,10 @@ describe("connect", () => {
         args,
         { code: 2, stdout: "", stderr: expect.stringContaining("usage: blackbox5 connect") },
       ])
+    expect(await connect(["claude-code"], { BLACKBOX5_URL: "http://127.0.0.1:1" })).toMatchObject({
+      ...{ code: 1, stdout: "" },
+      stderr: expect.stringContaining("without BLACKBOX5_URL"),
+    })
     expect(await connect(["--help"])).toMatchObject({ code: 0, stdout: expect.stringContaining("usage: blackbox5 connect") })
   })
 

@@ -84,6 +84,18 @@ describe("doctor", () => {
     expect(existsSync(join(bin, "asked"))).toBe(false)
   })
 
+  it("finds a claude that is on the login shell's PATH alone, as apps of a desktop need it", async () => {
+    const home = join(world.directory, "home of an app")
+    const bin = join(home, "homebrew")
+    mkdirSync(bin, { recursive: true })
+    writeFileSync(join(bin, "claude"), "#!/bin/sh\necho 2.9.9\n", { mode: 0o700 })
+    for (const profile of [".profile", ".bash_profile", ".zprofile"])
+      writeFileSync(join(home, profile), `echo Welcome.\nPATH="${bin}:$PATH"\n`)
+    expect(await said("claude", { PATH: "/usr/bin:/bin", HOME: home })).toMatchObject([
+      { state: "ok", what: `2.9.9 at ${join(bin, "claude")}` },
+    ])
+  })
+
   it("fails for a git that is not there", async () => {
     const bin = join(world.directory, "bin without git")
     mkdirSync(bin)

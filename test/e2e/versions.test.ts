@@ -1,4 +1,4 @@
-import { execFile } from "node:child_process"
+import { execFile, spawn } from "node:child_process"
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { Client } from "@modelcontextprotocol/sdk/client/index.js"
@@ -105,3 +105,16 @@ it("a newer client replaces an older serve under a running iteration, an older c
   }, "another serve")
   expect(third.version).toBe(version)
 }, 120_000)
+
+it("a newer serve that a person starts takes the place of an older one, and an older one ends beside a newer", async () => {
+  await using world = await makeWorld(() => say("unused"))
+  const older = buildOf(world, "0.0.9")
+  await run(world, older, "fleet-status")
+  const first = served(world)
+  expect(first.version).toBe("0.0.9")
+  const person = spawn(process.execPath, [main, "serve"], { env: world.env, cwd: world.codeRoot, stdio: "ignore" })
+  await eventually(() => served(world).version === version, "the newer serve")
+  expect(serving(world).map(({ pid }) => pid)).toEqual([person.pid])
+  expect(await run(world, older, "serve")).toMatchObject({ code: 0, stdout: expect.stringContaining("already serves") })
+  expect(served(world).pid).toBe(person.pid)
+})
