@@ -1,8 +1,19 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
+import {
+  closeSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs"
+import { basename, join } from "node:path"
 import { z } from "zod"
 import { exitSchema, modeSchema, problemSchema, uidSchema } from "./core/instance.ts"
-import { directiveSchema, doorSchema, holdSchema, lastSchema, usageSchema } from "./core/link.ts"
+import { directiveSchema, doorSchema, holdSchema, lastSchema, sequencedSchema, usageSchema } from "./core/link.ts"
 import { isolationSchema } from "./isolation.ts"
 
 /**
@@ -39,6 +50,8 @@ const files = {
   }),
   /** The supervisor that is responsible now; a successor takes port and token over, which stand in the settings of a running claude. */
   supervisor: processIdSchema.extend({ port: z.int(), token: z.string() }),
+  /** Written before the loop is started, which happens once. */
+  launched: z.strictObject({ atMs: z.int() }),
   loop: processIdSchema,
   /** Written by the loop's parent, which outlives supervisors. */
   ended: z.strictObject({ code: z.int() }),
@@ -52,8 +65,16 @@ const files = {
     unheard: z.boolean().optional(),
     /** Digest of the goal and the orders that the model was given. */
     told: z.string().optional(),
-    /** Mail that was given at a door in this iteration; `proved` once the model is known to have read it. */
-    offered: z.array(z.strictObject({ mail: z.string(), door: doorSchema, atMs: z.int(), proved: z.boolean() })),
+    /** Mail that was offered at a door in this iteration: `given` once the answer went out, `proved` once the model is known to have read it. */
+    offered: z.array(
+      z.strictObject({
+        mail: z.string(),
+        door: doorSchema,
+        atMs: z.int(),
+        given: z.boolean().default(true),
+        proved: z.boolean(),
+      }),
+    ),
   }),
   /** How the last iteration ended, what it had been told, and what it means for the next one. Carried into the next run of the same attempt. */
   last: z.strictObject({ last: lastSchema, told: z.string().optional(), hold: holdSchema.optional() }),
@@ -61,6 +82,8 @@ const files = {
   transcripts: z.strictObject({ paths: z.array(z.string().max(4096)).max(transcriptsMax) }),
   usage: z.strictObject({ used: usageSchema, counted: z.array(z.string()) }),
   directive: directiveSchema,
+  /** Receipts and events that the gateway has not acknowledged. */
+  spool: z.strictObject({ frames: z.array(sequencedSchema) }),
   /** Written before a supervisor is told to stop: one that was not yet listening finds it. */
   stop: z.strictObject({ atMs: z.int() }),
   exit: z.strictObject({ exit: exitSchema, problem: problemSchema.optional() }),
@@ -85,6 +108,8 @@ export interface RunDirectory {
   /** Undefined when it is not there or cannot be read as what it should be. */
   get<N extends FileName>(name: N): FileOf<N> | undefined
   set<N extends FileName>(name: N, value: FileOf<N>): void
+  /** Writes it if it is not there yet; false when somebody else has. */
+  claim<N extends FileName>(name: N, value: FileOf<N>): boolean
   remove(name: FileName): void
 }
 
@@ -108,6 +133,20 @@ export function runDirectory(path: string): RunDirectory {
     set(name, value) {
       replaceFile(join(status, fileName(name)), JSON.stringify(value))
     },
+    claim(name, value) {
+      const file = join(status, fileName(name))
+      const draft = `${file}.${process.pid}.tmp`
+      try {
+        writeFileSync(draft, JSON.stringify(value), { mode: 0o600 })
+        linkSync(draft, file) // it appears whole, and for one only
+        return true
+      } catch (error) {
+        if (error instanceof Error && "code" in error && error.code === "EEXIST") return false
+        throw error
+      } finally {
+        rmSync(draft, { force: true })
+      }
+    },
     remove(name) {
       rmSync(join(status, fileName(name)), { force: true })
     },
@@ -117,17 +156,53 @@ export function runDirectory(path: string): RunDirectory {
 /** A reader sees the file of before or of after, never a part. */
 export function replaceFile(path: string, text: string, mode = 0o600): void {
   const temporary = `${path}.${process.pid}.tmp`
-  writeFileSync(temporary, text, { mode })
-  renameSync(temporary, path)
+  try {
+    writeFileSync(temporary, text, { mode })
+    renameSync(temporary, path)
+  } catch (error) {
+    rmSync(temporary, { force: true }) // a full disk leaves half a file
+    throw error
+  }
 }
 
 export const instanceDirectory = (stateDirectory: string, uid: string): string => join(stateDirectory, "instances", uid)
 
+/** What begins so is being made, or was when the machine stopped. */
+const draftMark = "."
+
+/** It appears under its place when it is whole, and is on the disk by then: half a run directory would hide the runs before it. */
 export function createRunDirectory(stateDirectory: string, run: RunFile): RunDirectory {
-  const directory = runDirectory(join(instanceDirectory(stateDirectory, run.uid), run.place))
-  for (const path of [directory.status, directory.bin]) mkdirSync(path, { recursive: true, mode: 0o700 })
-  directory.set("run", run)
+  const instance = instanceDirectory(stateDirectory, run.uid)
+  mkdirSync(instance, { recursive: true, mode: 0o700 })
+  for (const name of readdirSync(instance))
+    if (name.startsWith(draftMark)) rmSync(join(instance, name), { recursive: true, force: true })
+  const draft = runDirectory(join(instance, draftMark + run.place))
+  for (const path of [draft.status, draft.bin]) mkdirSync(path, { recursive: true, mode: 0o700 })
+  draft.set("run", run)
+  for (const path of [join(draft.status, fileName("run")), draft.status, draft.path]) onDisk(path)
+  const directory = runDirectory(join(instance, run.place))
+  renameSync(draft.path, directory.path)
+  onDisk(instance)
   return directory
+}
+function onDisk(path: string): void {
+  const file = openSync(path, "r")
+  try {
+    fsyncSync(file)
+  } finally {
+    closeSync(file)
+  }
+}
+
+/**
+ * A new place: the moment of its start in a form that sorts, and chance. It is later than the place before, also when the clock was set
+ * back: what sorts later is newer.
+ */
+export function placeAfter(before: string | undefined, nowMs: number, chance: string): string {
+  const last = before === undefined ? 0 : Number.parseInt(basename(before), 36) || 0
+  return `${Math.max(nowMs, last + 1)
+    .toString(36)
+    .padStart(9, "0")}-${chance}`
 }
 
 /** The run directories of an instance, oldest first: places begin with the moment of their start, in a form that sorts. */
@@ -135,7 +210,7 @@ export function runsOf(stateDirectory: string, uid: string): readonly string[] {
   const directory = instanceDirectory(stateDirectory, uid)
   try {
     return readdirSync(directory, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory())
+      .filter((entry) => entry.isDirectory() && !entry.name.startsWith(draftMark))
       .map(({ name }) => join(directory, name))
       .toSorted()
   } catch {

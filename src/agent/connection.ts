@@ -9,22 +9,24 @@ import {
   downFrameSchema,
   frameBytesMax,
   type Mail,
+  type Spooled,
   type UpFrame,
 } from "../core/link.ts"
-import { createSpool, type Spooled } from "./spool.ts"
+import type { Spool } from "./spool.ts"
 
 export interface ConnectionOptions {
   readonly socketPath: string
   /** Says itself which instance this is, at which place. */
   readonly credential: string
+  readonly spool: Spool
   directive(directive: Directive): void
   mail(mail: Mail): void
   /** The fleet has another place for this instance: what runs here must end. */
   replaced(): void
   /** Nobody listens there, and nobody ended it on purpose: called after each failed attempt but the first. */
   away(): void
-  /** That many events found no room while the gateway was away. */
-  dropped(events: number): void
+  /** The gateway is there again. */
+  connected(): void
 }
 export interface Connection {
   /** A level: the last one is sent at every connect. */
@@ -37,11 +39,7 @@ export interface Connection {
 
 /** The supervisor's end of the link. Reconnects for ever; what is not acknowledged is sent again. */
 export function connect(options: ConnectionOptions): Connection {
-  const { socketPath, credential } = options
-  let dropped = 0
-  const spool = createSpool((count) => {
-    dropped += count
-  })
+  const { socketPath, credential, spool } = options
   let latest: Beat | undefined
   let emptied: () => void = () => {}
   let failures = 0
@@ -86,8 +84,7 @@ export function connect(options: ConnectionOptions): Connection {
     shutDown = false
     if (latest) write({ type: "beat", beat: latest })
     for (const frame of spool.all()) write(frame)
-    if (dropped > 0) options.dropped(dropped)
-    dropped = 0
+    options.connected()
   })
   socket.addEventListener("message", ({ data }) => {
     const parsed = downFrameSchema.safeParse(JSON.parse(String(data)))

@@ -30,8 +30,10 @@ export interface DoorsOptions {
   turn(): TurnFile | undefined
   /** What the last finished iteration had been told. */
   toldBefore(): string | undefined
-  /** Keeps it, before the answer goes out: a successor must know what was offered. */
-  keep(turn: TurnFile): void
+  /** Keeps it, before the answer goes out: a successor must know what was offered. False while it cannot be written down. */
+  keep(turn: TurnFile): boolean
+  /** Receipts that the gateway may not know yet, of a predecessor. */
+  readonly delivered: readonly Receipt[]
   receipt(receipt: Receipt): void
   /** Where Claude Code keeps its own record of the iteration. */
   transcript(path: string): void
@@ -45,6 +47,10 @@ export interface Doors {
   hook(input: HookInput): HookAnswer
   /** What the next iteration would hear that the last one did not. */
   news(): Beat["news"]
+  /** That answer went out whole. What is not known to have gone out proves nothing: it is given again in the next iteration. */
+  given(answer: HookAnswer): void
+  /** A further part of the opening, for which UserPromptSubmit has hooks of their own; from 0. */
+  part(index: number): HookAnswer
   /** A request of the main agent that began then was answered: it proves what was offered before. */
   answered(beganAtMs: number): void
 }
@@ -65,21 +71,24 @@ const deliveredMax = 1000
 export function createDoors(options: DoorsOptions): Doors {
   const waiting = new Map<string, Mail>()
   /** What was proved, also in iterations before: their file is gone, and the link may still repeat such a mail. */
-  const delivered = new Map<string, Receipt>()
+  const delivered = new Map<string, Receipt>(options.delivered.map((receipt) => [receipt.mail, receipt]))
+  /** What each answer gave. */
+  const answers = new WeakMap<HookAnswer, readonly Mail[]>()
   /** When all tools of one answer were done: the next tool is proof of a request after that. */
   let batchAtMs = 0
 
   const prove = (holds: (offered: TurnFile["offered"][number]) => boolean): void => {
     const turn = options.turn()
-    const proved = turn?.offered.filter((one) => !one.proved && holds(one)) ?? []
+    const proved = turn?.offered.filter((one) => one.given && !one.proved && holds(one)) ?? []
     if (!turn || proved.length === 0) return
-    options.keep({ ...turn, offered: turn.offered.map((one) => (proved.includes(one) ? { ...one, proved: true } : one)) })
+    // The receipts first: they are kept until the gateway has them, while the turn's file goes with the iteration.
     for (const { mail, door } of proved) {
       const receipt: Receipt = { mail, state: "Delivered", iteration: turn.iteration, door }
       waiting.delete(mail)
       delivered.set(mail, receipt)
       options.receipt(receipt)
     }
+    options.keep({ ...turn, offered: turn.offered.map((one) => (proved.includes(one) ? { ...one, proved: true } : one)) })
     for (const mail of [...delivered.keys()].slice(0, -deliveredMax)) delivered.delete(mail)
   }
   /** The receipt of a mail that was delivered before, also by a predecessor in the iteration that runs. */
@@ -88,31 +97,39 @@ export function createDoors(options: DoorsOptions): Doors {
     const offered = turn?.offered.find((one) => one.mail === mail && one.proved)
     return delivered.get(mail) ?? (turn && offered && { mail, state: "Delivered", iteration: turn.iteration, door: offered.door })
   }
-  const offer = (door: Door): readonly Mail[] => {
+  const offer = (door: Door, taken = 0): readonly Mail[] => {
     const turn = options.turn()
-    if (!turn) return []
+    // Behind mail of which nobody knows whether it was given, other mail would overtake it.
+    if (!turn || turn.offered.some(({ given, proved }) => !given && !proved)) return []
     const known = new Set(turn.offered.map(({ mail }) => mail))
+    // In the order of the link, which is that of the inbox; the moments in the mails may go back with the clock.
     const mails = choose(
-      [...waiting.values()].filter(({ id }) => !known.has(id)).toSorted((a, b) => a.atMs - b.atMs),
+      [...waiting.values()].filter(({ id }) => !known.has(id)),
       door,
+      taken,
     )
-    if (mails.length > 0) {
-      const atMs = options.nowMs()
-      options.keep({
-        ...turn,
-        stops: turn.stops + (door === "Stop" ? 1 : 0),
-        offered: [...turn.offered, ...mails.map(({ id }) => ({ mail: id, door, atMs, proved: false }))],
-      })
-    }
-    return mails
+    if (mails.length === 0) return []
+    const atMs = options.nowMs()
+    const offered = mails.map(({ id }) => ({ mail: id, door, atMs, given: false, proved: false }))
+    const kept = options.keep({
+      ...turn,
+      stops: turn.stops + (door === "Stop" ? 1 : 0),
+      offered: [...turn.offered, ...offered],
+    })
+    if (kept) return mails
+    options.keep(turn)
+    return []
   }
-  const context = (event: string, text: string | undefined): HookAnswer =>
-    text === undefined ? {} : { hookSpecificOutput: { hookEventName: event, additionalContext: text } }
-  const words = (mails: readonly Mail[]): string | undefined => {
+  const words = (mails: readonly Mail[]): string[] => {
     const nonce = options.nonce()
-    return mails.length > 0 ? mails.map((mail) => wordsOf(mail, nonce)).join("\n\n") : undefined
+    return mails.map((mail) => wordsOf(mail, nonce))
   }
-
+  const context = (event: string, parts: readonly string[], mails: readonly Mail[]): HookAnswer => {
+    if (parts.length === 0) return {}
+    const answer = { hookSpecificOutput: { hookEventName: event, additionalContext: parts.join("\n\n") } }
+    answers.set(answer, mails)
+    return answer
+  }
   const toldNow = (): string => {
     const { goal, orders } = options.directive()
     return createHash("sha256")
@@ -120,18 +137,22 @@ export function createDoors(options: DoorsOptions): Doors {
       .digest("base64url")
   }
   const open = (): HookAnswer => {
-    const mails = offer("UserPromptSubmit")
+    const { withMail } = opening(options.directive())
+    const mails = offer("UserPromptSubmit", withMail?.length)
     const turn = options.turn()
-    if (turn) options.keep({ ...turn, told: toldNow(), unheard: false })
-    return context("UserPromptSubmit", opening(options.directive(), mails, options.nonce()))
+    if (turn) options.keep({ ...turn, told: toldNow() })
+    return context("UserPromptSubmit", [...(withMail === undefined ? [] : [withMail]), ...words(mails)], mails)
   }
   const stop = (input: HookInput): HookAnswer => {
     const text = input.last_assistant_message ?? ""
     prove(() => true) // the model has spoken its last word after all that was offered
     options.said(markerOf(text), text)
     options.activity(undefined)
-    const reason = (options.turn()?.stops ?? stopsMax) < stopsMax ? words(offer("Stop")) : undefined
-    return reason === undefined ? {} : { decision: "block", reason }
+    const mails = (options.turn()?.stops ?? stopsMax) < stopsMax ? offer("Stop") : []
+    if (mails.length === 0) return {}
+    const answer = { decision: "block", reason: words(mails).join("\n\n") }
+    answers.set(answer, mails)
+    return answer
   }
 
   return {
@@ -143,6 +164,8 @@ export function createDoors(options: DoorsOptions): Doors {
     },
     hook(input) {
       const main = input.agent_id === undefined
+      const turn = options.turn()
+      if (turn?.unheard) options.keep({ ...turn, unheard: false }) // whichever comes first: that of the prompt may have found nobody
       switch (input.hook_event_name) {
         case "UserPromptSubmit":
           if (main && input.transcript_path !== undefined) options.transcript(input.transcript_path)
@@ -161,7 +184,8 @@ export function createDoors(options: DoorsOptions): Doors {
         case "PostToolUseFailure":
         case "PostToolBatch": {
           if (!main) return {}
-          const answer = context(input.hook_event_name, words(offer("PostToolUse")))
+          const mails = offer("PostToolUse")
+          const answer = context(input.hook_event_name, words(mails), mails)
           if (input.hook_event_name === "PostToolBatch") {
             batchAtMs = options.nowMs()
             options.activity(undefined)
@@ -187,6 +211,16 @@ export function createDoors(options: DoorsOptions): Doors {
       if (mails.some(({ authority }) => authority === "operator") || (told !== undefined && told !== toldNow()))
         return "instruction"
       return mails.length > 0 ? "mail" : undefined
+    },
+    given(answer) {
+      const mails = new Set(answers.get(answer)?.map(({ id }) => id))
+      const turn = options.turn()
+      if (!turn || mails.size === 0) return
+      options.keep({ ...turn, offered: turn.offered.map((one) => (mails.has(one.mail) ? { ...one, given: true } : one)) })
+    },
+    part(index) {
+      const text = opening(options.directive()).parts[index]
+      return text === undefined ? {} : context("UserPromptSubmit", [text], [])
     },
     answered(beganAtMs) {
       prove(({ atMs }) => atMs <= beganAtMs)

@@ -3,6 +3,7 @@ import { oneLine } from "../core/view.ts"
 import { alive, identify, ofRun, type ProcessId } from "../processes.ts"
 import type { RunDirectory, RunFile, TurnFile } from "../run-directory.ts"
 import { holdFor } from "./failures.ts"
+import type { Keeper } from "./keeper.ts"
 import { countedMax, type Logs, meter } from "./meter.ts"
 import type { Grant } from "./turnstile.ts"
 
@@ -12,7 +13,8 @@ export type Granted = Omit<Grant, "mcp">
 /** The iterations of a run: who asks for a turn, what runs, what it used, how it ended. Kept in the run directory, so a successor knows. */
 export interface Iterations {
   turn(): TurnFile | undefined
-  keep(turn: TurnFile): void
+  /** False while it could not be written down: no successor would know. */
+  keep(turn: TurnFile): boolean
   /** Digest of what the last finished iteration was told. */
   toldBefore(): string | undefined
   /**
@@ -22,7 +24,8 @@ export interface Iterations {
   ask(id: string, self: ProcessId, signal: AbortSignal): Promise<Granted | undefined>
   /** Begins the iteration that asks, if the fleet has granted its turn. */
   grant(directive: Directive): void
-  ended(id: string, code: number, ms: number): void
+  /** `ms` is how long it ran; without it, as long as it is known here. */
+  ended(id: string, code: number, ms?: number): void
   /** The model's last word so far. */
   said(marker: Marker, text: string): void
   failed(error: string, details: string): void
@@ -34,13 +37,16 @@ export interface Iterations {
   uncontrolled(): boolean
   /** The turnstile of the running iteration, if it died without a word. */
   orphaned(): TurnFile | undefined
-  /** Forgets a turnstile that asked and died. */
+  /** Forgets a turnstile that asked and died; follows a clock that was set back. */
   look(): void
   /** What a beat says of them. */
-  report(nowMs: number, granted: Directive["turn"]): Pick<Beat, "turn" | "used" | "last" | "hold">
+  report(granted: Directive["turn"]): Pick<Beat, "turn" | "used" | "last" | "hold">
 }
 export interface IterationsOptions {
   readonly directory: RunDirectory
+  readonly keeper: Keeper
+  /** A predecessor was there, and then for a while nobody: what runs may have asked a hook that nobody answered. */
+  readonly adopted: boolean
   readonly run: RunFile
   nowMs(): number
   /** What a turnstile is given with its turn. */
@@ -55,6 +61,8 @@ export interface IterationsOptions {
 const unheardMsMax = 60_000
 /** One question of the turnstile waits at most this long. */
 const askMsMax = 50_000
+/** Smaller corrections of the clock are nobody's concern. */
+const clockSetBackMs = 2000
 
 /** What nobody can talk to, count or stop at its end does not go on by itself. */
 const uncontrolledAfter = (iteration: number, ended: boolean): Beat["hold"] => ({
@@ -62,8 +70,10 @@ const uncontrolledAfter = (iteration: number, ended: boolean): Beat["hold"] => (
   message: `Uncontrolled: in iteration ${iteration} claude ${ended ? "asked none of its hooks for a minute and was ended" : "ended without having asked any of its hooks"}, so that no mail could reach it. Something turns hooks off: --bare, --safe-mode or another --settings behind the loop's claude, allowedHttpHookUrls in a settings file, or managed settings.`,
 })
 
-export function createIterations({ directory, run, nowMs, granted, emit, changed, over }: IterationsOptions): Iterations {
+export function createIterations(options: IterationsOptions): Iterations {
+  const { directory, keeper, adopted, run, nowMs, granted, emit, changed, over } = options
   let turn = directory.get("turn")
+  const found = adopted ? turn?.id : undefined
   let usage = directory.get("usage") ?? { used: noUsage, counted: [] }
   let wanted: { id: string; turnstile: ProcessId; sinceMs: number; settle(grant: Granted | undefined): void } | undefined
   const before = directory.get("last")
@@ -75,17 +85,28 @@ export function createIterations({ directory, run, nowMs, granted, emit, changed
   let deaf: string | undefined
   let said: { marker: Marker; text: string } | undefined
   let failures = 0
+  /** By the steady clock, which nobody sets. */
+  let beganMs = performance.now() - Math.max(0, turn ? nowMs() - turn.sinceMs : 0)
+  const ranMs = (): number => Math.round(performance.now() - beganMs)
+  let offsetMs = nowMs() - performance.now()
 
-  const keep = (next: TurnFile): void => {
+  const keep = (next: TurnFile): boolean => {
     turn = next
-    directory.set("turn", next)
+    return keeper.set("turn", next)
   }
-  const begin = (id: string, turnstile: ProcessId): void => {
+  /** False when it could not be written down: an iteration that no successor would know does not begin. */
+  const begin = (id: string, turnstile: ProcessId): boolean => {
     const iteration = run.iterationsBefore + usage.used.iterations + 1
+    if (!keep({ id, turnstile, iteration, sinceMs: nowMs(), stops: 0, unheard: true, offered: [] })) {
+      turn = undefined
+      keeper.remove("turn")
+      return false
+    }
     said = undefined
     unheardMs = 0
-    keep({ id, turnstile, iteration, sinceMs: nowMs(), stops: 0, unheard: true, offered: [] })
+    beganMs = performance.now()
     emit("IterationStarted", `Iteration ${iteration} began.`)
+    return true
   }
 
   return {
@@ -111,18 +132,19 @@ export function createIterations({ directory, run, nowMs, granted, emit, changed
     grant(directive) {
       if (!wanted || turn || directive.freeze !== undefined || directive.turn?.id !== wanted.id) return
       const { id, turnstile, settle } = wanted
+      const asks = alive(turnstile)
+      if (asks && !begin(id, turnstile)) return // asked again while it waits
       wanted = undefined
-      if (alive(turnstile)) {
-        begin(id, turnstile)
-        settle(granted())
-      }
+      if (asks) settle(granted())
       changed()
     },
-    ended(id, code, ms) {
+    ended(id, code, ms = ranMs()) {
       if (turn?.id !== id) return
       // A claude that failed before it asked says itself what is wrong, and the loop tries again.
       const lost =
-        turn.unheard === true && (code === 0 || deaf === id) ? uncontrolledAfter(turn.iteration, deaf === id) : undefined
+        turn.unheard === true && ((code === 0 && found !== id) || deaf === id)
+          ? uncontrolledAfter(turn.iteration, deaf === id)
+          : undefined
       const outcome = lost ? "FAILED" : said && said.marker !== "NONE" ? said.marker : code === 0 ? "NONE" : "FAILED"
       // Claude refuses some calls before any hook is asked (root without IS_SANDBOX, an unknown flag): only its output says why.
       const silent =
@@ -132,15 +154,15 @@ export function createIterations({ directory, run, nowMs, granted, emit, changed
       toldBefore = told
       if (code === 0) failures = 0
       if (lost || code === 0) hold = lost
-      directory.set("last", { last, ...(told !== undefined && { told }), ...(hold && { hold }) })
+      keeper.set("last", { last, ...(told !== undefined && { told }), ...(hold && { hold }) })
       emit(
         "IterationEnded",
         `Iteration ${iteration} ended after ${Math.round(ms / 1000)} s: ${outcome}, exit code ${code}. ${oneLine(last.text, 500)}`,
       )
       usage = { ...usage, used: { ...usage.used, iterations: usage.used.iterations + 1, ms: usage.used.ms + ms } }
-      directory.set("usage", usage)
+      keeper.set("usage", usage)
       turn = undefined
-      directory.remove("turn")
+      keeper.remove("turn")
       changed()
       if (!lost) over(code)
     },
@@ -159,7 +181,7 @@ export function createIterations({ directory, run, nowMs, granted, emit, changed
         used: { ...usage.used, usd: usage.used.usd + used.usd, tokens: usage.used.tokens + used.tokens },
         counted: [...usage.counted, ...counted].slice(-countedMax),
       }
-      directory.set("usage", usage)
+      keeper.set("usage", usage)
       changed()
       return mainBeganAtMs
     },
@@ -173,14 +195,23 @@ export function createIterations({ directory, run, nowMs, granted, emit, changed
     uncontrolled: () => hold?.reason === "Uncontrolled",
     orphaned: () => (turn && !alive(turn.turnstile) ? turn : undefined),
     look() {
+      const backMs = offsetMs - (nowMs() - performance.now())
+      offsetMs -= backMs
+      if (backMs > clockSetBackMs) {
+        // Who waits longest goes first: what was counted from a later moment would wait for as long as the clock went back.
+        if (wanted) wanted.sinceMs = Math.round(wanted.sinceMs - backMs)
+        if (turn) keep({ ...turn, sinceMs: Math.round(turn.sinceMs - backMs) })
+        if (hold?.untilMs !== undefined) hold = { ...hold, untilMs: Math.round(hold.untilMs - backMs) }
+        changed()
+      }
       if (!wanted || alive(wanted.turnstile)) return
       wanted.settle(undefined)
       wanted = undefined
       changed()
     },
-    report(atMs, grantedTurn) {
+    report(grantedTurn) {
       const asked = turn ? { ...turn, state: "Running" as const } : wanted && { ...wanted, state: "Wanted" as const }
-      const ms = usage.used.ms + (turn ? Math.max(0, atMs - turn.sinceMs) : 0)
+      const ms = usage.used.ms + (turn ? ranMs() : 0)
       return {
         ...(asked && {
           turn: {

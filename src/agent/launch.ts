@@ -6,6 +6,7 @@ import { shellWord } from "../core/view.ts"
 import { isolated } from "../isolation.ts"
 import { alive, instanceVariable, type ProcessId, processId } from "../processes.ts"
 import { type RunDirectory, replaceFile } from "../run-directory.ts"
+import type { Keeper } from "./keeper.ts"
 import type { Output } from "./output.ts"
 import type { Door } from "./settings.ts"
 import { agentNameVariable, agentTokenVariable, agentUrlVariable, claudeVariable } from "./turnstile.ts"
@@ -63,19 +64,21 @@ function obstacle(directory: string, claude: string, program: string): Problem |
   return undefined
 }
 
-/** Starts the loop in a session of its own, its output into the FIFO: neither ends with its supervisor. */
+/** Starts the loop in a session of its own, its output into the FIFO: neither ends with its supervisor. `Rival`: another supervisor has. */
 export function startLoop(
   directory: RunDirectory,
+  keeper: Keeper,
   output: Output,
   door: Door,
   ended: (code: number) => void,
-): Problem | undefined {
+): Problem | "Rival" | undefined {
   const run = directory.get("run")
   if (!run) throw new Error(`${directory.path} is no run directory`)
   const problem = obstacle(run.directory, run.claude, run.command[0] ?? "")
   if (problem) return problem
   const wrapper = writeShims(directory)
   const file = output.openForLoop()
+  if (!directory.claim("launched", { atMs: Date.now() })) return "Rival"
   const command = isolated(run.isolation, run.command, {
     stateDirectory: directory.stateDirectory,
     shown: [relative(directory.stateDirectory, directory.bin)],
@@ -101,7 +104,7 @@ export function startLoop(
   closeSync(file)
   child.once("error", () => ended(126)) // fork or exec failed: the system is out of processes or memory
   const id = child.pid === undefined ? undefined : processId(child.pid)
-  if (id) directory.set("loop", id)
+  if (id) keeper.set("loop", id)
   child.once("exit", (code, signal) => ended(directory.get("ended")?.code ?? code ?? (signal ? 143 : 1)))
   return undefined
 }

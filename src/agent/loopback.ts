@@ -18,6 +18,9 @@ export interface LoopbackHandlers {
   turn(id: string, self: ProcessId, signal: AbortSignal): Promise<Grant | undefined>
   turnEnded(id: string, code: number, ms: number): void
   hook(input: HookInput): HookAnswer
+  /** The answer went out whole, to somebody who still waited for it. */
+  given(answer: HookAnswer): void
+  openingPart(index: number): HookAnswer
   /** `nested`: of a claude that the iteration's own one called. */
   logs(logs: Logs, nested: boolean): void
   /** The control plane, and what it knows this instance by. */
@@ -55,7 +58,20 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
     handlers.turnEnded(context.req.param("id"), code, ms)
     return context.json({})
   })
-  app.post("/hooks", async (context) => context.json(handlers.hook(hookInputSchema.parse(await context.req.json()))))
+  app.post("/hooks", async (context) => {
+    const input = hookInputSchema.parse(await context.req.json())
+    // When this process stood still for long, claude may have given up on its question: that is seen in the next turns of the event loop.
+    for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve))
+    const answer = handlers.hook(input)
+    context.env.outgoing.once("finish", () => {
+      if (!context.req.raw.signal.aborted) handlers.given(answer)
+    })
+    return context.json(answer)
+  })
+  app.post("/hooks/opening/:part", async (context) => {
+    const { agent_id } = hookInputSchema.parse(await context.req.json())
+    return context.json(agent_id === undefined ? handlers.openingPart(Number(context.req.param("part"))) : {})
+  })
   for (const path of [logsPath, nestedLogsPath])
     app.post(path, async (context) => {
       handlers.logs(logsSchema.parse(await context.req.json()), path === nestedLogsPath)
@@ -83,5 +99,22 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
       server.close()
       if ("closeAllConnections" in server) server.closeAllConnections()
     },
+  }
+}
+
+/** How long a port is waited for: its own number may have gone to somebody's outgoing connection while no supervisor was there. */
+const freeMsMax = 20_000
+
+/** As `listen`, patiently. @throws the bind error when the port stays taken. */
+export async function listenWhenFree(...[port, token, handlers]: Parameters<typeof listen>): ReturnType<typeof listen> {
+  const giveUpAtMs = performance.now() + freeMsMax
+  for (;;) {
+    try {
+      return await listen(port, token, handlers)
+    } catch (error) {
+      const taken = error instanceof Error && "code" in error && error.code === "EADDRINUSE"
+      if (!taken || performance.now() > giveUpAtMs) throw error
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
   }
 }

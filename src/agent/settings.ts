@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs"
 import { homedir } from "node:os"
 import { join } from "node:path"
 import { z } from "zod"
+import { openingPartsMax } from "../core/delivery.ts"
 import { fleetServer } from "./mcp-servers.ts"
 
 /**
@@ -52,12 +53,15 @@ export const nestedLogsPath = "/nested/logs"
 export function settingsFor({ port, token }: Door): Settings {
   const url = `http://127.0.0.1:${port}`
   const hook = { type: "http", url: `${url}/hooks`, headers: { Authorization: `Bearer ${token}` }, timeout: hookSeconds }
+  const parts = Array.from({ length: openingPartsMax }, (_, index) => ({ ...hook, url: `${url}/hooks/opening/${index}` }))
   return {
     disableAllHooks: false,
     env: telemetry(url, token, logsPath),
     // Without it a loop that does not skip permissions would be refused the fleet's tools: nobody is there to be asked.
     permissions: { allow: [`mcp__${fleetServer}`] },
-    hooks: Object.fromEntries(hookEvents.map((event) => [event, [{ hooks: [hook] }]])),
+    hooks: Object.fromEntries(
+      hookEvents.map((event) => [event, [{ hooks: event === "UserPromptSubmit" ? [hook, ...parts] : [hook] }]]),
+    ),
   }
 }
 /** For a claude inside an iteration: it has no doors, but is counted. */

@@ -1,16 +1,18 @@
 import { randomBytes, randomUUID } from "node:crypto"
 import type { Exit, Problem } from "../core/instance.ts"
 import type { Beat, Directive, Emitted } from "../core/link.ts"
-import { end, freeze, ofRun, ofTurn, processId, stopped, thaw } from "../processes.ts"
+import { alive, end, freeze, ofRun, ofTurn, processId, stopped, thaw } from "../processes.ts"
 import { type RunDirectory, transcriptsMax } from "../run-directory.ts"
 import { connect } from "./connection.ts"
 import { createDoors } from "./doors.ts"
 import { createIterations } from "./iterations.ts"
+import { createKeeper, whenThereIsRoom } from "./keeper.ts"
 import { adoptedExit, graceSeconds, startLoop } from "./launch.ts"
-import { listen } from "./loopback.ts"
+import { type LoopbackHandlers, listenWhenFree } from "./loopback.ts"
 import { mcpConfiguration } from "./mcp-servers.ts"
 import { captureOutput } from "./output.ts"
 import { settingsFor } from "./settings.ts"
+import { createSpool } from "./spool.ts"
 
 /** A beat is sent at once on a change, else this often. */
 const beatMs = 5000
@@ -35,6 +37,7 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
   const self = new Set([process.pid])
   const processes = ofRun(run.uid, run.place)
   const predecessor = directory.get("supervisor")
+  if (predecessor && predecessor.pid !== process.pid && alive(predecessor)) return // it was only slow to say that it is there
   const token = predecessor?.token ?? randomBytes(32).toString("hex")
   const known = directory.get("loop")
   let frozen = known !== undefined && stopped(known)
@@ -50,7 +53,7 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     connection.beat({
       place: run.place,
       frozen,
-      ...iterations.report(atMs, directive?.turn),
+      ...iterations.report(directive?.turn),
       ...(activity && { activity }),
       ...(news && { news }),
       atMs,
@@ -59,8 +62,28 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
   const emit = (kind: Emitted["kind"], message: string): void =>
     connection.send({ type: "event", event: { id: randomUUID(), kind, message: message.slice(0, 4000), atMs: nowMs() } })
 
+  let warned = false
+  const full = (error: unknown): void => {
+    if (warned) return
+    warned = true
+    emit(
+      "Warning",
+      `The run directory cannot be written (${error instanceof Error ? error.message : error}): make room on its disk.`,
+    )
+  }
+  const keeper = createKeeper(directory, full)
+  let dropped = 0
+  const spool = createSpool({
+    left: directory.get("spool")?.frames ?? [],
+    keep: (frames) => void keeper.set("spool", { frames: [...frames] }),
+    dropped(count) {
+      dropped += count
+    },
+  })
   const iterations = createIterations({
     directory,
+    keeper,
+    adopted: predecessor !== undefined,
     run,
     nowMs,
     granted: () => ({ settings: settingsFor({ port, token }), ...(run.model !== undefined && { model: run.model }) }),
@@ -81,12 +104,13 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     turn: iterations.turn,
     toldBefore: iterations.toldBefore,
     keep: iterations.keep,
+    delivered: spool.receipts(),
     receipt: (receipt) => connection.send({ type: "receipt", receipt }),
     said: iterations.said,
     failed: iterations.failed,
     transcript(path) {
       const before = directory.get("transcripts")?.paths.filter((one) => one !== path) ?? []
-      directory.set("transcripts", { paths: [...before, path].slice(-transcriptsMax) })
+      keeper.set("transcripts", { paths: [...before, path].slice(-transcriptsMax) })
     },
     activity(next) {
       activity = next
@@ -108,13 +132,14 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
   }
   const connection = connect({
     ...run,
+    spool,
     directive(next) {
       const regranted = next.turn?.grantedAtMs !== directive?.turn?.grantedAtMs
       directive = next
       const changed = JSON.stringify(remembered) !== JSON.stringify(next)
       if (changed) {
         remembered = next
-        directory.set("directive", next)
+        keeper.set("directive", next)
       }
       apply(next)
       if (regranted || changed) beat()
@@ -125,9 +150,12 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     },
     replaced: () => void finish({ code: 143 }),
     away: revive,
-    dropped: (events) => emit("Warning", `${events} events found no room while the gateway was away.`),
+    connected() {
+      if (dropped > 0) emit("Warning", `${dropped} events found no room while the gateway was away.`)
+      dropped = 0
+    },
   })
-  const output = captureOutput(directory, nowMs)
+  const output = await whenThereIsRoom(() => captureOutput(directory, nowMs), full)
 
   const over = Promise.withResolvers<void>()
   let timer: NodeJS.Timeout | undefined
@@ -138,24 +166,26 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     clearInterval(timer)
     await end(processes, self, graceSeconds)
     const turn = iterations.turn()
-    if (turn) iterations.ended(turn.id, exit.code, nowMs() - turn.sinceMs)
+    if (turn) iterations.ended(turn.id, exit.code)
     await output.finish()
     activity = undefined
     iterations.look()
     beat()
     await connection.flushed(AbortSignal.timeout(flushMs))
-    directory.set("exit", { exit: { ...exit, atMs: nowMs() }, ...(problem && { problem }) })
-    ;(await loopback).close()
+    await whenThereIsRoom(() => directory.set("exit", { exit: { ...exit, atMs: nowMs() }, ...(problem && { problem }) }), full)
+    loopback?.close()
     connection.close()
     over.resolve()
   }
+  let loopback: { port: number; close(): void } | undefined
   const loopEnded = (code: number): void =>
     void finish({
       code,
       ...(code === 0 && run.mode !== "continuous" && !iterations.uncontrolled() && { outcome: "Complete" as const }),
     })
 
-  const loopback = listen(predecessor?.port ?? 0, token, {
+  const told = stop.aborted || directory.get("stop") !== undefined
+  const handlers: LoopbackHandlers = {
     fleet: run,
     async turn(id, pid, signal) {
       const granted = await iterations.ask(id, pid, signal)
@@ -163,20 +193,40 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     },
     turnEnded: iterations.ended,
     hook: doors.hook,
+    given: doors.given,
+    openingPart: doors.part,
     logs(logs, nested) {
       const mainBeganAtMs = iterations.metered(logs)
       if (!nested) for (const atMs of mainBeganAtMs) doors.answered(atMs)
     },
-  })
-  const { port } = await loopback
+  }
+  try {
+    loopback = await listenWhenFree(predecessor?.port ?? 0, token, handlers)
+  } catch (error) {
+    // The loop and its claude know that port alone: they cannot go on, and are started again with another.
+    void finish(
+      { code: 75 },
+      { reason: "PortTaken", message: `The port of its supervisor is taken (${error}). It is started again.` },
+    )
+    return over.promise
+  }
+  const { port } = loopback
   const own = processId(process.pid)
-  if (own) directory.set("supervisor", { ...own, port, token })
-  const told = stop.aborted || directory.get("stop") !== undefined
-  const problem = known || told ? undefined : startLoop(directory, output, { port, token }, loopEnded)
-  if (problem) void finish({ code: 127 }, problem)
+  await whenThereIsRoom(() => {
+    if (own) directory.set("supervisor", { ...own, port, token })
+  }, full)
+  // A loop is started once in a run: whoever dies between its start and the note of it leaves a run that is over.
+  const lost = !known && directory.get("launched") !== undefined
+  if (lost) void finish({ code: 137 })
+  else if (!known && !told) {
+    const problem = await whenThereIsRoom(() => startLoop(directory, keeper, output, { port, token }, loopEnded), full)
+    if (problem === "Rival") return connection.close()
+    if (problem) void finish({ code: 127 }, problem)
+  }
 
   // What nobody tells: a turnstile that died, a loop that is not our child, processes that were started from outside meanwhile.
   let quietMs = 0
+  let ending: string | undefined
   const look = (): void => {
     const code = known && adoptedExit(directory, known)
     if (code !== undefined) loopEnded(code)
@@ -185,8 +235,12 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     if (deaf) void end(ofTurn(deaf.id), self, graceSeconds)
     const orphan = iterations.orphaned()
     // Its claude has no parent that could report its end, and must not go on without a turn.
-    if (orphan)
-      void end(ofTurn(orphan.id), self, graceSeconds).then(() => iterations.ended(orphan.id, 137, nowMs() - orphan.sinceMs))
+    if (orphan && orphan.id !== ending) {
+      ending = orphan.id
+      void end(ofTurn(orphan.id), self, graceSeconds).then(() => iterations.ended(orphan.id, 137))
+    }
+    if (keeper.retry()) warned = false
+    if (directive && !frozen) iterations.grant(directive)
     iterations.look()
     quietMs += lookMs
     if (quietMs < beatMs) return

@@ -75,7 +75,8 @@ export function createGateway({ store, bus, ledger, clock, report }: GatewayPort
     switch (frame.type) {
       case "beat":
         if (frame.beat.place !== place) return
-        await ledger.record(uid, place, frame.beat.used)
+        // Usage is a running maximum: what cannot be recorded now is in the next beat. What the beat says besides is needed now.
+        await ledger.record(uid, place, frame.beat.used).catch((error: unknown) => report(name, error))
         await bus.beat(uid, { ...frame.beat, atMs: clock.nowMs() }) // its arrival: the other machine's clock may be wrong
         return
       case "receipt":
@@ -121,7 +122,10 @@ export function createGateway({ store, bus, ledger, clock, report }: GatewayPort
       const inbox = async (): Promise<void> => {
         for await (const mail of bus.inbox(uid, ended.signal)) connection.send({ type: "mail", mail })
       }
-      inbox().catch((error) => report(name, error))
+      inbox().catch((error) => {
+        report(name, error)
+        connection.close(closeUnavailable, "the inbox could not be read") // the next link reads it again
+      })
       return {
         receive(text) {
           const parsed = upFrameSchema.safeParse(parse(text))

@@ -1,5 +1,5 @@
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto"
-import { readFileSync, writeFileSync } from "node:fs"
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs"
 import type { IncomingMessage, Server } from "node:http"
 import { join } from "node:path"
 import type { Duplex } from "node:stream"
@@ -22,14 +22,16 @@ export interface Credentials {
   /** Undefined when the bearer is no credential of this fleet. Whether the holder's run still lives is not looked at here. */
   verify(bearer: string): Holder | undefined
 }
+const keyBytes = 32
 export function createCredentials(stateDirectory: string): Credentials {
   const path = join(stateDirectory, "link.key")
-  let key: Buffer
-  try {
-    key = readFileSync(path)
-  } catch {
-    key = randomBytes(32)
-    writeFileSync(path, key, { mode: 0o600, flag: "wx" })
+  let key: Buffer = existsSync(path) ? readFileSync(path) : Buffer.alloc(0)
+  // Half a key, of a machine that stopped just then, would be a weak one; no run that knew it lives.
+  if (key.length !== keyBytes) {
+    key = randomBytes(keyBytes)
+    const draft = `${path}.${process.pid}`
+    writeFileSync(draft, key, { mode: 0o600, flush: true })
+    renameSync(draft, path)
   }
   const mac = (said: string): Buffer => createHmac("sha256", key).update(said).digest()
   return {

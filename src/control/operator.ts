@@ -73,6 +73,9 @@ export const reconcileInstance =
       case "stop":
         if (observed) await runtime.stop(name, observed.uid)
         break
+      case "clean":
+        if (observed) await runtime.clean(name, observed.uid)
+        break
       case "release":
         if (!wanted) break
         await bus.returnAll(wanted.uid)

@@ -3,7 +3,7 @@ import type { Observed } from "./ports.ts"
 
 /** One act at a time; what it brings about is observed and brings the next. */
 export interface Decision {
-  readonly act?: "start" | "stop" | "release"
+  readonly act?: "start" | "stop" | "release" | "clean"
   /** The operator's section as it should read now. */
   readonly run?: Omit<Run, "term">
   readonly afterMs?: number
@@ -19,7 +19,7 @@ const admits = (admission: Admission | undefined): boolean => admission?.verdict
 export function decide(wanted: Instance | undefined, revision: string, observed: Observed | undefined, nowMs: number): Decision {
   const live = observed !== undefined && observed.phase !== "Exited"
   const stop = live && observed.phase !== "Stopping" ? ({ act: "stop" } as const) : {}
-  if (!wanted) return stop
+  if (!wanted) return observed && !live ? { act: "clean" } : stop // what the end of an instance left undone
   if (live && observed.uid !== wanted.uid) return stop // a name used again: the former bearer goes first
   const before = wanted.status.run
   const seen = observed?.uid === wanted.uid ? observed : undefined

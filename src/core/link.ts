@@ -163,10 +163,16 @@ export interface Event extends Emitted {
 }
 
 /** Frames of the WebSocket `/v1/link`, one JSON text each. A frame with a `seq` is acknowledged and sent again after a reconnect until it is. */
+const receiptFrameSchema = z.strictObject({ type: z.literal("receipt"), seq: z.int(), receipt: receiptSchema })
+const eventFrameSchema = z.strictObject({ type: z.literal("event"), seq: z.int(), event: emittedSchema })
+export const sequencedSchema = z.discriminatedUnion("type", [receiptFrameSchema, eventFrameSchema])
+export type Sequenced = z.output<typeof sequencedSchema>
+/** A receipt or an event before it has its number. */
+export type Spooled = Sequenced extends infer F ? (F extends Sequenced ? Omit<F, "seq"> : never) : never
 export const upFrameSchema = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("beat"), beat: beatSchema }),
-  z.strictObject({ type: z.literal("receipt"), seq: z.int(), receipt: receiptSchema }),
-  z.strictObject({ type: z.literal("event"), seq: z.int(), event: emittedSchema }),
+  receiptFrameSchema,
+  eventFrameSchema,
 ])
 export type UpFrame = z.output<typeof upFrameSchema>
 export const downFrameSchema = z.discriminatedUnion("type", [

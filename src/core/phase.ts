@@ -100,7 +100,8 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, w
       : seen("Starting", `${problem} It is started again.`, `read_logs {"name":"${name}"}`)
   }
   if (run?.phase !== "Running") return seen("Starting", run?.problem?.message ?? "Its supervisor is preparing the loop.", inspect)
-  if (!beat || nowMs - beat.atMs > silentMs)
+  if (!beat || Math.abs(nowMs - beat.atMs) > silentMs)
+    // a clock that was set back proves no word either
     return seen(
       "Unknown",
       beat ? `No word from its supervisor for ${spanOf(nowMs - beat.atMs)}.` : "No word from its supervisor yet.",

@@ -19,14 +19,15 @@ import { afterEach, describe, expect, it, vi } from "vitest"
 import { createDoors, type DoorsOptions, type HookInput, markerOf } from "../../src/agent/doors.ts"
 import { holdFor, resetTime } from "../../src/agent/failures.ts"
 import { createIterations } from "../../src/agent/iterations.ts"
+import { createKeeper } from "../../src/agent/keeper.ts"
 import { startLoop } from "../../src/agent/launch.ts"
 import { logsSchema, meter } from "../../src/agent/meter.ts"
 import { captureOutput, logBytesMax } from "../../src/agent/output.ts"
 import { mergeSettings, wayOut } from "../../src/agent/settings.ts"
-import { createSpool, eventsMax } from "../../src/agent/spool.ts"
+import { createSpool, eventsMax, keptEventsMax } from "../../src/agent/spool.ts"
 import { appended, isPrompt } from "../../src/agent/turnstile.ts"
-import { stopsMax } from "../../src/core/delivery.ts"
-import type { Mail, Receipt } from "../../src/core/link.ts"
+import { contextCharactersMax, stopsMax } from "../../src/core/delivery.ts"
+import type { Mail, Receipt, Sequenced } from "../../src/core/link.ts"
 import { type IsolationKind, isolated, probeIsolation, warningOf } from "../../src/isolation.ts"
 import { followPolicy, parsePolicy } from "../../src/policy.ts"
 import {
@@ -199,7 +200,7 @@ describe("the turnstile", () => {
 })
 
 /** A claude that meets hooks, moment by moment: each step is a millisecond. */
-function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: string } = {}) {
+function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: string; full?: () => boolean } = {}) {
   let atMs = 1000
   let turn = options.turn
   const receipts: Receipt[] = []
@@ -217,7 +218,9 @@ function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: 
     toldBefore: () => undefined,
     keep: (next) => {
       turn = next
+      return !options.full?.()
     },
+    delivered: [],
     receipt: (receipt) => void receipts.push(receipt),
     transcript: (path) => void transcripts.push(path),
     activity: () => {},
@@ -256,10 +259,18 @@ function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: 
     answered: (beganAtMs: number) => doors.answered(beganAtMs),
     /** The ids of the mails in what the hook answers. */
     hook(event: string, more: Partial<HookInput> = {}): string[] {
-      const answer = JSON.stringify(doors.hook({ hook_event_name: event, ...more }))
-      return [...answer.matchAll(/\[Message ([\w-]+) from/g)].map(([, id]) => id ?? "")
+      const answer = doors.hook({ hook_event_name: event, ...more })
+      doors.given(answer)
+      return [...JSON.stringify(answer).matchAll(/\[Message ([\w-]+) from/g)].map(([, id]) => id ?? "")
     },
-    raw: (event: string, more: Partial<HookInput> = {}) => doors.hook({ hook_event_name: event, ...more }),
+    part: (index: number) => doors.part(index),
+    raw(event: string, more: Partial<HookInput> = {}) {
+      const answer = doors.hook({ hook_event_name: event, ...more })
+      doors.given(answer)
+      return answer
+    },
+    /** Asked, but the answer may not have gone out. */
+    cut: (event: string) => doors.hook({ hook_event_name: event }),
     proved: () => receipts.map(({ mail, iteration, door }) => `${mail} ${iteration} ${door}`),
   }
 }
@@ -287,10 +298,46 @@ describe("the doors", () => {
       expect(claude.receipts).toEqual([])
     })
 
-    it("the oldest first, whatever came first", () => {
+    it("what came first first, also when the clock was set back between", () => {
       const claude = session().begin(1)
-      claude.mail(aMail("young", { atMs: 2 }), aMail("old", { atMs: 1 }))
-      expect(claude.hook("UserPromptSubmit")).toEqual(["old", "young"])
+      claude.mail(aMail("first", { atMs: 2 }), aMail("second", { atMs: 1 }))
+      expect(claude.hook("UserPromptSubmit")).toEqual(["first", "second"])
+    })
+
+    it("nothing that could not be written down, and later what waits", () => {
+      let full = true
+      const claude = session({ full: () => full }).begin(1)
+      claude.mail(now("1"))
+      expect(claude.raw("PostToolUse")).toEqual({})
+      full = false
+      expect(claude.hook("PostToolUse")).toEqual(["1"])
+    })
+
+    it("nothing after an answer that may not have gone out, which proves nothing and is given again in the next iteration", () => {
+      const claude = session().begin(1)
+      claude.mail(now("1"))
+      claude.cut("UserPromptSubmit") // its supervisor was killed while it answered
+      claude.succeed()
+      claude.mail(now("1"), now("2"))
+      expect(claude.hook("PreToolUse")).toEqual([])
+      expect(claude.hook("PostToolUse")).toEqual([])
+      expect(claude.hook("Stop")).toEqual([])
+      expect(claude.receipts).toEqual([])
+      claude.end()
+      claude.begin(2)
+      expect(claude.hook("UserPromptSubmit")).toEqual(["1", "2"])
+      claude.hook("Stop")
+      expect(claude.proved()).toEqual(["1 2 UserPromptSubmit", "2 2 UserPromptSubmit"])
+    })
+
+    it("long goals and orders in parts, each of which claude hands on whole", () => {
+      const claude = session({ goal: "g".repeat(16_384), orders: Array.from({ length: 20 }, () => "o".repeat(500)) }).begin(1)
+      claude.mail(aMail("1", { text: "x".repeat(8000) }))
+      expect(claude.hook("UserPromptSubmit")).toEqual(["1"])
+      const parts = [0, 1, 2, 3].map((index) => JSON.stringify(claude.part(index)))
+      expect(parts.map((part) => part.length < contextCharactersMax + 200)).toEqual([true, true, true, true])
+      expect(parts.join("").match(/g/g)?.length).toBeGreaterThanOrEqual(16_384)
+      expect(parts[3]).toBe("{}")
     })
 
     it("each mail once in an iteration", () => {
@@ -557,7 +604,7 @@ describe("the spool", () => {
   const receipt = (id: number) => ({ type: "receipt", receipt: { mail: `m${id}`, state: "Delivered" } }) as const
 
   it("keeps what is not acknowledged, in order", () => {
-    const spool = createSpool(() => {})
+    const spool = createSpool({ left: [], keep: () => {}, dropped: () => {} })
     const seqs = [spool.add(event(1)), spool.add(receipt(1)), spool.add(event(2))].map(({ seq }) => seq)
     expect(spool.all().map(({ seq }) => seq)).toEqual(seqs)
     spool.acknowledge(seqs[1] ?? 0)
@@ -568,8 +615,12 @@ describe("the spool", () => {
 
   it("drops the oldest events above its bound, tells it, and never drops a receipt", () => {
     let dropped = 0
-    const spool = createSpool((count) => {
-      dropped += count
+    const spool = createSpool({
+      left: [],
+      keep: () => {},
+      dropped: (count) => {
+        dropped += count
+      },
     })
     for (let id = 0; id < 10; id++) spool.add(receipt(id))
     for (let id = 0; id < eventsMax + 7; id++) spool.add(event(id))
@@ -583,6 +634,24 @@ describe("the spool", () => {
     for (const { seq } of events) spool.acknowledge(seq)
     spool.add(event(1))
     expect(dropped).toBe(7)
+  })
+
+  it("leaves to a successor every receipt and the newest events, until all is acknowledged", () => {
+    let kept: readonly Sequenced[] = []
+    const keep = (frames: readonly Sequenced[]): void => {
+      kept = frames
+    }
+    const before = createSpool({ left: [], keep, dropped: () => {} })
+    before.add(receipt(1))
+    for (let id = 0; id < keptEventsMax + 5; id++) before.add(event(id))
+    const after = createSpool({ left: kept, keep, dropped: () => {} })
+    expect(after.receipts()).toEqual([receipt(1).receipt])
+    expect(after.all()).toHaveLength(1 + keptEventsMax)
+    expect(after.all()[1]).toMatchObject(event(5))
+    const { seq } = after.add(receipt(2))
+    expect(kept.filter((frame) => frame.seq === seq)).toHaveLength(1)
+    for (const frame of after.all()) after.acknowledge(frame.seq)
+    expect(kept).toEqual([])
   })
 })
 
@@ -603,6 +672,8 @@ describe("an iteration whose claude asks no hook", () => {
     const overs: number[] = []
     const parts = {
       directory,
+      keeper: createKeeper(directory, () => {}),
+      adopted: false,
       run,
       nowMs: () => 5,
       emit: () => {},
@@ -617,7 +688,7 @@ describe("an iteration whose claude asks no hook", () => {
     directory.set("turn", { id: "t-1", turnstile, iteration: 3, sinceMs: 1, stops: 0, unheard, offered: [] })
     return directory
   }
-  const holdOf = (iterations: ReturnType<typeof running>) => iterations.report(9, undefined).hold
+  const holdOf = (iterations: ReturnType<typeof running>) => iterations.report(undefined).hold
 
   it("is to be ended after a minute that it ran, once, and withholds the next one until somebody resumes it", () => {
     const directory = begun(true)
@@ -645,7 +716,7 @@ describe("an iteration whose claude asks no hook", () => {
     if (!unheard) expect(iterations.unheard(600_000)).toBeUndefined()
     iterations.ended("t-1", code, 1)
     expect(iterations.uncontrolled()).toBe(uncontrolled)
-    expect(iterations.report(9, undefined).last?.outcome).toBe(unheard ? "FAILED" : "NONE")
+    expect(iterations.report(undefined).last?.outcome).toBe(unheard ? "FAILED" : "NONE")
     expect(iterations.overs).toEqual(uncontrolled ? [] : [code])
   })
 })
@@ -731,7 +802,13 @@ describe("a loop that cannot be started", () => {
   ])("says what to do when %s", (_, reason, made, words) => {
     const run = aRun(made(temporary()))
     const output = { openForLoop: () => -1, finish: async () => {} }
-    const started = startLoop(run, output, { port: 1, token: "t" }, () => {})
+    const started = startLoop(
+      run,
+      createKeeper(run, () => {}),
+      output,
+      { port: 1, token: "t" },
+      () => {},
+    )
     expect(started).toMatchObject({ reason, message: expect.stringMatching(words) })
     expect(run.get("loop")).toBeUndefined()
   })
@@ -752,7 +829,15 @@ describe("a loop in the strongest isolation that works here", () => {
     const file = openSync(`${run.path}/out`, "w")
     const output = { openForLoop: () => file, finish: async () => {} }
     const ended = Promise.withResolvers<number>()
-    expect(startLoop(run, output, { port: 1, token: "t" }, ended.resolve)).toBeUndefined()
+    expect(
+      startLoop(
+        run,
+        createKeeper(run, () => {}),
+        output,
+        { port: 1, token: "t" },
+        ended.resolve,
+      ),
+    ).toBeUndefined()
     return {
       kind,
       run,

@@ -33,7 +33,7 @@ describe("decide", () => {
   it.each<[string, Instance | undefined, Observed | undefined, Decision["act"]]>([
     ["nothing wanted, nothing there", undefined, undefined, undefined],
     ["nothing wanted, something runs", undefined, observed(), "stop"],
-    ["nothing wanted, something ended", undefined, exited(), undefined],
+    ["nothing wanted, something ended", undefined, exited(), "clean"],
     ["admitted, nothing there", wanted(), undefined, "start"],
     ["not seen by the scheduler yet", anInstance("shop"), undefined, undefined],
     ["queued, nothing there", wanted({ status: { admission: queued } }), undefined, undefined],

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest"
-import { charactersPerDoorMax, choose, opening, wordsOf } from "../../src/core/delivery.ts"
+import { choose, contextCharactersMax, opening, openingPartsMax, reasonCharactersMax, wordsOf } from "../../src/core/delivery.ts"
 import type { Mail } from "../../src/core/link.ts"
 import { aMail } from "../contract/harness.ts"
 
@@ -23,14 +23,20 @@ describe("choose", () => {
     expect(choose(waiting, door).map(({ id }) => id)).toEqual(expected)
   })
 
-  it("stays within the bound by taking the oldest, and leaves no gap for a small one behind", () => {
-    const big = (id: string): Mail => aMail(id, { text: "x".repeat(charactersPerDoorMax / 2) })
+  it("stays within what claude hands on whole by taking the first, and leaves no gap for a small one behind", () => {
+    const big = (id: string): Mail => aMail(id, { text: "x".repeat(4000) })
     const waiting = [big("1"), big("2"), big("3"), late("4")]
-    expect(choose(waiting, "UserPromptSubmit").map(({ id }) => id)).toEqual(["1", "2"])
+    const chosen = choose(waiting, "UserPromptSubmit")
+    expect(chosen.map(({ id }) => id)).toEqual(["1", "2"])
+    expect(chosen.map((mail) => wordsOf(mail, "0".repeat(12))).join("\n\n").length).toBeLessThanOrEqual(contextCharactersMax)
+    expect(choose(waiting, "UserPromptSubmit", 2000).map(({ id }) => id)).toEqual(["1"])
+    expect(choose(waiting, "Stop").map(({ id }) => id)).toEqual(["1", "2", "3", "4"])
   })
 
-  it("gives one that is larger than the bound all the same", () => {
-    const huge = aMail("1", { text: "x".repeat(charactersPerDoorMax + 1) })
+  it("keeps one that is too large for a context for the end, and gives it there whatever its size", () => {
+    const large = aMail("1", { text: "x".repeat(contextCharactersMax) })
+    expect(choose([large, now("2")], "UserPromptSubmit")).toEqual([])
+    const huge = aMail("1", { text: "x".repeat(reasonCharactersMax + 1) })
     expect(choose([huge, late("2")], "Stop")).toEqual([huge])
   })
 })
@@ -50,14 +56,24 @@ describe("words", () => {
       expect(wordsOf(aMail("m", { authority, text: `\u001b[31msk-ant-${"a".repeat(20)}` }), "n")).toMatch(/\n\[redacted\]\n/)
   })
 
-  it("opens an iteration with the goal, the orders and the mail, in this order", () => {
-    const text = opening({ goal: "Mend the shop", orders: [{ id: "o1", text: "Write tests" }] }, [late("m1")], "n") ?? ""
-    const places = ["Mend the shop", "- Write tests", "text of m1"].map((part) => text.indexOf(part))
+  it("opens an iteration with the goal and the orders, in this order", () => {
+    const { withMail = "", parts } = opening({ goal: "Mend the shop", orders: [{ id: "o1", text: "Write tests" }] })
+    const places = ["Mend the shop", "- Write tests"].map((part) => withMail.indexOf(part))
     expect(places).toEqual(places.toSorted((a, b) => a - b))
     expect(places[0]).toBeGreaterThan(0)
+    expect(parts).toEqual([])
+  })
+
+  it("opens with the longest goal and the most orders in parts that hooks are there for", () => {
+    const orders = Array.from({ length: 20 }, (_, index) => ({ id: `o${index}`, text: "o".repeat(500) }))
+    const { withMail, parts } = opening({ goal: "g".repeat(16_384), orders })
+    expect(withMail).toBeUndefined()
+    expect(parts.length).toBeLessThanOrEqual(openingPartsMax)
+    expect(parts.every((part) => part.length <= contextCharactersMax)).toBe(true)
+    expect(parts.map((part) => part.slice(part.indexOf("\n") + 1)).join("")).toContain("g".repeat(16_384))
   })
 
   it("says nothing when there is nothing to say", () => {
-    expect(opening({ orders: [] }, [], "n")).toBeUndefined()
+    expect(opening({ orders: [] })).toEqual({ parts: [] })
   })
 })

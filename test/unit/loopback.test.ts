@@ -35,6 +35,8 @@ async function port(answer?: (incoming: IncomingMessage, response: ServerRespons
     turn: async () => undefined,
     turnEnded: () => {},
     hook: () => ({}),
+    given: () => {},
+    openingPart: () => ({}),
     logs: () => {},
     fleet: { socketPath, credential: "the-instance's" },
   })

@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process"
+import { type ChildProcess, spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { closeSync, type FSWatcher, openSync, rmSync, watch } from "node:fs"
 import { join } from "node:path"
@@ -7,12 +7,13 @@ import type { Problem, Spec, Uid } from "../../core/instance.ts"
 import type { Clock, Observed, Runtime } from "../../core/ports.ts"
 import { topic } from "../../core/source.ts"
 import type { IsolationKind } from "../../isolation.ts"
-import { alive, end, ofInstance, ofRun, processId } from "../../processes.ts"
+import { alive, end, ofInstance, ofRun } from "../../processes.ts"
 import {
   createRunDirectory,
   fileName,
   instanceDirectory,
   instancesIn,
+  placeAfter,
   type RunDirectory,
   type RunFile,
   runDirectory,
@@ -47,11 +48,14 @@ interface Run {
   readonly file: RunFile
   readonly directory: RunDirectory
   watcher?: FSWatcher
+  /** The supervisor that was started here, until it says itself that it is there. */
+  child?: ChildProcess
   /** Once exited, always: nothing of it is read again. */
   exited?: Observed
-  /** Supervisors that died, and when the next may be started. */
+  /** Supervisors that died, and when the next may be started. These moments are of the steady clock, which nobody sets back. */
   deaths: number
   respawnAtMs: number
+  toldAtMs?: number
 }
 
 /** Instances as detached processes of this machine. Everything is read back from the run directories after a restart. */
@@ -60,10 +64,12 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
   const runs = new Map<string, Run>()
   const names = topic(async () => runs.keys())
 
-  const supervised = (run: Run): boolean => {
-    const id = run.directory.get("supervisor")
-    return id !== undefined && alive(id)
+  const supervisorOf = ({ child, directory }: Run): number | undefined => {
+    const id = directory.get("supervisor")
+    if (id && alive(id)) return id.pid
+    return child?.exitCode === null && child.signalCode === null ? child.pid : undefined
   }
+  const supervised = (run: Run): boolean => supervisorOf(run) !== undefined
   /** A supervisor ends just after its last word; only then is nothing left. One that is not our child has no event for it. */
   const settle = (run: Run): void => {
     if (signal.aborted) return
@@ -88,11 +94,13 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     return run
   }
   for (const uid of instancesIn(stateDirectory)) {
-    const newest = runsOf(stateDirectory, uid).at(-1)
+    const newest = runsOf(stateDirectory, uid).findLast((path) => runDirectory(path).get("run"))
     if (newest === undefined) continue
     const file = runDirectory(newest).get("run")
     const known = file && runs.get(file.name)
-    if (file && (!known || known.file.startedAtMs < file.startedAtMs)) remember(runDirectory(newest))
+    // Two bearers of a name: what was not ended, else what is younger, is looked at; the other is what a removal left.
+    const newer = !known || !runDirectory(newest).get("exit") || (known.directory.get("exit") && known.file.place < file.place)
+    if (file && newer) remember(runDirectory(newest))
   }
 
   const supervise = (run: Run): void => {
@@ -104,9 +112,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       env: options.environment,
     })
     closeSync(log)
-    const started = child.pid === undefined ? undefined : processId(child.pid)
-    const before = run.directory.get("supervisor")
-    if (started) run.directory.set("supervisor", { port: 0, token: randomBytes(32).toString("hex"), ...before, ...started })
+    run.child = child
     child.once("error", (error) => options.report(run.file.name, error))
     child.once("exit", () => {
       look(run)
@@ -121,18 +127,19 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       names.changed(run.file.name)
       return
     }
-    const nowMs = clock.nowMs()
-    const told = run.directory.get("stop")
-    if (told && nowMs - told.atMs > stopMsMax) put(run)
+    const nowMs = performance.now()
+    if (run.directory.get("stop")) run.toldAtMs ??= nowMs
+    if (run.toldAtMs !== undefined && nowMs - run.toldAtMs > stopMsMax) put(run)
     else if (!supervised(run) && nowMs >= run.respawnAtMs) {
+      if (nowMs - run.respawnAtMs > respawnMsMax) run.deaths = 0 // the last one lived
       run.respawnAtMs = nowMs + Math.min(respawnMsMax, 250 * 2 ** run.deaths++)
       supervise(run)
     }
   }
   /** A supervisor that does not stop in time (it hangs, or is itself stopped) is ended with everything of its run. */
   const put = (run: Run): void => {
-    const id = run.directory.get("supervisor")
-    if (id && alive(id)) process.kill(id.pid, "SIGKILL")
+    const pid = supervisorOf(run)
+    if (pid !== undefined) process.kill(pid, "SIGKILL")
     end(ofRun(run.file.uid, run.file.place), new Set(), 0)
       .then(() => run.directory.set("exit", { exit: { code: 137, atMs: clock.nowMs() } }))
       .catch((error: unknown) => options.report(run.file.name, error))
@@ -193,7 +200,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       const before = last === undefined ? undefined : runDirectory(last)
       const startedAtMs = clock.nowMs()
       const launch = launchOf(spec)
-      const place = `${startedAtMs.toString(36).padStart(9, "0")}-${randomBytes(4).toString("hex")}`
+      const place = placeAfter(last, startedAtMs, randomBytes(4).toString("hex"))
       const created = createRunDirectory(stateDirectory, {
         name,
         uid,
@@ -227,8 +234,8 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       if (!run || run.file.uid !== uid || observe(run).phase === "Exited") return
       const told = run.directory.get("stop") !== undefined
       if (!told) run.directory.set("stop", { atMs: clock.nowMs() })
-      const id = run.directory.get("supervisor")
-      if (id && alive(id)) process.kill(id.pid, "SIGTERM")
+      const pid = supervisorOf(run)
+      if (pid !== undefined) process.kill(pid, "SIGTERM")
       if (!told) names.changed(name)
     },
     async clean(name, uid: Uid) {

@@ -49,7 +49,7 @@ export function sqliteTurns(database: Database, clock: Clock): TurnsBus {
       beats.set(uid, { beat, heardAtMs })
       const [longestSilent] = beats.keys()
       if (beats.size > beatsMax && longestSilent !== undefined) beats.delete(longestSilent)
-      if (!before || telling(before.beat) !== telling(beat) || heardAtMs - before.heardAtMs > silentMs) changed(uid)
+      if (!before || telling(before.beat) !== telling(beat) || Math.abs(heardAtMs - before.heardAtMs) > silentMs) changed(uid)
     },
     beats: async () => new Map([...beats].map(([uid, { beat }]) => [uid, beat])),
     turns: async () => new Map(turns),
