@@ -3,11 +3,15 @@ import { closeSync, constants, existsSync, fstatSync, openSync, renameSync, writ
 import { Socket } from "node:net"
 import { StringDecoder } from "node:string_decoder"
 import type { RunDirectory } from "../run-directory.ts"
+import { passes } from "./keeper.ts"
 
 /** The current part of a log; with the part before it a run's log is at most twice this. */
 export const logBytesMax = 8 * 1024 * 1024
 /** A longer line is broken. */
 const lineCharactersMax = 16_384
+/** What is taken of a loop's output: 10 MiB/s, which is 200,000 lines of 50 bytes. */
+const sliceMs = 50
+const sliceBytesMax = 512 * 1024
 
 export interface Output {
   /** For the loop's stdout and stderr: open for reading and writing, so that the loop never sees a broken pipe. */
@@ -21,16 +25,34 @@ export function captureOutput(directory: RunDirectory, nowMs: () => number): Out
   if (!existsSync(directory.output)) execFileSync("mkfifo", ["-m", "600", directory.output])
   let log = openSync(directory.log, "a", 0o600)
   let size = fstatSync(log).size
-  const write = (text: string): void => {
+  /** Lines that a full disk took from the log; the loop goes on, and the log says so when there is room. */
+  let lost = 0
+  let why = ""
+  const append = (text: string): void => {
     const bytes = Buffer.from(text)
     if (size + bytes.length > logBytesMax && size > 0) {
-      closeSync(log)
       renameSync(directory.log, `${directory.log}.1`)
+      closeSync(log)
       log = openSync(directory.log, "a", 0o600)
       size = 0
     }
-    writeSync(log, bytes)
-    size += bytes.length
+    for (let done = 0; done < bytes.length; ) {
+      const written = writeSync(log, bytes, done)
+      done += written
+      size += written
+    }
+  }
+  const write = (text: string, lines: number): void => {
+    const stamp = new Date(nowMs()).toISOString()
+    const note = lost > 0 ? `\n${stamp} blackbox5: ${lost} lines are missing here: the log could not be written (${why}).\n` : ""
+    try {
+      append(note + text)
+      lost = 0
+    } catch (error) {
+      if (!passes(error)) throw error
+      why = error instanceof Error && "code" in error ? String(error.code) : ""
+      lost += lines
+    }
   }
   const decoder = new StringDecoder("utf8")
   let rest = ""
@@ -42,7 +64,7 @@ export function captureOutput(directory: RunDirectory, nowMs: () => number): Out
     const stamp = new Date(nowMs()).toISOString()
     const parts = (rest + text).split("\n").flatMap(pieces)
     rest = parts.pop() ?? ""
-    if (parts.length > 0) write(parts.map((line) => `${stamp} ${line}\n`).join(""))
+    if (parts.length > 0) write(parts.map((line) => `${stamp} ${line}\n`).join(""), parts.length)
   }
   // Non-blocking and for reading and writing: libuv watches it like a pipe, and it never ends while this supervisor lives.
   const reader = new Socket({
@@ -50,15 +72,32 @@ export function captureOutput(directory: RunDirectory, nowMs: () => number): Out
     readable: true,
     writable: false,
   })
-  reader.on("data", (chunk: Buffer) => lines(decoder.write(chunk)))
+  // A loop that prints without end waits at the FIFO, rather than take the processor from those at work.
+  let taken = 0
+  let slice: NodeJS.Timeout | undefined
+  let finishing = false
+  const breathe = (): void => {
+    taken = 0
+    slice = undefined
+    reader.resume()
+  }
+  reader.on("data", (chunk: Buffer) => {
+    lines(decoder.write(chunk))
+    slice ??= setTimeout(breathe, sliceMs)
+    taken += chunk.length
+    if (taken >= sliceBytesMax && !finishing) reader.pause()
+  })
   return {
     openForLoop: () => openSync(directory.output, constants.O_RDWR),
     async finish() {
+      finishing = true
+      reader.resume()
       // What was written before the end is in the FIFO: libuv gives it in this or the next turn of the event loop.
       for (let quiet = 0, seen = reader.bytesRead; quiet < 3; seen = reader.bytesRead) {
         await new Promise((resolve) => setImmediate(resolve))
         quiet = reader.bytesRead === seen ? quiet + 1 : 0
       }
+      clearTimeout(slice)
       reader.destroy()
       if (rest !== "") lines("\n")
       closeSync(log)
