@@ -66,8 +66,8 @@ function takeLock(path: string): boolean {
     if (!isCode(error, "EEXIST")) throw error
   }
   const lock = look(path)
-  // An empty lock is being written at this moment; if its writer died just then, it ages.
-  if (!lock || (Date.now() - lock.atMs < lockStaleMs && (lock.text === "" || alive(Number(lock.text))))) return false
+  // An empty lock is being written at this moment; if its writer died just then, it ages. One from the future is from before the clock was set back.
+  if (!lock || (Math.abs(Date.now() - lock.atMs) < lockStaleMs && (lock.text === "" || alive(Number(lock.text))))) return false
   const aside = `${path}.${process.pid}`
   try {
     renameSync(path, aside)
@@ -95,7 +95,7 @@ function tailOf(path: string, from: number): string {
 
 /** Starts serve, detached, and waits until it answers. @throws Unavailable with its last words when it ends instead. */
 async function start(config: Config, entry: string, env: NodeJS.ProcessEnv): Promise<void> {
-  const deadlineMs = Date.now() + startMs
+  const deadlineMs = performance.now() + startMs // by the steady clock, which nobody sets
   const path = join(config.stateDirectory, "serve.log")
   if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > logBytesMax) renameSync(path, `${path}.1`)
   const log = openSync(path, "a", 0o600)
@@ -116,7 +116,7 @@ async function start(config: Config, entry: string, env: NodeJS.ProcessEnv): Pro
     // 0: another serve was first, and will answer.
     if (code !== 0) end = signal ? `signal ${signal}` : `exit code ${code}`
   })
-  while (Date.now() < deadlineMs) {
+  while (performance.now() < deadlineMs) {
     if (await whoAnswers(config.socketPath)) return
     if (end !== undefined) break
     await sleep(30)
@@ -142,6 +142,16 @@ async function startOrReplace(config: Config, entry: string): Promise<void> {
   if (before) await start(config, entry, environmentOf(before))
 }
 
+const unwritable = (stateDirectory: string, error: unknown): Fault =>
+  isCode(error, "ENOSPC") || isCode(error, "EDQUOT")
+    ? new Fault("Unavailable", `The disk of ${stateDirectory} is full.`, "Make room on it and try again.", error)
+    : new Fault(
+        "Invalid",
+        `The state directory ${stateDirectory} cannot be written.`,
+        "Set BLACKBOX5_STATE to a directory that this user may write.",
+        error,
+      )
+
 /**
  * Where serve answers; on this machine it is started if none does, and one of an older version is replaced: versions only grow, so that two
  * clients never take turns at it. However many ask at once, one starts it: the others wait for that start, and fail with it.
@@ -153,25 +163,37 @@ export async function findOrStartServe(config: Config, entry: string = mainPath)
   try {
     mkdirSync(stateDirectory, { recursive: true, mode: 0o700 })
   } catch (error) {
-    throw new Fault(
-      "Invalid",
-      `The state directory ${stateDirectory} cannot be made.`,
-      "Set BLACKBOX5_STATE to a directory that this user may write.",
-      error,
-    )
+    throw unwritable(stateDirectory, error)
   }
   const lock = join(stateDirectory, "serve.start")
   const failed = join(stateDirectory, "serve.failed")
-  const beganMs = Date.now()
-  while (Date.now() < beganMs + endMs + startMs) {
+  const locked = (): boolean => {
+    try {
+      return takeLock(lock)
+    } catch (error) {
+      throw unwritable(stateDirectory, error)
+    }
+  }
+  /** To those who wait for this start. */
+  const tell = (text: string): void => {
+    try {
+      writeFileSync(failed, text, { mode: 0o600 })
+    } catch {
+      // The disk is full, which is probably what the text says: they try it themselves.
+    }
+  }
+  const beganMs = performance.now()
+  const before = look(failed)
+  while (performance.now() < beganMs + endMs + startMs) {
     const failure = look(failed)
-    if (failure && failure.atMs >= beganMs) throw away(failure.text)
-    if (takeLock(lock)) {
+    // It is another one than before, whatever the clock did between.
+    if (failure && (failure.atMs !== before?.atMs || failure.text !== before.text)) throw away(failure.text)
+    if (locked()) {
       try {
         await startOrReplace(config, entry)
         rmSync(failed, { force: true })
       } catch (error) {
-        writeFileSync(failed, asFault(error).message, { mode: 0o600 })
+        tell(asFault(error).message)
         throw error
       } finally {
         rmSync(lock, { force: true })

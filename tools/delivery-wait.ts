@@ -1,4 +1,5 @@
 import type { Posted } from "../src/core/ports.ts"
+import { stopwatch } from "../src/core/stopwatch.ts"
 import type { ToolContext } from "../src/core/tool.ts"
 
 const pageMax = 100
@@ -18,7 +19,7 @@ export function watchDeliveries({ bus, clock, signal, progress }: ToolContext, w
   let heard = listen("$", waitMs)
   return {
     async settled(mails, ms) {
-      const endMs = clock.nowMs() + ms
+      const waitedMs = stopwatch(clock)
       const told = new Set<string>()
       for (;;) {
         const posted: readonly Posted[] = await bus.posted({ mails: [...mails.keys()], limit: mails.size })
@@ -31,7 +32,7 @@ export function watchDeliveries({ bus, clock, signal, progress }: ToolContext, w
         if (told.size >= mails.size || both.aborted) return
         for (;;) {
           const events = await heard
-          const leftMs = endMs - clock.nowMs()
+          const leftMs = ms - waitedMs()
           if (!events || leftMs <= 0 || both.aborted) return
           heard = listen(events.cursor, leftMs)
           if (events.events.some(({ kind }) => kind === "MailDelivered" || kind === "Exited")) break

@@ -2,6 +2,7 @@ import { z } from "zod"
 import { nameSchema, type Uid } from "../src/core/instance.ts"
 import { type EventKind, eventKindSchema } from "../src/core/link.ts"
 import type { EventPage, EventQuery } from "../src/core/ports.ts"
+import { stopwatch } from "../src/core/stopwatch.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
 import { bounded } from "../src/core/view.ts"
 import { eventsSeen } from "./events-seen.ts"
@@ -30,20 +31,21 @@ async function newest(ctx: ToolContext, query: Query): Promise<EventPage> {
 
 async function following(ctx: ToolContext, after: string, query: Query, waitMs: number): Promise<EventPage> {
   const { bus, clock, signal, progress } = ctx
-  const endMs = clock.nowMs() + waitMs
-  let toldMs = clock.nowMs()
+  const waitedMs = stopwatch(clock)
+  let toldMs = 0
   let tellings = 0
   for (;;) {
     const uids = await uidsOf(ctx)
     const found = await bus.events({ ...query, after, waitMs: 0, ...(uids && { uids }) })
-    const leftMs = endMs - clock.nowMs()
+    const leftMs = waitMs - waitedMs()
     if (found.events.length > 0 || leftMs <= 0 || signal.aborted) return found
     // Woken by any event: an instance that is born meanwhile is not among the uids yet. What was looked at is not looked at again.
     after = found.cursor
     await bus.events({ after, limit: 1, waitMs: Math.min(sliceMs, leftMs) }, signal)
-    const secondsLeft = Math.round((endMs - clock.nowMs()) / 1000)
-    if (clock.nowMs() >= toldMs + sliceMs && secondsLeft > 0) {
-      toldMs = clock.nowMs()
+    const nowMs = waitedMs()
+    const secondsLeft = Math.round((waitMs - nowMs) / 1000)
+    if (nowMs >= toldMs + sliceMs && secondsLeft > 0) {
+      toldMs = nowMs
       progress(++tellings, `nothing yet, ${secondsLeft} s left`)
     }
   }

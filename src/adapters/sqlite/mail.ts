@@ -75,6 +75,7 @@ export function sqliteMail(database: Database): MailBus {
         return "Accepted"
       })
       for (const wake of readers.get(to) ?? []) wake()
+      await database.durable()
       return outcome
     },
     async *inbox(of, signal) {

@@ -1,4 +1,5 @@
 import { mkdirSync } from "node:fs"
+import { type FileHandle, open } from "node:fs/promises"
 import { dirname } from "node:path"
 import { DatabaseSync, type StatementSync } from "node:sqlite"
 import { setTimeout } from "node:timers/promises"
@@ -15,6 +16,11 @@ export interface Database {
   /** `work` as one transaction: all of it or nothing. What it wrote survives the end of this process once `write` has returned. */
   write<T>(work: () => T): T
   read<T>(work: () => T): T
+  /**
+   * Resolves when all that was written so far survives the loss of power, too: what is acknowledged to somebody waits for it. Calls that come
+   * together share one flush of the write-ahead log, and the event loop goes on meanwhile. @throws Unavailable when the disk fails.
+   */
+  durable(): Promise<void>
   /** What is wrong with the file; empty when nothing is. */
   integrityCheck(): readonly string[]
   /** Leaves one file, with nothing in a write-ahead log. Idempotent. */
@@ -112,7 +118,8 @@ function connect(path: string): DatabaseSync {
   try {
     sql.exec("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE")
     migrate(sql, path)
-    // NORMAL hands each commit to the system before it returns, which outlives this process; FULL would add an fsync to each, for a power loss.
+    // NORMAL hands each commit to the system before it returns, which outlives this process; for a power loss there is durable(). FULL would
+    // flush in each commit, with the event loop standing still: 1.2 ms at the median and 28 ms at p99 on a busy cloud disk, 0.006 ms without.
     sql.exec("COMMIT; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 16777216")
     const finding = sql.prepare("PRAGMA quick_check(1)").get()?.quick_check
     if (finding !== "ok") throw damaged(path, new Error(String(finding)))
@@ -142,7 +149,41 @@ export async function openDatabase(path: string): Promise<Database> {
   }
 }
 
+/** One flush at a time; who comes while one runs waits for the next, for that one may have missed what was just written. */
+function flusher(path: string): { flush(): Promise<void>; close(): void } {
+  let file: Promise<FileHandle> | undefined
+  let running: Promise<void> = Promise.resolve()
+  let next: Promise<void> | undefined
+  const sync = async (): Promise<void> => {
+    // Held open: it is no file whose locks could be lost by closing it, and a new descriptor for each flush would cost more than the flush.
+    file ??= open(`${path}-wal`, "r+")
+    await (await file).datasync()
+  }
+  return {
+    flush() {
+      next ??= running
+        .catch(() => {})
+        .then(() => {
+          next = undefined
+          running = sync().catch((error: unknown) => {
+            file = undefined
+            throw new Fault(
+              "Unavailable",
+              `The disk of ${path} failed to keep what was written (${error instanceof Error ? error.message : error}).`,
+              "Look at the system's log for that disk, and try again.",
+              error,
+            )
+          })
+          return running
+        })
+      return next
+    },
+    close: () => void file?.then((one) => one.close()).catch(() => {}),
+  }
+}
+
 function handle(sql: DatabaseSync, path: string): Database {
+  const log = flusher(path)
   const attempt = <T>(work: () => T): T => {
     if (!sql.isOpen) throw new Fault("Unavailable", `The database ${path} is closed.`, "Start `blackbox5 serve` again.")
     try {
@@ -168,6 +209,7 @@ function handle(sql: DatabaseSync, path: string): Database {
           throw error
         }
       }),
+    durable: log.flush,
     integrityCheck: () =>
       attempt(() => {
         const findings = sql.prepare("PRAGMA integrity_check").all()
@@ -179,6 +221,7 @@ function handle(sql: DatabaseSync, path: string): Database {
         sql.exec("PRAGMA wal_checkpoint(TRUNCATE)")
       } finally {
         sql.close()
+        log.close()
       }
     },
   }

@@ -130,9 +130,15 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
       const uid: Uid = uidSchema.parse(randomUUID())
       const instance = instanceOf({ name, uid, version: "1.0.0", createdAtMs: clock.nowMs() }, JSON.stringify(spec), "{}")
       database.write(() => insert.run(uid, name, instance.version, instance.createdAtMs, JSON.stringify(instance.spec)))
-      return keep(instance)
+      keep(instance)
+      await database.durable()
+      return instance
     },
-    updateSpec: async (seen, spec) => change(seen, "spec", ({ status }) => ({ spec, status })),
+    async updateSpec(seen, spec) {
+      const changed = change(seen, "spec", ({ status }) => ({ spec, status }))
+      await database.durable()
+      return changed
+    },
     updateStatus: async (seen, section, value) =>
       change(seen, section, ({ name, spec, status }) => {
         if (value.term < (status[section]?.term ?? value.term))
@@ -145,6 +151,7 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
       const deletedAtMs = clock.nowMs()
       database.write(() => mark.run(deletedAtMs, now.uid))
       keep(frozen({ ...now, deletedAtMs }))
+      await database.durable()
     },
     /** Only what is marked: nobody asked for the end of anything else. */
     async release(seen) {
