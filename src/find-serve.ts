@@ -147,7 +147,7 @@ const unwritable = (stateDirectory: string, error: unknown): Fault =>
     ? new Fault("Unavailable", `The disk of ${stateDirectory} is full.`, "Make room on it and try again.", error)
     : new Fault(
         "Invalid",
-        `The state directory ${stateDirectory} cannot be written.`,
+        `The state directory ${stateDirectory} cannot be made or written.`,
         "Set BLACKBOX5_STATE to a directory that this user may write.",
         error,
       )
