@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto"
-import { userInfo } from "node:os"
 import { join } from "node:path"
 import { tools } from "../tools/index.ts"
 import { type CodeRoot, createCodeRoot, findCodeRoot } from "./adapters/local/code-root.ts"
@@ -15,7 +14,7 @@ import { instanceOf, localAuthenticate, readToken } from "./api/auth.ts"
 import { createGateway, type Gateway } from "./api/gateway.ts"
 import { type Credentials, createCredentials } from "./api/link.ts"
 import { createMetrics } from "./api/metrics.ts"
-import { type Config, lastingEnvironment, newId } from "./config.ts"
+import { type Config, lastingEnvironment, newId, userName } from "./config.ts"
 import { operate } from "./control/operator.ts"
 import { schedule } from "./control/scheduler.ts"
 import { Fault } from "./core/faults.ts"
@@ -153,7 +152,7 @@ export async function composeLocal(
     invokeAs: (who) => metrics.measured(invokeAs(who)),
     authenticate: localAuthenticate({
       token: readToken(config.stateDirectory),
-      userName: userInfo().username,
+      userName: userName(),
       owner: instanceOf(credentials, store),
     }),
     ready: async () => ({ ready: leading, why: leading ? "The controllers run." : "The controllers are starting." }),

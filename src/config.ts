@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto"
-import { homedir } from "node:os"
+import { homedir, userInfo } from "node:os"
 import { join, resolve } from "node:path"
 import { Fault } from "./core/faults.ts"
 
@@ -26,9 +26,30 @@ export interface Flags {
 }
 
 export const defaultPort = 7505
+/** @throws Invalid for a user that has none, as in some containers. */
+function home(): string {
+  try {
+    return homedir()
+  } catch (error) {
+    throw new Fault(
+      "Invalid",
+      "This user has no home directory.",
+      "Set HOME, or XDG_STATE_HOME and XDG_CONFIG_HOME, or BLACKBOX5_STATE and BLACKBOX5_CONFIG.",
+      error,
+    )
+  }
+}
+/** Of the user that this process runs as; its number where the system knows no name. */
+export function userName(): string {
+  try {
+    return userInfo().username
+  } catch {
+    return `uid ${process.getuid?.() ?? "unknown"}`
+  }
+}
 /** Where state is when nobody says otherwise. */
 export const defaultStateDirectory = (env: NodeJS.ProcessEnv = process.env): string =>
-  join(env.XDG_STATE_HOME || join(homedir(), ".local/state"), "blackbox5")
+  join(env.XDG_STATE_HOME || join(home(), ".local/state"), "blackbox5")
 /** `sun_path` holds 108 bytes on Linux and 104 on macOS, with its closing NUL. */
 const socketBytesMax = 103
 
@@ -66,7 +87,7 @@ export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.e
   return {
     codeRoot: codeRoot === undefined ? undefined : resolve(codeRoot),
     clientProject: env.CLAUDE_PROJECT_DIR ? resolve(env.CLAUDE_PROJECT_DIR) : undefined,
-    configDirectory: resolve(env.BLACKBOX5_CONFIG || join(env.XDG_CONFIG_HOME || join(homedir(), ".config"), "blackbox5")),
+    configDirectory: resolve(env.BLACKBOX5_CONFIG || join(env.XDG_CONFIG_HOME || join(home(), ".config"), "blackbox5")),
     stateDirectory,
     socketPath,
     port: { number, demanded: Boolean(portText) },
@@ -79,7 +100,7 @@ export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.e
 /** Where Claude Desktop keeps its settings. */
 export const claudeDesktopFile = (env: NodeJS.ProcessEnv = process.env, platform: NodeJS.Platform = process.platform): string =>
   join(
-    platform === "darwin" ? join(homedir(), "Library/Application Support") : env.XDG_CONFIG_HOME || join(homedir(), ".config"),
+    platform === "darwin" ? join(home(), "Library/Application Support") : env.XDG_CONFIG_HOME || join(home(), ".config"),
     "Claude/claude_desktop_config.json",
   )
 

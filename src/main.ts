@@ -56,7 +56,11 @@ async function main([name = "help", ...rest]: string[]): Promise<unknown> {
   if (Number.parseInt(process.versions.node, 10) < nodeMajorMin) return rerun()
   // Below the home directory: in a shared /tmp others could plant code. Where it cannot be written, there is no cache.
   const { homedir } = await import("node:os")
-  module.enableCompileCache(`${homedir()}/.cache/blackbox5/compile`)
+  try {
+    module.enableCompileCache(`${homedir()}/.cache/blackbox5/compile`)
+  } catch {
+    // A user without a home, as in some containers.
+  }
   if (name === "--version" || name === "-v") {
     process.stdout.write(`${(await import("./version.ts")).version}\n`)
     return 0

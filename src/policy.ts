@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, watch } from "node:fs"
+import { type FSWatcher, mkdirSync, readFileSync, watch } from "node:fs"
 import { join } from "node:path"
 import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument, visit } from "yaml"
 import { z } from "zod"
@@ -137,14 +137,20 @@ export function followPolicy(directory: string, report: (message: string) => voi
   load()
   // The directory is watched, not the file: editors replace files. A file that is being written is empty for a moment, so it is let settle.
   let settling: NodeJS.Timeout | undefined
-  const watcher = watch(directory, () => {
-    clearTimeout(settling)
-    settling = setTimeout(load, settleMs)
-  })
-  watcher.on("error", () => {})
+  const follow = (): FSWatcher | undefined => {
+    try {
+      return watch(directory, () => {
+        clearTimeout(settling)
+        settling = setTimeout(load, settleMs)
+      }).on("error", () => {})
+    } catch {
+      return undefined // there is nothing to watch
+    }
+  }
+  const watcher = follow()
   signal.addEventListener("abort", () => {
     clearTimeout(settling)
-    watcher.close()
+    watcher?.close()
   })
   return {
     path,

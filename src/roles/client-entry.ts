@@ -10,9 +10,18 @@ export interface ClientEntry {
   readonly env: Readonly<Record<string, string>>
 }
 
+/** Nothing is usual for a user without a home. */
+function usually(): Partial<Config> {
+  try {
+    return readConfig({}, {})
+  } catch {
+    return {}
+  }
+}
+
 /** The settings in force that a program would not find by itself; apps have no XDG variables either. */
 const settingsOf = ({ stateDirectory, configDirectory }: Config): Record<string, string> => {
-  const usual = readConfig({}, {})
+  const usual = usually()
   return {
     ...(stateDirectory !== usual.stateDirectory && { BLACKBOX5_STATE: stateDirectory }),
     ...(configDirectory !== usual.configDirectory && { BLACKBOX5_CONFIG: configDirectory }),

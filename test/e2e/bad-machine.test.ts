@@ -30,11 +30,9 @@ const serialsOf = (world: World): readonly number[] => [
 
 describe("a full disk", () => {
   it("is said, loses nothing that was acknowledged, ends no agent; with room again all goes on by itself", async () => {
-    const script = { think: atWork }
-    await using world = await makeWorld((request) => script.think(request))
-    const disk = smallDisk(world.state, world.directory)
-    try {
-      Object.assign(world.env, disk.env)
+    using disk = smallDisk()
+    await using world = await makeWorld(atWork, { state: disk.directory, env: disk.env })
+    {
       const client = await world.connect()
       const uid = await spawn(client, { project: "shop", name: "one" })
       await eventually(async () => (await inspect(client, "one")).usage.iterations >= 1, "a first iteration", 60)
@@ -86,9 +84,6 @@ describe("a full disk", () => {
         loop,
       ])
       await spawn(client, { project: "shop", name: "two" })
-    } finally {
-      await world[Symbol.asyncDispose]()
-      disk.end()
     }
   }, 240_000)
 })
@@ -138,6 +133,7 @@ describe("a clock that is set back an hour", () => {
     expect(basename(world.runOf(uid)) > basename(place)).toBe(true)
     await both(1, "iterations of the other run")
     process.kill(world.servePid(), "SIGKILL")
+    await eventually(() => iterations("one"), "another serve")
     await both(1, "iterations under another serve")
     await client.call("stop_instances", { names: ["one", "two"], remove: true })
     await eventually(async () => Number((await client.call("list_instances")).total) === 0, "all removed", 30)
@@ -148,8 +144,8 @@ describe("a clock that is set back an hour", () => {
 describe("a home that cannot be written", () => {
   it("stops nothing of ours, and what claude cannot do without it is shown", async () => {
     await using world = await makeWorld(atWork)
-    // Below /proc not even root makes a directory. Claude's own files are elsewhere, as for a person who says so.
-    world.env.HOME = "/proc/no-home"
+    // Below a file not even root makes a directory. Claude's own files are elsewhere, as for a person who says so.
+    world.env.HOME = "/dev/null"
     const config = join(world.directory, "claude")
     mkdirSync(config)
     world.env.CLAUDE_CONFIG_DIR = config
@@ -161,10 +157,10 @@ describe("a home that cannot be written", () => {
 
     // Without its state elsewhere, it is said where it cannot be.
     const { BLACKBOX5_STATE: _state, ...rest } = world.env
-    world.env.BLACKBOX5_STATE = "/proc/no-home/state"
+    world.env.BLACKBOX5_STATE = "/dev/null/state"
     const nowhere = await world.cli("fleet-status")
     expect(nowhere.code).not.toBe(0)
-    expect(nowhere.stderr).toMatch(/state directory \/proc\/no-home\/state .*BLACKBOX5_STATE/s)
+    expect(nowhere.stderr).toMatch(/state directory \/dev\/null\/state .*BLACKBOX5_STATE/s)
     world.env.BLACKBOX5_STATE = rest.BLACKBOX5_STATE ?? world.state
   }, 120_000)
 })

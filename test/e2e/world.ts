@@ -45,16 +45,12 @@ const statSchema = z.object({ pid: z.number() })
 
 export async function makeWorld(
   script: Script,
-  options: { projects?: readonly string[]; policy?: string; env?: Record<string, string> } = {},
+  options: { projects?: readonly string[]; policy?: string; env?: Record<string, string>; state?: string } = {},
 ): Promise<World> {
   const directory = mkdtempSync(join(tmpdir(), "bb5-"))
-  const [codeRoot, home, state, config] = ["code", "home", "state", "config"].map((name) => join(directory, name)) as [
-    string,
-    string,
-    string,
-    string,
-  ] // four names, four paths
-  for (const path of [codeRoot, home, state, config]) mkdirSync(path, { mode: 0o700 })
+  const at = (name: string): string => join(directory, name)
+  const [codeRoot, home, state, config] = [at("code"), at("home"), options.state ?? at("state"), at("config")]
+  for (const path of [codeRoot, home, state, config]) mkdirSync(path, { recursive: true, mode: 0o700 })
   makeCodeRoot(codeRoot, options.projects ?? ["shop"])
   const policy = (text: string): void => writeFileSync(join(config, "policy.yaml"), text)
   policy(options.policy ?? "{}\n")
