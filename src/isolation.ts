@@ -33,24 +33,27 @@ fi
 
 /**
  * Puts a view of the state directory, built in a tmpfs, over the state directory; then runs the rest of the arguments. Bound rather than moved:
- * `mount --move` fails in a user namespace. There, files of root seem to be nobody's, and ssh refuses a configuration that is nobody's: it gets
- * copies, or no agent of an ordinary user could push.
+ * `mount --move` fails in a user namespace. There, files of root seem to be nobody's, and ssh refuses included configuration (of Debian, Fedora,
+ * openSUSE) that is nobody's: it gets copies, or no agent of an ordinary user could push.
  */
 const hide = `${insideOnly}set -e
 state=$1 tmpfs=$2 directory=$3
 shift 3
 mount -t tmpfs -o mode=0700,size=4m blackbox5 "$tmpfs"
-mkdir "$tmpfs/view"
+mkdir -m 700 "$tmpfs/view"
 while [ "$1" != -- ]; do
   mkdir -p "$tmpfs/view/$1"
   mount --rbind "$state/$1" "$tmpfs/view/$1"
   shift
 done
 shift
-included=/etc/ssh/ssh_config.d
-if [ "$(id -u)" != 0 ] && [ -d "$included" ]; then
-  cp -RL "$included" "$tmpfs/ssh" 2> /dev/null || true
-  mount --bind "$tmpfs/ssh" "$included"
+if [ "$(id -u)" != 0 ]; then
+  for path in /etc/ssh/ssh_config.d /usr/etc/ssh/ssh_config.d /etc/crypto-policies/back-ends/openssh.config; do
+    [ -e "$path" ] || continue
+    mkdir -p "$tmpfs/copies\${path%/*}"
+    cp -RL "$path" "$tmpfs/copies$path" 2> /dev/null || true
+    mount --bind "$tmpfs/copies$path" "$path" || true
+  done
 fi
 mount --rbind "$tmpfs/view" "$state"
 mount -o remount,bind,ro "$state"
