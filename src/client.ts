@@ -8,7 +8,7 @@ import type { Invoke } from "./core/invoke.ts"
 import { type Call, noProgress, type Tool } from "./core/tool.ts"
 
 /** Where `serve` listens: the socket of this machine, or somewhere else. */
-export type Target = { readonly socketPath: string } | { readonly url: string; readonly bearer: string }
+export type Target = { readonly socketPath: string; readonly bearer?: string } | { readonly url: string; readonly bearer: string }
 
 // An import of node:http also loads what it merely re-exports, node's fetch and WebSocket: 40 ms and 12 MiB in every client.
 const { request: requestPlain } = process.getBuiltinModule("node:http")
@@ -85,7 +85,7 @@ function open(target: Target, { method, path, body }: Outgoing, accept: string):
     agent: false,
     headers: {
       accept,
-      ...("bearer" in target && { authorization: `Bearer ${target.bearer}` }),
+      ...(target.bearer !== undefined && { authorization: `Bearer ${target.bearer}` }),
       ...(body !== undefined && { "content-type": "application/json", "content-length": Buffer.byteLength(body) }),
     },
   }

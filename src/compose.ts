@@ -19,10 +19,12 @@ import { operate } from "./control/operator.ts"
 import { schedule } from "./control/scheduler.ts"
 import { Fault } from "./core/faults.ts"
 import { invokeHere } from "./core/invoke.ts"
+import { secretsVariable, supervisorServersPath } from "./core/mcp-servers.ts"
 import type { Clock, Projects } from "./core/ports.ts"
 import { may, nameOf } from "./core/principal.ts"
 import { type Isolation, probeIsolation, warningOf } from "./isolation.ts"
 import type { Log } from "./log.ts"
+import { followOutsideServers, secretsOf, serversFor } from "./outside-servers.ts"
 import { followPolicy, type Policy, type PolicyFile } from "./policy.ts"
 import { cronWindows } from "./windows.ts"
 
@@ -75,6 +77,7 @@ export async function composeLocal(
   const lead = sqliteLead(database)
   const windows = cronWindows()
   const policy = followPolicy(config.configDirectory, (message) => log.warn(message), signal)
+  const outside = followOutsideServers(config.configDirectory, (message) => log.warn(message), signal)
   const credentials = createCredentials(config.stateDirectory)
   const report =
     (part: string) =>
@@ -100,13 +103,15 @@ export async function composeLocal(
       clock,
       supervisor: [...entry, "agent"],
       // A supervisor that finds no serve starts one: it must be this one again.
-      environment: {
+      environment: () => ({
         ...lastingEnvironment(),
         BLACKBOX5_STATE: config.stateDirectory,
         BLACKBOX5_CONFIG: config.configDirectory,
         ...(codeRootPath !== undefined && { BLACKBOX5_CODE_ROOT: codeRootPath }),
         ...(config.port.demanded && { BLACKBOX5_PORT: String(config.port.number) }),
-      },
+        // It keeps the secrets themselves: a serve that it starts needs them.
+        [secretsVariable]: secretsOf(outside.current()).join(","),
+      }),
       isolation: () => isolation().kind,
       credential: credentials.mint,
       report: report("runtime"),
@@ -159,6 +164,12 @@ export async function composeLocal(
     metrics,
     version,
     log,
+  })
+  app.get(supervisorServersPath, async (c) => {
+    const who = c.get("who")
+    const instance = who.kind === "instance" ? await store.get(who.id) : undefined
+    if (!instance) throw new Fault("Forbidden", "This is for supervisors alone.", "Look into mcp-servers.yaml.")
+    return c.json(serversFor(instance.spec.project, outside.current()))
   })
   return {
     app,

@@ -23,7 +23,12 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
     may: ["core"],
     packages: /^(node:|zod$)/,
   },
-  { name: "settings", pattern: /^src\/(config|log|version|policy)\.ts$/, may: ["core"], packages: /^(node:|pino$|yaml$|zod$)/ },
+  {
+    name: "settings",
+    pattern: /^src\/(config|log|version|policy|followed-file|outside-servers)\.ts$/,
+    may: ["core"],
+    packages: /^(node:|pino$|yaml$|zod$)/,
+  },
   {
     name: "api",
     pattern: /^src\/api\//,
@@ -42,7 +47,12 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
     may: ["core", "settings"],
     packages: /^(node:|eventsource-parser|zod$)/,
   },
-  { name: "agent", pattern: /^src\/agent\//, may: ["core", "processes"], packages: /^(node:|hono|@hono\/|partysocket|ws$|zod$)/ },
+  {
+    name: "agent",
+    pattern: /^src\/agent\//,
+    may: ["core", "processes"],
+    packages: /^(node:|hono|@hono\/|partysocket|ws$|zod$|@modelcontextprotocol\/sdk\/)/,
+  },
   { name: "windows", pattern: /^src\/windows\.ts$/, may: ["core"], packages: /^(croner|lru-cache)$/ },
   { name: "sqlite", pattern: /^src\/adapters\/sqlite\//, may: ["core"], packages: /^(node:|zod$)/ },
   { name: "local", pattern: /^src\/adapters\/local\//, may: ["core", "processes"], packages: /^(node:|zod$)/ },
@@ -132,10 +142,11 @@ describe("the whole tree", () => {
   })
 
   it("reads the environment's settings in one place", () => {
-    // processes of an instance get what they need from their parent: PATH to search, the turnstile's own three variables
+    // processes of an instance get what they need from their parent: PATH to search, secrets of MCP servers, the turnstile's own three variables
     const allowed = new Set([
       "src/config.ts",
       "src/policy.ts",
+      "src/outside-servers.ts",
       "src/agent/turnstile.ts",
       "src/agent/launch.ts",
       "src/find-claude.ts",

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process"
 import { accessSync, chmodSync, closeSync, constants, existsSync } from "node:fs"
 import { delimiter, relative } from "node:path"
 import type { Problem } from "../core/instance.ts"
+import { secretsVariable } from "../core/mcp-servers.ts"
 import { shellWord } from "../core/view.ts"
 import { isolated } from "../isolation.ts"
 import { alive, instanceVariable, type ProcessId, processId } from "../processes.ts"
@@ -14,9 +15,11 @@ import { agentNameVariable, agentTokenVariable, agentUrlVariable, claudeVariable
 /** From SIGTERM to SIGKILL when the loop ends and leaves something behind, or is told to stop: enough for claude to write its transcript. */
 export const graceSeconds = 8
 
-/** Without settings of ours: an instance gets only the variables below. */
-const inherited = (): NodeJS.ProcessEnv =>
-  Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("BLACKBOX5_")))
+/** Without settings of ours, of which an instance gets only the variables below, and without the secrets of MCP servers. */
+const inherited = (): NodeJS.ProcessEnv => {
+  const secrets = new Set(process.env[secretsVariable]?.split(","))
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("BLACKBOX5_") && !secrets.has(name)))
+}
 
 /** Written once: they name only what does not change while the run lives. */
 function writeShims(directory: RunDirectory): string {

@@ -7,7 +7,7 @@ import { z } from "zod"
 import type { ProcessId } from "../processes.ts"
 import { processIdSchema } from "../run-directory.ts"
 import { type HookAnswer, type HookInput, hookInputSchema } from "./doors.ts"
-import { forward } from "./forward.ts"
+import { type ForwardContext, forward } from "./forward.ts"
 import { type Logs, logsSchema } from "./meter.ts"
 import { logsPath, nestedLogsPath } from "./settings.ts"
 import type { Grant } from "./turnstile.ts"
@@ -23,6 +23,8 @@ export interface LoopbackHandlers {
   openingPart(index: number): HookAnswer
   /** `nested`: of a claude that the iteration's own one called. */
   logs(logs: Logs, nested: boolean): void
+  /** An MCP server that stays behind this port. */
+  mcp(c: ForwardContext, name: string): Promise<Response>
   /** The control plane, and what it knows this instance by. */
   readonly fleet: { readonly socketPath: string; readonly credential: string }
 }
@@ -88,6 +90,7 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
       headers: { authorization: `Bearer ${handlers.fleet.credential}` },
     })
   })
+  app.all("/mcp/:name", (context) => handlers.mcp(context, context.req.param("name")))
   const server = createAdaptorServer({ fetch: app.fetch })
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject)

@@ -1,22 +1,86 @@
+import { fleetServer, type McpServer, type McpServers, mcpServersSchema } from "../core/mcp-servers.ts"
+import { instanceVariable } from "../processes.ts"
+import type { RunFile } from "../run-directory.ts"
+import type { Bridges } from "./bridge.ts"
+import { type ForwardContext, forward } from "./forward.ts"
+import type { Door } from "./settings.ts"
 import { agentNameVariable, agentTokenVariable, agentUrlVariable } from "./turnstile.ts"
 
-/** The MCP servers of an agent: the fleet's own, and those that the fleet's file of servers names. */
+/** The MCP servers of an agent: the fleet's own, and those that people gave it. Those with secrets stay on this side of the port. */
 
-/** How the agent knows the fleet's tools: `mcp__blackbox5__fleet_status`. */
-export const fleetServer = "blackbox5"
+export interface AgentServers {
+  /** What the turnstile gives claude as `--mcp-config`, as the control plane has it now. */
+  configuration(door: Door): Promise<string>
+  /** A call to a server that stays behind the port. */
+  call(c: ForwardContext, name: string): Promise<Response>
+  /** Ends the processes that were started for an iteration. */
+  iterationOver(): Promise<void>
+}
+export interface AgentServersOptions {
+  readonly run: Pick<RunFile, "name" | "uid" | "place" | "directory">
+  /** Asks the control plane, which may be away. */
+  ask(): Promise<unknown>
+  warn(message: string): void
+}
 
-/** What the turnstile gives claude as `--mcp-config`. */
-export function mcpConfiguration({ port, token, name }: { port: number; token: string; name: string }): string {
-  const fleet = {
-    command: process.execPath,
-    args: [process.argv[1] ?? "", "mcp"],
-    env: {
-      [agentUrlVariable]: `http://127.0.0.1:${port}`,
-      [agentTokenVariable]: token,
-      [agentNameVariable]: name,
-    },
-    // Claude waits for this server before its first request (without, at most 2 s), and shows its tools without a search for them.
-    alwaysLoad: true,
+export function createAgentServers({ run, ask, warn }: AgentServersOptions): AgentServers {
+  let known: McpServers | undefined
+  let told = ""
+  let bridges: Promise<Bridges> | undefined
+
+  /** What it was before where nobody answers: an iteration does not wait for a control plane that is being started. */
+  const refresh = async (): Promise<McpServers> => {
+    const said = await ask().catch(() => undefined)
+    known = mcpServersSchema.safeParse(said).data ?? known ?? { servers: [], left: [] }
+    const words = known.left.map(({ name, why }) => `The MCP server ${name} is left out: ${why}.`).join(" ")
+    if (words !== "" && words !== told) warn(words)
+    told = words
+    return known
   }
-  return JSON.stringify({ mcpServers: { [fleetServer]: fleet } })
+  const placed = (text: string): string => text.replaceAll("{tree}", run.directory).replaceAll("{project}", run.directory)
+
+  const entryOf = ({ name, secret, at }: McpServer, { port, token }: Door): Record<string, unknown> => {
+    if (secret)
+      return { type: "http", url: `http://127.0.0.1:${port}/mcp/${name}`, headers: { Authorization: `Bearer ${token}` } }
+    return "url" in at ? { type: "http", ...at } : { ...at, args: at.args.map(placed) }
+  }
+
+  return {
+    async configuration(door) {
+      const fleet = {
+        command: process.execPath,
+        args: [process.argv[1] ?? "", "mcp"],
+        env: {
+          [agentUrlVariable]: `http://127.0.0.1:${door.port}`,
+          [agentTokenVariable]: door.token,
+          [agentNameVariable]: run.name,
+        },
+        // Claude waits for this server before its first request (without, at most 2 s), and shows its tools without a search for them.
+        alwaysLoad: true,
+      }
+      const { servers } = await refresh()
+      const outside = servers.map((server) => [server.name, entryOf(server, door)] as const)
+      return JSON.stringify({ mcpServers: { ...Object.fromEntries(outside), [fleetServer]: fleet } })
+    },
+    async call(c, name) {
+      const find = (): McpServer | undefined => known?.servers.find((one) => one.name === name && one.secret)
+      // A successor takes calls of a claude that its predecessor had told of the server.
+      if (!known) await refresh()
+      const found = find()
+      if (!found) return c.json({ error: `There is no MCP server ${name.slice(0, 80)}.` }, 404)
+      const { at } = found
+      if ("url" in at) return forward(c, { name: `The MCP server ${name}`, at: { url: at.url }, headers: { ...at.headers } })
+      bridges ??= import("./bridge.ts").then(({ createBridges }) => createBridges())
+      return (await bridges).handle(c.req.raw, {
+        ...at,
+        args: at.args.map(placed),
+        cwd: run.directory,
+        // Found, frozen and ended with the rest of the run.
+        env: { ...at.env, [instanceVariable]: `${run.uid}/${run.place}` },
+      })
+    },
+    async iterationOver() {
+      if (bridges) await (await bridges).close()
+    },
+  }
 }

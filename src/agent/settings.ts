@@ -3,7 +3,7 @@ import { homedir } from "node:os"
 import { join } from "node:path"
 import { z } from "zod"
 import { openingPartsMax } from "../core/delivery.ts"
-import { fleetServer } from "./mcp-servers.ts"
+import { fleetServer } from "../core/mcp-servers.ts"
 
 /**
  * What claude is given as `--settings`. There, `env` and `disableAllHooks` win over a person's and a project's own settings, which would

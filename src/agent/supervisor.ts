@@ -2,14 +2,14 @@ import { randomBytes, randomUUID } from "node:crypto"
 import type { Exit, Problem } from "../core/instance.ts"
 import type { Beat, Directive, Emitted } from "../core/link.ts"
 import { alive, end, freeze, ofRun, ofTurn, processId, stopped, thaw } from "../processes.ts"
-import { type RunDirectory, transcriptsMax } from "../run-directory.ts"
+import { type RunDirectory, type RunFile, transcriptsMax } from "../run-directory.ts"
 import { connect } from "./connection.ts"
 import { createDoors } from "./doors.ts"
 import { createIterations } from "./iterations.ts"
 import { createKeeper, whenThereIsRoom } from "./keeper.ts"
 import { adoptedExit, graceSeconds, startLoop } from "./launch.ts"
 import { type LoopbackHandlers, listenWhenFree } from "./loopback.ts"
-import { mcpConfiguration } from "./mcp-servers.ts"
+import { createAgentServers } from "./mcp-servers.ts"
 import { captureOutput } from "./output.ts"
 import { settingsFor } from "./settings.ts"
 import { createSpool } from "./spool.ts"
@@ -25,12 +25,14 @@ export interface SupervisorOptions {
   readonly directory: RunDirectory
   /** Nobody answers at the gateway's socket: called after some failed attempts. */
   revive(): void
+  /** Asks the control plane for the MCP servers of this instance. */
+  servers(run: RunFile): Promise<unknown>
   /** Aborted when the supervisor is told to stop its instance. */
   readonly stop: AbortSignal
 }
 
 /** Supervises one run, from its start or from where a predecessor left it, until not one process of it is left. */
-export async function supervise({ directory, revive, stop }: SupervisorOptions): Promise<void> {
+export async function supervise({ directory, revive, servers: askServers, stop }: SupervisorOptions): Promise<void> {
   const run = directory.get("run")
   if (!run) throw new Error(`${directory.path} is no run directory`)
   const nowMs = (): number => Date.now()
@@ -80,6 +82,7 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
       dropped += count
     },
   })
+  const servers = createAgentServers({ run, ask: () => askServers(run), warn: (message) => emit("Warning", message) })
   const iterations = createIterations({
     directory,
     keeper,
@@ -97,6 +100,10 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
       if (run.mode === "once") void finish({ code, outcome: code === 0 ? "Complete" : "Failed" })
     },
   })
+  const iterationEnded: typeof iterations.ended = (id, code, ms) => {
+    iterations.ended(id, code, ms)
+    void servers.iterationOver()
+  }
   const doors = createDoors({
     nowMs,
     nonce: () => randomBytes(6).toString("hex"),
@@ -166,7 +173,7 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     clearInterval(timer)
     await end(processes, self, graceSeconds)
     const turn = iterations.turn()
-    if (turn) iterations.ended(turn.id, exit.code)
+    if (turn) iterationEnded(turn.id, exit.code)
     await output.finish()
     activity = undefined
     iterations.look()
@@ -189,9 +196,10 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     fleet: run,
     async turn(id, pid, signal) {
       const granted = await iterations.ask(id, pid, signal)
-      return granted && { ...granted, mcp: mcpConfiguration({ port, token, name: run.name }) }
+      return granted && { ...granted, mcp: await servers.configuration({ port, token }) }
     },
-    turnEnded: iterations.ended,
+    turnEnded: iterationEnded,
+    mcp: servers.call,
     hook: doors.hook,
     given: doors.given,
     openingPart: doors.part,
@@ -237,7 +245,7 @@ export async function supervise({ directory, revive, stop }: SupervisorOptions):
     // Its claude has no parent that could report its end, and must not go on without a turn.
     if (orphan && orphan.id !== ending) {
       ending = orphan.id
-      void end(ofTurn(orphan.id), self, graceSeconds).then(() => iterations.ended(orphan.id, 137))
+      void end(ofTurn(orphan.id), self, graceSeconds).then(() => iterationEnded(orphan.id, 137))
     }
     if (keeper.retry()) warned = false
     if (directive && !frozen) iterations.grant(directive)

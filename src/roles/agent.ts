@@ -1,8 +1,11 @@
 import { resolve } from "node:path"
 import { supervise } from "../agent/supervisor.ts"
+import { exchange } from "../client.ts"
 import { readConfig } from "../config.ts"
+import { supervisorServersPath } from "../core/mcp-servers.ts"
+import { noProgress } from "../core/tool.ts"
 import { findOrStartServe } from "../find-serve.ts"
-import { runDirectory } from "../run-directory.ts"
+import { type RunFile, runDirectory } from "../run-directory.ts"
 
 /** `blackbox5 agent <run directory>`: supervises one run. */
 export async function agent(argv: readonly string[]): Promise<number> {
@@ -25,7 +28,14 @@ export async function agent(argv: readonly string[]): Promise<number> {
         reviving = false
       })
   }
-  await supervise({ directory: runDirectory(resolve(path)), revive, stop: stop.signal })
+  // An iteration that is granted waits for this, so not long.
+  const servers = ({ socketPath, credential }: RunFile): Promise<unknown> =>
+    exchange(
+      { socketPath, bearer: credential },
+      { method: "GET", path: supervisorServersPath },
+      { signal: AbortSignal.timeout(2000), progress: noProgress },
+    )
+  await supervise({ directory: runDirectory(resolve(path)), revive, servers, stop: stop.signal })
   // All is said and written: whatever is still open (the link's closing handshake) is waited for by nobody.
   process.exit(0)
 }

@@ -38,6 +38,7 @@ async function port(answer?: (incoming: IncomingMessage, response: ServerRespons
     given: () => {},
     openingPart: () => ({}),
     logs: () => {},
+    mcp: async (c) => c.notFound(),
     fleet: { socketPath, credential: "the-instance's" },
   })
   ends.push(door.close)

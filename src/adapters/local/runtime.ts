@@ -28,7 +28,7 @@ export interface LocalRuntimeOptions {
   readonly clock: Clock
   /** argv that runs a supervisor on a run directory. */
   readonly supervisor: readonly string[]
-  readonly environment: NodeJS.ProcessEnv
+  environment(): NodeJS.ProcessEnv
   /** What holds the processes of a run that starts now. */
   isolation(): IsolationKind
   credential(holder: Pick<RunFile, "name" | "uid" | "place">): string
@@ -109,7 +109,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     const child = spawn(program, [...args, run.directory.path], {
       detached: true,
       stdio: ["ignore", log, log],
-      env: options.environment,
+      env: options.environment(),
     })
     closeSync(log)
     run.child = child

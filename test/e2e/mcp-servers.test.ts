@@ -1,0 +1,118 @@
+import { once } from "node:events"
+import { existsSync, readFileSync, writeFileSync } from "node:fs"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js"
+import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js"
+import { describe, expect, it } from "vitest"
+import { z } from "zod"
+import { type ModelRequest, say, use } from "../model/model.ts"
+import { eventually, makeWorld, processesOf } from "./world.ts"
+
+/** MCP servers from outside: a file of named ones, which agents use, and whose secrets they do not see. */
+
+const program = fileURLToPath(new URL("../mcp-server/look.ts", import.meta.url))
+/** As the file names a variable. */
+const reference = (name: string): string => `$${`{${name}}`}`
+const secret = "s3cret-of-the-shop"
+
+/** A server over HTTP, which tells by which Authorization it was called. */
+async function startHttp() {
+  const http = createServer(async (request, response) => {
+    const server = new McpServer({ name: "far", version: "1" })
+    server.registerTool("look", { description: "Looks." }, () => ({
+      content: [{ type: "text", text: `called with ${request.headers.authorization}` }],
+    }))
+    const transport = new StreamableHTTPServerTransport({})
+    await server.connect(transport)
+    await transport.handleRequest(request, response)
+  })
+  http.listen(0, "127.0.0.1")
+  await once(http, "listening")
+  return {
+    url: `http://127.0.0.1:${(http.address() as AddressInfo).port}/mcp/`, // a TCP server's address is never a path
+    [Symbol.dispose]() {
+      http.close()
+      http.closeAllConnections()
+    },
+  }
+}
+
+describe("MCP servers from outside", () => {
+  it("are the agents' tools, in the projects that get them; secrets stay with the supervisor, processes end with the iteration", async () => {
+    using far = await startHttp()
+    const results: string[] = []
+    let first: ModelRequest | undefined
+    const looks = ["plain", "behind", "far"].map((name) => ({ name: `mcp__${name}__look`, input: {} }))
+    await using world = await makeWorld(
+      (request) => {
+        first ??= request
+        results.push(...request.toolResults.map(({ text }) => text))
+        if (results.length === 0) return use(looks)
+        if (results.length === 3) return use([{ name: "Bash", input: { command: "env; tr '\\0' '\\n' < /proc/$PPID/environ" } }])
+        return existsSync(join(world.directory, "go"))
+          ? say("<promise>COMPLETE</promise>")
+          : use([{ name: "Bash", input: { command: "sleep 0.2" } }])
+      },
+      { env: { SHOP_TOKEN: secret } },
+    )
+    writeFileSync(
+      join(world.env.BLACKBOX5_CONFIG ?? "", "mcp-servers.yaml"),
+      JSON.stringify({
+        servers: {
+          plain: { command: process.execPath, args: [program, "{tree}"], env: { COLOUR: "green" }, projects: ["shop"] },
+          behind: { command: process.execPath, args: [program, "{project}"], env: { TOKEN: reference("SHOP_TOKEN") } },
+          far: { url: far.url, headers: { Authorization: `Bearer ${reference("SHOP_TOKEN")}` } },
+          elsewhere: { command: process.execPath, args: [program], projects: ["other"] },
+          unset: { command: process.execPath, args: [program], env: { TOKEN: reference("NOBODY_SET_THIS") } },
+        },
+      }),
+    )
+    const { call } = await world.connect()
+    const { uid } = await call("spawn_instance", { project: "shop", name: "one" })
+    await eventually(() => results.length >= 4, "all were called", 90)
+
+    // Each answers, from where it should be.
+    const [plain = "", behind = "", overHttp = "", environment = ""] = results
+    expect(JSON.parse(plain)).toMatchObject({ args: [expect.stringMatching(/^\//)], env: { COLOUR: "green" } })
+    expect(JSON.parse(behind)).toMatchObject({ args: [expect.stringMatching(/^\//)], env: { TOKEN: secret } })
+    expect(overHttp).toBe(`called with Bearer ${secret}`)
+    expect(first?.tools.filter((name) => /^mcp__(?!blackbox5)/.test(name)).toSorted()).toEqual(
+      looks.map(({ name }) => name).toSorted(),
+    )
+    const { events } = z
+      .object({
+        events: z.array(z.object({ kind: z.string(), message: z.string().optional(), untrusted: z.string().optional() })),
+      })
+      .parse(await call("read_events", { name: "one", kinds: ["Warning"] }))
+    expect(JSON.stringify(events)).toContain("unset is left out: NOBODY_SET_THIS is not set")
+
+    // The secret is with serve, its supervisor, and the program that uses it: not with the loop, nor with what it started.
+    expect(environment).toContain("BLACKBOX5_INSTANCE")
+    expect(
+      JSON.stringify(world.model.requests.filter(({ text }) => !text.includes("called with")).map(({ body }) => body)),
+    ).not.toContain(secret)
+    expect(environment).not.toContain(secret)
+    const knowing = processesOf(world.directory).filter(
+      ({ pid, command }) => readFileSync(`/proc/${pid}/environ`, "latin1").includes(secret) || command.includes(secret),
+    )
+    expect(knowing.filter(({ command }) => !/main\.js (serve|agent|mcp$)|look\.ts/.test(command.trim()))).toEqual([])
+    const bridged = knowing.filter(({ command }) => command.includes("look.ts"))
+    expect(bridged).toHaveLength(1)
+    const supervisor = z
+      .object({ pid: z.number() })
+      .parse(JSON.parse(readFileSync(join(world.runOf(String(uid)), "status/supervisor.json"), "utf8")))
+    expect(bridged[0]?.parent).toBe(supervisor.pid)
+
+    // A pause stops it with everything else; the end of the iteration ends it.
+    const stateOf = () => processesOf(world.directory).find(({ pid }) => pid === bridged[0]?.pid)?.state
+    await call("pause_instances", { names: ["one"] })
+    await eventually(() => stateOf() === "T", "it stands still")
+    await call("resume_instances", { names: ["one"] })
+    writeFileSync(join(world.directory, "go"), "")
+    await eventually(() => stateOf() === undefined, "it ended", 90)
+    await eventually(async () => (await call("inspect_instance", { name: "one" })).phase === "Completed", "Completed", 90)
+  }, 240_000)
+})
