@@ -132,7 +132,12 @@ export async function composeLocal(
       windows,
       limits() {
         const warning = warningOf(isolation())
-        return { ...policy.limits(), isolation: { kind: isolation().kind, ...(warning !== undefined && { warning }) } }
+        const refused = [policy.refused(), outside.refused()].filter((why) => why !== undefined).join("; ")
+        return {
+          ...policy.limits(),
+          ...(refused !== "" && { refused }),
+          isolation: { kind: isolation().kind, ...(warning !== undefined && { warning }) },
+        }
       },
       newId,
     },

@@ -81,7 +81,7 @@ export default defineTool({
       warnings: [
         ...(isolation.warning === undefined ? [] : [isolation.warning]),
         ...(unread.length > 0 ? [`${unread.length} unread from agents: read_messages {}.`] : []),
-        ...(refused === undefined ? [] : [`The policy file is not in force: ${refused}`]),
+        ...(refused === undefined ? [] : [`Not in force as it stands on disk: ${refused}`]),
         ...(projects.length > projectsMax ? [`${projects.length - projectsMax} more projects are not listed.`] : []),
         ...(needing.length > needsYouMax ? [`${needing.length - needsYouMax} more need you: list_instances {}.`] : []),
       ],

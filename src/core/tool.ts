@@ -32,7 +32,7 @@ export interface Limits {
   readonly billing: "subscription" | "metered"
   /** What holds an agent's processes together, and what a person must know when it is weak. */
   readonly isolation: { readonly kind: string; readonly warning?: string }
-  /** Why the policy file on disk is not the one in force. */
+  /** Why a file that people wrote, the policy or another, is not in force as it stands on disk. */
   readonly refused?: string
 }
 

@@ -98,6 +98,8 @@ describe("MCP servers from outside", () => {
     const knowing = processesOf(world.directory).filter(
       ({ pid, command }) => readFileSync(`/proc/${pid}/environ`, "latin1").includes(secret) || command.includes(secret),
     )
+    const inside = knowing.filter(({ pid }) => readFileSync(`/proc/${pid}/environ`, "latin1").includes("BLACKBOX5_INSTANCE="))
+    expect(inside.filter(({ command }) => !command.includes("look.ts"))).toEqual([])
     expect(knowing.filter(({ command }) => !/main\.js (serve|agent|mcp$)|look\.ts/.test(command.trim()))).toEqual([])
     const bridged = knowing.filter(({ command }) => command.includes("look.ts"))
     expect(bridged).toHaveLength(1)

@@ -912,7 +912,7 @@ describe("fleet_status", () => {
         { name: "blog", instances: 0 },
       ],
       isolation: "process tree",
-      warnings: ["Daemons may escape.", "The policy file is not in force: line 3: turnsMax"],
+      warnings: ["Daemons may escape.", "Not in force as it stands on disk: line 3: turnsMax"],
     })
     fleet.clock.advance(5 * 3_600_000)
     await fleet.call(operator)("fleet_status")
