@@ -206,6 +206,20 @@ export async function findOrStartServe(config: Config, entry: string = mainPath)
   throw away("blackbox5 serve, which another process is starting, does not answer.")
 }
 
+/**
+ * For those who connect by themselves as soon as a serve is there: one of them starts it, and nobody waits. A hundred that waited as clients do,
+ * by looking again and again, would take the processor from the start that they wait for.
+ */
+export async function reviveServe(config: Config, entry: string = mainPath): Promise<void> {
+  const lock = join(config.stateDirectory, "serve.start")
+  if (!takeLock(lock)) return
+  try {
+    await startOrReplace(config, entry)
+  } finally {
+    rmSync(lock, { force: true })
+  }
+}
+
 /** Calls the control plane that the configuration names; on this machine it is started when it is not there. */
 export function invokeServe(config: Config, tools: readonly Tool[], find = findOrStartServe): Invoke & { warm(): void } {
   const invoke = invokeOver(config.remote ?? { socketPath: config.socketPath }, tools)

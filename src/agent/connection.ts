@@ -57,9 +57,10 @@ export function connect(options: ConnectionOptions): Connection {
   }
   const socket = new ReconnectingWebSocket(`ws+unix://${socketPath}:/v1/link`, [], {
     WebSocket: Authenticated,
-    minReconnectionDelay: 50,
-    maxReconnectionDelay: 2000,
-    reconnectionDelayGrowFactor: 1.6,
+    // Not all of a fleet at the same moments; and so that 2 s after its end a control plane that is there again has everybody.
+    minReconnectionDelay: 30 + Math.random() * 70,
+    maxReconnectionDelay: 1000,
+    reconnectionDelayGrowFactor: 1.5,
     connectionTimeout: 10_000,
     maxEnqueuedMessages: 0, // the spool keeps what matters; a beat of before is worth nothing
   })

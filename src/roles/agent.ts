@@ -4,7 +4,7 @@ import { exchange } from "../client.ts"
 import { readConfig } from "../config.ts"
 import { supervisorServersPath } from "../core/mcp-servers.ts"
 import { noProgress } from "../core/tool.ts"
-import { findOrStartServe } from "../find-serve.ts"
+import { reviveServe } from "../find-serve.ts"
 import { type RunFile, runDirectory } from "../run-directory.ts"
 
 /** `blackbox5 agent <run directory>`: supervises one run. */
@@ -22,7 +22,7 @@ export async function agent(argv: readonly string[]): Promise<number> {
   const revive = (): void => {
     if (reviving) return
     reviving = true
-    findOrStartServe(readConfig())
+    reviveServe(readConfig())
       .catch((error: unknown) => process.stderr.write(`serve could not be started: ${String(error)}\n`))
       .finally(() => {
         reviving = false

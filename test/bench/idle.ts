@@ -11,7 +11,7 @@ import { type Fleet, openFleet } from "./worlds.ts"
 /** The issue's own number of idle instances. */
 const count = 100
 const settleMs = 5_000
-const windowMs = 20_000
+const windowMs = 10_000
 const recoveries = 5
 const supervisorMebibytesMax = 60
 const supervisorPercentMax = 0.5
@@ -40,8 +40,7 @@ async function openIdle(of: number): Promise<Fleet> {
       writeFileSync(join(world.codeRoot, "2-engine/.autonomous/shell/ralf-loop.sh"), loopScript)
     },
   )
-  for (let index = 0; index < of; index++)
-    await fleet.call("spawn_instance", { project: "shop", name: `idle-${index}`, workspace: "shared" })
+  for (let index = 0; index < of; index++) await fleet.call("spawn_instance", { project: "shop", name: `idle-${index}` })
   await eventually(() => allConnected(fleet, of), `${of} idle instances`, 180)
   return fleet
 }

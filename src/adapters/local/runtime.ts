@@ -36,6 +36,8 @@ export interface LocalRuntimeOptions {
 }
 /** How often supervisors are looked at: none of them need be our child. */
 const lookMs = 1000
+/** A look that reads what stands in the run directory, also where nobody told of a change. */
+const wholeLookEvery = 20
 /** A supervisor that keeps dying is started again after this long, at the most. */
 const respawnMsMax = 60_000
 const settleMs = 10
@@ -56,6 +58,18 @@ interface Run {
   deaths: number
   respawnAtMs: number
   toldAtMs?: number
+  /** The pid of the supervisor that lived at the last whole look, if nothing was to be expected of it; and how many looks there were. */
+  quiet?: number | undefined
+  looks: number
+}
+
+/** A look at the pid alone: a few microseconds, where its identity is a file of /proc. */
+function exists(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
 }
 
 /** Instances as detached processes of this machine. Everything is read back from the run directories after a restart. */
@@ -82,7 +96,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
   const remember = (directory: RunDirectory): Run | undefined => {
     const file = directory.get("run")
     if (!file) return undefined
-    const run: Run = { file, directory, deaths: 0, respawnAtMs: 0 }
+    const run: Run = { file, directory, deaths: 0, respawnAtMs: 0, looks: 0 }
     if (!directory.get("exit")) {
       run.watcher = watch(directory.status, (_event, changed) => {
         if (changed === fileName("loop")) names.changed(file.name)
@@ -123,6 +137,9 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
   /** A supervisor that is gone while its run has not ended is started again: it adopts what still runs, or reports how it ended. */
   const look = (run: Run): void => {
     if (signal.aborted || run.exited) return
+    // What a whole look reads would be most of what an idle fleet costs: a supervisor that lives tells by itself what is to be told.
+    if (++run.looks % wholeLookEvery !== 0 && run.quiet !== undefined && exists(run.quiet)) return
+    run.quiet = undefined
     if (observe(run).phase === "Exited") {
       names.changed(run.file.name)
       return
@@ -135,6 +152,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       run.respawnAtMs = nowMs + Math.min(respawnMsMax, 250 * 2 ** run.deaths++)
       supervise(run)
     }
+    if (run.toldAtMs === undefined) run.quiet = supervisorOf(run)
   }
   /** A supervisor that does not stop in time (it hangs, or is itself stopped) is ended with everything of its run. */
   const put = (run: Run): void => {
@@ -234,6 +252,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       if (!run || run.file.uid !== uid || observe(run).phase === "Exited") return
       const told = run.directory.get("stop") !== undefined
       if (!told) run.directory.set("stop", { atMs: clock.nowMs() })
+      run.quiet = undefined
       const pid = supervisorOf(run)
       if (pid !== undefined) process.kill(pid, "SIGTERM")
       if (!told) names.changed(name)
