@@ -66,6 +66,14 @@ export function processId(pid: number): ProcessId | undefined {
   return found && !dead(found.state) ? { pid, startTicks: found.startTicks } : undefined
 }
 export const alive = ({ pid, startTicks }: ProcessId): boolean => processId(pid)?.startTicks === startTicks
+/** A look at the pid alone, which may be another's by now: some microseconds, where the identity costs a file of /proc. */
+export function exists(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
 /** True for a process that runs and stands still. */
 export function stopped(id: ProcessId): boolean {
   const found = read(id.pid)

@@ -41,7 +41,9 @@ describe("looking back", () => {
       kinds.push(...page.events.map(({ kind }) => kind))
       cursor = page.cursor
     }
-    expect(kinds).toEqual(["Spawned", "Started", "IterationStarted", "IterationEnded", "Exited"])
+    // It may be started before the call that spawned it has said so.
+    expect(kinds.slice(0, 2).toSorted()).toEqual(["Spawned", "Started"])
+    expect(kinds.slice(2)).toEqual(["IterationStarted", "IterationEnded", "Exited"])
     const rest = log.parse(await call("read_logs", { name, source: "transcript", after: first.cursor }))
     expect(rest.untrusted).toContain("claude: The house is built.")
     expect(rest.untrusted).not.toContain("the walls are up")

@@ -7,7 +7,7 @@ import type { Problem, Spec, Uid } from "../../core/instance.ts"
 import type { Clock, Observed, Runtime } from "../../core/ports.ts"
 import { topic } from "../../core/source.ts"
 import type { IsolationKind } from "../../isolation.ts"
-import { alive, end, ofInstance, ofRun } from "../../processes.ts"
+import { alive, end, exists, ofInstance, ofRun } from "../../processes.ts"
 import {
   createRunDirectory,
   fileName,
@@ -61,15 +61,6 @@ interface Run {
   /** The pid of the supervisor that lived at the last whole look, if nothing was to be expected of it; and how many looks there were. */
   quiet?: number | undefined
   looks: number
-}
-
-/** A look at the pid alone: a few microseconds, where its identity is a file of /proc. */
-function exists(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch {
-    return false
-  }
 }
 
 /** Instances as detached processes of this machine. Everything is read back from the run directories after a restart. */
