@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs"
+import { readFileSync, writeFileSync } from "node:fs"
 import { request } from "node:http"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
@@ -135,4 +135,25 @@ describe("an agent with the fleet's tools", () => {
     expect((await ask(world, credential, "/v1/instances")).status).toBe(401)
     expect((await ask(world, runFileOf(world, parent).credential, "/v1/instances")).status).toBe(200)
   }, 180_000)
+
+  it("needs no permission for the fleet's tools, and keeps the servers that its loop names, but for one in the fleet's place", async () => {
+    let tools: readonly string[] = []
+    const results: string[] = []
+    await using world = await makeWorld((request) => {
+      tools = request.tools
+      results.push(...request.toolResults.map(({ text }) => text))
+      return results.length > 0 ? say("<promise>COMPLETE</promise>") : fleet("fleet_status", {})
+    })
+    const look = { command: process.execPath, args: [join(main, "../../test/mcp-server/look.ts")] }
+    writeFileSync(join(world.directory, "own.json"), JSON.stringify({ mcpServers: { own: look, blackbox5: look } }))
+    const script = join(world.directory, "loop.sh")
+    writeFileSync(script, `echo go | claude -p --strict-mcp-config --mcp-config ${join(world.directory, "own.json")}\n`)
+    world.policy(`loops:\n  careful: [sh, ${script}]\n`)
+    const { call } = await world.connect()
+    await call("spawn_instance", { project: "shop", name: "one", loop: "careful" })
+    await eventually(() => results.length > 0, "an answer", 90)
+    expect(JSON.parse(results[0] ?? "")).toMatchObject({ phases: { Running: 1 } })
+    expect(tools).toEqual(expect.arrayContaining(["mcp__own__look", "mcp__blackbox5__spawn_instance"]))
+    expect(tools).not.toContain("mcp__blackbox5__look")
+  }, 120_000)
 })
