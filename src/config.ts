@@ -51,7 +51,7 @@ export function userName(): string {
 export const defaultStateDirectory = (env: NodeJS.ProcessEnv = process.env): string =>
   join(env.XDG_STATE_HOME || join(home(), ".local/state"), "blackbox5")
 /** `sun_path` holds 108 bytes on Linux and 104 on macOS, with its closing NUL. */
-const socketBytesMax = 103
+export const socketBytesMax = 103
 
 /** The name of the instance that this process belongs to, if it does. */
 export const instanceHere = (env: NodeJS.ProcessEnv = process.env): string | undefined =>

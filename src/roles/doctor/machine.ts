@@ -2,7 +2,7 @@ import { accessSync, constants, existsSync, mkdtempSync, rmSync, statfsSync, sta
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
-import type { Config } from "../../config.ts"
+import { type Config, socketBytesMax } from "../../config.ts"
 import { clean } from "../../core/view.ts"
 import { whoAnswers } from "../../find-serve.ts"
 import { probeIsolation, warningOf } from "../../isolation.ts"
@@ -49,7 +49,7 @@ export function existing(path: string): string {
 
 export function checkState({ stateDirectory, socketPath }: Config): readonly Finding[] {
   const at = existing(stateDirectory)
-  const socket = ok("socket", `${Buffer.byteLength(socketPath)} bytes of path, at most 103`)
+  const socket = ok("socket", `${Buffer.byteLength(socketPath)} bytes of path, at most ${socketBytesMax}`)
   try {
     if (!statSync(at).isDirectory()) throw new Error("not a directory")
     accessSync(at, constants.W_OK | constants.X_OK)
