@@ -142,6 +142,7 @@ export async function top(argv: readonly string[]): Promise<number> {
       } catch (error) {
         // A key ended the wait: its order comes first.
         if (orders.length > 0 || ended.signal.aborted) continue
+        cursor = undefined // another database may be behind it by now
         become({ ...state, trouble: `${asFault(error).message} Trying again.` })
         const { signal } = waiting
         await sleep(retryMs, undefined, { signal: AbortSignal.any([ended.signal, signal]) }).catch(() => {})
