@@ -5,10 +5,17 @@ import { createParser } from "eventsource-parser"
 import { fieldsOf } from "./core/decode.ts"
 import { Fault, faultCodes } from "./core/faults.ts"
 import type { Invoke } from "./core/invoke.ts"
-import { type Call, noProgress, type Tool } from "./core/tool.ts"
+import { type Call, codeRootHeader, noProgress, type Tool } from "./core/tool.ts"
 
 /** Where `serve` listens: the socket of this machine, or somewhere else. */
-export type Target = { readonly socketPath: string; readonly bearer?: string } | { readonly url: string; readonly bearer: string }
+export type Target =
+  | {
+      readonly socketPath: string
+      readonly bearer?: string
+      /** Found where the client runs. */
+      readonly codeRoot?: string | undefined
+    }
+  | { readonly url: string; readonly bearer: string }
 
 // An import of node:http also loads what it merely re-exports, node's fetch and WebSocket: 40 ms and 12 MiB in every client.
 const { request: requestPlain } = process.getBuiltinModule("node:http")
@@ -86,6 +93,7 @@ function open(target: Target, { method, path, body }: Outgoing, accept: string):
     headers: {
       accept,
       ...(target.bearer !== undefined && { authorization: `Bearer ${target.bearer}` }),
+      ...("codeRoot" in target && target.codeRoot !== undefined && { [codeRootHeader]: encodeURIComponent(target.codeRoot) }),
       ...(body !== undefined && { "content-type": "application/json", "content-length": Buffer.byteLength(body) }),
     },
   }

@@ -1,9 +1,11 @@
 import { randomBytes } from "node:crypto"
 import { join } from "node:path"
 import { tools } from "../tools/index.ts"
-import { type CodeRoot, createCodeRoot, findCodeRoot } from "./adapters/local/code-root.ts"
+import { directoryIn, type Launch, launchOf, projectsIn } from "./adapters/local/code-root.ts"
+import { createCodeRoots, noCodeRoot } from "./adapters/local/code-roots.ts"
 import { localLogs } from "./adapters/local/logs.ts"
 import { createLocalRuntime } from "./adapters/local/runtime.ts"
+import { createTrees } from "./adapters/local/trees.ts"
 import { sqliteBus } from "./adapters/sqlite/bus.ts"
 import { sqliteLead } from "./adapters/sqlite/lead.ts"
 import { sqliteLedger } from "./adapters/sqlite/ledger.ts"
@@ -22,6 +24,7 @@ import { invokeHere } from "./core/invoke.ts"
 import { secretsVariable, supervisorServersPath } from "./core/mcp-servers.ts"
 import type { Clock, Projects } from "./core/ports.ts"
 import { may, nameOf } from "./core/principal.ts"
+import { codeRootOf, isDirectory } from "./find-code-root.ts"
 import { type Isolation, probeIsolation, warningOf } from "./isolation.ts"
 import type { Log } from "./log.ts"
 import { followOutsideServers, secretsOf, serversFor } from "./outside-servers.ts"
@@ -50,13 +53,18 @@ export const systemClock: Clock = {
   },
 }
 
-/** The code root that a configuration means, if there is one. */
-export const codeRootOf = ({ codeRoot, clientProject }: Config): string | undefined =>
-  codeRoot ?? (clientProject === undefined ? undefined : findCodeRoot(clientProject)) ?? findCodeRoot(process.cwd())
-
-/** A code root as serve would have it under that policy, for those who only look. */
-export const codeRootFor = (path: string, { loops, claude }: Policy): CodeRoot =>
-  createCodeRoot({ path, loops: () => loops, claude: () => claude, builtIn: [] })
+/** A code root as serve would have it under that policy, for those who only look. `resolve` throws why a loop could not be started. */
+export const codeRootFor = (path: string, { loops, claude }: Policy) => ({
+  list(): readonly string[] {
+    if (!isDirectory(path)) throw noCodeRoot(path)
+    return projectsIn(path)
+  },
+  resolve(spec: { project: string; loop: string }): Launch {
+    const project = directoryIn(path, spec.project)
+    const tree = { own: false, path: project, project, autonomous: false }
+    return launchOf({ loops: () => loops, claude: () => claude, builtIn: [] }, spec, path, tree)
+  },
+})
 
 /** @throws Fault, with what to do, when the database is in use, damaged or cannot be written. */
 export async function composeLocal(
@@ -87,19 +95,32 @@ export async function composeLocal(
       log[expected ? "debug" : "error"]({ part, key, err: error }, "reconciling failed")
     }
   const codeRootPath = codeRootOf(config)
-  const codeRoot = createCodeRoot({
-    path: codeRootPath,
+  const codeRoots = createCodeRoots({
+    stateDirectory: config.stateDirectory,
+    first: codeRootPath,
     loops: () => policy.current().loops,
     claude: () => policy.current().claude,
     builtIn: [...entry, "loop"],
   })
   const isolation = (): Isolation =>
     policy.current().isolation === "off" ? { kind: "process tree", why: "The policy says isolation: off." } : strongest
+  const trees = createTrees({
+    stateDirectory: config.stateDirectory,
+    codeRoots,
+    repositories: () => policy.current().repositories,
+  })
+  const projects: Projects = {
+    list: async (root) => codeRoots.list(root),
+    rootOf: async ({ project, repository }, callers) =>
+      repository === undefined ? codeRoots.find(project, callers) : codeRoots.usual(callers),
+    foresee: trees.foresee,
+  }
   const runtime = createLocalRuntime(
     {
       stateDirectory: config.stateDirectory,
       socketPath: config.socketPath,
-      codeRoot,
+      codeRoots,
+      trees,
       clock,
       supervisor: [...entry, "agent"],
       // A supervisor that finds no serve starts one: it must be this one again.
@@ -128,7 +149,7 @@ export async function composeLocal(
       ledger,
       clock,
       logs: localLogs(config.stateDirectory),
-      projects: codeRoot,
+      projects,
       windows,
       limits() {
         const warning = warningOf(isolation())
@@ -167,6 +188,7 @@ export async function composeLocal(
     }),
     ready: async () => ({ ready: leading, why: leading ? "The controllers run." : "The controllers are starting." }),
     metrics,
+    admitCodeRoot: codeRoots.admit,
     version,
     log,
   })
@@ -181,7 +203,7 @@ export async function composeLocal(
     gateway,
     credentials,
     policy,
-    projects: codeRoot,
+    projects,
     codeRoot: codeRootPath,
     async run() {
       const controllers = lead(signal, async (term, until) => {

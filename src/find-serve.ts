@@ -20,6 +20,7 @@ import { type Config, serveEnvironment } from "./config.ts"
 import { asFault, Fault } from "./core/faults.ts"
 import type { Invoke } from "./core/invoke.ts"
 import { type Call, noProgress, type Tool } from "./core/tool.ts"
+import { codeRootOf } from "./find-code-root.ts"
 import { alive, endMs, endServe, environmentOf, newerEntry, olderThanThis } from "./serve-file.ts"
 
 /** Finds the serve of this machine, or starts it. */
@@ -222,7 +223,8 @@ export async function reviveServe(config: Config, entry: string = mainPath): Pro
 
 /** Calls the control plane that the configuration names; on this machine it is started when it is not there. */
 export function invokeServe(config: Config, tools: readonly Tool[], find = findOrStartServe): Invoke & { warm(): void } {
-  const invoke = invokeOver(config.remote ?? { socketPath: config.socketPath }, tools)
+  // A control plane elsewhere knows nothing of this machine's directories.
+  const invoke = invokeOver(config.remote ?? { socketPath: config.socketPath, codeRoot: codeRootOf(config) }, tools)
   let starting: Promise<Target> | undefined
   const started = (): Promise<Target> => {
     starting ??= find(config).finally(() => {

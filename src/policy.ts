@@ -21,6 +21,14 @@ export const policySchema = z.strictObject({
   billing: z.enum(["auto", "subscription", "metered"]).default("auto"),
   /** `auto`: the strongest that works here. `off`: none, for loops that need setuid programs (sudo), which a user namespace disables. */
   isolation: z.enum(["auto", "off"]).default("auto"),
+  /** What `owner/name` is appended to when a repository is cloned. */
+  repositories: z
+    .string()
+    .regex(
+      /^(?:https|ssh|file):\/\/(?![^/]*:[^/]*@)\S*\/$/,
+      "a URL of https, ssh or file without a password, with a slash at its end",
+    )
+    .default("https://github.com/"),
   /** More loops than `ralf`: argv, in which `{project}` stands for the project's directory. */
   loops: z
     .record(z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/), z.array(z.string()).min(1))

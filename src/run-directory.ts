@@ -15,6 +15,7 @@ import { z } from "zod"
 import { exitSchema, modeSchema, problemSchema, uidSchema } from "./core/instance.ts"
 import { directiveSchema, doorSchema, holdSchema, lastSchema, sequencedSchema, usageSchema } from "./core/link.ts"
 import { isolationSchema } from "./isolation.ts"
+import { begunSchema, treeSchema } from "./tree-file.ts"
 
 /**
  * The run directory: what a runtime, a supervisor and its successor tell one another about one run. Every file is written whole, by rename.
@@ -25,7 +26,6 @@ export const processIdSchema = z.strictObject({ pid: z.int(), startTicks: z.int(
 
 /** Iterations of a run whose transcripts can be read; Claude Code itself forgets them after some weeks. */
 export const transcriptsMax = 50
-
 const files = {
   /** Written once by whoever starts the run. */
   run: z.strictObject({
@@ -41,6 +41,8 @@ const files = {
     /** The loop: argv, and where it runs. */
     command: z.array(z.string()).min(1),
     directory: z.string(),
+    /** Absent in what a version before 0.2 started: the person's tree. */
+    tree: treeSchema.optional(),
     /** The real claude, an absolute path. */
     claude: z.string(),
     /** A run of before this was known has none. */
@@ -166,6 +168,29 @@ export function replaceFile(path: string, text: string, mode = 0o600): void {
 }
 
 export const instanceDirectory = (stateDirectory: string, uid: string): string => join(stateDirectory, "instances", uid)
+
+const lasting = { tree: treeSchema, begun: begunSchema }
+/** What stays for the life of an instance, beside its runs: `tree` is the runtime's, `begun` the supervisor's. */
+export function readLasting<N extends keyof typeof lasting>(
+  instance: string,
+  name: N,
+): z.output<(typeof lasting)[N]> | undefined {
+  const schema: z.ZodType<z.output<(typeof lasting)[N]>> = lasting[name] as unknown as z.ZodType<z.output<(typeof lasting)[N]>> // as in `get` above
+  try {
+    return schema.safeParse(JSON.parse(readFileSync(join(instance, `${name}.json`), "utf8"))).data
+  } catch {
+    return undefined
+  }
+}
+export const writeLasting = <N extends keyof typeof lasting>(
+  instance: string,
+  name: N,
+  value: z.output<(typeof lasting)[N]>,
+): void => {
+  const path = join(instance, `${name}.json`)
+  replaceFile(path, JSON.stringify(value))
+  for (const one of [path, instance]) onDisk(one) // without it, a tree would be there that nobody knows
+}
 
 /** What begins so is being made, or was when the machine stopped. */
 const draftMark = "."

@@ -30,7 +30,7 @@ export interface Changes {
 }
 
 /** What is to happen to one instance: nothing, another spec, or its removal. */
-export type Step = { readonly why: string } | { readonly spec: Spec } | { readonly remove: true }
+export type Step = { readonly why: string } | { readonly spec: Spec } | { readonly remove: true; readonly kept: string }
 export interface Change {
   /** For the timeline: `Paused`. */
   readonly past: string
@@ -109,7 +109,8 @@ async function changeOne(
       const step = change.step(instance, readings)
       if ("why" in step) return row(instance, false, step.why)
       const removed: Instance = { ...instance, deletedAtMs: readings.nowMs }
-      if (dryRun) return row("remove" in step ? removed : { ...instance, spec: step.spec }, true)
+      const kept = "remove" in step ? `${seenOf(removed, readings).why}${step.kept}` : undefined
+      if (dryRun) return row("remove" in step ? removed : { ...instance, spec: step.spec }, true, kept)
       if ("spec" in step) {
         const after = await store.updateSpec(instance, step.spec)
         await tell("Changed")
@@ -117,7 +118,7 @@ async function changeOne(
       }
       await store.delete(instance)
       await tell("Removed")
-      return row(removed, true)
+      return row(removed, true, kept)
     } catch (error) {
       const fault = asFault(error)
       if (fault.code === "NotFound") return gone

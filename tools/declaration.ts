@@ -1,9 +1,10 @@
 import { Fault } from "../src/core/faults.ts"
 import { holds } from "../src/core/holds.ts"
-import { type Budget, type Instance, nameSchema, type Spec } from "../src/core/instance.ts"
+import { type Budget, type Instance, nameSchema, projectSchema, type Spec } from "../src/core/instance.ts"
 import { type Readings, seenOf } from "../src/core/outline.ts"
 import type { Seen } from "../src/core/phase.ts"
 import { plan } from "../src/core/plan.ts"
+import type { Projects } from "../src/core/ports.ts"
 import type { ToolContext } from "../src/core/tool.ts"
 
 /** What a spawn decides before there is an instance: its project, loop, budget, lineage and name. */
@@ -12,9 +13,29 @@ const lineageMax = 16
 const namesTriedMax = 10_000
 const nameMax = 53
 
-export async function projectOf({ projects }: Pick<ToolContext, "projects">, asked: string | undefined): Promise<string> {
-  if (asked !== undefined) return asked
-  const known = await projects.list()
+/** On what it works: a project of a code root, or a repository that is cloned. What an instance spawns goes on with its parent's. */
+export async function subjectOf(
+  { projects, who, codeRoot }: Pick<ToolContext, "projects" | "who" | "codeRoot">,
+  asked: { project?: string | undefined; repository?: string | undefined },
+  visible: readonly Instance[],
+): Promise<Pick<Spec, "project" | "repository" | "codeRoot">> {
+  const parent = who.kind === "instance" ? visible.find(({ uid }) => uid === who.uid)?.spec : undefined
+  const callers = parent ? parent.codeRoot : codeRoot
+  const inherits = parent && asked.repository === undefined && (asked.project ?? parent.project) === parent.project
+  const repository = asked.repository ?? (inherits ? parent.repository : undefined)
+  const project =
+    asked.project ??
+    (inherits ? parent.project : undefined) ??
+    (repository === undefined
+      ? await onlyProject(projects, callers)
+      : projectSchema.parse(repository.split("/")[1]?.slice(0, 63)))
+  const root = await projects.rootOf({ project, repository }, callers)
+  return { project, ...(repository !== undefined && { repository }), ...(root !== undefined && { codeRoot: root }) }
+}
+
+async function onlyProject(projects: Projects, callers: string | undefined): Promise<string> {
+  const near = callers === undefined ? [] : await projects.list(callers)
+  const known = near.length > 0 ? near : await projects.list()
   const [only, second] = known
   if (only === undefined) throw new Fault("Invalid", "The code root has no project.", "Create one there, or give a project.")
   if (second === undefined) return only

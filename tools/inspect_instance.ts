@@ -15,6 +15,10 @@ const specOf = ({ spec, createdAtMs }: Instance) => ({
   state: spec.state,
   mode: spec.mode,
   loop: spec.loop,
+  workspace: spec.workspace,
+  ...(spec.repository !== undefined && { repository: spec.repository }),
+  ...(spec.ref !== undefined && { ref: spec.ref }),
+  ...(spec.codeRoot !== undefined && { codeRoot: spec.codeRoot }),
   ...(spec.model !== undefined && { model: oneLine(spec.model, 200) }),
   priority: spec.priority,
   attempt: spec.attempt,
@@ -62,6 +66,7 @@ export default defineTool({
     last: z.strictObject({ iteration: z.int(), outcome: z.string(), untrusted: z.string() }).optional(),
     // Loose, because each listed field costs every caller's context.
     run: z.looseObject({ restarts: z.int() }).optional(),
+    work: z.looseObject({ path: z.string(), commits: z.int() }).optional(),
     usage: z.looseObject({ usd: z.number(), of: z.number().optional(), iterations: z.int(), billing: z.string() }),
     mail: z.looseObject({ waiting: z.int() }),
     spec: z.looseObject({}).optional(),
@@ -78,6 +83,7 @@ export default defineTool({
     const { phase, why, fix } = seenOf(instance, readings)
     const { spec, status } = instance
     const activity = asked.has("activity") ? activityOf(instance, readings) : undefined
+    const work = beatOf(instance, readings)?.work
     const last = asked.has("activity") ? beatOf(instance, readings)?.last : undefined
     const exit = status.run?.lastExit
     const [mail, events, log] = await Promise.all([
@@ -98,6 +104,7 @@ export default defineTool({
           }),
         },
       }),
+      ...(work && { work }),
       usage: {
         ...usageOf(instance, readings),
         ...(spec.budget.usd !== undefined && { of: spec.budget.usd }),
@@ -116,12 +123,15 @@ export default defineTool({
       ...(log && { log: { untrusted: log.text } }),
     }
   },
-  show: ({ name, phase, why, fix, activity, last, usage, mail }) => ({
+  show: ({ name, phase, why, fix, activity, last, work, usage, mail }) => ({
     text: [
       `${name}: ${phase}. ${why}`,
       `Next: ${fix}`,
       ...(activity ? [`Now: ${activity.tool}: ${activity.summary} (${activity.seconds} s)`] : []),
       ...(last ? [`Iteration ${last.iteration} ended as ${last.outcome}.`] : []),
+      ...(work
+        ? [`Works in ${work.path}${typeof work.branch === "string" ? `, branch ${work.branch}, ${work.commits} commits` : ""}.`]
+        : []),
       `Used: $${usage.usd.toFixed(2)}${usage.of === undefined ? "" : ` of $${usage.of}`}, ${usage.iterations} iterations (${usage.billing}).`,
       `Messages waiting: ${mail.waiting}.`,
     ].join("\n"),

@@ -46,6 +46,8 @@ export default defineTool({
         iteration: z.int().optional(),
         usd: z.number().optional(),
         budgetUsd: z.number().optional(),
+        branch: z.string().optional(),
+        commits: z.int().optional(),
         goal: z.strictObject({ untrusted: z.string() }).optional(),
       }),
     ),

@@ -2,6 +2,7 @@ import { z } from "zod"
 import { Fault } from "../src/core/faults.ts"
 import {
   budgetSchema,
+  finished,
   goalSchema,
   type Instance,
   labelsSchema,
@@ -17,11 +18,15 @@ import { readingsOf, seenOf } from "../src/core/outline.ts"
 import { nameOf } from "../src/core/principal.ts"
 import { defineTool } from "../src/core/tool.ts"
 import { spanOf } from "../src/core/view.ts"
-import { budgetOf, foreseen, freeName, keyedName, lineageOf, loopOf, projectOf, scheduleOf } from "./declaration.ts"
+import { refSchema, repositorySchema, workspaceSchema } from "../src/core/workspace.ts"
+import { budgetOf, foreseen, freeName, keyedName, lineageOf, loopOf, scheduleOf, subjectOf } from "./declaration.ts"
 
 const instancesMax = 10_000
 /** Between finding a free name and taking it another spawn may have taken it. */
 const racesMax = 10
+
+/** It may have no work tree yet, and will have one. */
+const waits = (instance: Instance): boolean => instance.deletedAtMs === undefined && !finished(instance)
 
 export default defineTool({
   name: "spawn_instance",
@@ -35,6 +40,9 @@ export default defineTool({
     project: projectSchema.optional().describe("may be left out if there is only one"),
     goal: goalSchema.optional().describe("the task, with all the context it needs"),
     name: nameSchema.optional(),
+    repository: repositorySchema.optional().describe("owner/name to clone and work on"),
+    workspace: workspaceSchema.default("auto").describe("auto: a work tree of its own where others work already"),
+    ref: refSchema.optional().describe("where its own tree begins"),
     mode: modeSchema.default("until-complete"),
     loop: z.string().min(1).max(63).optional(),
     model: z.string().min(1).max(200).optional(),
@@ -56,6 +64,7 @@ export default defineTool({
     created: z.boolean(),
     phase: z.string(),
     why: z.string(),
+    workspace: z.looseObject({}).optional(),
     // Its limits, and where they come from: loose, because each listed field costs every caller's context.
     budget: z.looseObject({ from: z.string() }),
     next: z.string(),
@@ -63,16 +72,26 @@ export default defineTool({
   hints: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: true },
   async handler(ctx, input) {
     const { store, ledger, bus, projects, clock, who, newId } = ctx
-    const project = await projectOf(ctx, input.project)
+    const [others, readings] = await Promise.all([ctx.visible(), readingsOf(ctx)])
+    const subject = await subjectOf(ctx, input, others)
+    const { project } = subject
     const loop = loopOf(ctx, input.loop)
     const { budget, from } = budgetOf(ctx, input.budget)
     const lineage = lineageOf(ctx)
     const model = input.model ?? ctx.limits().model
     const goal = input.goal === undefined ? {} : { goal: input.goal }
-    await projects.check({ project, loop, ...goal })
-
-    const [others, readings] = await Promise.all([ctx.visible(), readingsOf(ctx)])
     const schedule = scheduleOf(ctx, input.schedule, others)
+    const spec: Spec = {
+      ...{ ...subject, state: "Running", attempt: 1, ...goal, orders: [], mode: input.mode, loop },
+      ...{ workspace: input.workspace, ...(input.ref !== undefined && { ref: input.ref }) },
+      ...(model !== undefined && { model }),
+      ...(schedule && { schedule }),
+      ...{ priority: input.priority, labels: input.labels, budget, lineage },
+    }
+    const place = await projects.foresee(spec, others.filter(waits))
+    const [first] = place.sharedWith
+    const shared = first === undefined ? "" : ` ${place.sharedWith.slice(0, 3).join(", ")} works in that tree, too.`
+
     const keyed = input.idempotencyKey === undefined ? undefined : keyedName(input.name ?? project, input.idempotencyKey)
     const wanted = keyed ?? input.name
     const ofKey = (instances: readonly Instance[]): Instance | undefined =>
@@ -103,19 +122,13 @@ export default defineTool({
         `The name ${name} is taken.`,
         `Give another, e.g. "name":"${await freeName(ctx, others, input.name ?? project)}".`,
       )
-    const spec: Spec = {
-      ...{ project, state: "Running", attempt: 1, ...goal, orders: [], mode: input.mode, loop },
-      ...(model !== undefined && { model }),
-      ...(schedule && { schedule }),
-      ...{ priority: input.priority, labels: input.labels, budget, lineage },
-    }
     if (input.dryRun) {
       if (wanted !== undefined && (await store.get(wanted))) throw await taken(wanted)
       const name = wanted ?? (await freeName(ctx, others, project))
       const made = { name, uid: uidSchema.parse("dry-run"), version: "", createdAtMs: readings.nowMs, spec, status: {} }
       const { phase, why } = foreseen(ctx, made, others, readings)
       const next = "Nothing was made: call it without dryRun."
-      return { name, created: false, phase, why, budget: { ...budget, from }, next }
+      return { name, created: false, phase, why: why + shared, workspace: place.at(name), budget: { ...budget, from }, next }
     }
 
     let instance: Instance | undefined
@@ -136,7 +149,10 @@ export default defineTool({
     await bus.append({ id: newId("e"), uid, kind: "Spawned", message, atMs: clock.nowMs() })
     const { phase, why } = foreseen(ctx, instance, others, readings)
     const next = `inspect_instance {"name":"${name}"} shows in a minute what it does.`
-    return { name, uid, created: true, phase, why, budget: { ...budget, from }, next }
+    return {
+      ...{ name, uid, created: true, phase, why: why + shared },
+      ...{ workspace: place.at(name, uid), budget: { ...budget, from }, next },
+    }
   },
   show: ({ name, created, phase, why, next }) => ({
     text: `${name}: ${phase}${created ? "" : " (not made by this call)"}. ${why}\n${next}`,

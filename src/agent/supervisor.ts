@@ -1,3 +1,4 @@
+/** A long file: it wires together what supervises one run; the parts themselves are files of their own. */
 import { randomBytes, randomUUID } from "node:crypto"
 import type { Exit, Problem } from "../core/instance.ts"
 import type { Beat, Directive, Emitted } from "../core/link.ts"
@@ -13,6 +14,7 @@ import { createAgentServers } from "./mcp-servers.ts"
 import { captureOutput } from "./output.ts"
 import { settingsFor } from "./settings.ts"
 import { createSpool } from "./spool.ts"
+import { createWorkspace } from "./workspace.ts"
 
 /** A beat is sent at once on a change, else this often. */
 const beatMs = 5000
@@ -56,6 +58,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
       place: run.place,
       frozen,
       ...iterations.report(directive?.turn),
+      ...workspace.report(),
       ...(activity && { activity }),
       ...(news && { news }),
       atMs,
@@ -97,6 +100,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     },
     over(code) {
       activity = undefined
+      void workspace.look()
       if (run.mode === "once") void finish({ code, outcome: code === 0 ? "Complete" : "Failed" })
     },
   })
@@ -104,6 +108,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     iterations.ended(id, code, ms)
     void servers.iterationOver()
   }
+  const workspace = createWorkspace({ run, directory: directory.path, nowMs, changed: beat })
   const doors = createDoors({
     nowMs,
     nonce: () => randomBytes(6).toString("hex"),
@@ -177,6 +182,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     await output.finish()
     activity = undefined
     iterations.look()
+    await workspace.end()
     beat()
     await connection.flushed(AbortSignal.timeout(flushMs))
     await whenThereIsRoom(() => directory.set("exit", { exit: { ...exit, atMs: nowMs() }, ...(problem && { problem }) }), full)
@@ -223,14 +229,22 @@ export async function supervise({ directory, revive, servers: askServers, stop }
   await whenThereIsRoom(() => {
     if (own) directory.set("supervisor", { ...own, port, token })
   }, full)
+  const begin = async (): Promise<void> => {
+    const problem = await workspace.prepare()
+    if (finishing) return
+    const start = () => startLoop(directory, keeper, output, { port, token }, loopEnded)
+    const failure = problem ?? (await whenThereIsRoom(start, full))
+    if (failure === "Rival") {
+      clearInterval(timer)
+      connection.close()
+      over.resolve()
+    } else if (failure) await finish({ code: 127 }, failure)
+  }
   // A loop is started once in a run: whoever dies between its start and the note of it leaves a run that is over.
   const lost = !known && directory.get("launched") !== undefined
   if (lost) void finish({ code: 137 })
-  else if (!known && !told) {
-    const problem = await whenThereIsRoom(() => startLoop(directory, keeper, output, { port, token }, loopEnded), full)
-    if (problem === "Rival") return connection.close()
-    if (problem) void finish({ code: 127 }, problem)
-  }
+  else if (known) void workspace.look()
+  else if (!told) begin().catch(over.reject)
 
   // What nobody tells: a turnstile that died, a loop that is not our child, processes that were started from outside meanwhile.
   let quietMs = 0

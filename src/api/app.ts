@@ -6,7 +6,7 @@ import { decode, fieldsOf } from "../core/decode.ts"
 import { asFault, Fault, type FaultCode } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import type { Principal } from "../core/principal.ts"
-import { noProgress, type Tool } from "../core/tool.ts"
+import { codeRootHeader, noProgress, type Tool } from "../core/tool.ts"
 import { clean } from "../core/view.ts"
 import type { Log } from "../log.ts"
 import { type Arrival, type Authenticate, admit, checkOrigin, type Door } from "./auth.ts"
@@ -31,6 +31,8 @@ export interface AppParts {
   readonly authenticate: Authenticate
   readonly ready: () => Promise<{ readonly ready: boolean; readonly why: string }>
   readonly metrics: Metrics
+  /** Remembers the code root that a client found where it runs; undefined when it is none. */
+  admitCodeRoot?(path: string): string | undefined
   readonly version: string
   readonly log: Log
 }
@@ -129,7 +131,7 @@ function unescaped(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch {
-    throw new Fault("Invalid", "The path has a broken percent escape.", "Escape it as UTF-8.")
+    throw new Fault("Invalid", "A percent escape is broken.", "Escape it as UTF-8.")
   }
 }
 
@@ -138,10 +140,11 @@ async function call(
   invoke: Invoke,
   tool: string,
   input: Record<string, unknown>,
+  codeRoot: string | undefined,
   log: Log,
 ): Promise<Response> {
   // It fires when the client goes away before its answer is complete.
-  const { signal } = c.req.raw
+  const common = { signal: c.req.raw.signal, ...(codeRoot !== undefined && { codeRoot }) }
   const tell = (error: unknown): Fault => {
     const fault = asFault(error)
     if (fault.code === "Internal") log.error({ err: fault.cause ?? fault, tool }, "call failed")
@@ -149,7 +152,7 @@ async function call(
   }
   if (!c.req.header("accept")?.includes("text/event-stream")) {
     try {
-      return c.json(await invoke(tool, input, { signal, progress: noProgress }))
+      return c.json(await invoke(tool, input, { ...common, progress: noProgress }))
     } catch (error) {
       throw tell(error)
     }
@@ -169,7 +172,7 @@ async function call(
       })
     }
     const heartbeat = setInterval(() => void stream.write(": alive\n\n"), heartbeatMs)
-    const last = await invoke(tool, input, { signal, progress }).then(
+    const last = await invoke(tool, input, { ...common, progress }).then(
       (result) => ({ event: "result", data: JSON.stringify(result) }),
       (error: unknown) => ({ event: "fault", data: JSON.stringify({ error: said(tell(error)) }) }),
     )
@@ -180,12 +183,18 @@ async function call(
 }
 
 /** REST from the tools, and what watches over a server. Routes that are added to it later are guarded likewise. */
-export function createApp({ tools, invokeAs, authenticate, ready, metrics, version, log }: AppParts): App {
+export function createApp({ tools, invokeAs, authenticate, ready, metrics, admitCodeRoot, version, log }: AppParts): App {
   const app: App = new Hono<AppEnv>()
   // A literal path comes before one with fields.
   const routes = tools.map(routeOf).sort((a, b) => pathFieldsOf(a.tool.route).length - pathFieldsOf(b.tool.route).length)
   const answer = (c: Context<AppEnv>, fault: Fault, status: ContentfulStatusCode = statusOf[fault.code]): Response =>
     c.json({ error: said(fault) }, status)
+
+  /** A person's alone: an instance works where its own is, whatever it says. */
+  const codeRootOf = (c: Context<AppEnv>): string | undefined => {
+    const told = c.req.header(codeRootHeader)
+    return told === undefined || c.get("who").kind !== "human" ? undefined : admitCodeRoot?.(unescaped(told))
+  }
 
   app.onError((error, c) => {
     const fault = asFault(error)
@@ -218,7 +227,7 @@ export function createApp({ tools, invokeAs, authenticate, ready, metrics, versi
       const twice = Object.keys(inPath).find((name) => Object.hasOwn(input, name))
       if (twice !== undefined)
         throw new Fault("Invalid", `${twice} stands in the path already.`, `Leave ${twice} out of the body and the query.`)
-      return call(c, invokeAs(c.get("who")), route.tool.name, { ...input, ...inPath }, log)
+      return call(c, invokeAs(c.get("who")), route.tool.name, { ...input, ...inPath }, codeRootOf(c), log)
     }
     return next()
   })

@@ -73,17 +73,28 @@ export const reconcileInstance =
       case "stop":
         if (observed) await runtime.stop(name, observed.uid)
         break
-      case "clean":
-        if (observed) await runtime.clean(name, observed.uid)
+      case "clean": {
+        if (!observed) break
+        const kept = await runtime.clean(name, observed.uid)
+        if (kept !== undefined)
+          await bus.append({
+            id: newId("e"),
+            uid: observed.uid,
+            kind: "Removed",
+            message: removedWords(name, kept),
+            atMs: clock.nowMs(),
+          })
         break
-      case "release":
+      }
+      case "release": {
         if (!wanted) break
         await bus.returnAll(wanted.uid)
         await tellParent(ports, { ...wanted, spec: { ...wanted.spec, state: "Stopped" } })
-        await runtime.clean(name, wanted.uid)
+        const kept = await runtime.clean(name, wanted.uid)
         await store.release(wanted)
-        await say(wanted, "Removed", newId("e"), `${name} was removed.`)
+        await say(wanted, "Removed", newId("e"), removedWords(name, kept))
         break
+      }
       default:
     }
     return afterMs === undefined ? {} : { afterMs }
@@ -95,15 +106,16 @@ async function tellParent({ store, bus, clock }: OperatorPorts, child: Instance)
   const parent = uid && (await store.list()).find((one) => one.uid === uid)
   if (!parent || parent.deletedAtMs !== undefined || parent.spec.state === "Stopped" || finished(parent)) return
   const { run } = child.status
-  const last = (await bus.beats()).get(child.uid)?.last
+  const { last, work } = (await bus.beats()).get(child.uid) ?? {}
   const outcome = run?.lastExit?.outcome
   const how = outcome === "Complete" ? "is complete" : outcome === "Failed" ? "failed" : "was stopped"
   const words = last ? ` Its last message, of iteration ${last.iteration} (${last.outcome}):\n${last.text}` : ""
+  const made = work?.own && work.branch !== undefined ? ` It left ${work.commits} commits on branch ${work.branch}.` : ""
   const mail: Mail = {
     id: `end-${run?.place ?? child.uid}`.slice(0, 64),
     from: `instance ${child.name}`,
     authority: "peer",
-    text: `${child.name}, which you spawned, ${how}.${words}`,
+    text: `${child.name}, which you spawned, ${how}.${made}${words}`,
     urgency: "next-iteration",
     atMs: clock.nowMs(),
   }
@@ -114,6 +126,9 @@ async function tellParent({ store, bus, clock }: OperatorPorts, child: Instance)
     if (!(error instanceof Fault) || error.code !== "RateLimited") throw error
   }
 }
+
+const removedWords = (name: string, kept: string | undefined): string =>
+  `${name} was removed.${kept === undefined ? "" : ` Kept: ${kept}.`}`
 
 const exitWords = ({ lastExit, problem }: Omit<Run, "term">): string =>
   problem?.message ??

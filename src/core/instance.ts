@@ -1,4 +1,5 @@
 import { z } from "zod"
+import { refSchema, repositorySchema, workspaceSchema } from "./workspace.ts"
 
 /** Identity of an instance. Its name is for people and may be used again; a uid never is. */
 export const uidSchema = z.string().min(1).max(64).brand<"Uid">()
@@ -73,6 +74,13 @@ export const specSchema = z.strictObject({
   orders: z.array(orderSchema).max(ordersMax),
   mode: modeSchema,
   loop: z.string().max(63),
+  /** Rows of before 0.2 have none: they worked in the person's tree, which `auto` keeps for them. */
+  workspace: workspaceSchema.default("auto"),
+  /** Worked on in a clone, and what a tree of its own begins from. */
+  repository: repositorySchema.optional(),
+  ref: refSchema.optional(),
+  /** The code root that the project is in, an absolute path; written by the server. Without it, the one that serve was started with. */
+  codeRoot: z.string().max(4096).optional(),
   model: z.string().min(1).max(200).optional(),
   priority: prioritySchema,
   labels: labelsSchema,
@@ -138,8 +146,12 @@ export const stateAt = ({ state, pause }: Spec, nowMs: number): Spec["state"] =>
 export const live = ({ status: { run } }: Instance): boolean => run !== undefined && run.phase !== "Exited"
 
 /** Names all that a start uses; another revision means a new run. Begins with the attempt. */
-export function revisionOf({ attempt, project, loop, mode, model }: Spec): string {
-  const text = JSON.stringify([project, loop, mode, model])
+export function revisionOf({ attempt, project, loop, mode, model, workspace, repository, ref, codeRoot }: Spec): string {
+  // Only what differs from the defaults: a newer version that knows more fields starts no loop again.
+  const where = Object.entries({ workspace, repository, ref, codeRoot }).filter(
+    ([name, value]) => value !== undefined && !(name === "workspace" && value === "auto"),
+  )
+  const text = JSON.stringify([project, loop, mode, model, ...where])
   let hash = 0x811c9dc5 // FNV-1a, 32 bits: it tells a handful of revisions of one instance apart, nothing more
   for (let index = 0; index < text.length; index++) hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193) >>> 0
   return `${attempt}-${hash.toString(16).padStart(8, "0")}`

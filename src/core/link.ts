@@ -126,11 +126,24 @@ export const beatSchema = z.strictObject({
   last: lastSchema.optional(),
   /** What the next iteration would be told that the last one was not: an operator's word (mail, goal, order), or other mail alone. */
   news: z.enum(["instruction", "mail"]).optional(),
+  /** Its work tree, as it was at the end of the last iteration: `commits` beyond where it began. `own`: no other works in it. */
+  work: z
+    .strictObject({
+      path: z.string().max(4096),
+      own: z.boolean(),
+      branch: z.string().max(300).optional(),
+      commits: z.int().min(0),
+      dirty: z.boolean(),
+    })
+    .optional(),
   hold: holdSchema.optional(),
   atMs: z.int(),
 })
 /** An instance's latest self-report. */
 export type Beat = z.output<typeof beatSchema>
+
+/** An instance's work tree: path and branch, commits beyond where it began, and whether anything in it is not committed. */
+export type Work = NonNullable<Beat["work"]>
 
 export const eventKindSchema = z.enum([
   "Spawned",

@@ -89,6 +89,7 @@ export const usageOf = ({ uid }: Instance, readings: Readings): { usd: number; t
 export function outlineOf(instance: Instance, readings: Readings, seen: Seen = seenOf(instance, readings)) {
   const activity = activityOf(instance, readings)
   const { budget, project } = instance.spec
+  const work = beatOf(instance, readings)?.work
   return {
     name: instance.name,
     project,
@@ -98,6 +99,7 @@ export function outlineOf(instance: Instance, readings: Readings, seen: Seen = s
     iteration: iterationOf(instance, readings),
     usd: usageOf(instance, readings).usd,
     ...(budget.usd !== undefined && { budgetUsd: budget.usd }),
+    ...(work?.branch !== undefined && { branch: work.branch, commits: work.commits }),
   }
 }
 

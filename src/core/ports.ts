@@ -52,8 +52,11 @@ export interface Runtime {
   start(workload: Workload): Promise<Observed>
   /** Returns when the end has begun; the end itself is observed. */
   stop(name: string, uid: Uid): Promise<void>
-  /** Forgets what is left of an instance where nothing runs any more (run directories). */
-  clean(name: string, uid: Uid): Promise<void>
+  /**
+   * Forgets what is left of an instance where nothing runs any more: run directories, and a work tree of its own where that loses no work.
+   * Returns what was kept for the sake of its work, in words.
+   */
+  clean(name: string, uid: Uid): Promise<string | undefined>
 }
 
 /** What the loop printed, or Claude Code's own record of its iterations. */
@@ -172,11 +175,26 @@ export interface Spent {
 /** Runs `work` while leading; terms only grow. */
 export type Lead = (signal: AbortSignal, work: (term: number, signal: AbortSignal) => Promise<void>) => Promise<void>
 
-/** The projects of the code root. */
+/** The projects of the code roots, and where an instance would work on one. */
 export interface Projects {
-  list(): Promise<readonly string[]>
-  /** @throws NotFound or Invalid with what to do, when a loop of this spec could not be started here. */
-  check(spec: Pick<Spec, "project" | "loop" | "goal">): Promise<void>
+  /** Of all code roots, or of one. */
+  list(codeRoot?: string): Promise<readonly string[]>
+  /**
+   * The code root in which a project is; for a repository, which need not be in any, the one whose loop works on it. In a collision of names
+   * `callers` wins, the root of who is calling. @throws NotFound, Conflict.
+   */
+  rootOf(at: { project: string; repository?: string | undefined }, callers: string | undefined): Promise<string | undefined>
+  /**
+   * Where an instance of this spec would work now. `others`: instances that may come before it.
+   * @throws NotFound or Invalid with what to do, when a loop of this spec could not be started here.
+   */
+  foresee(spec: Spec, others: readonly Instance[]): Promise<Foreseen>
+}
+export interface Foreseen {
+  /** Names of others that work in the same tree. */
+  readonly sharedWith: readonly string[]
+  /** `path` once the uid is known; `branch` for a tree of its own. */
+  at(name: string, uid?: Uid): { readonly path?: string; readonly branch?: string }
 }
 
 /** What a schedule means. */

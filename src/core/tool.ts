@@ -15,8 +15,13 @@ export type Targets =
 
 export interface Call {
   readonly signal: AbortSignal
+  /** The code root that a person's client found where it runs. */
+  readonly codeRoot?: string
   progress(done: number, message: string): void
 }
+
+/** How a client tells `serve` its code root over HTTP: the path, percent-escaped. */
+export const codeRootHeader = "x-blackbox5-code-root"
 
 /** The `progress` of a call whose caller wants none: a face that sees it need not carry any. */
 export const noProgress: Call["progress"] = () => {}

@@ -1,10 +1,11 @@
 import { existsSync } from "node:fs"
 import { parseArgs, styleText } from "node:util"
 import { exchange } from "../client.ts"
-import { codeRootFor, codeRootOf } from "../compose.ts"
+import { codeRootFor } from "../compose.ts"
 import { type Config, lastingEnvironment, readConfig } from "../config.ts"
 import { noProgress } from "../core/tool.ts"
 import { clean } from "../core/view.ts"
+import { codeRootOf } from "../find-code-root.ts"
 import { type Policy, policyPath, policySchema, readPolicy } from "../policy.ts"
 import { version } from "../version.ts"
 import { type Finding, fail, failWith, looked, ok, warn } from "./doctor/check.ts"
@@ -20,7 +21,7 @@ async function checkCodeRoot(config: Config, policy: Policy): Promise<readonly F
   if (path === undefined)
     return [warn("code root", "None is named, and there is none around here.", "Go into a checkout, or set BLACKBOX5_CODE_ROOT.")]
   const root = codeRootFor(path, policy)
-  const projects = await root.list()
+  const projects = root.list()
   if (projects.length === 0)
     return [warn("code root", `${path} has no projects.`, "Make one below 5-project-memory, or name a git repository.")]
   const shown = projects.slice(0, projectsShown)

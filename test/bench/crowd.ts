@@ -16,6 +16,7 @@ export const aSpec = (index: number): Spec => ({
   orders: [],
   mode: "until-complete",
   loop: "ralf",
+  workspace: "auto",
   priority: 0,
   labels: { team: index % 2 === 0 ? "web" : "shop" },
   budget: { usd: 10 },

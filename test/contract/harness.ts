@@ -72,6 +72,7 @@ export const aSpec = (more: Partial<Spec> = {}): Spec => ({
   orders: [],
   mode: "continuous",
   loop: "ralf",
+  workspace: "auto",
   priority: 0,
   labels: {},
   budget: {},

@@ -22,8 +22,8 @@ export interface World extends AsyncDisposable {
   readonly model: Model
   readonly env: Record<string, string>
   projectOf(name: string): string
-  /** A real MCP client over stdio. */
-  connect(): Promise<McpClient>
+  /** A real MCP client over stdio; `from` another directory, where it finds the code root by itself. */
+  connect(from?: string): Promise<McpClient>
   /** The bundle as a command; resolves with what it printed and its exit code. */
   cli(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }>
   policy(text: string): void
@@ -84,13 +84,23 @@ export async function makeWorld(
     servePid,
     projectOf: (name) => join(codeRoot, "5-project-memory", name),
     runOf(uid) {
-      const runs = readdirSync(join(state, "instances", uid)).toSorted()
-      return join(state, "instances", uid, runs.at(-1) ?? "")
+      const runs = readdirSync(join(state, "instances", uid), { withFileTypes: true }).filter((entry) => entry.isDirectory())
+      return join(
+        state,
+        "instances",
+        uid,
+        runs
+          .map(({ name }) => name)
+          .toSorted()
+          .at(-1) ?? "",
+      )
     },
-    async connect() {
+    async connect(from) {
+      const { BLACKBOX5_CODE_ROOT: _, ...elsewhere } = env
+      const where = from === undefined ? { env, cwd: codeRoot } : { env: elsewhere, cwd: from }
       const client = new Client({ name: "story", version: "1" })
       await client.connect(
-        new StdioClientTransport({ command: process.execPath, args: [main, "mcp"], env, cwd: codeRoot, stderr: "inherit" }),
+        new StdioClientTransport({ command: process.execPath, args: [main, "mcp"], ...where, stderr: "inherit" }),
       )
       const mcp: McpClient = {
         client,

@@ -2,8 +2,8 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, describe, expect, it } from "vitest"
-import { codeRootOf } from "../../src/compose.ts"
 import { lastingEnvironment, readConfig, serveEnvironment } from "../../src/config.ts"
+import { codeRootOf } from "../../src/find-code-root.ts"
 
 const directory = mkdtempSync(join(tmpdir(), "bb5-config-"))
 afterAll(() => rmSync(directory, { recursive: true }))

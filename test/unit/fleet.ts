@@ -8,6 +8,7 @@ import { may, type Principal } from "../../src/core/principal.ts"
 import { topic } from "../../src/core/source.ts"
 import type { Limits, Tool } from "../../src/core/tool.ts"
 import type { Wait } from "../../src/core/waits.ts"
+import { ownTree } from "../../src/core/workspace.ts"
 import { cronWindows } from "../../src/windows.ts"
 import { tools } from "../../tools/index.ts"
 import { aSpec, type ManualClock, manualClock, uid } from "../contract/harness.ts"
@@ -190,9 +191,16 @@ export function makeFleet(more: readonly Tool[] = tools) {
       },
       projects: {
         list: async () => world.projects,
-        async check({ project }) {
-          if (!world.projects.includes(project))
-            throw new Fault("NotFound", `There is no project ${project}.`, `Give one of: ${world.projects.join(", ")}.`)
+        rootOf: async (_, callers) => callers,
+        async foresee(spec, others) {
+          if (spec.repository === undefined && !world.projects.includes(spec.project))
+            throw new Fault("NotFound", `There is no project ${spec.project}.`, `Give one of: ${world.projects.join(", ")}.`)
+          const here = others.filter(({ spec: { project } }) => project === spec.project)
+          const own = ownTree(spec, { git: true, taken: here.length > 0 })
+          return {
+            sharedWith: own ? [] : here.map(({ name }) => name),
+            at: (name, of) => (own ? { branch: `ralf/${name}`, ...(of && { path: `/trees/${name}` }) } : { path: "/code/shop" }),
+          }
         },
       },
       windows: cronWindows(),

@@ -133,7 +133,7 @@ describe("spawn_instance", () => {
     expect(made.next).toContain('inspect_instance {"name":"shop-2"}')
     expect(fleet.specOf("shop-2")).toEqual({
       ...{ project: "shop", state: "Running", attempt: 1, goal: "Sell.", orders: [], mode: "until-complete", loop: "ralf" },
-      ...{ priority: 0, labels: { team: "web" }, budget: { usd: 10, iterations: 50 }, lineage: [] },
+      ...{ workspace: "auto", priority: 0, labels: { team: "web" }, budget: { usd: 10, iterations: 50 }, lineage: [] },
     })
     expect(fleet.spent.get(made.uid)?.lineage).toEqual([])
     expect(messagesOf(fleet, "Spawned")).toEqual(["Spawned by operator ann for project shop."])

@@ -3,8 +3,8 @@ import { randomBytes } from "node:crypto"
 import { closeSync, type FSWatcher, openSync, rmSync, watch } from "node:fs"
 import { join } from "node:path"
 import { asFault } from "../../core/faults.ts"
-import type { Problem, Spec, Uid } from "../../core/instance.ts"
-import type { Clock, Observed, Runtime } from "../../core/ports.ts"
+import type { Problem, Uid } from "../../core/instance.ts"
+import type { Clock, Observed, Runtime, Workload } from "../../core/ports.ts"
 import { topic } from "../../core/source.ts"
 import type { IsolationKind } from "../../isolation.ts"
 import { alive, end, exists, ofInstance, ofRun } from "../../processes.ts"
@@ -19,12 +19,14 @@ import {
   runDirectory,
   runsOf,
 } from "../../run-directory.ts"
-import type { CodeRoot } from "./code-root.ts"
+import type { CodeRoots } from "./code-roots.ts"
+import type { Trees } from "./trees.ts"
 
 export interface LocalRuntimeOptions {
   readonly stateDirectory: string
   readonly socketPath: string
-  readonly codeRoot: CodeRoot
+  readonly codeRoots: Pick<CodeRoots, "launch">
+  readonly trees: Pick<Trees, "settle" | "clean">
   readonly clock: Clock
   /** argv that runs a supervisor on a run directory. */
   readonly supervisor: readonly string[]
@@ -65,7 +67,7 @@ interface Run {
 
 /** Instances as detached processes of this machine. Everything is read back from the run directories after a restart. */
 export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSignal): Runtime {
-  const { stateDirectory, clock, codeRoot } = options
+  const { stateDirectory, clock, codeRoots, trees } = options
   const runs = new Map<string, Run>()
   const names = topic(async () => runs.keys())
 
@@ -185,10 +187,13 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     return observed
   }
 
-  const launchOf = (spec: Spec): { file: Pick<RunFile, "command" | "directory" | "claude">; problem?: Problem } => {
+  const launchOf = async (
+    one: Pick<Workload, "name" | "uid" | "spec">,
+  ): Promise<{ file: Pick<RunFile, "command" | "directory" | "claude" | "tree">; problem?: Problem }> => {
     try {
-      const { command, directory, claude } = codeRoot.resolve(spec)
-      return { file: { command: [...command], directory, claude } }
+      const tree = await trees.settle(one)
+      const { command, directory, claude } = codeRoots.launch(one.spec, tree)
+      return { file: { command: [...command], directory, claude, tree } }
     } catch (error) {
       const { code, message, next } = asFault(error)
       return { file: { command: ["-"], directory: "-", claude: "-" }, problem: { reason: code, message: `${message} ${next}` } }
@@ -207,8 +212,8 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       const previous = runsOf(stateDirectory, uid)
       const last = previous.at(-1)
       const before = last === undefined ? undefined : runDirectory(last)
+      const launch = await launchOf({ name, uid, spec })
       const startedAtMs = clock.nowMs()
-      const launch = launchOf(spec)
       const place = placeAfter(last, startedAtMs, randomBytes(4).toString("hex"))
       const created = createRunDirectory(stateDirectory, {
         name,
@@ -255,7 +260,9 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
         runs.delete(name)
       }
       await end(ofInstance(uid), new Set(), 0)
+      const kept = await trees.clean(uid)
       rmSync(instanceDirectory(stateDirectory, uid), { recursive: true, force: true })
+      return kept
     },
   }
 }

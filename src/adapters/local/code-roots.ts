@@ -1,0 +1,120 @@
+import { existsSync, mkdirSync, readFileSync, realpathSync } from "node:fs"
+import { isAbsolute, join } from "node:path"
+import { z } from "zod"
+import { Fault } from "../../core/faults.ts"
+import type { Spec } from "../../core/instance.ts"
+import { isDirectory } from "../../find-code-root.ts"
+import { replaceFile } from "../../run-directory.ts"
+import type { TreeFile } from "../../tree-file.ts"
+import { type CodeRootOptions, directoryIn, isCodeRoot, type Launch, launchOf, projectsIn, scriptIn } from "./code-root.ts"
+
+/** Code roots that are remembered; the one used longest ago is forgotten. What an instance works in stands in its spec. */
+const rootsMax = 50
+
+export interface CodeRootsOptions extends CodeRootOptions {
+  readonly stateDirectory: string
+  /** The one that serve itself was started with; undefined when it found none. */
+  readonly first: string | undefined
+}
+export interface Layout {
+  readonly root: string | undefined
+  /** Of a project in the code root; what is cloned has none there. */
+  readonly directory: string | undefined
+  /** The RALF loop script, when this spec is run by it. */
+  readonly script: string | undefined
+}
+/** The code roots that serve knows: its own, and those that its clients found. */
+export interface CodeRoots {
+  /** The names of all projects, or of those of one root. */
+  list(root?: string): readonly string[]
+  /** Remembers the root that a caller found; the same, or undefined when it is none. */
+  admit(root: string): string | undefined
+  /** The root in which a project is. In a collision the caller's own wins. @throws NotFound, Conflict, Unavailable. */
+  find(project: string, callers: string | undefined): string
+  /** The caller's, or the first. */
+  usual(callers: string | undefined): string | undefined
+  /** @throws NotFound, Unavailable. */
+  layoutOf(spec: Pick<Spec, "project" | "loop" | "repository" | "codeRoot">): Layout
+  /** @throws Fault when a loop could not be started so. */
+  launch(spec: Spec, tree: TreeFile): Launch
+}
+
+export const noCodeRoot = (path: string | undefined): Fault =>
+  new Fault(
+    "Unavailable",
+    path === undefined
+      ? "No code root is known: there is neither a RALF checkout nor a git repository here."
+      : `The code root ${path} is not there.`,
+    "Start `blackbox5 serve` in the checkout, or give --code-root or BLACKBOX5_CODE_ROOT.",
+  )
+
+export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
+  const { stateDirectory } = options
+  const first = options.first !== undefined && existsSync(options.first) ? realpathSync(options.first) : options.first
+  const path = join(stateDirectory, "code-roots.json")
+  const read = (): readonly string[] => {
+    try {
+      return z.array(z.string()).parse(JSON.parse(readFileSync(path, "utf8")))
+    } catch {
+      return [] // none was told yet; what cannot be read is told again by the clients
+    }
+  }
+  let told = read()
+  /** Those that vanished are left out, and come back with their directory. */
+  const all = (): readonly string[] => [...new Set([...(first === undefined ? [] : [first]), ...told])].filter(isCodeRoot)
+  const known = (): readonly string[] => {
+    const roots = all()
+    if (roots.length > 0) return roots
+    throw noCodeRoot(first)
+  }
+  const missing = (project: string, roots: readonly string[]): Fault => {
+    const names = [...new Set(roots.flatMap(projectsIn))]
+    return new Fault(
+      "NotFound",
+      `There is no project ${project} in ${roots.slice(0, 5).join(", ")}.`,
+      names.length > 0
+        ? `Use one of: ${names.slice(0, 20).join(", ")}.`
+        : `Make the directory 5-project-memory/${project} in the code root.`,
+    )
+  }
+  const find = (project: string, callers: string | undefined): string => {
+    const roots = known()
+    if (callers !== undefined && projectsIn(callers).includes(project)) return callers
+    const having = roots.filter((root) => projectsIn(root).includes(project))
+    const [only, second] = having
+    if (only === undefined) throw missing(project, roots)
+    if (second === undefined) return only
+    throw new Fault(
+      "Conflict",
+      `There is a project ${project} in each of ${having.slice(0, 5).join(", ")}.`,
+      "Call from the one that is meant: start the client in it, or set BLACKBOX5_CODE_ROOT to it.",
+    )
+  }
+  const usual = (callers: string | undefined): string | undefined => callers ?? all()[0]
+  const layoutOf: CodeRoots["layoutOf"] = ({ project, loop, repository, codeRoot }) => {
+    const root = repository === undefined ? (codeRoot ?? find(project, first)) : usual(codeRoot)
+    if (codeRoot !== undefined && !isDirectory(codeRoot)) throw noCodeRoot(codeRoot)
+    if (repository === undefined && root !== undefined && !projectsIn(root).includes(project)) throw missing(project, [root])
+    const script = loop === "ralf" && root !== undefined ? scriptIn(root) : undefined
+    const directory = repository === undefined && root !== undefined ? directoryIn(root, project) : undefined
+    return { root, directory, script }
+  }
+
+  return {
+    list: (root) => (root === undefined ? [...new Set(known().flatMap(projectsIn))].toSorted() : projectsIn(root)),
+    admit(root) {
+      if (!isAbsolute(root) || !isCodeRoot(root)) return undefined
+      const real = realpathSync(root)
+      if (real !== first && told[0] !== real) {
+        told = [real, ...told.filter((one) => one !== real)].slice(0, rootsMax)
+        mkdirSync(stateDirectory, { recursive: true, mode: 0o700 })
+        replaceFile(path, JSON.stringify(told))
+      }
+      return real
+    },
+    find,
+    usual,
+    layoutOf,
+    launch: (spec, tree) => launchOf(options, spec, layoutOf(spec).root, tree),
+  }
+}

@@ -1,0 +1,247 @@
+import { mkdirSync, realpathSync, rmSync, statSync } from "node:fs"
+import { join, relative, resolve } from "node:path"
+import { Fault } from "../../core/faults.ts"
+import type { Instance, Spec, Uid } from "../../core/instance.ts"
+import type { Foreseen } from "../../core/ports.ts"
+import { ownTree } from "../../core/workspace.ts"
+import { isDirectory } from "../../find-code-root.ts"
+import { commitOf, findRepository, gitIn, isTreeOf, measure, type Repository } from "../../git.ts"
+import {
+  instanceDirectory,
+  instancesIn,
+  type RunFile,
+  readLasting,
+  runDirectory,
+  runsOf,
+  writeLasting,
+} from "../../run-directory.ts"
+import type { BegunFile, TreeFile } from "../../tree-file.ts"
+import type { CodeRoots } from "./code-roots.ts"
+
+export interface TreesOptions {
+  readonly stateDirectory: string
+  readonly codeRoots: Pick<CodeRoots, "layoutOf" | "launch">
+  /** What `owner/name` is appended to. */
+  repositories(): string
+}
+type Who = Pick<Instance, "name" | "uid" | "spec">
+/** The work trees of this machine's instances: who works where, decided when an instance is first started and kept for its life. */
+export interface Trees {
+  /** The tree of an instance, decided now if it has none. @throws Fault when it cannot have what it asks for. */
+  settle(one: Who): Promise<TreeFile>
+  /** What settle would say now. `others`: instances that may not have been started yet. @throws as settle, and when no loop could be started. */
+  foresee(spec: Spec, others: readonly Who[]): Promise<Foreseen>
+  /** Takes the tree of an instance away of which nothing runs, unless that could lose work. What was kept, in words. */
+  clean(uid: Uid): Promise<string | undefined>
+}
+
+/** Where a project is: its directory, and the git repository that tracks it. */
+interface Found {
+  readonly directory: string
+  readonly repository?: Repository | undefined
+  /** The project in the repository; "" where it is the whole. */
+  readonly inside: string
+  /** The code root in the repository, where that holds it with the loop script. */
+  readonly root?: string | undefined
+  /** Its loop script needs a directory `.autonomous` there. */
+  readonly autonomous: boolean
+}
+
+export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOptions): Trees {
+  const claims = new Map<Uid, { readonly tree: TreeFile; readonly name: string }>()
+  for (const uid of instancesIn(stateDirectory) as Uid[]) {
+    // names of directories that were made from uids
+    const newest = runsOf(stateDirectory, uid).at(-1)
+    const run = newest === undefined ? undefined : runDirectory(newest).get("run")
+    const tree = readLasting(instanceDirectory(stateDirectory, uid), "tree") ?? (run && formerTree(run))
+    if (tree) claims.set(uid, { tree, name: run?.name ?? uid })
+  }
+
+  /** By its loop's own word: it does not work there any more, unless somebody starts it afresh. */
+  const ended = (uid: Uid): boolean => {
+    const run = runsOf(stateDirectory, uid).at(-1)
+    return run !== undefined && runDirectory(run).get("exit")?.exit.outcome !== undefined
+  }
+  const working = (common: string | undefined, except: Uid | undefined): { uid: Uid; name: string; tree: TreeFile }[] =>
+    common === undefined
+      ? []
+      : [...claims].flatMap(([uid, { tree, name }]) =>
+          uid !== except && tree.common === common && !ended(uid) ? [{ uid, name, tree }] : [],
+        )
+
+  const clone = (repository: string): string => join(stateDirectory, "clones", `${repository}.git`)
+
+  async function find(spec: Spec): Promise<Found> {
+    const { root, directory, script } = codeRoots.layoutOf(spec)
+    const autonomous = script !== undefined
+    if (spec.repository !== undefined) {
+      const path = clone(spec.repository)
+      return { directory: path, repository: { top: path, common: path }, inside: "", autonomous }
+    }
+    if (root === undefined || directory === undefined) throw new Error(`no directory was found for the project ${spec.project}`)
+    const repository = findRepository(directory)
+    if (!repository) return { directory, inside: "", autonomous }
+    const within = (path: string): string | undefined => inTop(repository.top, realpathSync(path))
+    const inside = within(directory)
+    if (inside === "" && spec.ref === undefined) return { directory, repository, inside, autonomous }
+    const git = await gitIn(repository.top)
+    const commit = await commitOf(git, spec.ref === undefined ? ["HEAD"] : [spec.ref, `refs/remotes/origin/${spec.ref}`])
+    if (commit === undefined && spec.ref !== undefined)
+      throw new Fault(
+        "NotFound",
+        `There is no branch, tag or commit ${spec.ref} in ${repository.top}.`,
+        "Correct ref, or fetch it there.",
+      )
+    if (inside === "") return { directory, repository, inside, autonomous }
+    // The directory may merely lie in somebody's repository: a tree of its own would lack what is not tracked. Not the index is asked: a new
+    // tree is made from a commit.
+    const tracked = async (path: string | undefined): Promise<boolean> => {
+      if (path === "") return true
+      if (path === undefined || commit === undefined) return false
+      const { code, stdout } = await git(["ls-tree", "--name-only", "-z", commit, "--", path])
+      return code === 0 && stdout !== ""
+    }
+    if (inside === undefined || !(await tracked(inside))) return { directory, inside: "", autonomous }
+    const rooted = script === undefined || (await tracked(within(script)))
+    return { directory, repository, inside, root: rooted ? within(root) : undefined, autonomous }
+  }
+
+  /** Its parent's tree, if that is of the same repository: what is spawned begins where its parent is. */
+  const parentTree = ({ lineage }: Spec, { common }: Repository): string | undefined => {
+    const parent = claims.get(lineage.at(-1) ?? ("" as Uid))?.tree // no uid is empty
+    return parent?.common === common && statSync(parent.path, { throwIfNoEntry: false }) ? parent.path : undefined
+  }
+
+  function decide({ name, uid, spec }: { name: string; uid: string; spec: Spec }, found: Found, taken: boolean): TreeFile {
+    const { directory, repository, inside, root, autonomous } = found
+    if (!ownTree(spec, { git: repository !== undefined, taken }) || !repository)
+      return {
+        ...{ own: false, path: directory, project: directory, autonomous },
+        ...(repository && { repository: repository.top, common: repository.common }),
+      }
+    const path = join(stateDirectory, "trees", `${name}-${uid.slice(0, 8)}`)
+    const from = parentTree(spec, repository) ?? (spec.repository === undefined ? repository.top : undefined)
+    return {
+      ...{ own: true, path, project: join(path, inside), repository: repository.top, common: repository.common },
+      ...(root !== undefined && { root: join(path, root) }),
+      ...{ branch: `ralf/${name}`, autonomous },
+      ...(spec.ref !== undefined && { ref: spec.ref }),
+      ...(from !== undefined && { from }),
+      ...(spec.repository !== undefined && { url: `${repositories()}${spec.repository}.git` }),
+    }
+  }
+
+  return {
+    async settle({ name, uid, spec }) {
+      const kept = claims.get(uid)?.tree
+      const finished = ended(uid)
+      const found = kept && !finished ? undefined : await find(spec)
+      // No await from here on: two starts at once cannot both find the tree free.
+      const before = claims.get(uid)?.tree
+      const others = (common: string | undefined) => working(common, uid)
+      // Who had finished gave the shared tree up; started afresh, it may find somebody else in it.
+      const lost = before && finished && !before.own && spec.workspace === "auto" && others(before.common).length > 0
+      if (before && !lost) return before
+      if (!found) throw new Error(`nothing was found out about the tree of ${name}`)
+      const tree = decide({ name, uid, spec }, found, others(found.repository?.common).length > 0)
+      const instance = instanceDirectory(stateDirectory, uid)
+      mkdirSync(instance, { recursive: true, mode: 0o700 })
+      if (lost) rmSync(join(instance, "begun.json"), { force: true })
+      writeLasting(instance, "tree", tree)
+      claims.set(uid, { tree, name })
+      return tree
+    },
+    async foresee(spec, others) {
+      const found = await find(spec)
+      const here = working(found.repository?.common, undefined)
+      // Those that were asked for before and have no tree yet will have theirs first.
+      const coming = others.filter(
+        (one) =>
+          !claims.has(one.uid) &&
+          one.spec.project === spec.project &&
+          one.spec.codeRoot === spec.codeRoot &&
+          one.spec.repository === spec.repository,
+      )
+      const treeOf = (name: string, uid: string): TreeFile => decide({ name, uid, spec }, found, here.length + coming.length > 0)
+      const { own, path } = treeOf("", "")
+      codeRoots.launch(spec, treeOf("", ""))
+      return {
+        sharedWith: own ? [] : here.filter(({ tree }) => tree.path === path).map(({ name }) => name),
+        at(name, uid) {
+          const tree = treeOf(name, uid ?? "")
+          return {
+            ...((!own || uid !== undefined) && { path: tree.path }),
+            ...(tree.branch !== undefined && { branch: tree.branch }),
+          }
+        },
+      }
+    },
+    async clean(uid) {
+      const tree = claims.get(uid)?.tree
+      const begun = readLasting(instanceDirectory(stateDirectory, uid), "begun")
+      const words = tree?.own ? await cleared(tree, begun) : undefined
+      claims.delete(uid)
+      return words
+    },
+  }
+}
+
+/** What a version before 0.2 started works in the person's tree, and that is then taken. */
+function formerTree({ command, directory }: RunFile): TreeFile | undefined {
+  const project = resolve(directory, command.at(-1) ?? "")
+  if (!isDirectory(project)) return undefined
+  const repository = findRepository(project)
+  const git = repository && { repository: repository.top, common: repository.common }
+  return { own: false, path: project, project, autonomous: false, ...git }
+}
+
+/** A path in a repository's top, undefined for one that is elsewhere. */
+function inTop(top: string, path: string): string | undefined {
+  const inside = relative(top, path)
+  return inside.startsWith("..") || inside.startsWith("/") ? undefined : inside
+}
+/** Takes a tree away that is proved to hold nothing that stands nowhere else. */
+async function cleared(tree: TreeFile, begun: BegunFile | undefined): Promise<string | undefined> {
+  const { path, repository } = tree
+  const branch = begun?.branch ?? ""
+  if (repository === undefined || !there(repository)) return there(path) ? `its tree ${path}: its repository is gone` : undefined
+  try {
+    const git = await gitIn(repository)
+    if (there(path)) {
+      // Nothing has run yet in one that was not made to its end.
+      const why = begun?.made ? await obstacle(tree, begun.base) : undefined
+      if (why !== undefined) return `its tree ${path}${branch && ` and branch ${branch}`}: ${why}`
+      // Forced only past the loop's own logs: all else was proved not to be there.
+      const removed = await git(["worktree", "remove", "--force", path])
+      if (removed.code !== 0) return `its tree ${path}${branch && ` and branch ${branch}`}: git could not remove it`
+    } else await git(["worktree", "prune"])
+    if (branch === "" || (await commitOf(git, [`refs/heads/${branch}`])) === undefined) return undefined
+    const count = async (...range: readonly string[]): Promise<number> => {
+      const { code, stdout } = await git(["rev-list", "--count", ...range])
+      return code === 0 ? Number(stdout.trim()) : Number.NaN
+    }
+    const commits = await count(`${begun?.base}..refs/heads/${branch}`)
+    const alone = await count(`refs/heads/${branch}`, "--not", `--exclude=${branch}`, "--branches", "--tags", "--remotes")
+    const counted = commits === 1 ? "1 commit" : `${Number.isNaN(commits) ? "its" : commits} commits`
+    if (commits !== 0 || alone !== 0) return `branch ${branch} in ${repository}, with ${counted}`
+    const deleted = await git(["branch", "-D", "--end-of-options", branch])
+    return deleted.code === 0 ? undefined : `branch ${branch} in ${repository}, without commits: git could not remove it`
+  } catch (error) {
+    return `its tree ${path}${branch && ` and branch ${branch}`}: ${error instanceof Error ? error.message : String(error)}`
+  }
+}
+const there = (path: string): boolean => statSync(path, { throwIfNoEntry: false }) !== undefined
+
+/** Why a tree cannot be taken away without losing work; undefined when that is proved. */
+async function obstacle({ path, common }: TreeFile, base: string | undefined): Promise<string | undefined> {
+  if (common === undefined || !isTreeOf(path, common)) return "it is no work tree of its repository any more"
+  const { dirty, head } = await measure(path, base)
+  if (dirty) return "it holds work that is not committed"
+  const git = await gitIn(path)
+  const gitDirectory = (await git(["rev-parse", "--absolute-git-dir"])).stdout.trim()
+  // What is in a submodule is not looked into: its configuration would be obeyed.
+  if (gitDirectory === "" || there(join(gitDirectory, "modules"))) return "it has submodules, which are not looked into"
+  if (head === undefined) return undefined
+  const { code, stdout } = await git(["rev-list", "--count", head, "--not", "--branches", "--tags", "--remotes"])
+  return code === 0 && stdout.trim() === "0" ? undefined : "it has commits that are on no branch"
+}

@@ -1,0 +1,59 @@
+import { z } from "zod"
+import { Fault } from "./faults.ts"
+
+/** In which work tree an instance works: what may be asked for, and what follows from it. */
+
+/** `auto`: the tree that the person sees, or one of its own where others work; see ownTree. */
+export const workspaceSchema = z.enum(["auto", "shared", "worktree"])
+/** `owner/name`, as GitHub spells them; never a path, an option or a URL. */
+export const repositorySchema = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,38}\/(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._][A-Za-z0-9._-]{0,99}$/, "owner/name")
+
+/** What git check-ref-format(1) refuses, and what git could take for an option or an expression. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: refusing them is what this is for
+const noRef = /^[-/.]|^@$|[\u0000-\u0020\u007f~^:?*[\\]|\.\.|\/[/.]|\.lock(?:\/|$)|@\{|[/.]$/
+/** A branch, a tag or a commit. */
+export const refSchema = z
+  .string()
+  .min(1)
+  .max(200)
+  .refine((ref) => !noRef.test(ref), "the name of a branch or tag, or a commit")
+
+interface Asked {
+  readonly workspace: z.output<typeof workspaceSchema>
+  readonly repository?: string | undefined
+  readonly ref?: string | undefined
+  readonly lineage: readonly unknown[]
+}
+
+/**
+ * Whether an instance gets a tree of its own. `git`: the project is in a git repository; `taken`: another instance works in that repository.
+ * A person's tree is never switched to another commit, so who names a ref gets a tree of its own.
+ * @throws Invalid for what contradicts itself or cannot be.
+ */
+export function ownTree(
+  { workspace, repository, ref, lineage }: Asked,
+  { git, taken }: { git: boolean; taken: boolean },
+): boolean {
+  const child = lineage.length > 0
+  if (workspace === "shared" && (repository !== undefined || ref !== undefined || (child && git)))
+    throw new Fault(
+      "Invalid",
+      repository !== undefined
+        ? "A repository is worked on in a clone, which has no tree that could be shared."
+        : ref !== undefined
+          ? "A shared tree stays at the commit where the person has it: ref is for a tree of its own."
+          : "What an instance spawns works in a tree of its own.",
+      'Leave workspace out, or give "worktree".',
+    )
+  if (repository !== undefined) return true
+  if (git) return workspace === "worktree" || (workspace === "auto" && (ref !== undefined || child || taken))
+  if (workspace === "worktree" || ref !== undefined)
+    throw new Fault(
+      "Invalid",
+      "The project is not tracked by a git repository, so there is only the one tree.",
+      "Leave workspace and ref out, or run git init there and commit the project first.",
+    )
+  return false
+}

@@ -1,0 +1,150 @@
+import { describe, expect, it } from "vitest"
+import { revisionOf, specSchema } from "../../src/core/instance.ts"
+import { ownTree, refSchema, repositorySchema } from "../../src/core/workspace.ts"
+import { policySchema } from "../../src/policy.ts"
+import { aSpec } from "../contract/harness.ts"
+import { agent, makeFleet, operator } from "./fleet.ts"
+
+describe("ownTree", () => {
+  const parent = "p"
+  it.each([
+    // what is asked for, git, taken, own
+    [{}, true, false, false],
+    [{}, true, true, true],
+    [{}, false, true, false],
+    [{ workspace: "shared" }, true, true, false],
+    [{ workspace: "worktree" }, true, false, true],
+    [{ ref: "v1" }, true, false, true],
+    [{ lineage: [parent] }, true, false, true],
+    [{ lineage: [parent] }, false, true, false],
+    [{ lineage: [parent], workspace: "shared" }, false, true, false],
+    [{ repository: "acme/shop" }, true, false, true],
+    [{ repository: "acme/shop", lineage: [parent] }, true, false, true],
+  ] as const)("%j, git: %s, taken: %s -> %s", (asked, git, taken, own) => {
+    expect(ownTree({ workspace: "auto", lineage: [], ...asked }, { git, taken })).toBe(own)
+  })
+
+  it.each([
+    [{ workspace: "worktree" }, false, /not tracked by a git repository/],
+    [{ ref: "v1" }, false, /not tracked/],
+    [{ workspace: "shared", ref: "v1" }, true, /ref is for a tree of its own/],
+    [{ workspace: "shared", repository: "acme/shop" }, true, /clone/],
+    [{ workspace: "shared", lineage: [parent] }, true, /a tree of its own/],
+  ] as const)("refuses %j, git: %s", (asked, git, message) => {
+    expect(() => ownTree({ workspace: "auto", lineage: [], ...asked }, { git, taken: false })).toThrow(message)
+  })
+})
+
+describe("what git is given", () => {
+  it.each(["main", "feature/login", "v1.2.3", "0a1b2c3d", "release-2", "@scope/x", "ü"])("takes %j as a ref", (ref) => {
+    expect(refSchema.safeParse(ref).success).toBe(true)
+  })
+  it.each([
+    ...["", "-x", "--upload-pack=touch x", "@", "a..b", "a b", "a\nb", "a\u0000b", "a~1", "a^", "a:b", "a?", "a*", "a[b", "a\\b"],
+    ...["/a", "a/", "a//b", ".a", "a/.b", "a.lock", "a.lock/b", "a.", "@{-1}", "main@{1}", "x".repeat(201)],
+  ])("refuses %j as a ref", (ref) => {
+    expect(refSchema.safeParse(ref).success).toBe(false)
+  })
+
+  it.each(["acme/shop", "a/.github", "Acme-1/My.Repo_2"])("takes %j as a repository", (repository) => {
+    expect(repositorySchema.safeParse(repository).success).toBe(true)
+  })
+  it.each([
+    "shop",
+    "/shop",
+    "acme/",
+    "acme/..",
+    "acme/.",
+    "../etc",
+    "-a/b",
+    "a/-b",
+    "a/b/c",
+    "https://x/y",
+    "a/b.git",
+    "a b/c",
+    "a/b\n",
+  ])("refuses %j as a repository", (repository) => {
+    expect(repositorySchema.safeParse(repository).success).toBe(false)
+  })
+
+  it.each(["https://github.com/", "ssh://git@host/", "file:///srv/git/"])(
+    "takes %j as where repositories are",
+    (repositories) => {
+      expect(policySchema.safeParse({ repositories }).success).toBe(true)
+    },
+  )
+  it.each(["https://github.com", "ext::sh -c x/", "https://me:secret@host/", "/srv/git/", "--x/"])(
+    "refuses %j as where repositories are",
+    (repositories) => {
+      expect(policySchema.safeParse({ repositories }).success).toBe(false)
+    },
+  )
+})
+
+describe("an instance of an older version", () => {
+  const { workspace: _, ...row } = aSpec()
+
+  it("still parses, and its loop goes on", () => {
+    const spec = specSchema.parse(JSON.parse(JSON.stringify(row)))
+    expect(spec.workspace).toBe("auto")
+    // What version 0.1 computed for it: another revision would end and start every loop.
+    expect(revisionOf(spec)).toBe("1-95195cf8")
+  })
+  it("is started anew where another tree is asked for", () => {
+    const revisions = [{}, { workspace: "worktree" }, { repository: "acme/shop" }, { ref: "v1" }, { codeRoot: "/code" }].map(
+      (more) => revisionOf(specSchema.parse({ ...row, ...more })),
+    )
+    expect(new Set(revisions).size).toBe(5)
+  })
+})
+
+describe("spawn_instance and trees", () => {
+  it("says where the instance will work, and who else does", async () => {
+    const fleet = makeFleet()
+    expect(await fleet.call(operator)("spawn_instance", {})).toMatchObject({ workspace: { path: "/code/shop" } })
+    expect((await fleet.call(operator)("spawn_instance", { dryRun: true })).workspace).toEqual({ branch: "ralf/shop-2" })
+    const second = await fleet.call(operator)("spawn_instance", {})
+    expect(second.workspace).toEqual({ branch: "ralf/shop-2", path: "/trees/shop-2" })
+    const shared = await fleet.call(operator)("spawn_instance", { workspace: "shared" })
+    expect(shared).toMatchObject({ workspace: { path: "/code/shop" }, why: expect.stringContaining("works in that tree, too") })
+  })
+
+  it("names the project of a repository after it", async () => {
+    const fleet = makeFleet()
+    const made = await fleet.call(operator)("spawn_instance", { repository: "acme/My.Tool", ref: "v1" })
+    expect(made).toMatchObject({ name: "my-tool-1", workspace: { branch: "ralf/my-tool-1" } })
+    expect(fleet.specOf("my-tool-1")).toMatchObject({ project: "My.Tool", repository: "acme/My.Tool", ref: "v1" })
+  })
+
+  it("lets a child go on with its parent's project and repository, in a tree of its own, whatever it says of a code root", async () => {
+    const fleet = makeFleet()
+    fleet.world.projects = ["shop", "blog"]
+    const parent = fleet.running("parent", { project: "tool", repository: "acme/tool", codeRoot: "/code" })
+    const spawn = fleet.call(agent(parent))
+    const child = await spawn("spawn_instance", {})
+    expect(fleet.specOf(child.name)).toMatchObject({ project: "tool", repository: "acme/tool", codeRoot: "/code" })
+    const other = await spawn("spawn_instance", { project: "blog" })
+    expect(fleet.specOf(other.name)).not.toHaveProperty("repository")
+    expect(other.workspace).toMatchObject({ branch: `ralf/${other.name}` })
+  })
+})
+
+describe("stop_instances with remove", () => {
+  const path = "/trees/x"
+  it.each([
+    [{ own: true, branch: "ralf/x", commits: 0, dirty: false }, /ending\.$/],
+    [{ own: true, branch: "ralf/x", commits: 1, dirty: false }, /Its 1 commit is kept on branch ralf\/x\.$/],
+    [
+      { own: true, branch: "ralf/x", commits: 2, dirty: true },
+      /Its tree \/trees\/x holds work .* is kept, with branch ralf\/x\.$/,
+    ],
+    [{ own: true, commits: 0, dirty: true }, /Its tree \/trees\/x holds work that is not committed: it is kept\.$/],
+    [{ own: false, branch: "main", commits: 9, dirty: true }, /ending\.$/],
+  ])("says what is kept of %j", async (work, words) => {
+    const fleet = makeFleet()
+    fleet.running("x", {}, { work: { path, ...work } })
+    expect((await fleet.call(operator)("inspect_instance", { name: "x" })).work).toEqual({ path, ...work })
+    const { instances } = await fleet.call(operator)("stop_instances", { names: ["x"], remove: true })
+    expect(instances[0].why).toMatch(words)
+  })
+})
