@@ -4,6 +4,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
 import { z } from "zod"
+import { tools } from "../../tools/index.ts"
 import { type ModelRequest, type Reply, say, use } from "../model/model.ts"
 import { makeWorld, type World } from "./world.ts"
 
@@ -71,20 +72,9 @@ describe("the real Claude Code as the client", () => {
     )
     expect({ stdout: stdout.trim(), code }).toEqual({ stdout: "The agent works.", code: 0 })
 
-    // The ten tools are there for the model, and it is told when to use them.
+    // The tools are there for the model, and it is told when to use them.
     expect(operators?.tools.filter((name) => name.startsWith("mcp__blackbox5__")).toSorted()).toEqual(
-      [
-        "fleet_status",
-        "inspect_instance",
-        "list_instances",
-        "message_instances",
-        "pause_instances",
-        "read_logs",
-        "read_messages",
-        "resume_instances",
-        "spawn_instance",
-        "stop_instances",
-      ].map((name) => `mcp__blackbox5__${name}`),
+      tools.map(({ name }) => `mcp__blackbox5__${name}`).toSorted(),
     )
     const [status, spawned, messaged, inspected, missing] = results
     expect(JSON.parse(status ?? "")).toMatchObject({ headline: expect.stringContaining("No agents"), turns: { used: 0, max: 4 } })
