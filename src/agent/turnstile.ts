@@ -1,6 +1,8 @@
 import { spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
+import { fstatSync, openSync, readlinkSync, writeSync } from "node:fs"
 import { constants } from "node:os"
+import { Writable } from "node:stream"
 import { setTimeout as sleep } from "node:timers/promises"
 import { z } from "zod"
 import { instanceVariable, processId, turnVariable } from "../processes.ts"
@@ -117,8 +119,18 @@ const ownOf = (env: NodeJS.ProcessEnv): Record<string, string> =>
     ]),
   )
 
+/** Node opens its stderr whenever a socket ends, and thereby makes it non-blocking, for all who share it (see `ownOutput`): this one never does. */
+function plainStderr(): void {
+  const write = (chunk: Buffer, _encoding: string, done: () => void): void => {
+    writeSync(2, chunk)
+    done()
+  }
+  Object.defineProperty(process, "stderr", { configurable: true, value: new Writable({ write }) })
+}
+
 /** Runs one claude. Resolves with the exit code to end with. */
 export async function runTurn(args: readonly string[]): Promise<number> {
+  plainStderr()
   const claude = process.env[claudeVariable]
   const url = process.env[agentUrlVariable]
   if (!claude || !url) {
@@ -150,9 +162,23 @@ export async function runTurn(args: readonly string[]): Promise<number> {
   return code
 }
 
+/**
+ * Claude makes its output non-blocking, for all who share it, and leaves it so: the loop's next line would be lost where the FIFO is full.
+ * So it gets an opening of its own. A pipe has a reader of the loop's making, and is left as it is.
+ */
+function ownOutput(descriptor: 1 | 2): number | "inherit" {
+  try {
+    const path = `/proc/self/fd/${descriptor}`
+    const named = fstatSync(descriptor).isFIFO() && readlinkSync(path).startsWith("/")
+    return named ? openSync(path, "r+") : "inherit"
+  } catch {
+    return "inherit" // no Linux
+  }
+}
+
 function run(claude: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<{ code: number }> {
   return new Promise((resolve) => {
-    const child = spawn(claude, args, { stdio: "inherit", env })
+    const child = spawn(claude, args, { stdio: ["inherit", ownOutput(1), ownOutput(2)], env })
     const names = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const
     const pass = (name: NodeJS.Signals): void => void child.kill(name)
     for (const name of names) process.on(name, pass)

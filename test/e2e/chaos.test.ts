@@ -14,6 +14,8 @@ import { eventually, type McpClient, makeWorld, processesOf, type Result, type W
 const seed = Number(process.env.BLACKBOX5_CHAOS_SEED ?? Math.floor(Math.random() * 1e9))
 const blowsMax = Number(process.env.BLACKBOX5_CHAOS_BLOWS ?? 50)
 const stillMs = 30_000
+/** Claude waits 10 s for a hook: a supervisor that stands still for longer answers to nobody. */
+const deafMs = 12_000
 const turnsMax = 2
 
 /** mulberry32: a small generator whose whole state is the seed. */
@@ -228,7 +230,11 @@ describe("chaos", () => {
     ]
     const stillAt = Math.floor(chance() * Math.min(10, blowsMax))
     let stillUntil = 0
-    let thawed: Promise<void> | undefined
+    const thawed: Promise<void>[] = []
+    const stopFor = (pid: number, ms: number): void => {
+      kill(pid, "SIGSTOP")
+      thawed.push(sleep(ms).then(() => kill(pid, "SIGCONT")))
+    }
     for (let blow = 0; blow < blowsMax; blow++) {
       await sleep(200 + 1800 * chance() ** 2)
       if (blow === stillAt) {
@@ -237,10 +243,14 @@ describe("chaos", () => {
           return found.length > 0 ? found : undefined
         }, "a serve to stop")
         if (serve) {
-          kill(serve.pid, "SIGSTOP")
+          stopFor(serve.pid, stillMs)
           stillUntil = performance.now() + stillMs
-          thawed = sleep(stillMs).then(() => kill(serve.pid, "SIGCONT"))
         }
+        continue
+      }
+      if (blow % 12 === 5) {
+        const deaf = pick(chance, roles.supervisor(processesOf(world.directory)))
+        if (deaf) stopFor(deaf.pid, deafMs)
         continue
       }
       const role = pick(chance, kinds) ?? "serve"
@@ -258,7 +268,7 @@ describe("chaos", () => {
       kill(found.pid, "SIGKILL")
       blows.push(role)
     }
-    await thawed
+    await Promise.all(thawed)
     going = false
     await Promise.all([...writers, steersman])
     expect(blows.length).toBeGreaterThan(blowsMax / 2)
