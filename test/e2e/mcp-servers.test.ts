@@ -8,6 +8,8 @@ import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js"
 import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js"
 import { describe, expect, it } from "vitest"
 import { z } from "zod"
+import { parseYaml } from "../../src/followed-file.ts"
+import { outsideServersSchema } from "../../src/outside-servers.ts"
 import { type ModelRequest, say, use } from "../model/model.ts"
 import { eventually, makeWorld, processesOf } from "./world.ts"
 
@@ -117,4 +119,28 @@ describe("MCP servers from outside", () => {
     await eventually(() => stateOf() === undefined, "it ended", 90)
     await eventually(async () => (await call("inspect_instance", { name: "one" })).phase === "Completed", "Completed", 90)
   }, 240_000)
+
+  it("work as the example says: files of the tree that the agent works in", async () => {
+    const example = parseYaml(outsideServersSchema, readFileSync("mcp-servers.example.yaml", "utf8"))
+    if ("refused" in example) throw new Error(example.refused)
+    const { filesystem } = example.value.servers
+    const results: string[] = []
+    await using world = await makeWorld((request) => {
+      results.push(...request.toolResults.map(({ text }) => text))
+      return results.length > 0
+        ? say("<promise>COMPLETE</promise>")
+        : use([{ name: "mcp__filesystem__directory_tree", input: { path: world.codeRoot, excludePatterns: [".git"] } }])
+    })
+    // The same program as `npx` would fetch, from where it is installed already.
+    const installed = fileURLToPath(new URL("../../node_modules/.bin/mcp-server-filesystem", import.meta.url))
+    writeFileSync(
+      join(world.env.BLACKBOX5_CONFIG ?? "", "mcp-servers.yaml"),
+      JSON.stringify({ servers: { filesystem: { command: installed, args: filesystem?.args.slice(2) } } }),
+    )
+    const { call } = await world.connect()
+    await call("spawn_instance", { project: "shop", name: "one" })
+    await eventually(() => results.length > 0, "an answer", 90)
+    expect(results[0]).toContain("README.md")
+    expect(results[0]).toContain("ralf-loop.sh")
+  }, 120_000)
 })
