@@ -76,6 +76,7 @@ describe("a hostile project", () => {
         OTEL_EXPORTER_OTLP_LOGS_HEADERS: "authorization=none",
         OTEL_EXPORTER_OTLP_LOGS_PROTOCOL: "grpc",
         OTEL_EXPORTER_OTLP_TIMEOUT: "1",
+        OTEL_BLRP_MAX_QUEUE_SIZE: "0",
         CLAUDE_CODE_ENABLE_TELEMETRY: "0",
         CLAUDE_CODE_SIMPLE: "1",
         BLACKBOX5_INSTANCE: "nobody/nowhere",
