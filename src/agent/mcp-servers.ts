@@ -17,7 +17,7 @@ export interface AgentServers {
   iterationOver(): Promise<void>
 }
 export interface AgentServersOptions {
-  readonly run: Pick<RunFile, "name" | "uid" | "place" | "directory">
+  readonly run: Pick<RunFile, "name" | "uid" | "place" | "directory" | "tree">
   /** Asks the control plane, which may be away. */
   ask(): Promise<unknown>
   warn(message: string): void
@@ -37,7 +37,8 @@ export function createAgentServers({ run, ask, warn }: AgentServersOptions): Age
     told = words
     return known
   }
-  const placed = (text: string): string => text.replaceAll("{tree}", run.directory).replaceAll("{project}", run.directory)
+  const { path: tree, project } = run.tree ?? { path: run.directory, project: run.directory }
+  const placed = (text: string): string => text.replaceAll("{tree}", tree).replaceAll("{project}", project)
 
   const entryOf = ({ name, secret, at }: McpServer, { port, token }: Door): Record<string, unknown> => {
     if (secret)
