@@ -1,6 +1,6 @@
 import { z } from "zod"
 import { type Instance, live, projectSchema } from "../src/core/instance.ts"
-import { byRank, dollars, rankOf, readingsOf, seenOf } from "../src/core/outline.ts"
+import { byRank, dollars, rankedOf, readingsOf } from "../src/core/outline.ts"
 import { type Phase, phases } from "../src/core/phase.ts"
 import { operators } from "../src/core/ports.ts"
 import { may } from "../src/core/principal.ts"
@@ -55,11 +55,8 @@ export default defineTool({
     const seen = targets.filter((one) => may(who, "see", one) === true)
     const only = project === undefined ? undefined : seen.map(({ uid }) => uid)
     const happened = since === undefined ? undefined : await happenedSince(ctx, sinceOf(since, nowMs), only)
-    const all = targets
-      .map((instance) => ({ instance, seen: seenOf(instance, readings) }))
-      .map((one) => ({ ...one, rank: rankOf(one.instance, one.seen) }))
-      .sort((a, b) => byRank(a.rank, b.rank))
-    const needing = all.filter(({ instance, seen }) => seen.needsPerson && may(who, "see", instance) === true)
+    const all = targets.map((instance) => rankedOf(instance, readings))
+    const needing = all.filter(({ instance, seen }) => seen.needsPerson && may(who, "see", instance) === true).sort(byRank)
     const counts = new Map<Phase, number>()
     for (const { seen } of all) counts.set(seen.phase, (counts.get(seen.phase) ?? 0) + 1)
     const perProject = new Map(known.filter((name) => project === undefined || name === project).map((name) => [name, 0]))

@@ -1,7 +1,7 @@
 import { z } from "zod"
 import { Fault } from "../src/core/faults.ts"
 import { nameSchema } from "../src/core/instance.ts"
-import { byRank, outlineOf, type Rank, rankOf, readingsOf, seenOf } from "../src/core/outline.ts"
+import { byRank, outlineOf, type Rank, rankedOf, readingsOf } from "../src/core/outline.ts"
 import { phases } from "../src/core/phase.ts"
 import { may } from "../src/core/principal.ts"
 import { targetFields } from "../src/core/selector.ts"
@@ -66,16 +66,14 @@ export default defineTool({
     const above = parent === undefined ? undefined : visible.find(({ name }) => name === parent)
     if (parent !== undefined && !above)
       throw new Fault("NotFound", `There is no instance ${parent}.`, "Call list_instances {} for the names that exist.")
-    const found = ctx.targets
-      .filter(({ spec }) => !above || spec.lineage.at(-1) === above.uid)
-      .map((instance) => ({ instance, seen: seenOf(instance, readings) }))
+    const found = (above ? ctx.targets.filter(({ spec }) => spec.lineage.at(-1) === above.uid) : ctx.targets)
+      .map((instance) => rankedOf(instance, readings))
       .filter(({ seen }) => !wanted || wanted.includes(seen.phase))
-      .map((one) => ({ ...one, rank: rankOf(one.instance, one.seen) }))
-      .sort((a, b) => byRank(a.rank, b.rank))
-    const rest = after ? found.filter(({ rank }) => byRank(rank, after) > 0) : found
+      .sort(byRank)
+    const rest = after ? found.filter((one) => byRank(one, after) > 0) : found
     const page = rest.slice(0, limit)
     const last = page.at(-1)
-    const more = last !== undefined && rest.length > page.length ? { nextCursor: cursorOf(last.rank) } : {}
+    const more = last !== undefined && rest.length > page.length ? { nextCursor: cursorOf(last) } : {}
     const needing = page.find(({ instance, seen }) => seen.needsPerson && may(ctx.who, "see", instance) === true)
     const next =
       found.length === 0

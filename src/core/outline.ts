@@ -109,10 +109,16 @@ export interface Rank {
   readonly createdAtMs: number
   readonly name: string
 }
-export const rankOf = ({ createdAtMs, name }: Instance, { phase }: Seen): Rank => ({
-  phase: phases.indexOf(phase),
-  createdAtMs,
-  name,
-})
+export interface Ranked extends Rank {
+  readonly instance: Instance
+  readonly seen: Seen
+}
+const rankOfPhase = new Map(phases.map((phase, index) => [phase, index]))
+/** One object for each of what may be ten thousand. */
+export function rankedOf(instance: Instance, readings: Readings): Ranked {
+  const seen = seenOf(instance, readings)
+  const { createdAtMs, name } = instance
+  return { phase: rankOfPhase.get(seen.phase) ?? 0, createdAtMs, name, instance, seen }
+}
 export const byRank = (a: Rank, b: Rank): number =>
   a.phase - b.phase || b.createdAtMs - a.createdAtMs || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
