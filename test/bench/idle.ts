@@ -40,7 +40,8 @@ async function openIdle(of: number): Promise<Fleet> {
       writeFileSync(join(world.codeRoot, "2-engine/.autonomous/shell/ralf-loop.sh"), loopScript)
     },
   )
-  for (let index = 0; index < of; index++) await fleet.call("spawn_instance", { project: "shop", name: `idle-${index}` })
+  for (let index = 0; index < of; index++)
+    await fleet.call("spawn_instance", { project: "shop", name: `idle-${index}`, workspace: "shared" })
   await eventually(() => allConnected(fleet, of), `${of} idle instances`, 180)
   return fleet
 }
