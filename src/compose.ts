@@ -11,19 +11,24 @@ import { sqliteLead } from "./adapters/sqlite/lead.ts"
 import { sqliteLedger } from "./adapters/sqlite/ledger.ts"
 import { openDatabase } from "./adapters/sqlite/open.ts"
 import { sqliteStore } from "./adapters/sqlite/store.ts"
+import { sqliteTokens } from "./adapters/sqlite/tokens.ts"
 import { type App, createApp } from "./api/app.ts"
-import { instanceOf, localAuthenticate, readToken } from "./api/auth.ts"
+import { firstOf, instanceOf, localAuthenticate, personOf, readToken } from "./api/auth.ts"
 import { createGateway, type Gateway } from "./api/gateway.ts"
 import { type Credentials, createCredentials } from "./api/link.ts"
 import { createMetrics } from "./api/metrics.ts"
-import { type Config, lastingEnvironment, newId, userName } from "./config.ts"
+import { limitRate } from "./api/rate.ts"
+import { watchStanding } from "./api/standing.ts"
+import { type Config, lastingEnvironment, newId, offerEnvironment, userName } from "./config.ts"
 import { operate } from "./control/operator.ts"
 import { schedule } from "./control/scheduler.ts"
+import { auditOf } from "./core/audit.ts"
 import { Fault } from "./core/faults.ts"
 import { invokeHere } from "./core/invoke.ts"
 import { secretsVariable, supervisorServersPath } from "./core/mcp-servers.ts"
 import type { Clock, Projects } from "./core/ports.ts"
-import { may, nameOf } from "./core/principal.ts"
+import { may, type Principal } from "./core/principal.ts"
+import { offers } from "./core/tool.ts"
 import { codeRootOf, isDirectory } from "./find-code-root.ts"
 import { type Isolation, probeIsolation, warningOf } from "./isolation.ts"
 import type { Log } from "./log.ts"
@@ -86,6 +91,7 @@ export async function composeLocal(
   const bus = sqliteBus(database, clock)
   const ledger = sqliteLedger(database, clock)
   const lead = sqliteLead(database)
+  const tokens = sqliteTokens(database, clock)
   const windows = cronWindows()
   const policy = followPolicy(config.configDirectory, (message) => log.warn(message), signal)
   const outside = followOutsideServers(config.configDirectory, (message) => log.warn(message), signal)
@@ -134,6 +140,7 @@ export async function composeLocal(
         BLACKBOX5_CONFIG: config.configDirectory,
         ...(codeRootPath !== undefined && { BLACKBOX5_CODE_ROOT: codeRootPath }),
         ...(config.port.demanded && { BLACKBOX5_PORT: String(config.port.number) }),
+        ...offerEnvironment(config.offer),
         // It keeps the secrets themselves: a serve that it starts needs them.
         [secretsVariable]: secretsOf(outside.current()).join(","),
       }),
@@ -145,6 +152,7 @@ export async function composeLocal(
   )
   const gateway = createGateway({ store, bus, ledger, clock, report: report("gateway") })
   const metrics = createMetrics(tools)
+  const offered = offers(config.offer)
   const invokeAs = invokeHere({
     tools: new Map(tools.map((tool) => [tool.name, tool])),
     ports: {
@@ -155,6 +163,7 @@ export async function composeLocal(
       logs: localLogs(config.stateDirectory),
       projects,
       windows,
+      tokens,
       limits() {
         const warning = warningOf(isolation())
         const refused = [policy.refused(), outside.refused()].filter((why) => why !== undefined).join("; ")
@@ -167,29 +176,26 @@ export async function composeLocal(
       newId,
     },
     may,
+    offered,
     nonce: () => randomBytes(6).toString("hex"),
-    async audit(who, tool, targets, fault) {
-      const on = targets.map(({ name }) => name).join(", ")
-      await bus.append({
-        id: newId("a"),
-        kind: "Audit",
-        message: `${nameOf(who)} called ${tool}${on && ` on ${on}`}: ${fault ? `${fault.code}, ${fault.message}` : "done"}`.slice(
-          0,
-          1000,
-        ),
-        atMs: clock.nowMs(),
-      })
+    async audit(who, tool, on, fault) {
+      await bus.append({ ...auditOf(who, tool, on, fault), id: newId("a"), atMs: clock.nowMs() })
     },
   })
   let leading = false
+  const admin: Principal = { kind: "human", id: userName(), role: "admin" }
+  const limited = limitRate(invokeAs, (who) => who === admin)
+  const authenticate = localAuthenticate({
+    token: readToken(config.stateDirectory),
+    admin,
+    owner: firstOf(personOf(tokens), instanceOf(credentials, store)),
+  })
   const app = createApp({
     tools,
-    invokeAs: (who) => metrics.measured(invokeAs(who)),
-    authenticate: localAuthenticate({
-      token: readToken(config.stateDirectory),
-      userName: userName(),
-      owner: instanceOf(credentials, store),
-    }),
+    offered,
+    invokeAs: (who) => metrics.measured(limited(who)),
+    authenticate,
+    standing: watchStanding(authenticate, tokens.watch, signal),
     ready: async () => ({ ready: leading, why: leading ? "The controllers run." : "The controllers are starting." }),
     metrics,
     admitCodeRoot: codeRoots.admit,

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto"
 import { homedir, userInfo } from "node:os"
 import { join, resolve } from "node:path"
 import { Fault } from "./core/faults.ts"
+import { type Offer, type Toolset, toolsets } from "./core/tool.ts"
 
 /** Where things are. The only reader of process.env for settings; flags come first, then the environment, then the defaults. */
 export interface Config {
@@ -18,9 +19,14 @@ export interface Config {
   readonly port: { readonly number: number; readonly demanded: boolean }
   /** A control plane elsewhere, with its bearer: then none is started here. */
   readonly remote: { readonly url: string; readonly bearer: string } | undefined
+  /** What serve, or an MCP server over stdio, offers. */
+  readonly offer: Offer
   readonly logLevel: string
 }
 export interface Flags {
+  readonly readOnly?: boolean | undefined
+  /** Comma-separated. */
+  readonly toolsets?: string | undefined
   readonly codeRoot?: string | undefined
   readonly port?: string | undefined
 }
@@ -65,6 +71,26 @@ function remoteOf(env: NodeJS.ProcessEnv): Config["remote"] {
   return url ? { url: url.replace(/\/+$/, ""), bearer } : undefined
 }
 
+/** @throws Invalid for a set that there is not, and for none at all. */
+export function readOffer(flags: Pick<Flags, "readOnly" | "toolsets">, env: NodeJS.ProcessEnv = process.env): Offer {
+  const said = flags.toolsets ?? (env.BLACKBOX5_TOOLSETS || undefined)
+  const readOnly = flags.readOnly ?? env.BLACKBOX5_READ_ONLY === "1"
+  if (said === undefined) return { readOnly }
+  const asked = said.split(",").map((one) => one.trim())
+  const known = asked.filter((one): one is Toolset => toolsets.some((toolset) => toolset === one))
+  if (known.length === asked.length) return { readOnly, toolsets: known }
+  throw new Fault(
+    "Invalid",
+    `${JSON.stringify(said)} is no list of toolsets.`,
+    `Give --toolsets some of ${toolsets.join(", ")}, with commas and no blanks.`,
+  )
+}
+/** Tells a child what to offer: whoever starts serve again must start one that offers no more. */
+export const offerEnvironment = ({ readOnly, toolsets: only }: Offer): Record<string, string> => ({
+  ...(readOnly && { BLACKBOX5_READ_ONLY: "1" }),
+  ...(only && { BLACKBOX5_TOOLSETS: only.join(",") }),
+})
+
 /** @throws Invalid when a setting cannot be what it says. */
 export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.env): Config {
   const stateDirectory = resolve(env.BLACKBOX5_STATE || defaultStateDirectory(env))
@@ -92,6 +118,7 @@ export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.e
     socketPath,
     port: { number, demanded: Boolean(portText) },
     remote: remoteOf(env),
+    offer: readOffer(flags, env),
     // On a terminal people read what serve prints for them; its log lines are for whoever collects them.
     logLevel: env.BLACKBOX5_LOG || (process.stderr.isTTY ? "warn" : "info"),
   }

@@ -21,7 +21,7 @@ import { asFault, Fault } from "./core/faults.ts"
 import type { Invoke } from "./core/invoke.ts"
 import { type Call, noProgress, type Tool } from "./core/tool.ts"
 import { codeRootOf } from "./find-code-root.ts"
-import { alive, endMs, endServe, environmentOf, newerEntry, olderThanThis } from "./serve-file.ts"
+import { alive, endMs, endServe, environmentOf, newerEntry, olderThanThis, readServeFile } from "./serve-file.ts"
 
 /** Finds the serve of this machine, or starts it. */
 
@@ -137,7 +137,8 @@ export const mainPath = fileURLToPath(new URL(import.meta.url.endsWith(".ts") ? 
 /** Starts serve where none answers; ends an older one first, if it can be. */
 async function startOrReplace(config: Config, entry: string): Promise<void> {
   const found = await whoAnswers(config.socketPath)
-  if (!found) return start(config, entry, {})
+  // What is left of one that was killed says what it did not offer.
+  if (!found) return start(config, entry, readServeFile(config.stateDirectory)?.bounds ?? {})
   if (!olderThanThis(found.version)) return // the holder of the lock before has just succeeded
   const before = await endServe(config, found.version ?? "")
   if (before) await start(config, entry, environmentOf(before))

@@ -18,6 +18,8 @@ const serveFileSchema = z.object({
   version: z.string(),
   codeRoot: z.string().optional(),
   configDirectory: z.string().optional(),
+  /** What it was told not to offer, as variables: whoever starts its successor may not know of it. */
+  bounds: z.record(z.string(), z.string()).optional(),
   /** node and main.js. */
   entry: z.tuple([z.string(), z.string()]).optional(),
 })
@@ -101,12 +103,13 @@ export async function endServe({ stateDirectory }: Config, answering: string): P
 }
 
 /** The settings of the one before, as far as whoever starts its successor may have others: the fleet stays where it is. */
-export const environmentOf = ({ codeRoot, configDirectory, url }: ServeFile): NodeJS.ProcessEnv => {
+export const environmentOf = ({ codeRoot, configDirectory, url, bounds }: ServeFile): NodeJS.ProcessEnv => {
   const { port } = new URL(url)
   return {
     ...(codeRoot !== undefined && { BLACKBOX5_CODE_ROOT: codeRoot }),
     ...(configDirectory !== undefined && { BLACKBOX5_CONFIG: configDirectory }),
     ...(port !== String(defaultPort) && { BLACKBOX5_PORT: port }),
+    ...bounds,
   }
 }
 

@@ -7,6 +7,7 @@ const units: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_0
 const spanPattern = /^(\d{1,6})([smhd])$/
 // The zone is required: without it the time would be that of the machine the fleet runs on, which the caller does not know.
 const isoPattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)$/
+/** How far ahead a pause may reach. */
 const pauseDaysMax = 30
 
 export const momentSchema = z.string().max(40)
@@ -23,16 +24,16 @@ function read(text: string, nowMs: number, direction: 1 | -1): number {
   )
 }
 
-/** @throws Invalid for what is not in the coming 30 days. */
-export function untilOf(text: string, nowMs: number): number {
+/** @throws Invalid for what is not in the coming days, 30 unless told. */
+export function untilOf(text: string, nowMs: number, daysMax = pauseDaysMax): number {
   const atMs = read(text, nowMs, 1)
   if (atMs <= nowMs)
     throw new Fault("Invalid", `${JSON.stringify(text)} is not in the future.`, "Give a later time, or leave it out.")
-  if (atMs > nowMs + pauseDaysMax * 86_400_000)
+  if (atMs > nowMs + daysMax * 86_400_000)
     throw new Fault(
       "Invalid",
-      `${JSON.stringify(text)} is more than ${pauseDaysMax} days away.`,
-      "Give an earlier time, or leave it out to pause without an end.",
+      `${JSON.stringify(text)} is more than ${daysMax} days away.`,
+      "Give an earlier time, or leave it out: then there is no end.",
     )
   return atMs
 }

@@ -1,4 +1,4 @@
-import { type Beat, type Directive, type Emitted, type Marker, noUsage } from "../core/link.ts"
+import { type Beat, type Directive, type Marker, noUsage, type Reported } from "../core/link.ts"
 import { oneLine } from "../core/view.ts"
 import { alive, identify, ofRun, type ProcessId } from "../processes.ts"
 import type { RunDirectory, RunFile, TurnFile } from "../run-directory.ts"
@@ -51,7 +51,7 @@ export interface IterationsOptions {
   nowMs(): number
   /** What a turnstile is given with its turn. */
   granted(): Granted
-  emit(kind: Emitted["kind"], message: string): void
+  emit(kind: Reported["kind"], message: string): void
   /** Something that a beat says has changed. */
   changed(): void
   /** After an iteration; the outcome of its claude decides a run of mode `once`. */

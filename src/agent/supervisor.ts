@@ -1,7 +1,7 @@
 /** A long file: it wires together what supervises one run; the parts themselves are files of their own. */
 import { randomBytes, randomUUID } from "node:crypto"
 import type { Exit, Problem } from "../core/instance.ts"
-import type { Beat, Directive, Emitted } from "../core/link.ts"
+import type { Beat, Directive, Reported } from "../core/link.ts"
 import { alive, end, freeze, ofRun, ofTurn, processId, stopped, thaw } from "../processes.ts"
 import { type RunDirectory, type RunFile, transcriptsMax } from "../run-directory.ts"
 import { connect } from "./connection.ts"
@@ -64,7 +64,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
       atMs,
     })
   }
-  const emit = (kind: Emitted["kind"], message: string): void =>
+  const emit = (kind: Reported["kind"], message: string): void =>
     connection.send({ type: "event", event: { id: randomUUID(), kind, message: message.slice(0, 4000), atMs: nowMs() } })
 
   let warned = false

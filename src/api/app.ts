@@ -3,19 +3,18 @@ import { type Context, Hono } from "hono"
 import { streamSSE } from "hono/streaming"
 import type { ContentfulStatusCode } from "hono/utils/http-status"
 import { decode, fieldsOf } from "../core/decode.ts"
-import { asFault, Fault, type FaultCode } from "../core/faults.ts"
+import { asFault, Fault, type FaultCode, RateLimited } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import type { Principal } from "../core/principal.ts"
 import { codeRootHeader, noProgress, type Tool } from "../core/tool.ts"
 import { clean } from "../core/view.ts"
 import type { Log } from "../log.ts"
 import { type Arrival, type Authenticate, admit, checkOrigin, type Door } from "./auth.ts"
+import { readBody } from "./body.ts"
 import type { Metrics } from "./metrics.ts"
 import { openApiOf, pathFieldsOf } from "./openapi.ts"
+import type { Standing } from "./standing.ts"
 
-const bodyBytesMax = 1_048_576
-/** A larger body is read to its end, up to here, and thrown away: whoever is cut off while sending sees a broken pipe instead of the answer. */
-const discardedBytesMax = 16 * 1_048_576
 const heartbeatMs = 15_000
 
 export interface AppEnv {
@@ -26,9 +25,12 @@ export type App = Hono<AppEnv>
 
 export interface AppParts {
   readonly tools: readonly Tool[]
+  /** Which of them are told of; the others have their routes, which say why not. */
+  readonly offered: (tool: Tool) => boolean
   /** Measured already, where calls are to be counted: other faces call it too. */
   readonly invokeAs: (who: Principal) => Invoke
   readonly authenticate: Authenticate
+  readonly standing: Standing
   readonly ready: () => Promise<{ readonly ready: boolean; readonly why: string }>
   readonly metrics: Metrics
   /** Remembers the code root that a client found where it runs; undefined when it is none. */
@@ -76,32 +78,6 @@ interface Route {
   /** The input fields in the path, or undefined when it is another path. */
   match(path: string): Record<string, string> | undefined
   input(c: Context<AppEnv>): Promise<Record<string, unknown>>
-}
-
-async function readBody(request: Request): Promise<Record<string, unknown>> {
-  const contentType = request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase()
-  // Only this type makes a browser ask before it sends a page's call.
-  if (contentType !== "application/json")
-    throw new Fault("Invalid", "The body is not said to be JSON.", "Send `Content-Type: application/json`.")
-  const tooLarge = () => new Fault("TooLarge", `The body is larger than ${bodyBytesMax} bytes.`, "Send less in one call.")
-  if (Number(request.headers.get("content-length")) > discardedBytesMax) throw tooLarge()
-  const chunks: Uint8Array[] = []
-  let bytes = 0
-  for await (const chunk of request.body ?? []) {
-    bytes += chunk.byteLength
-    if (bytes > discardedBytesMax) throw tooLarge()
-    if (bytes <= bodyBytesMax) chunks.push(chunk)
-  }
-  if (bytes > bodyBytesMax) throw tooLarge()
-  let body: unknown
-  try {
-    body = JSON.parse(Buffer.concat(chunks).toString("utf8"))
-  } catch {
-    throw new Fault("Invalid", "The body is not JSON.", "Send a JSON object with the fields of the operation.")
-  }
-  if (typeof body !== "object" || body === null || Array.isArray(body))
-    throw new Fault("Invalid", "The body is not a JSON object.", "Send a JSON object with the fields of the operation.")
-  return { ...body }
 }
 
 function routeOf(tool: Tool): Route {
@@ -183,7 +159,18 @@ async function call(
 }
 
 /** REST from the tools, and what watches over a server. Routes that are added to it later are guarded likewise. */
-export function createApp({ tools, invokeAs, authenticate, ready, metrics, admitCodeRoot, version, log }: AppParts): App {
+export function createApp({
+  tools,
+  offered,
+  invokeAs,
+  authenticate,
+  standing,
+  ready,
+  metrics,
+  admitCodeRoot,
+  version,
+  log,
+}: AppParts): App {
   const app: App = new Hono<AppEnv>()
   // A literal path comes before one with fields.
   const routes = tools.map(routeOf).sort((a, b) => pathFieldsOf(a.tool.route).length - pathFieldsOf(b.tool.route).length)
@@ -200,6 +187,7 @@ export function createApp({ tools, invokeAs, authenticate, ready, metrics, admit
     const fault = asFault(error)
     if (!(error instanceof Fault)) log.error({ err: error, path: c.req.path }, "request failed")
     if (fault.code === "Unauthenticated") c.header("www-authenticate", "Bearer")
+    if (fault instanceof RateLimited) c.header("retry-after", String(fault.retryAfterSeconds))
     return answer(c, fault)
   })
   app.use(async (c, next) => {
@@ -207,7 +195,16 @@ export function createApp({ tools, invokeAs, authenticate, ready, metrics, admit
     c.header("x-content-type-options", "nosniff")
     const arrival = arrivalOf(c)
     if (c.req.path === "/healthz" || c.req.path === "/readyz") checkOrigin(arrival)
-    else c.set("who", await admit(authenticate, arrival))
+    else {
+      c.set("who", await admit(authenticate, arrival))
+      // Whatever face answers, and however long: the answer is cut when its credential ends. The call in it sees a client that went away.
+      const { outgoing } = c.env ?? {}
+      if (outgoing)
+        outgoing.once(
+          "close",
+          standing.whileValid(arrival, () => outgoing.destroy()),
+        )
+    }
     await next()
   })
   app.get("/healthz", (c) => c.json({ alive: true, version }))
@@ -216,7 +213,7 @@ export function createApp({ tools, invokeAs, authenticate, ready, metrics, admit
     return c.json({ ready: state.ready, why: clean(state.why) }, state.ready ? 200 : 503)
   })
   app.get("/metrics", async (c) => c.body(await metrics.text(), 200, { "content-type": metrics.contentType }))
-  const document = JSON.stringify(openApiOf(tools, version))
+  const document = JSON.stringify(openApiOf(tools.filter(offered), version))
   app.get("/openapi.json", (c) => c.body(document, 200, { "content-type": "application/json" }))
   app.use(async (c, next) => {
     const path = pathOf(c)

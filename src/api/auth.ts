@@ -3,8 +3,9 @@ import { chmodSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } f
 import { join } from "node:path"
 import { Fault } from "../core/faults.ts"
 import { live } from "../core/instance.ts"
-import type { InstanceStore } from "../core/ports.ts"
+import type { InstanceStore, Tokens } from "../core/ports.ts"
 import type { Principal } from "../core/principal.ts"
+import { tokenPrefix } from "../core/view.ts"
 import { newer } from "./gateway.ts"
 import type { Credentials } from "./link.ts"
 
@@ -62,14 +63,13 @@ export type BearerOwner = (bearer: string) => Promise<Principal | undefined>
  */
 export function localAuthenticate({
   token,
-  userName,
+  admin,
   owner,
 }: {
   token: string
-  userName: string
+  admin: Principal
   owner: BearerOwner
 }): Authenticate {
-  const admin: Principal = { kind: "human", id: userName, role: "admin" }
   const expected = digest(token)
   return async ({ door, authorization }) => {
     if (door === "socket" && authorization === undefined) return admin
@@ -79,6 +79,31 @@ export function localAuthenticate({
     return timingSafeEqual(digest(bearer), expected) ? admin : owner(bearer)
   }
 }
+
+/** Each knows bearers of its own form. */
+export const firstOf =
+  (...owners: readonly BearerOwner[]): BearerOwner =>
+  async (bearer) => {
+    for (const owner of owners) {
+      const who = await owner(bearer)
+      if (who) return who
+    }
+    return undefined
+  }
+
+/** The person whom a token was made for. */
+export const personOf =
+  (tokens: Pick<Tokens, "find">): BearerOwner =>
+  async (bearer) => {
+    if (!bearer.startsWith(tokenPrefix)) return undefined
+    const token = await tokens.find(bearer)
+    if (token) return { kind: "human", id: token.name, role: token.role }
+    throw new Fault(
+      "Unauthenticated",
+      "The token is not valid here, or not any more: it may have expired, or been revoked.",
+      "Ask an admin of this fleet for another: `blackbox5 create-token`.",
+    )
+  }
 
 /** The instance that a supervisor's credential speaks for, while its run lives. */
 export const instanceOf =

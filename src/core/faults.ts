@@ -30,6 +30,15 @@ export class Fault extends Error {
   }
 }
 
+/** Too many calls of one caller. */
+export class RateLimited extends Fault {
+  readonly retryAfterSeconds: number
+  constructor(message: string, retryAfterSeconds: number) {
+    super("RateLimited", message, `Try again in ${retryAfterSeconds} s.`)
+    this.retryAfterSeconds = retryAfterSeconds
+  }
+}
+
 /** Any thrown value as a Fault; what is not one already becomes Internal and keeps the original as its cause. */
 export const asFault = (error: unknown): Fault =>
   error instanceof Fault

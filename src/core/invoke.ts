@@ -14,9 +14,12 @@ export interface Here {
   readonly tools: ReadonlyMap<string, Tool>
   readonly ports: Omit<ToolContext, keyof Call | "who" | "targets" | "visible" | "store"> & { readonly store: InstanceStore }
   readonly may: typeof mayFunction
+  /** False for what this control plane was told not to do for anybody. */
+  offered(tool: Tool): boolean
   /** A new random word for each result: what fences untrusted text. */
   nonce(): string
-  audit(who: Principal, tool: string, targets: readonly Instance[], fault: Fault | undefined): Promise<void>
+  /** `on`: the names of what it was about, as far as they are known. */
+  audit(who: Principal, tool: string, on: readonly string[], fault: Fault | undefined): Promise<void>
 }
 
 /** zod's findings, one a line, each with its path: `budget.usd: expected number`. */
@@ -28,12 +31,12 @@ const explain = (error: z.ZodError): string =>
 
 /** Validates, finds the targets, authorizes each, runs the handler, cleans what it gives, audits. @throws Fault, and nothing else. */
 export const invokeHere =
-  ({ tools, ports, may, nonce, audit }: Here) =>
+  ({ tools, ports, may, offered, nonce, audit }: Here) =>
   (who: Principal): Invoke =>
   async (name, raw, call) => {
     const tool = tools.get(name)
     if (!tool) throw new Fault("NotFound", `There is no tool ${JSON.stringify(name.slice(0, 80))}.`, "List the tools.")
-    let targets: readonly Instance[] = []
+    let on: readonly string[] = []
     let fault: Fault | undefined
     // A stranger is not found, never forbidden.
     const visible = async (): Promise<readonly Instance[]> =>
@@ -55,20 +58,28 @@ export const invokeHere =
       return seen
     }
     try {
+      if (!offered(tool))
+        throw new Fault(
+          "Forbidden",
+          `${name} is not offered here.`,
+          "Whoever runs `blackbox5 serve` started it with --read-only or --toolsets.",
+        )
       const input = tool.input.safeParse(raw)
       if (!input.success) throw new Fault("Invalid", explain(input.error), `Correct the named fields of ${name}.`)
       const wanted = tool.targets?.(input.data)
-      targets = wanted ? await find(wanted) : []
+      on = tool.subject?.(input.data) ?? (wanted && "names" in wanted ? wanted.names : [])
+      const targets = wanted ? await find(wanted) : []
+      if (targets.length > 0) on = targets.map((target) => target.name)
       for (const target of [undefined, ...targets]) {
         const verdict = may(who, tool.verb, target)
         if (verdict !== true) throw new Fault("Forbidden", verdict.message, "Ask with message_instances to @operators.")
       }
       const output = await tool.handler({ ...ports, ...call, who, targets, visible }, input.data)
-      return presented(tool.output.parse(output), nonce())
+      return presented(tool.output.parse(output), nonce(), tool.reveals)
     } catch (error) {
       fault = asFault(error)
       throw fault
     } finally {
-      if (!tool.hints.readOnlyHint) await audit(who, name, targets, fault)
+      if (!tool.hints.readOnlyHint) await audit(who, name, on, fault)
     }
   }

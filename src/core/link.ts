@@ -1,4 +1,5 @@
 import { z } from "zod"
+import { faultCodes } from "./faults.ts"
 import {
   type Instance,
   outcomeSchema,
@@ -159,6 +160,13 @@ export const eventKindSchema = z.enum([
   "Audit",
 ])
 export type EventKind = z.output<typeof eventKindSchema>
+/** Who called what on which instances, and how it ended: `done`, or the fault's code. */
+export const calledSchema = z.strictObject({
+  who: z.string().max(200),
+  tool: z.string().max(80),
+  on: z.array(z.string()).max(100),
+  verdict: z.enum(["done", ...faultCodes]),
+})
 export const emittedSchema = z.strictObject({
   /** Chosen by the sender, so that a repeat after a reconnect counts once. */
   id: z.string().min(1).max(64),
@@ -166,8 +174,15 @@ export const emittedSchema = z.strictObject({
   message: z.string().max(4000),
   /** Of an Exited one: how the run ended, where the loop's own word decides that it is not started again. */
   outcome: outcomeSchema.optional(),
+  /** Of an Audit one. */
+  called: calledSchema.optional(),
   atMs: z.int(),
 })
+/** What a supervisor may tell. It speaks for an agent, so what the control plane itself witnesses (calls, starts, ends) is not its to say. */
+const reportedSchema = emittedSchema.omit({ outcome: true, called: true }).extend({
+  kind: eventKindSchema.extract(["IterationStarted", "IterationEnded", "Warning"]),
+})
+export type Reported = z.output<typeof reportedSchema>
 export type Emitted = z.output<typeof emittedSchema>
 /** A fact in the timeline. `uid` is absent for facts about the fleet. */
 export interface Event extends Emitted {
@@ -177,7 +192,7 @@ export interface Event extends Emitted {
 
 /** Frames of the WebSocket `/v1/link`, one JSON text each. A frame with a `seq` is acknowledged and sent again after a reconnect until it is. */
 const receiptFrameSchema = z.strictObject({ type: z.literal("receipt"), seq: z.int(), receipt: receiptSchema })
-const eventFrameSchema = z.strictObject({ type: z.literal("event"), seq: z.int(), event: emittedSchema })
+const eventFrameSchema = z.strictObject({ type: z.literal("event"), seq: z.int(), event: reportedSchema })
 export const sequencedSchema = z.discriminatedUnion("type", [receiptFrameSchema, eventFrameSchema])
 export type Sequenced = z.output<typeof sequencedSchema>
 /** A receipt or an event before it has its number. */

@@ -1,5 +1,6 @@
 import type { Exit, Instance, Problem, Run, Schedule, Section, Spec, Status, Uid } from "./instance.ts"
 import type { Beat, Emitted, Event, EventKind, Mail, Receipt, Usage } from "./link.ts"
+import type { Role } from "./principal.ts"
 import type { Source } from "./source.ts"
 import type { Wait, WaitsByUid } from "./waits.ts"
 
@@ -203,4 +204,28 @@ export interface Windows {
   check(schedule: Schedule): void
   /** Whether a window is open then; and until when it stays so, or stays closed. */
   at(schedule: Schedule, nowMs: number): { readonly open: boolean; readonly untilMs: number }
+}
+
+/** A person's token as it is shown: without its secret, which is nowhere. */
+export interface Token {
+  /** Who it stands for, as mail and audit name them. */
+  readonly name: string
+  readonly role: Role
+  readonly createdAtMs: number
+  readonly expiresAtMs?: number
+  readonly revokedAtMs?: number
+}
+
+/** People's tokens; at most one that is valid for each name. */
+export interface Tokens {
+  /** The bearer is in this answer and never again. @throws Conflict when the name has a valid one, TooLarge when there are too many. */
+  create(token: Pick<Token, "name" | "role" | "expiresAtMs">): Promise<{ readonly token: Token; readonly bearer: string }>
+  /** Newest first, those that ended too. */
+  list(): Promise<readonly Token[]>
+  /** @throws NotFound when the name has no valid one. */
+  revoke(name: string): Promise<Token>
+  /** The valid token with that bearer. */
+  find(bearer: string): Promise<Token | undefined>
+  /** Names of those that were revoked. */
+  readonly watch: Source
 }

@@ -1,8 +1,12 @@
 import type { Instance, Problem, Uid } from "./instance.ts"
 
+export const roles = ["viewer", "operator", "admin"] as const
+/** What a person may do: look; steer agents too; administer the fleet too. */
+export type Role = (typeof roles)[number]
+
 /** Who is calling: known from a credential, never from what a caller says. */
 export type Principal =
-  | { readonly kind: "human"; readonly id: string; readonly role: "viewer" | "operator" | "admin" }
+  | { readonly kind: "human"; readonly id: string; readonly role: Role }
   | { readonly kind: "instance"; readonly id: string; readonly uid: Uid; readonly lineage: readonly Uid[] }
 
 /** outline: name and phase; see: everything; operate: change, pause, stop; spawn; message; administer. */
@@ -11,7 +15,7 @@ export type Verb = "outline" | "see" | "operate" | "spawn" | "message" | "admini
 /** As mail and audit name a principal. */
 export const nameOf = (who: Principal): string => (who.kind === "human" ? `operator ${who.id}` : `instance ${who.id}`)
 
-const allowed: Record<"viewer" | "operator" | "admin", ReadonlySet<Verb>> = {
+const allowed: Record<Role, ReadonlySet<Verb>> = {
   viewer: new Set<Verb>(["outline", "see"]),
   operator: new Set<Verb>(["outline", "see", "operate", "spawn", "message"]),
   admin: new Set<Verb>(["outline", "see", "operate", "spawn", "message", "administer"]),

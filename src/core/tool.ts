@@ -1,6 +1,6 @@
 import type { z } from "zod"
 import type { Budget, Instance } from "./instance.ts"
-import type { Bus, Clock, InstanceStore, Ledger, Logs, Projects, Windows } from "./ports.ts"
+import type { Bus, Clock, InstanceStore, Ledger, Logs, Projects, Tokens, Windows } from "./ports.ts"
 import type { Principal, Verb } from "./principal.ts"
 
 /** Which instances a call is about: by name, or all that match. invoke finds and authorizes them. */
@@ -53,10 +53,15 @@ export interface ToolContext extends Call {
   readonly clock: Clock
   readonly projects: Projects
   readonly windows: Windows
+  readonly tokens: Tokens
   limits(): Limits
   /** Short, unguessable, unique: `m-3f9k2c`. */
   newId(prefix: string): string
 }
+
+/** `admin` is for REST and the command line alone: no model administers the fleet. */
+export const toolsets = ["fleet", "tasks", "github", "admin"] as const
+export type Toolset = (typeof toolsets)[number]
 
 /** A row of a table that people read. */
 export type Row = Readonly<Record<string, string | number>>
@@ -69,7 +74,7 @@ export interface Tool<I extends z.ZodObject = z.ZodObject, O extends z.ZodObject
   readonly name: string
   readonly title: string
   readonly description: string
-  readonly toolset: "fleet" | "tasks" | "github" | "admin"
+  readonly toolset: Toolset
   /** A GET's input is flat, for query and flags: decode.ts. */
   readonly route: `${"GET" | "POST" | "PATCH"} /v1/${string}`
   readonly verb: Verb
@@ -81,6 +86,10 @@ export interface Tool<I extends z.ZodObject = z.ZodObject, O extends z.ZodObject
     readonly idempotentHint: boolean
     readonly openWorldHint: boolean
   }
+  /** For the audit: names of what a call is about, where that is no instance. */
+  subject?(input: z.output<I>): readonly string[]
+  /** The one field of the output that is a secret made for this caller: it is given as it is, once. */
+  readonly reveals?: string
   targets?(input: z.output<I>): Targets
   /** MCP's text part, and the CLI's table. */
   show(output: z.output<O>): { readonly text: string; readonly rows?: readonly Row[] }
@@ -88,3 +97,15 @@ export interface Tool<I extends z.ZodObject = z.ZodObject, O extends z.ZodObject
 }
 
 export const defineTool = <I extends z.ZodObject, O extends z.ZodObject>(tool: Tool<I, O>): Tool<I, O> => Object.freeze(tool)
+
+/** Which of the tools a program offers. */
+export interface Offer {
+  /** Only those that change nothing. */
+  readonly readOnly: boolean
+  /** Only those of these sets; without them all. */
+  readonly toolsets?: readonly Toolset[]
+}
+export const offers =
+  ({ readOnly, toolsets: only }: Offer) =>
+  ({ hints, toolset }: Pick<Tool, "hints" | "toolset">): boolean =>
+    (!readOnly || hints.readOnlyHint) && (only?.includes(toolset) ?? true)

@@ -1,7 +1,11 @@
 /** The one choke point through which every result passes: secrets out, control characters out, untrusted text fenced. */
 
-// Published prefixes of Anthropic, OpenAI, GitHub, AWS, Slack and Google credentials, bearer headers, and private key blocks.
+/** What people's tokens begin with, so that this file and scanners of repositories know one when they see it. */
+export const tokenPrefix = "bb5_"
+
+// Our own tokens; published prefixes of Anthropic, OpenAI, GitHub, AWS, Slack and Google credentials, bearer headers, and private key blocks.
 const secrets = [
+  /\bbb5_[A-Za-z0-9_-]{20,}/g,
   /\bsk-ant-[A-Za-z0-9_-]{8,}/g,
   /\bsk-[A-Za-z0-9_-]{20,}/g,
   /\b(?:ghp|gho|ghu|ghs|ghr)_[A-Za-z0-9]{20,}/g,
@@ -30,15 +34,18 @@ export const bounded = (text: string, max: number): string =>
 /** Text of somebody who gives no orders here. The nonce, new for each result, cannot be forged by the text. */
 export const fenced = (text: string, nonce: string): string => `<untrusted-${nonce}>\n${text}\n</untrusted-${nonce}>`
 
-/** Every string of a result cleaned; those under a key named `untrusted`, at any depth, fenced as well. */
-export function presented<T>(value: T, nonce: string): T {
+/** Every string of a result cleaned; those under a key named `untrusted`, at any depth, fenced as well. `reveals`: the top field that is left as it is. */
+export function presented<T>(value: T, nonce: string, reveals?: string): T {
   const walk = (node: unknown, fence: boolean): unknown => {
     if (typeof node === "string") return fence ? fenced(clean(node), nonce) : clean(node)
     if (Array.isArray(node)) return node.map((item) => walk(item, fence))
     if (node === null || typeof node !== "object") return node
     return Object.fromEntries(Object.entries(node).map(([name, inner]) => [name, walk(inner, fence || name === "untrusted")]))
   }
-  return walk(value, false) as T // same shape: only the contents of strings change
+  const kept = reveals !== undefined && typeof value === "object" ? Object.entries(value ?? {}) : []
+  const shown = kept.filter(([name]) => name === reveals)
+  const walked = walk(value, false)
+  return (shown.length > 0 ? { ...(walked as object), ...Object.fromEntries(shown) } : walked) as T // same shape: only the contents of strings change
 }
 
 /** A word as a POSIX shell reads it back. */

@@ -4,6 +4,7 @@ import { tools } from "../../tools/index.ts"
 import { readConfig } from "../config.ts"
 import { asFault } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
+import { type Offer, offers } from "../core/tool.ts"
 import { invokeServe } from "../find-serve.ts"
 import { version } from "../version.ts"
 import { createMcpServer } from "./server.ts"
@@ -21,12 +22,8 @@ function invokeConfigured(): Invoke {
 }
 
 /** The SDK's server at the end of a line. */
-export async function openSession(
-  line: Line,
-  { readOnly, instructions }: { readOnly: boolean; instructions: string },
-): Promise<Session> {
-  const shown = readOnly ? tools.filter(({ hints }) => hints.readOnlyHint) : tools
-  const server = createMcpServer({ tools: shown, invoke: invokeConfigured(), version, instructions })
+export async function openSession(line: Line, { offer, instructions }: { offer: Offer; instructions: string }): Promise<Session> {
+  const server = createMcpServer({ tools: tools.filter(offers(offer)), invoke: invokeConfigured(), version, instructions })
   const transport: Transport = {
     start: async () => {},
     send: async (message) => line.send({ ...message }),

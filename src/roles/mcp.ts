@@ -1,17 +1,34 @@
-import { instanceHere } from "../config.ts"
+import { parseArgs } from "node:util"
+import { instanceHere, readOffer } from "../config.ts"
 import { instructionsFor } from "../mcp/about.ts"
 import { speak } from "../mcp/stdio.ts"
 
 const usage =
-  "usage: blackbox5 mcp [--read-only]   (speaks MCP on stdin and stdout; --read-only offers only tools that change nothing)\n"
+  "usage: blackbox5 mcp [--read-only] [--toolsets A,B]   (speaks MCP on stdin and stdout; --read-only offers only tools that change nothing)\n"
+
+const optionsOf = (argv: readonly string[]): { readOnly?: boolean; toolsets?: string; help?: boolean } => {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: { "read-only": { type: "boolean" }, toolsets: { type: "string" }, help: { type: "boolean" } },
+  })
+  const { "read-only": readOnly, ...others } = values
+  return { ...others, ...(readOnly !== undefined && { readOnly }) }
+}
 
 /** MCP over stdio. Loads nothing of weight before `initialize` is answered. */
 export async function mcp(argv: readonly string[]): Promise<number> {
-  const strange = argv.find((word) => word !== "--read-only")
-  if (strange !== undefined) {
-    process.stderr.write(strange === "--help" ? usage : `error: mcp does not know ${strange}\n${usage}`)
-    return strange === "--help" ? 0 : 2
+  let options: ReturnType<typeof optionsOf>
+  try {
+    options = optionsOf(argv)
+  } catch (error) {
+    process.stderr.write(`error: ${error instanceof Error ? error.message : error}\n${usage}`)
+    return 2
   }
+  if (options.help) {
+    process.stderr.write(usage)
+    return 0
+  }
+  const offer = readOffer(options)
   const ended = new AbortController()
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.once(signal, () => ended.abort())
   // Nobody reads any more: the client is gone.
@@ -22,8 +39,7 @@ export async function mcp(argv: readonly string[]): Promise<number> {
     output: process.stdout,
     signal: ended.signal,
     instructions,
-    load: async (line) =>
-      (await import("../mcp/session.ts")).openSession(line, { readOnly: argv.includes("--read-only"), instructions }),
+    load: async (line) => (await import("../mcp/session.ts")).openSession(line, { offer, instructions }),
   })
   // A start of serve in the background would keep the process; it goes on by itself.
   process.exit(0)

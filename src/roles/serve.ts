@@ -7,7 +7,7 @@ import { through } from "../api/app.ts"
 import type { Door } from "../api/auth.ts"
 import { acceptLinks } from "../api/link.ts"
 import { type ControlPlane, composeLocal } from "../compose.ts"
-import { type Config, defaultPort, readConfig } from "../config.ts"
+import { type Config, defaultPort, offerEnvironment, readConfig } from "../config.ts"
 import { Fault } from "../core/faults.ts"
 import { whoAnswers } from "../find-serve.ts"
 import { createLog } from "../log.ts"
@@ -19,10 +19,19 @@ import { connectLine } from "./client-entry.ts"
 /** A request of a client that never ends is cut at a shutdown after this. */
 const drainMs = 2000
 
-/** `blackbox5 serve [--code-root DIR] [--port N]`: the control plane of this user on this machine. Resolves with the exit code when it ended. */
+/** `blackbox5 serve [--code-root DIR] [--port N] [--read-only] [--toolsets A,B]`: the control plane of this user on this machine. Resolves with the exit code when it ended. */
 export async function serve(argv: readonly string[]): Promise<number> {
-  const { values } = parseArgs({ args: [...argv], options: { "code-root": { type: "string" }, port: { type: "string" } } })
-  const config = readConfig({ codeRoot: values["code-root"], port: values.port })
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      "code-root": { type: "string" },
+      port: { type: "string" },
+      "read-only": { type: "boolean" },
+      toolsets: { type: "string" },
+    },
+  })
+  const { "code-root": codeRootFlag, "read-only": readOnly, port: portFlag, toolsets } = values
+  const config = readConfig({ codeRoot: codeRootFlag, port: portFlag, readOnly, toolsets })
   const log = createLog(config.logLevel, "serve")
   try {
     mkdirSync(config.stateDirectory, { recursive: true, mode: 0o700 })
@@ -81,6 +90,7 @@ export async function serve(argv: readonly string[]): Promise<number> {
   const file: ServeFile = {
     ...{ pid: process.pid, url, version, entry, configDirectory: config.configDirectory },
     ...(codeRoot !== undefined && { codeRoot }),
+    bounds: offerEnvironment(config.offer),
   }
   replaceFile(serveFilePath(config.stateDirectory), JSON.stringify(file))
   log.info({ url, socket: config.socketPath, version }, "serving")

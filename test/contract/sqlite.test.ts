@@ -15,6 +15,7 @@ import { migrations } from "../../src/adapters/sqlite/migrations.ts"
 import { type Database, openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
 import { eventsMax } from "../../src/adapters/sqlite/timeline.ts"
+import { sqliteTokens, tokensMax } from "../../src/adapters/sqlite/tokens.ts"
 import type { Clock } from "../../src/core/ports.ts"
 import { describeBus } from "./bus.ts"
 import { expectFault } from "./expect-fault.ts"
@@ -22,6 +23,7 @@ import { aMail, aSpec, manualClock, type Open, type Opened, startMs, stepping, u
 import { describeInstanceStore } from "./instance-store.ts"
 import { describeLead } from "./lead.ts"
 import { describeLedger } from "./ledger.ts"
+import { describeTokens } from "./tokens.ts"
 
 const opener =
   <T>(port: (database: Database, clock: Clock) => T): Open<T> =>
@@ -48,6 +50,20 @@ describeInstanceStore("sqlite", opener(sqliteStore))
 describeBus("sqlite", opener(sqliteBus), { inboxMax })
 describeLedger("sqlite", opener(sqliteLedger))
 describeLead("sqlite", opener(sqliteLead))
+describeTokens("sqlite", opener(sqliteTokens), { tokensMax })
+
+it("keeps no bearer in the file", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "blackbox5-"))
+  const path = join(directory, "blackbox5.db")
+  const database = await openDatabase(path)
+  const { bearer } = await sqliteTokens(database, manualClock()).create({ name: "ann", role: "admin" })
+  database.close()
+  const bytes = await readFile(path)
+  expect(bytes.includes("ann")).toBe(true)
+  expect(bytes.includes(bearer)).toBe(false)
+  expect(bytes.includes(bearer.slice("bb5_".length))).toBe(false)
+  await rm(directory, { recursive: true })
+})
 
 describe("the file", () => {
   let directory: string

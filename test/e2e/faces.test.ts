@@ -91,7 +91,9 @@ const app = createApp({
       // The handlers above use nothing of their context but the call.
       return tool.handler({ ...call, who } as ToolContext, input.data)
     }),
-  authenticate: localAuthenticate({ token, userName: "tester", owner: async () => undefined }),
+  authenticate: localAuthenticate({ token, admin: { kind: "human", id: "tester", role: "admin" }, owner: async () => undefined }),
+  offered: () => true,
+  standing: { whileValid: () => () => {} },
   ready: async () => ({ ready, why: ready ? "well" : "starting" }),
   metrics,
   version: "0.0.0",

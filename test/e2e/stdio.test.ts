@@ -39,7 +39,9 @@ const app = createApp({
     calls.push({ name, input, call })
     return answering(call)
   },
-  authenticate: localAuthenticate({ token, userName: "tester", owner: async () => undefined }),
+  authenticate: localAuthenticate({ token, admin: { kind: "human", id: "tester", role: "admin" }, owner: async () => undefined }),
+  offered: () => true,
+  standing: { whileValid: () => () => {} },
   ready: async () => ({ ready: true, why: "" }),
   metrics: createMetrics(tools),
   version: "0",

@@ -3,10 +3,11 @@ import { Fault } from "../../src/core/faults.ts"
 import { type Instance, type Run, revisionOf, type Spec, type Status, type Uid } from "../../src/core/instance.ts"
 import { type Invoke, invokeHere } from "../../src/core/invoke.ts"
 import { type Beat, type Event, type EventKind, noUsage, type Receipt, type Usage } from "../../src/core/link.ts"
-import type { Bus, InstanceStore, LogLine, Posted, Spent, Turn } from "../../src/core/ports.ts"
+import type { Bus, InstanceStore, LogLine, Posted, Spent, Token, Tokens, Turn } from "../../src/core/ports.ts"
 import { may, type Principal } from "../../src/core/principal.ts"
 import { topic } from "../../src/core/source.ts"
 import type { Limits, Tool } from "../../src/core/tool.ts"
+import { tokenPrefix } from "../../src/core/view.ts"
 import type { Wait } from "../../src/core/waits.ts"
 import { ownTree } from "../../src/core/workspace.ts"
 import { cronWindows } from "../../src/windows.ts"
@@ -14,6 +15,7 @@ import { tools } from "../../tools/index.ts"
 import { aSpec, type ManualClock, manualClock, uid } from "../contract/harness.ts"
 
 export const operator: Principal = { kind: "human", id: "ann", role: "operator" }
+export const admin: Principal = { kind: "human", id: "root", role: "admin" }
 export const viewer: Principal = { kind: "human", id: "eve", role: "viewer" }
 export const agent = ({ name, uid, spec }: Instance): Principal => ({ kind: "instance", id: name, uid, lineage: spec.lineage })
 
@@ -146,6 +148,32 @@ function memoryBus(clock: ManualClock) {
   return { bus, posts, events, beats, turns, hooks }
 }
 
+function memoryTokens(clock: ManualClock): Tokens {
+  const tokens: Token[] = []
+  const valid = ({ revokedAtMs, expiresAtMs }: Token): boolean =>
+    revokedAtMs === undefined && (expiresAtMs ?? Number.POSITIVE_INFINITY) > clock.nowMs()
+  return {
+    async create(asked) {
+      if (tokens.some((one) => one.name === asked.name && valid(one)))
+        throw new Fault("Conflict", `${asked.name} has a valid token already.`, "Revoke it.")
+      const token = { ...asked, createdAtMs: clock.nowMs() }
+      tokens.unshift(token)
+      return { token, bearer: `${tokenPrefix}${"x".repeat(43)}` }
+    },
+    list: async () => tokens,
+    async revoke(name) {
+      const index = tokens.findIndex((one) => one.name === name && valid(one))
+      const token = tokens[index]
+      if (!token) throw new Fault("NotFound", `${name} has no valid token.`, "List them.")
+      const after = { ...token, revokedAtMs: clock.nowMs() }
+      tokens[index] = after
+      return after
+    },
+    find: unused,
+    async *watch() {},
+  }
+}
+
 const someLimits: Limits = {
   instancesMax: 10,
   turnsMax: 4,
@@ -204,13 +232,14 @@ export function makeFleet(more: readonly Tool[] = tools) {
         },
       },
       windows: cronWindows(),
+      tokens: memoryTokens(clock),
       limits: () => world.limits,
       newId: (prefix) => `${prefix}-${++ids}`,
     },
     may,
+    offered: () => true,
     nonce: () => "nonce",
-    audit: async (_who, tool, targets, fault) =>
-      void audits.push({ tool, targets: targets.map(({ name }) => name), code: fault?.code }),
+    audit: async (_who, tool, targets, fault) => void audits.push({ tool, targets, code: fault?.code }),
   })
   /** With a place, so that it lives; `iteration` puts it into one. */
   const add = (name: string, spec: Partial<Spec> = {}, status: Status = {}): Instance => {

@@ -4,7 +4,7 @@ import { operators } from "../../src/core/ports.ts"
 import { schemaOf } from "../../src/mcp/schema.ts"
 import { tools } from "../../tools/index.ts"
 import { expectFault } from "../contract/expect-fault.ts"
-import { agent, type Fleet, makeFleet, operator, type Result, viewer } from "./fleet.ts"
+import { admin, agent, type Fleet, makeFleet, operator, type Result, viewer } from "./fleet.ts"
 
 const snapshot = ({ byName, memory, spent }: Fleet): string =>
   JSON.stringify([[...byName.values()], memory.posts, memory.events, [...spent]])
@@ -35,14 +35,20 @@ describe("the catalogue", () => {
       ["stop_instances", "POST /v1/instances:stop", "operate", "-di-"],
       ["read_logs", "GET /v1/instances/{name}/logs", "see", "r-i-"],
       ["read_events", "GET /v1/events", "see", "r-i-"],
+      ["create_token", "POST /v1/tokens", "administer", "----"],
+      ["list_tokens", "GET /v1/tokens", "administer", "r-i-"],
+      ["revoke_token", "POST /v1/tokens:revoke", "administer", "-d--"],
+      ["audit", "GET /v1/audit", "administer", "r-i-"],
     ])
   })
 
   it("costs a model few bytes", () => {
     const bytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(value))
-    const inputs = tools.map(({ name, description, input }) => ({ name, description, inputSchema: schemaOf(input, "input") }))
+    // No model sees the others: no MCP server has them.
+    const seen = tools.filter(({ toolset }) => toolset !== "admin")
+    const inputs = seen.map(({ name, description, input }) => ({ name, description, inputSchema: schemaOf(input, "input") }))
     expect(bytes(inputs)).toBeLessThanOrEqual(11_264)
-    const whole = tools.map(({ output }, index) => ({ ...inputs[index], outputSchema: schemaOf(output, "output") }))
+    const whole = seen.map(({ output }, index) => ({ ...inputs[index], outputSchema: schemaOf(output, "output") }))
     expect(bytes(whole)).toBeLessThanOrEqual(20_480)
   })
 
@@ -53,7 +59,7 @@ describe("the catalogue", () => {
 
   it.each(tools.map(({ name }) => name))("%s refuses a field it does not know, and says what to do", async (name) => {
     const { call } = makeFleet()
-    await expectFault(call(operator)(name, { nonsense: 1 }), "Invalid", /nonsense/)
+    await expectFault(call(admin)(name, { nonsense: 1 }), "Invalid", /nonsense/)
   })
 
   it.each([
@@ -951,12 +957,15 @@ describe("what people see", () => {
       stop_instances: { names: ["a"] },
       read_logs: { name: "a" },
       read_messages: { of: "a" },
+      create_token: { name: "ann", role: "viewer", expires: "30d" },
+      list_tokens: {},
+      revoke_token: { name: "ann" },
     }
     const order = tools.map(({ name }) => name).sort((a, b) => Object.keys(inputs).indexOf(a) - Object.keys(inputs).indexOf(b))
     const shown = new Map<string, { text: string; rows?: readonly object[] }>()
     for (const name of order) {
       const tool = tools.find((one) => one.name === name)
-      if (tool) shown.set(name, tool.show(await fleet.call(operator)(name, inputs[name] ?? {})))
+      if (tool) shown.set(name, tool.show(await fleet.call(admin)(name, inputs[name] ?? {})))
     }
     expect(shown.size).toBe(tools.length)
     expect(shown.get("pause_instances")?.text).toMatch(/^1 of 1 instances paused\. resume_instances/)

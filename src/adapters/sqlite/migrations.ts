@@ -84,4 +84,15 @@ export const migrations: readonly string[] = [
     PRIMARY KEY (uid, kind)
   ) STRICT, WITHOUT ROWID;
   `,
+  // People's tokens: `digest` is the SHA-256 of the bearer, which is kept nowhere.
+  `
+  CREATE TABLE token (
+    digest TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    role TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    expires_at_ms INTEGER,
+    revoked_at_ms INTEGER
+  ) STRICT, WITHOUT ROWID;
+  `,
 ]

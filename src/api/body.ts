@@ -1,0 +1,32 @@
+import { Fault } from "../core/faults.ts"
+
+const bodyBytesMax = 1_048_576
+/** A larger body is read to its end, up to here, and thrown away: whoever is cut off while sending sees a broken pipe instead of the answer. */
+const discardedBytesMax = 16 * 1_048_576
+
+/** The JSON object that a request carries. @throws Invalid, TooLarge. */
+export async function readBody(request: Request): Promise<Record<string, unknown>> {
+  const contentType = request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase()
+  // Only this type makes a browser ask before it sends a page's call.
+  if (contentType !== "application/json")
+    throw new Fault("Invalid", "The body is not said to be JSON.", "Send `Content-Type: application/json`.")
+  const tooLarge = () => new Fault("TooLarge", `The body is larger than ${bodyBytesMax} bytes.`, "Send less in one call.")
+  if (Number(request.headers.get("content-length")) > discardedBytesMax) throw tooLarge()
+  const chunks: Uint8Array[] = []
+  let bytes = 0
+  for await (const chunk of request.body ?? []) {
+    bytes += chunk.byteLength
+    if (bytes > discardedBytesMax) throw tooLarge()
+    if (bytes <= bodyBytesMax) chunks.push(chunk)
+  }
+  if (bytes > bodyBytesMax) throw tooLarge()
+  let body: unknown
+  try {
+    body = JSON.parse(Buffer.concat(chunks).toString("utf8"))
+  } catch {
+    throw new Fault("Invalid", "The body is not JSON.", "Send a JSON object with the fields of the operation.")
+  }
+  if (typeof body !== "object" || body === null || Array.isArray(body))
+    throw new Fault("Invalid", "The body is not a JSON object.", "Send a JSON object with the fields of the operation.")
+  return { ...body }
+}
