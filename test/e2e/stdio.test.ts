@@ -22,7 +22,10 @@ import { Fault } from "../../src/core/faults.ts"
 import { type Call, defineTool } from "../../src/core/tool.ts"
 import { instructionsFor, protocolVersions } from "../../src/mcp/about.ts"
 import { createMcpServer } from "../../src/mcp/server.ts"
-import { tools } from "../../tools/index.ts"
+import { tools as all } from "../../tools/index.ts"
+
+/** No MCP server has the others. */
+const tools = all.filter(({ toolset }) => toolset !== "admin")
 
 /** Built by `npm test` before the tests run. */
 const main = fileURLToPath(new URL("../../dist/main.js", import.meta.url))
