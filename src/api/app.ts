@@ -5,7 +5,7 @@ import type { ContentfulStatusCode } from "hono/utils/http-status"
 import { decode, fieldsOf } from "../core/decode.ts"
 import { asFault, Fault, type FaultCode, RateLimited } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
-import type { Principal } from "../core/principal.ts"
+import { may, type Principal } from "../core/principal.ts"
 import { codeRootHeader, noProgress, type Tool } from "../core/tool.ts"
 import { clean } from "../core/view.ts"
 import type { Log } from "../log.ts"
@@ -180,7 +180,8 @@ export function createApp({
   /** A person's alone: an instance works where its own is, whatever it says. */
   const codeRootOf = (c: Context<AppEnv>): string | undefined => {
     const told = c.req.header(codeRootHeader)
-    return told === undefined || c.get("who").kind !== "human" ? undefined : admitCodeRoot?.(unescaped(told))
+    // A path of this machine: nothing that a person elsewhere, who only looks or steers, has a say in.
+    return told === undefined || may(c.get("who"), "administer") !== true ? undefined : admitCodeRoot?.(unescaped(told))
   }
 
   app.onError((error, c) => {
