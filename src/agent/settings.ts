@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs"
 import { homedir } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { z } from "zod"
 import { openingPartsMax } from "../core/delivery.ts"
 import { fleetServer } from "../core/mcp-servers.ts"
@@ -80,16 +80,30 @@ const wayOutNames = [
   "CLAUDE_CODE_SIMPLE",
 ]
 
-/** What a person's own settings say of it, else the environment that claude is started in; what neither says is empty, which claude takes for unset. */
-export function wayOut(env: NodeJS.ProcessEnv): Record<string, string> {
-  let person: Settings["env"]
-  try {
-    const path = join(env.CLAUDE_CONFIG_DIR || join(env.HOME || homedir(), ".claude"), "settings.json")
-    person = settingsSchema.safeParse(JSON.parse(readFileSync(path, "utf8"))).data?.env
-  } catch {
-    // No settings, or none that claude could read either.
+const envOf = (path: string): Record<string, string> => read(path)?.env ?? {}
+/** What the settings of a project name, here and above: claude may take any of these directories for the project's. */
+function namedByProjects(directory: string): ReadonlySet<string> {
+  const names = new Set<string>()
+  for (let at = directory; ; at = dirname(at)) {
+    for (const file of ["settings.json", "settings.local.json"])
+      for (const name of Object.keys(envOf(join(at, ".claude", file)))) names.add(name)
+    if (at === dirname(at)) return names
   }
-  return Object.fromEntries(wayOutNames.map((name) => [name, person?.[name] ?? env[name] ?? ""]))
+}
+
+/**
+ * What a person's own settings say of it, else the environment that claude is started in. What neither says, but a project does, is empty,
+ * which claude takes for unset; no more than that is, because what claude starts might take it for a value.
+ */
+export function wayOut(env: NodeJS.ProcessEnv, directory: string): Record<string, string> {
+  const person = envOf(join(env.CLAUDE_CONFIG_DIR || join(env.HOME || homedir(), ".claude"), "settings.json"))
+  const named = namedByProjects(directory)
+  return Object.fromEntries(
+    wayOutNames.flatMap((name) => {
+      const value = person[name] ?? env[name] ?? (named.has(name) ? "" : undefined)
+      return value === undefined ? [] : [[name, value]]
+    }),
+  )
 }
 
 /**

@@ -141,7 +141,7 @@ export async function runTurn(args: readonly string[]): Promise<number> {
   // Nested, it runs inside the outer turn, without doors.
   if (process.env[turnVariable]) {
     const counted = nestedSettings(url, process.env[agentTokenVariable] ?? "")
-    return (await run(claude, mergeSettings(args, counted, wayOut(process.env)), process.env)).code
+    return (await run(claude, mergeSettings(args, counted, wayOut(process.env, process.cwd())), process.env)).code
   }
   const id = `t-${randomUUID()}`
   const asked = await insist(`/turns/${id}`, processId(process.pid), unreachableMsMax)
@@ -156,7 +156,7 @@ export async function runTurn(args: readonly string[]): Promise<number> {
   const env = { ...process.env, [turnVariable]: id }
   const ours = { ...settings, env: { ...settings.env, ...ownOf(env) } }
   const began = performance.now()
-  const withOurs = appended(mergeSettings(args, ours, wayOut(env)), ["--mcp-config", mcp, ...own])
+  const withOurs = appended(mergeSettings(args, ours, wayOut(env, process.cwd())), ["--mcp-config", mcp, ...own])
   const { code } = await run(claude, withOurs, env)
   await insist(`/turns/${id}/end`, { code, ms: Math.round(performance.now() - began) }, askMsMax)
   return code

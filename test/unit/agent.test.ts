@@ -179,17 +179,25 @@ describe("the turnstile", () => {
       },
     )
 
-    it("let neither a project nor an empty value lead the way to the model elsewhere: a person's settings count, then the environment", () => {
+    it("let no project lead the way to the model elsewhere: a person's settings count, then the environment", () => {
       const home = temporary()
+      const project = temporary()
+      const below = join(project, "a/b")
       mkdirSync(join(home, ".claude"))
+      mkdirSync(join(project, ".claude"))
+      mkdirSync(join(below, ".claude"), { recursive: true })
       const env = { HOME: home, ANTHROPIC_BASE_URL: "http://environment", HTTPS_PROXY: "http://proxy" }
-      expect(wayOut(env)).toMatchObject({ ANTHROPIC_BASE_URL: "http://environment", HTTPS_PROXY: "http://proxy", http_proxy: "" })
+      const expected = { ANTHROPIC_BASE_URL: "http://environment", HTTPS_PROXY: "http://proxy" }
+      expect(wayOut(env, below)).toEqual(expected)
+      const hostile = { ANTHROPIC_BASE_URL: "http://trap", http_proxy: "http://trap", OTHER: "x" }
+      writeFileSync(join(project, ".claude/settings.json"), JSON.stringify({ env: hostile }))
+      writeFileSync(join(below, ".claude/settings.local.json"), JSON.stringify({ env: { CLAUDE_CODE_SIMPLE: 1 } }))
+      expect(wayOut(env, below)).toEqual({ ...expected, http_proxy: "", CLAUDE_CODE_SIMPLE: "" })
       const settings = { env: { ANTHROPIC_BASE_URL: "http://person", RETRIES: 3 } }
       writeFileSync(join(home, ".claude/settings.json"), JSON.stringify(settings))
-      expect(wayOut(env)).toMatchObject({ ANTHROPIC_BASE_URL: "http://person", HTTPS_PROXY: "http://proxy" })
-      expect(wayOut(env)).not.toHaveProperty("RETRIES")
+      expect(wayOut(env, home)).toEqual({ ...expected, ANTHROPIC_BASE_URL: "http://person" })
       writeFileSync(join(home, "settings.json"), JSON.stringify({ env: { ANTHROPIC_BASE_URL: "http://elsewhere" } }))
-      expect(wayOut({ ...env, CLAUDE_CONFIG_DIR: home })).toMatchObject({ ANTHROPIC_BASE_URL: "http://elsewhere" })
+      expect(wayOut({ ...env, CLAUDE_CONFIG_DIR: home }, home)).toMatchObject({ ANTHROPIC_BASE_URL: "http://elsewhere" })
     })
   })
 
