@@ -24,7 +24,7 @@ import { operate } from "./control/operator.ts"
 import { schedule } from "./control/scheduler.ts"
 import { auditOf } from "./core/audit.ts"
 import { Fault } from "./core/faults.ts"
-import { invokeHere } from "./core/invoke.ts"
+import { type Invoke, invokeHere } from "./core/invoke.ts"
 import { secretsVariable, supervisorServersPath } from "./core/mcp-servers.ts"
 import type { Clock, Projects } from "./core/ports.ts"
 import { may, type Principal } from "./core/principal.ts"
@@ -46,6 +46,8 @@ export interface ControlPlane {
   readonly credentials: Credentials
   readonly policy: PolicyFile
   readonly projects: Projects
+  /** Measured, as every face calls it. */
+  readonly invokeAs: (who: Principal) => Invoke
   readonly codeRoot: string | undefined
   /** Scheduler, operator and gateway, until the signal. */
   run(): Promise<void>
@@ -153,7 +155,7 @@ export async function composeLocal(
   const gateway = createGateway({ store, bus, ledger, clock, report: report("gateway") })
   const metrics = createMetrics(tools)
   const offered = offers(config.offer)
-  const invokeAs = invokeHere({
+  const invokeHereAs = invokeHere({
     tools: new Map(tools.map((tool) => [tool.name, tool])),
     ports: {
       store,
@@ -184,7 +186,8 @@ export async function composeLocal(
   })
   let leading = false
   const admin: Principal = { kind: "human", id: userName(), role: "admin" }
-  const limited = limitRate(invokeAs, (who) => who === admin)
+  const limited = limitRate(invokeHereAs, (who) => who === admin)
+  const invokeAs = (who: Principal): Invoke => metrics.measured(limited(who))
   const authenticate = localAuthenticate({
     token: readToken(config.stateDirectory),
     admin,
@@ -193,7 +196,7 @@ export async function composeLocal(
   const app = createApp({
     tools,
     offered,
-    invokeAs: (who) => metrics.measured(limited(who)),
+    invokeAs,
     authenticate,
     standing: watchStanding(authenticate, tokens.watch, signal),
     ready: async () => ({ ready: leading, why: leading ? "The controllers run." : "The controllers are starting." }),
@@ -214,6 +217,7 @@ export async function composeLocal(
     credentials,
     policy,
     projects,
+    invokeAs,
     codeRoot: codeRootPath,
     async run() {
       const controllers = lead(signal, async (term, until) => {

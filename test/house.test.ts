@@ -39,7 +39,7 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
     name: "mcp",
     pattern: /^src\/mcp\//,
     may: ["core", "tools", "client", "settings"],
-    packages: /^(node:|zod$|@modelcontextprotocol\/sdk\/)/,
+    packages: /^(node:|zod$|@modelcontextprotocol\/(sdk\/|server$))/,
   },
   {
     name: "client",
@@ -101,11 +101,11 @@ describe("the layout", () => {
     expect(wrong).toEqual([])
   })
 
-  it("lets one file alone import the MCP SDK's server", () => {
-    const importers = sources.filter((file) =>
-      importsOf(file).some((specifier) => specifier.startsWith("@modelcontextprotocol/sdk/server/index")),
-    )
-    expect(importers).toEqual(["src/mcp/server.ts"])
+  it("lets one file alone speak each generation of the MCP SDK's server", () => {
+    const importersOf = (library: string): string[] =>
+      sources.filter((file) => importsOf(file).some((specifier) => specifier.startsWith(library)))
+    expect(importersOf("@modelcontextprotocol/sdk/server/index")).toEqual(["src/mcp/server.ts"])
+    expect(importersOf("@modelcontextprotocol/server")).toEqual(["src/mcp/modern.ts"])
   })
 
   it("calls no file by a name that says nothing", () => {

@@ -28,6 +28,19 @@ export default defineTool({
   output: z.strictObject(changeOutput),
   hints: { readOnlyHint: false, destructiveHint: true, idempotentHint: true, openWorldHint: false },
   targets: targetsOf,
+  confirm(input) {
+    if (input.dryRun || !(input.remove || input.all)) return undefined
+    const { names = [], project, selector, expect } = input
+    const which = input.all
+      ? "all instances of the fleet"
+      : names.length > 0
+        ? `${names.slice(0, 10).join(", ")}${names.length > 10 ? ` and ${names.length - 10} more` : ""}`
+        : `the instances of ${[project && `project ${project}`, selector && `label ${selector}`].filter(Boolean).join(", ")}`
+    const count = expect === undefined || names.length > 0 ? "" : ` (${expect})`
+    return input.remove
+      ? `Remove ${which}${count} for good? Running iterations end, and the names become free.`
+      : `Stop ${which}${count}? Running iterations end.`
+  },
   async handler(ctx, input) {
     const changes = await changeAll(ctx, input, {
       past: input.remove ? "Removed" : "Stopped",

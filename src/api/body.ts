@@ -4,8 +4,8 @@ const bodyBytesMax = 1_048_576
 /** A larger body is read to its end, up to here, and thrown away: whoever is cut off while sending sees a broken pipe instead of the answer. */
 const discardedBytesMax = 16 * 1_048_576
 
-/** The JSON object that a request carries. @throws Invalid, TooLarge. */
-export async function readBody(request: Request): Promise<Record<string, unknown>> {
+/** What a request carries, parsed. @throws Invalid, TooLarge. */
+export async function readJson(request: Request): Promise<unknown> {
   const contentType = request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase()
   // Only this type makes a browser ask before it sends a page's call.
   if (contentType !== "application/json")
@@ -20,12 +20,16 @@ export async function readBody(request: Request): Promise<Record<string, unknown
     if (bytes <= bodyBytesMax) chunks.push(chunk)
   }
   if (bytes > bodyBytesMax) throw tooLarge()
-  let body: unknown
   try {
-    body = JSON.parse(Buffer.concat(chunks).toString("utf8"))
+    return JSON.parse(Buffer.concat(chunks).toString("utf8"))
   } catch {
-    throw new Fault("Invalid", "The body is not JSON.", "Send a JSON object with the fields of the operation.")
+    throw new Fault("Invalid", "The body is not JSON.", "Send a JSON object.")
   }
+}
+
+/** The JSON object that a call's request carries. @throws Invalid, TooLarge. */
+export async function readBody(request: Request): Promise<Record<string, unknown>> {
+  const body = await readJson(request)
   if (typeof body !== "object" || body === null || Array.isArray(body))
     throw new Fault("Invalid", "The body is not a JSON object.", "Send a JSON object with the fields of the operation.")
   return { ...body }

@@ -91,6 +91,8 @@ export interface Tool<I extends z.ZodObject = z.ZodObject, O extends z.ZodObject
   /** The one field of the output that is a secret made for this caller: it is given as it is, once. */
   readonly reveals?: string
   targets?(input: z.output<I>): Targets
+  /** What a person is asked before such a call, where the face can ask; undefined when it needs no asking. */
+  confirm?(input: z.output<I>): string | undefined
   /** MCP's text part, and the CLI's table. */
   show(output: z.output<O>): { readonly text: string; readonly rows?: readonly Row[] }
   handler(ctx: ToolContext, input: z.output<I>): Promise<z.output<O>>

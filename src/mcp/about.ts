@@ -2,8 +2,36 @@ import { version } from "../version.ts"
 
 /** What is said in `initialize`. Constants without imports of weight: stdio answers from them before anything else is loaded. */
 
-export const serverInfo = { name: "blackbox5", title: "Blackbox5: RALF fleet", version }
-export const capabilities = { tools: {} }
+/** A loop around a core. */
+const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><rect width="24" height="24" rx="5"/><g fill="none" stroke="#fff" stroke-width="2"><circle cx="12" cy="12" r="3"/><path d="M5 12a7 7 0 1 1 2 5M5 18v-3h3"/></g></svg>`
+
+export const serverInfo = {
+  name: "blackbox5",
+  title: "Blackbox5: RALF fleet",
+  version,
+  icons: [{ src: `data:image/svg+xml;base64,${btoa(icon)}`, mimeType: "image/svg+xml", sizes: ["any"] }],
+}
+export const capabilities = {
+  tools: {},
+  resources: { subscribe: true, listChanged: true },
+  prompts: {},
+  completions: {},
+}
+/** All requests that are answered; to others it is said that there is no such method. */
+export const methods: ReadonlySet<string> = new Set([
+  "initialize",
+  "ping",
+  "tools/list",
+  "tools/call",
+  "resources/list",
+  "resources/templates/list",
+  "resources/read",
+  "resources/subscribe",
+  "resources/unsubscribe",
+  "prompts/list",
+  "prompts/get",
+  "completion/complete",
+])
 
 /** The versions of the protocol that the SDK speaks, newest first; a test holds them to it. */
 export const protocolVersions: readonly string[] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05", "2024-10-07"]

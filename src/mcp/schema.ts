@@ -1,10 +1,11 @@
 import { z } from "zod"
 
+type Json = string | number | boolean | null | Json[] | { [name: string]: Json }
 /** A JSON schema of an object, as MCP's tools carry it. */
 export interface ObjectSchema {
-  [keyword: string]: unknown
+  [keyword: string]: Json | undefined
   type: "object"
-  properties?: Record<string, object>
+  properties?: { [name: string]: { [keyword: string]: Json } }
   required?: string[]
 }
 
@@ -38,5 +39,5 @@ function slim(schema: unknown): unknown {
 export function schemaOf(schema: z.ZodObject, io: "input" | "output"): ObjectSchema {
   const { $schema: _, ...printed } = z.toJSONSchema(schema, { io, unrepresentable: "any" })
   const slimmed = slim(printed)
-  return { ...(isObject(slimmed) && slimmed), type: "object" }
+  return { ...(slimmed as ObjectSchema), type: "object" } // zod prints objects as JSON, and slimming only leaves out
 }

@@ -2,87 +2,122 @@ import { Server } from "@modelcontextprotocol/sdk/server/index.js"
 import {
   CallToolRequestSchema,
   type CallToolResult,
-  ErrorCode,
+  CompleteRequestSchema,
+  ElicitResultSchema,
+  GetPromptRequestSchema,
+  ListPromptsRequestSchema,
+  ListResourcesRequestSchema,
+  ListResourceTemplatesRequestSchema,
   ListToolsRequestSchema,
-  type ListToolsResult,
-  McpError,
+  ReadResourceRequestSchema,
+  SubscribeRequestSchema,
+  UnsubscribeRequestSchema,
 } from "@modelcontextprotocol/sdk/types.js"
-import { asFault } from "../core/faults.ts"
-import type { Invoke } from "../core/invoke.ts"
-import { noProgress, type Row, type Tool } from "../core/tool.ts"
+import { noProgress } from "../core/tool.ts"
 import { clean } from "../core/view.ts"
 import { capabilities, serverInfo } from "./about.ts"
-import { schemaOf } from "./schema.ts"
+import { confirmMs, formOf, refusedBy } from "./confirmation.ts"
+import { invalidParams, Refusal } from "./refusal.ts"
+import { placeOf } from "./resources.ts"
+import type { Surface } from "./surface.ts"
+import type { Change } from "./watch.ts"
 
+/** MCP up to 2025-11-25, by the first generation of the SDK. */
+
+export type McpServer = Server
 export interface McpParts {
-  readonly tools: readonly Tool[]
-  /** Of the one caller whose conversation this is. */
-  readonly invoke: Invoke
+  readonly surface: Surface
   readonly version: string
   readonly instructions: string
 }
 
-/** Rows as lines that people can read without a fixed-width font. */
-const linesOf = (rows: readonly Row[]): string =>
-  rows
-    .map((row) =>
-      Object.entries(row)
-        .filter(([, value]) => value !== "")
-        .map(([name, value]) => `${name}: ${value}`)
-        .join(", "),
-    )
-    .join("\n")
+/** More than anybody looks at; each costs a set entry, and those of logs a look every two seconds. */
+const subscriptionsMax = 100
 
-/** An MCP server over the tools; whoever has a transport connects it. Tools of the set `admin` are not among them. */
-export function createMcpServer({ tools: all, invoke, version, instructions }: McpParts): Server {
-  const tools = new Map(all.filter(({ toolset }) => toolset !== "admin").map((tool) => [tool.name, tool]))
-  let list: ListToolsResult | undefined
-  const listed = (): ListToolsResult => ({
-    tools: [...tools.values()].map(({ name, title, description, input, output, hints }) => ({
-      name,
-      title,
-      description,
-      inputSchema: schemaOf(input, "input"),
-      outputSchema: schemaOf(output, "output"),
-      annotations: { title, ...hints },
-    })),
-  })
+/** An MCP server over a surface; whoever has a transport connects it. */
+export function createMcpServer({ surface, version, instructions }: McpParts): McpServer {
   const server = new Server({ ...serverInfo, version }, { capabilities, instructions })
+  const subscribed = new Set<string>()
+  let following: Promise<() => void> | undefined
 
-  server.setRequestHandler(ListToolsRequestSchema, () => {
-    list ??= listed()
-    return list
-  })
-  server.setRequestHandler(CallToolRequestSchema, async ({ params }, { signal, sendNotification }): Promise<CallToolResult> => {
-    const tool = tools.get(params.name)
-    if (!tool) throw new McpError(ErrorCode.InvalidParams, `Unknown tool: ${params.name.slice(0, 80)}`)
-    const progressToken = params._meta?.progressToken
-    let last = 0
-    const progress = (done: number, message: string): void => {
-      if (progressToken === undefined || signal.aborted) return
-      // The protocol wants every notification above the one before, also where only the message changed.
-      last = done > last ? done : last + 0.001
-      const told = sendNotification({
-        method: "notifications/progress",
-        params: { progressToken, progress: last, message: clean(message) },
-      })
-      // A client that is gone cancels the call itself.
-      told.catch(() => {})
-    }
-    try {
-      const output = await invoke(tool.name, params.arguments ?? {}, {
-        signal,
-        progress: progressToken === undefined ? noProgress : progress,
-      })
-      const { text, rows = [] } = tool.show(output)
-      return {
-        structuredContent: output,
-        content: [{ type: "text", text: rows.length === 0 ? text : `${text}\n${linesOf(rows)}` }],
+  const tell = (change: Change): void => {
+    const told =
+      change === "listed"
+        ? server.sendResourceListChanged()
+        : subscribed.has(change.uri)
+          ? server.sendResourceUpdated({ uri: change.uri })
+          : undefined
+    // Who is gone is not told.
+    told?.catch(() => {})
+  }
+  /** From the first look at resources on: a client that never looks has nothing to be told. */
+  const follow = (): Promise<unknown> => {
+    following ??= surface.watch.follow(tell, () => subscribed)
+    return following
+  }
+  server.onclose = () => void following?.then((end) => end())
+
+  server.setRequestHandler(ListToolsRequestSchema, () => ({ tools: [...surface.tools] }))
+  server.setRequestHandler(
+    CallToolRequestSchema,
+    async ({ params }, { signal, sendNotification, requestId }): Promise<CallToolResult> => {
+      const input = params.arguments ?? {}
+      const question = surface.question(params.name, input)
+      if (question !== undefined && server.getClientCapabilities()?.elicitation?.form) {
+        const asked = server.request({ method: "elicitation/create", params: formOf(question) }, ElicitResultSchema, {
+          ...{ signal, timeout: confirmMs, relatedRequestId: requestId },
+        })
+        const refused = refusedBy(await asked.then(({ action }) => action).catch(() => "silence" as const))
+        if (refused) return refused
       }
-    } catch (error) {
-      const { message, next } = asFault(error)
-      return { isError: true, content: [{ type: "text", text: clean(`${message} Next: ${next}`) }] }
-    }
+      const progressToken = params._meta?.progressToken
+      let last = 0
+      const progress = (done: number, message: string): void => {
+        if (progressToken === undefined || signal.aborted) return
+        // The protocol wants every notification above the one before, also where only the message changed.
+        last = done > last ? done : last + 0.001
+        const told = sendNotification({
+          method: "notifications/progress",
+          params: { progressToken, progress: last, message: clean(message) },
+        })
+        // A client that is gone cancels the call itself.
+        told.catch(() => {})
+      }
+      return surface.call(params.name, input, { signal, progress: progressToken === undefined ? noProgress : progress })
+    },
+  )
+
+  server.setRequestHandler(ListResourcesRequestSchema, async ({ params }, { signal }) => {
+    void follow()
+    return surface.resources.list(params?.cursor, signal)
   })
+  server.setRequestHandler(ListResourceTemplatesRequestSchema, () => ({ resourceTemplates: surface.resourceTemplates }))
+  server.setRequestHandler(ReadResourceRequestSchema, ({ params }, { signal }) => surface.resources.read(params.uri, signal))
+  server.setRequestHandler(SubscribeRequestSchema, async ({ params: { uri } }, { signal }) => {
+    placeOf(uri)
+    if (subscribed.size >= subscriptionsMax && !subscribed.has(uri))
+      throw new Refusal(invalidParams, `${subscriptionsMax} resources are subscribed to already: unsubscribe from one.`)
+    // What one may not see is not there, and is not told of.
+    await surface.resources.read(uri, signal)
+    await follow()
+    subscribed.add(uri)
+    return {}
+  })
+  server.setRequestHandler(UnsubscribeRequestSchema, ({ params: { uri } }) => {
+    subscribed.delete(uri)
+    return {}
+  })
+
+  server.setRequestHandler(ListPromptsRequestSchema, () => ({ prompts: surface.prompts }))
+  server.setRequestHandler(GetPromptRequestSchema, ({ params }, { signal }) =>
+    surface.prompt(params.name, params.arguments ?? {}, signal),
+  )
+  server.setRequestHandler(CompleteRequestSchema, async ({ params: { ref, argument } }, { signal }) => ({
+    completion: await surface.complete(
+      ref.type === "ref/prompt" ? { prompt: ref.name } : { uriTemplate: ref.uri },
+      argument,
+      signal,
+    ),
+  }))
   return server
 }

@@ -1,7 +1,7 @@
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js"
 import { JSONRPCMessageSchema } from "@modelcontextprotocol/sdk/types.js"
 import { tools } from "../../tools/index.ts"
-import { readConfig } from "../config.ts"
+import { instanceHere, readConfig } from "../config.ts"
 import { asFault } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import { type Offer, offers } from "../core/tool.ts"
@@ -9,6 +9,7 @@ import { invokeServe } from "../find-serve.ts"
 import { version } from "../version.ts"
 import { createMcpServer } from "./server.ts"
 import type { Line, Session } from "./stdio.ts"
+import { createSurface } from "./surface.ts"
 
 /** A configuration that cannot be read is told by every call, for there is nobody else to tell it to. */
 function invokeConfigured(): Invoke {
@@ -23,7 +24,9 @@ function invokeConfigured(): Invoke {
 
 /** The SDK's server at the end of a line. */
 export async function openSession(line: Line, { offer, instructions }: { offer: Offer; instructions: string }): Promise<Session> {
-  const server = createMcpServer({ tools: tools.filter(offers(offer)), invoke: invokeConfigured(), version, instructions })
+  const shown = tools.filter(offers(offer))
+  const surface = createSurface({ tools: shown, invoke: invokeConfigured(), person: instanceHere() === undefined })
+  const server = createMcpServer({ surface, version, instructions })
   const transport: Transport = {
     start: async () => {},
     send: async (message) => line.send({ ...message }),

@@ -1,5 +1,5 @@
 import type { Readable, Writable } from "node:stream"
-import { capabilities, negotiated, serverInfo } from "./about.ts"
+import { capabilities, methods, negotiated, serverInfo } from "./about.ts"
 
 /** One JSON-RPC message. */
 export type Message = Record<string, unknown>
@@ -28,8 +28,6 @@ const lineBytesMax = 4_194_304
 /** Messages that wait for the server to be loaded; more of them stay in the pipe. */
 const backlogMax = 1000
 const graceMs = 2000
-/** All that the server will answer: to other requests it says what is said here. */
-const methods = new Set(["initialize", "ping", "tools/list", "tools/call"])
 
 const isObject = (value: unknown): value is Message => typeof value === "object" && value !== null && !Array.isArray(value)
 const isRequest = ({ method, id }: Message): boolean =>

@@ -3,24 +3,31 @@ import type { Server } from "node:http"
 import type { AddressInfo } from "node:net"
 import { parseArgs } from "node:util"
 import { createAdaptorServer } from "@hono/node-server"
+import { tools } from "../../tools/index.ts"
 import { through } from "../api/app.ts"
 import type { Door } from "../api/auth.ts"
 import { acceptLinks } from "../api/link.ts"
-import { type ControlPlane, composeLocal } from "../compose.ts"
+import { type ControlPlane, composeLocal, systemClock } from "../compose.ts"
 import { type Config, defaultPort, offerEnvironment, readConfig } from "../config.ts"
 import { Fault } from "../core/faults.ts"
+import { offers } from "../core/tool.ts"
 import { whoAnswers } from "../find-serve.ts"
 import { createLog } from "../log.ts"
+import { createMcpHttp, type McpHttpParts } from "../mcp/http.ts"
 import { replaceFile } from "../run-directory.ts"
 import { endServe, olderThanThis, type ServeFile, serveFilePath } from "../serve-file.ts"
 import { version } from "../version.ts"
 import { connectLine } from "./client-entry.ts"
+import { mountMcp } from "./mount-mcp.ts"
 
 /** A request of a client that never ends is cut at a shutdown after this. */
 const drainMs = 2000
 
-/** `blackbox5 serve [--code-root DIR] [--port N] [--read-only] [--toolsets A,B]`: the control plane of this user on this machine. Resolves with the exit code when it ended. */
-export async function serve(argv: readonly string[]): Promise<number> {
+/**
+ * `blackbox5 serve [--code-root DIR] [--port N] [--read-only] [--toolsets A,B]`: the control plane of this user on this machine. Resolves with the
+ * exit code when it ended. Tests give MCP `servers` that have more than the fleet.
+ */
+export async function serve(argv: readonly string[], servers?: McpHttpParts["servers"]): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
     options: {
@@ -61,6 +68,11 @@ export async function serve(argv: readonly string[]): Promise<number> {
   const told = new Promise<void>((resolve) => {
     for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve())
   })
+  const mcp = createMcpHttp({
+    ...{ tools: tools.filter(offers(config.offer)), version, invokeAs: plane.invokeAs, nowMs: systemClock.nowMs },
+    ...(servers && { servers }),
+  })
+  mountMcp(plane.app, mcp)
   const running = plane.run()
   rmSync(config.socketPath, { force: true }) // left by one that was killed: the database's lock says that nobody else serves
   const listening: Server[] = []
@@ -106,6 +118,7 @@ export async function serve(argv: readonly string[]): Promise<number> {
   await Promise.race([told, failed])
   log.info("shutting down; the agents go on")
   stopping.abort()
+  await mcp.close()
   const cut = setTimeout(() => {
     for (const server of listening) server.closeAllConnections()
   }, drainMs)
@@ -151,6 +164,7 @@ async function screen(config: Config, { codeRoot, projects, policy }: ControlPla
     ...(limits.refused === undefined ? [] : [`               REFUSED, the defaults are in force: ${limits.refused}`]),
     `  State        ${config.stateDirectory}`,
     `  REST         ${url}   (bearer: the file token in the state directory; ${url}/openapi.json)`,
+    `  MCP          ${url}/mcp   (Streamable HTTP; the same bearer)`,
     "",
     "  To connect Claude Code, or Claude Desktop:",
     `    ${connectLine(config, codeRoot, "claude-code")}`,

@@ -22,6 +22,7 @@ import { Fault } from "../../src/core/faults.ts"
 import { type Call, defineTool } from "../../src/core/tool.ts"
 import { instructionsFor, protocolVersions } from "../../src/mcp/about.ts"
 import { createMcpServer } from "../../src/mcp/server.ts"
+import { createSurface } from "../../src/mcp/surface.ts"
 import { tools as all } from "../../tools/index.ts"
 
 /** No MCP server has the others. */
@@ -119,7 +120,7 @@ describe("raw lines", () => {
       id: 0,
       result: {
         protocolVersion: "2025-11-25",
-        capabilities: { tools: {} },
+        capabilities: { tools: {}, resources: { subscribe: true, listChanged: true }, prompts: {}, completions: {} },
         serverInfo: { name: "blackbox5" },
         instructions: instructionsFor(undefined),
       },
@@ -289,7 +290,8 @@ describe("what is said of itself", () => {
       input: z.strictObject({ propertyNames: z.int(), maximum: z.int().max(5) }),
     } as const
     const [here, there] = InMemoryTransport.createLinkedPair()
-    await createMcpServer({ tools: [tool, odd], invoke: async () => ({}), version: "0", instructions: "" }).connect(there)
+    const surface = createSurface({ tools: [tool, odd], invoke: async () => ({}), person: true })
+    await createMcpServer({ surface, version: "0", instructions: "" }).connect(there)
     const client = new Client({ name: "test", version: "1" })
     await client.connect(here)
     const { tools: listed } = await client.listTools()

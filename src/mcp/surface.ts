@@ -1,0 +1,183 @@
+import { z } from "zod"
+import { asFault } from "../core/faults.ts"
+import type { Invoke } from "../core/invoke.ts"
+import { type Call, noProgress, type Row, type Tool } from "../core/tool.ts"
+import { clean } from "../core/view.ts"
+import { promptList, promptOf, takesArgument } from "./prompts.ts"
+import { asRefusal, invalidParams, Refusal } from "./refusal.ts"
+import { createResources, type Resources, resourceTemplates } from "./resources.ts"
+import { type ObjectSchema, schemaOf } from "./schema.ts"
+import { createWatch, type Watch } from "./watch.ts"
+
+/** All that an MCP client of one caller can see and do, in no protocol's words: server.ts and modern.ts say it in those of their era. */
+export interface Surface {
+  readonly tools: readonly ListedTool[]
+  /** @throws Refusal for a tool that there is not. Any other failure is a result. */
+  call(name: string, input: Record<string, unknown>, call: Call): Promise<Answer>
+  /** What a person is to confirm before this call; undefined where nothing is to be, or the caller is no person. @throws Refusal as `call` does. */
+  question(name: string, input: Record<string, unknown>): string | undefined
+  readonly resources: Resources
+  readonly resourceTemplates: typeof resourceTemplates
+  readonly prompts: typeof promptList
+  /** @throws Refusal */
+  prompt(
+    name: string,
+    given: Record<string, string>,
+    signal: AbortSignal,
+  ): Promise<{ description: string; messages: PromptMessage[] }>
+  /** @throws Refusal for what there is not. */
+  complete(of: CompletionOf, argument: { name: string; value: string }, signal: AbortSignal): Promise<Completion>
+  readonly watch: Watch
+}
+export interface ListedTool {
+  name: string
+  title: string
+  description: string
+  inputSchema: ObjectSchema
+  outputSchema: ObjectSchema
+  annotations: { title: string } & Tool["hints"]
+}
+export interface Answer {
+  [key: string]: unknown
+  structuredContent?: Record<string, unknown>
+  content: { type: "text"; text: string }[]
+  isError?: true
+}
+interface PromptMessage {
+  role: "user"
+  content: { type: "text"; text: string } | { type: "resource"; resource: { uri: string; mimeType: string; text: string } }
+}
+export type CompletionOf = { readonly prompt: string } | { readonly uriTemplate: string }
+export interface Completion {
+  [key: string]: unknown
+  values: string[]
+  total: number
+  hasMore: boolean
+}
+export interface SurfaceParts {
+  /** Those of the set `admin` are not shown. */
+  readonly tools: readonly Tool[]
+  /** Of the one caller whose conversation this is. */
+  readonly invoke: Invoke
+  /** True where a person is at the other end: only a person confirms. */
+  readonly person: boolean
+  /** Shared by all conversations of the same caller, where there are several. */
+  readonly watch?: Watch
+}
+
+const none = { names: [], total: 0 }
+const statusSchema = z.object({ projects: z.array(z.object({ name: z.string() })) })
+
+/** The protocol's bound. */
+const completionsMax = 100
+
+/** Rows as lines that people can read without a fixed-width font. */
+const linesOf = (rows: readonly Row[]): string =>
+  rows
+    .map((row) =>
+      Object.entries(row)
+        .filter(([, value]) => value !== "")
+        .map(([name, value]) => `${name}: ${value}`)
+        .join(", "),
+    )
+    .join("\n")
+
+/** Of each list of tools that there is: printing schemas costs milliseconds, and conversations are many. */
+const printed = new WeakMap<readonly Tool[], readonly ListedTool[]>()
+function listOf(tools: readonly Tool[]): readonly ListedTool[] {
+  const known = printed.get(tools)
+  if (known) return known
+  const list = tools
+    .filter(({ toolset }) => toolset !== "admin")
+    .map(({ name, title, description, input, output, hints }) => ({
+      ...{ name, title, description },
+      inputSchema: schemaOf(input, "input"),
+      outputSchema: schemaOf(output, "output"),
+      annotations: { title, ...hints },
+    }))
+  printed.set(tools, list)
+  return list
+}
+
+/** An error as a model reads it: it gets the text alone. */
+export const failed = (error: unknown): Answer => {
+  const { message, next } = asFault(error)
+  return { isError: true, content: [{ type: "text", text: clean(`${message} Next: ${next}`) }] }
+}
+
+export function createSurface({ tools: all, invoke, person, watch }: SurfaceParts): Surface {
+  const toolOf = (name: string): Tool => {
+    const tool = all.find((one) => one.name === name && one.toolset !== "admin")
+    if (!tool) throw new Refusal(invalidParams, `Unknown tool: ${name.slice(0, 80)}`)
+    return tool
+  }
+  const resources = createResources(invoke)
+  let own: Watch | undefined
+  return {
+    get tools() {
+      return listOf(all)
+    },
+    async call(name, input, call) {
+      const tool = toolOf(name)
+      try {
+        const output = await invoke(tool.name, input, call)
+        const { text, rows = [] } = tool.show(output)
+        return {
+          structuredContent: output,
+          content: [{ type: "text", text: rows.length === 0 ? text : `${text}\n${linesOf(rows)}` }],
+        }
+      } catch (error) {
+        return failed(error)
+      }
+    },
+    question(name, input) {
+      const tool = toolOf(name)
+      if (!person || !tool.confirm) return undefined
+      const parsed = tool.input.safeParse(input)
+      // A wrong call asks nobody: it is told what is wrong.
+      return parsed.success ? tool.confirm(parsed.data) : undefined
+    },
+    resources,
+    resourceTemplates,
+    prompts: promptList,
+    async prompt(name, given, signal) {
+      const { description, text, uri } = promptOf(name, given)
+      const { contents } = await resources.read(uri, signal)
+      return {
+        description,
+        messages: [
+          { role: "user", content: { type: "text", text } },
+          ...contents.map((resource): PromptMessage => ({ role: "user", content: { type: "resource", resource } })),
+        ],
+      }
+    },
+    async complete(of, { name, value }, signal) {
+      const known =
+        "prompt" in of
+          ? takesArgument(of.prompt, name)
+          : resourceTemplates.some(({ uriTemplate }) => uriTemplate === of.uriTemplate) && name === "name"
+      if (!known) throw new Refusal(invalidParams, `There is no argument ${JSON.stringify(name.slice(0, 80))} of that.`)
+      const found =
+        name === "name" ? await resources.names(value, signal) : name === "project" ? await projects(value, signal) : none
+      return {
+        values: found.names.slice(0, completionsMax),
+        total: found.total,
+        hasMore: found.total > completionsMax,
+      }
+    },
+    get watch() {
+      own ??= watch ?? createWatch(invoke)
+      return own
+    },
+  }
+
+  async function projects(prefix: string, signal: AbortSignal): Promise<{ names: string[]; total: number }> {
+    try {
+      const status = statusSchema.parse(await invoke("fleet_status", {}, { signal, progress: noProgress }))
+      const names = status.projects.map((project) => project.name).filter((project) => project.startsWith(prefix))
+      return { names, total: names.length }
+    } catch (error) {
+      throw asRefusal(error)
+    }
+  }
+}
