@@ -272,7 +272,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
   const specOf = (name: string): Spec | undefined => byName.get(name)?.spec
   return {
     ...{ clock, store, byName, put, storeHooks, memory, audits, logs, progress, world, spent },
-    ...{ add, running, ended, inIteration, use, call, specOf },
+    ...{ add, running, ended, inIteration, use, call, specOf, asCaller },
   }
 }
 export type Fleet = ReturnType<typeof makeFleet>
