@@ -21,8 +21,8 @@ import type { Principal } from "../../src/core/principal.ts"
 import { defineTool } from "../../src/core/tool.ts"
 import { createMcpHttp, type McpHttp } from "../../src/mcp/http.ts"
 import { defaultBounds } from "../../src/mcp/sessions.ts"
-import { mountMcp } from "../../src/roles/serve.ts"
-import { tools } from "../../tools/index.ts"
+import { mountMcp } from "../../src/roles/mount-mcp.ts"
+import { tools as everything } from "../../tools/index.ts"
 import { agent, type Fleet, makeFleet, operator, viewer } from "../unit/fleet.ts"
 import { eventually } from "./world.ts"
 
@@ -63,7 +63,9 @@ const bulk = defineTool({
     return { text: "y" }
   },
 })
-const all = [...tools, hang, bulk]
+const all = [...everything, hang, bulk]
+/** No MCP client sees the others. */
+const shown = all.filter(({ toolset }) => toolset !== "admin")
 
 let fleet: Fleet
 let mcp: McpHttp
@@ -76,11 +78,13 @@ beforeEach(async () => {
   fleet = makeFleet(all)
   Object.assign(hung, { begun: 0, ended: 0 })
   const app = createApp({
-    tools,
+    tools: everything,
+    offered: () => true,
+    standing: { whileValid: () => () => {} },
     invokeAs: fleet.asCaller,
     authenticate: async ({ authorization = "" }) => people[authorization],
     ready: async () => ({ ready: true, why: "" }),
-    metrics: createMetrics(tools),
+    metrics: createMetrics(everything),
     version: "0",
     log: pino({ level: "silent" }),
   })
@@ -161,7 +165,7 @@ describe("clients of every generation", () => {
     fleet.running("shop-1")
     const client = await open()
     const { tools: listed } = await client.listTools()
-    expect(listed.map(({ name }) => name)).toEqual(all.map(({ name }) => name))
+    expect(listed.map(({ name }) => name)).toEqual(shown.map(({ name }) => name))
     const result = await client.callTool({ name: "list_instances", arguments: {} })
     expect(result.structuredContent).toMatchObject({ total: 1, instances: [{ name: "shop-1" }] })
     expect(await client.callTool({ name: "inspect_instance", arguments: { name: "nobody" } })).toMatchObject({
@@ -348,7 +352,7 @@ describe("sessions", () => {
   it("that nobody uses are over after a while", async () => {
     await mcp.close()
     const sessions = createMcpHttp({
-      ...{ tools, invokeAs: fleet.asCaller, version: "0", nowMs: () => fleet.clock.nowMs() },
+      ...{ tools: all, invokeAs: fleet.asCaller, version: "0", nowMs: () => fleet.clock.nowMs() },
       bounds: { ...bounds, idleMs: 20 },
     })
     const request = new Request(url, { method: "POST", headers, body: "{}" })
