@@ -13,8 +13,14 @@ const listedMax = 20
 const readMax = 1000
 const wordsCharactersMax = 600
 
-/** `untrusted`: the last words of its last iteration. */
-const endedSchema = z.strictObject({ name: z.string(), at: z.string(), untrusted: z.string().optional() })
+/** `untrusted`: the last words of its last iteration. Branch and commits, of those that are still there. */
+const endedSchema = z.strictObject({
+  name: z.string(),
+  at: z.string(),
+  branch: z.string().optional(),
+  commits: z.int().optional(),
+  untrusted: z.string().optional(),
+})
 type Ended = z.output<typeof endedSchema>
 export const happenedSchema = z.strictObject({
   from: z.string(),
@@ -29,10 +35,11 @@ export type Happened = z.output<typeof happenedSchema>
 export async function happenedSince(ctx: ToolContext, sinceMs: number, only: readonly Uid[] | undefined): Promise<Happened> {
   const { bus, ledger } = ctx
   const uids = only ?? (await eventsSeen(ctx))
-  const [{ events }, names, used] = await Promise.all([
+  const [{ events }, names, used, beats] = await Promise.all([
     bus.lastEvents({ kinds: ["Exited"], sinceMs, limit: readMax, ...(uids && { uids }) }),
     ledger.spent(),
     uids === undefined ? ledger.spentSince(sinceMs) : undefined,
+    bus.beats(),
   ])
   // The last end of each is what became of it: an attempt that failed and was completed later is complete.
   const last = new Map<Uid, Event>()
@@ -40,9 +47,11 @@ export async function happenedSince(ctx: ToolContext, sinceMs: number, only: rea
   const ends = (outcome: Event["outcome"]) => [...last].filter(([, event]) => event.outcome === outcome)
   const told = async ([uid, { cursor, atMs }]: [Uid, Event]): Promise<Ended> => {
     const [words] = (await bus.lastEvents({ uids: [uid], kinds: ["IterationEnded"], before: cursor, limit: 1 })).events
+    const { branch, commits } = beats.get(uid)?.work ?? {}
     return {
       name: names.get(uid)?.name ?? uid,
       at: isoOf(atMs),
+      ...(branch !== undefined && { branch, commits }),
       ...(words && { untrusted: bounded(words.message, wordsCharactersMax) }),
     }
   }

@@ -26,7 +26,8 @@ const instancesMax = 10_000
 const racesMax = 10
 
 /** It may have no work tree yet, and will have one. */
-const waits = (instance: Instance): boolean => instance.deletedAtMs === undefined && !finished(instance)
+const waits = (instance: Instance): boolean =>
+  instance.deletedAtMs === undefined && instance.spec.state !== "Stopped" && !finished(instance)
 
 export default defineTool({
   name: "spawn_instance",
@@ -89,8 +90,9 @@ export default defineTool({
       ...{ priority: input.priority, labels: input.labels, budget, lineage },
     }
     const place = await projects.foresee(spec, others.filter(waits))
-    const [first] = place.sharedWith
-    const shared = first === undefined ? "" : ` ${place.sharedWith.slice(0, 3).join(", ")} works in that tree, too.`
+    // A stranger's name is not told.
+    const together = place.sharedWith.filter((one) => others.some(({ name }) => name === one)).slice(0, 3)
+    const shared = together.length === 0 ? "" : ` It shares its work tree with ${together.join(", ")}.`
 
     const keyed = input.idempotencyKey === undefined ? undefined : keyedName(input.name ?? project, input.idempotencyKey)
     const wanted = keyed ?? input.name

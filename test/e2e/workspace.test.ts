@@ -83,6 +83,11 @@ describe("several agents in one project", () => {
     expect(listed.find(({ name }) => name === "shop-2")).toMatchObject({ branch: "ralf/shop-2", commits: 1 })
     expect(git(shop, "status", "--porcelain")).toBe("")
 
+    const since = z
+      .looseObject({ completed: z.array(z.looseObject({ name: z.string() })) })
+      .parse((await client.call("fleet_status", { since: "1h" })).since)
+    expect(since.completed.find(({ name }) => name === "shop-2")).toMatchObject({ branch: "ralf/shop-2", commits: 1 })
+
     const { why, removed } = await remove(client, ["shop-1", "shop-2", "shop-3", "shop-4"])
     expect(why("shop-1")).not.toMatch(/kept/)
     expect(why("shop-2")).toMatch(/1 commit is kept on branch ralf\/shop-2/)
@@ -128,9 +133,14 @@ describe("several agents in one project", () => {
       /not tracked by a git repository.*git init/,
     )
     await expect(client.call("spawn_instance", { ref: "main" })).rejects.toThrow(/not tracked by a git repository/)
-    expect((await client.call("spawn_instance", { goal: run("true") })).workspace).toEqual({ path: shop })
+    const go = join(world.directory, "go")
+    const waiting = { goal: run(`while [ ! -e ${go} ]; do sleep 0.05; done`) }
+    expect((await client.call("spawn_instance", waiting)).workspace).toEqual({ path: shop })
+    await eventually(async () => (await inspect(client, "shop-1")).phase === "Running", "the first at work")
+    const second = await client.call("spawn_instance", { goal: run("true") })
+    expect(second).toMatchObject({ workspace: { path: shop }, why: expect.stringMatching(/shares its work tree with shop-1/) })
+    writeFileSync(go, "")
     await completed(client, "shop-1")
-    expect((await client.call("spawn_instance", { goal: run("true") })).workspace).toEqual({ path: shop })
     await completed(client, "shop-2")
     expect(await workOf(client, "shop-2")).toEqual({ path: shop, own: false, commits: 0, dirty: false })
   })
@@ -168,6 +178,7 @@ describe("a code root that is one git repository", () => {
     const client = await world.connect()
     const go = join(world.directory, "go")
     await client.call("spawn_instance", { project: "shop", goal: run(`while [ ! -e ${go} ]; do sleep 0.05; done`) })
+    await eventually(async () => (await inspect(client, "shop-1")).phase === "Running", "the first at work")
     const spawned = await client.call("spawn_instance", {
       project: "blog",
       goal: run(`pwd > ${join(world.directory, "pwd")}; ${commit("post.md")}`),

@@ -1,9 +1,12 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from "node:fs"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import { createCodeRoots } from "../../src/adapters/local/code-roots.ts"
 import { createTrees, type Trees } from "../../src/adapters/local/trees.ts"
+import { fetchClone } from "../../src/agent/clone.ts"
 import { createWorkspace } from "../../src/agent/workspace.ts"
 import type { Spec, Uid } from "../../src/core/instance.ts"
 import { runGit } from "../../src/git.ts"
@@ -85,6 +88,21 @@ describe("who gets which tree", () => {
     // Started afresh, it finds somebody else in the tree that it gave up.
     expect(await settle("d")).toMatchObject({ own: true, branch: "ralf/d" })
     expect(await settle("e", { workspace: "shared" })).toMatchObject({ own: false })
+  })
+
+  it("foretells what will be, knowing those that were asked for before", async () => {
+    const told = async (...before: string[]) => {
+      const others = before.map((name) => ({ name, uid: uid(name), spec: aSpec() }))
+      const { at, sharedWith } = await trees.foresee(aSpec(), others)
+      return { ...at("x", uid("12345678-9")), sharedWith }
+    }
+    expect(await told()).toEqual({ path: shop, sharedWith: [] })
+    const own = { path: join(state(), "trees/x-12345678"), branch: "ralf/x", sharedWith: [] }
+    expect(await told("a")).toEqual(own)
+    await settle("a")
+    expect(await told()).toEqual(own)
+    const shared = await trees.foresee(aSpec({ workspace: "shared" }), [])
+    expect(shared.sharedWith).toEqual(["a"])
   })
 
   it("one of two that are started at the same moment", async () => {
@@ -230,6 +248,35 @@ describe("our own git", () => {
       expect((await runGit(shop, ["rev-parse", "--show-toplevel"])).stdout.trim()).toBe(shop)
     } finally {
       delete process.env.GIT_DIR
+    }
+  })
+
+  it("never waits for a person or for a server that says nothing, and leaves no half clone", async () => {
+    const server = createServer((request, response) => {
+      if (request.url?.startsWith("/silent")) return
+      response.writeHead(401, { "www-authenticate": "Basic" }).end()
+    })
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+    const { port } = server.address() as AddressInfo // a TCP server's address is no path
+    const clones = join(state(), "clones/acme")
+    const fetch = (name: string, signal: AbortSignal): Promise<void> =>
+      fetchClone(join(clones, "tool.git"), `http://127.0.0.1:${port}/${name}`, join(state(), "locks"), signal)
+    try {
+      const refused = await fetch("locked", new AbortController().signal).catch((error: unknown) => error)
+      expect(refused).toMatchObject({
+        message: expect.stringMatching(/Fetching .* failed/),
+        next: expect.stringMatching(/git ls-remote/),
+      })
+      const stopping = new AbortController()
+      const asked = new Promise((resolve) => server.once("request", resolve))
+      const both = Promise.allSettled([fetch("silent/a", stopping.signal), fetch("silent/b", stopping.signal)])
+      await asked
+      stopping.abort()
+      expect((await both).map(({ status }) => status)).toEqual(["rejected", "rejected"])
+      expect(readdirSync(clones)).toEqual([])
+    } finally {
+      server.closeAllConnections()
+      await new Promise((resolve) => server.close(resolve))
     }
   })
 })

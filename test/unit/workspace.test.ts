@@ -106,7 +106,10 @@ describe("spawn_instance and trees", () => {
     const second = await fleet.call(operator)("spawn_instance", {})
     expect(second.workspace).toEqual({ branch: "ralf/shop-2", path: "/trees/shop-2" })
     const shared = await fleet.call(operator)("spawn_instance", { workspace: "shared" })
-    expect(shared).toMatchObject({ workspace: { path: "/code/shop" }, why: expect.stringContaining("works in that tree, too") })
+    expect(shared).toMatchObject({
+      workspace: { path: "/code/shop" },
+      why: expect.stringContaining("It shares its work tree with shop-1, shop-2."),
+    })
   })
 
   it("names the project of a repository after it", async () => {

@@ -62,12 +62,11 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
     const run = runsOf(stateDirectory, uid).at(-1)
     return run !== undefined && runDirectory(run).get("exit")?.exit.outcome !== undefined
   }
-  const working = (common: string | undefined, except: Uid | undefined): { uid: Uid; name: string; tree: TreeFile }[] =>
-    common === undefined
-      ? []
-      : [...claims].flatMap(([uid, { tree, name }]) =>
-          uid !== except && tree.common === common && !ended(uid) ? [{ uid, name, tree }] : [],
-        )
+  /** Those that work in the same repository; where there is no git, in the same directory. */
+  const working = (where: string, except: Uid | undefined): { name: string; tree: TreeFile }[] =>
+    [...claims].flatMap(([uid, { tree, name }]) =>
+      uid !== except && (tree.common ?? tree.path) === where && !ended(uid) ? [{ name, tree }] : [],
+    )
 
   const clone = (repository: string): string => join(stateDirectory, "clones", `${repository}.git`)
 
@@ -106,6 +105,17 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
     return { directory, repository, inside, root: rooted ? within(root) : undefined, autonomous }
   }
 
+  /** The repository that a spec means, by the file system alone; undefined where it cannot be said. */
+  const guess = (spec: Spec): string | undefined => {
+    if (spec.repository !== undefined) return clone(spec.repository)
+    try {
+      const { directory } = codeRoots.layoutOf(spec)
+      return directory === undefined ? undefined : (findRepository(directory)?.common ?? directory)
+    } catch {
+      return undefined // its project is gone: it will not be started
+    }
+  }
+
   /** Its parent's tree, if that is of the same repository: what is spawned begins where its parent is. */
   const parentTree = ({ lineage }: Spec, { common }: Repository): string | undefined => {
     const parent = claims.get(lineage.at(-1) ?? ("" as Uid))?.tree // no uid is empty
@@ -138,12 +148,12 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
       const found = kept && !finished ? undefined : await find(spec)
       // No await from here on: two starts at once cannot both find the tree free.
       const before = claims.get(uid)?.tree
-      const others = (common: string | undefined) => working(common, uid)
+      const others = (tree: TreeFile): boolean => working(tree.common ?? tree.path, uid).length > 0
       // Who had finished gave the shared tree up; started afresh, it may find somebody else in it.
-      const lost = before && finished && !before.own && spec.workspace === "auto" && others(before.common).length > 0
+      const lost = before && finished && !before.own && spec.workspace === "auto" && others(before)
       if (before && !lost) return before
       if (!found) throw new Error(`nothing was found out about the tree of ${name}`)
-      const tree = decide({ name, uid, spec }, found, others(found.repository?.common).length > 0)
+      const tree = decide({ name, uid, spec }, found, working(found.repository?.common ?? found.directory, uid).length > 0)
       const instance = instanceDirectory(stateDirectory, uid)
       mkdirSync(instance, { recursive: true, mode: 0o700 })
       if (lost) rmSync(join(instance, "begun.json"), { force: true })
@@ -153,15 +163,15 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
     },
     async foresee(spec, others) {
       const found = await find(spec)
-      const here = working(found.repository?.common, undefined)
+      const looked = new Map<string, string | undefined>()
+      const whereOf = (one: Spec): string | undefined => {
+        const key = JSON.stringify([one.codeRoot, one.project, one.repository])
+        if (!looked.has(key)) looked.set(key, guess(one))
+        return looked.get(key)
+      }
+      const here = working(found.repository?.common ?? found.directory, undefined)
       // Those that were asked for before and have no tree yet will have theirs first.
-      const coming = others.filter(
-        (one) =>
-          !claims.has(one.uid) &&
-          one.spec.project === spec.project &&
-          one.spec.codeRoot === spec.codeRoot &&
-          one.spec.repository === spec.repository,
-      )
+      const coming = others.filter((one) => !claims.has(one.uid) && whereOf(one.spec) === whereOf(spec))
       const treeOf = (name: string, uid: string): TreeFile => decide({ name, uid, spec }, found, here.length + coming.length > 0)
       const { own, path } = treeOf("", "")
       codeRoots.launch(spec, treeOf("", ""))
