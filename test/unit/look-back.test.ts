@@ -121,13 +121,18 @@ describe("fleet_status since", () => {
     exited(fleet, "retried", "Failed", "No luck.")
     fleet.clock.advance(1000)
     exited(fleet, "retried", "Complete", "Luck.")
-    exited(fleet, "broken", "Failed", "I broke it.")
+    const broken = exited(fleet, "broken", "Failed", "I broke it.")
+    const work = { path: "/trees/broken", own: true, branch: "ralf/broken", commits: 3, dirty: false }
+    const beat = fleet.memory.beats.get(broken.uid)
+    if (beat) fleet.memory.beats.set(broken.uid, { ...beat, work })
     exited(fleet, "stopped", undefined, "I was told to stop.")
     fleet.world.today = { usd: 14.2, tokens: 0, iterations: 0, ms: 0 }
     const status = await fleet.call(operator)("fleet_status", { since: "1h" })
     expect(status.since.completed.map(({ name }: Result) => name)).toEqual(["retried", "gone"])
     expect(status.since.completed[1].untrusted).toContain("I built it.")
-    expect(status.since.failed).toMatchObject([{ name: "broken", untrusted: expect.stringContaining("I broke it.") }])
+    expect(status.since.failed).toMatchObject([
+      { name: "broken", branch: "ralf/broken", commits: 3, untrusted: expect.stringContaining("I broke it.") },
+    ])
     expect(status.since.usd).toBe(14.2)
     expect(fleet.world.spentSinceMs).toBe(fleet.clock.nowMs() - 3_600_000)
     expect(status.since).not.toHaveProperty("cut")
