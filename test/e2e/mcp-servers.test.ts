@@ -142,4 +142,41 @@ describe("MCP servers from outside", () => {
     await eventually(() => results.length > 0, "an answer", 90)
     expect(results[0]).toContain("README.md")
   }, 120_000)
+
+  it("go on in the same iteration when their supervisor is killed, and leave no process of before behind", async () => {
+    const results: string[] = []
+    await using world = await makeWorld(
+      (request) => {
+        results.push(...request.toolResults.map(({ text }) => text))
+        if (existsSync(join(world.directory, "go"))) return say("<promise>COMPLETE</promise>")
+        return use([
+          { name: "mcp__behind__look", input: {} },
+          { name: "Bash", input: { command: "sleep 0.2" } },
+        ])
+      },
+      { env: { SHOP_TOKEN: secret } },
+    )
+    writeFileSync(
+      join(world.env.BLACKBOX5_CONFIG ?? "", "mcp-servers.yaml"),
+      JSON.stringify({
+        servers: { behind: { command: process.execPath, args: [program], env: { TOKEN: reference("SHOP_TOKEN") } } },
+      }),
+    )
+    const { call } = await world.connect()
+    const { uid } = await call("spawn_instance", { project: "shop", name: "one" })
+    const answered = (): number => results.filter((text) => text.includes(secret)).length
+    await eventually(() => answered() > 0, "an answer", 90)
+    const looks = (): number[] =>
+      processesOf(world.directory).flatMap(({ pid, command }) => (command.includes("look.ts") ? [pid] : []))
+    const [before] = looks()
+    const file = join(world.runOf(String(uid)), "status/supervisor.json")
+    process.kill(z.object({ pid: z.number() }).parse(JSON.parse(readFileSync(file, "utf8"))).pid, "SIGKILL")
+    const then = answered()
+    await eventually(() => answered() > then + 1, "answers again", 90)
+    await eventually(() => looks().length === 1 && !looks().includes(before ?? 0), "one process, another one")
+    writeFileSync(join(world.directory, "go"), "")
+    await eventually(async () => (await call("inspect_instance", { name: "one" })).phase === "Completed", "Completed", 90)
+    expect(await call("inspect_instance", { name: "one" })).toMatchObject({ usage: { iterations: 1 } })
+    expect(looks()).toEqual([])
+  }, 240_000)
 })
