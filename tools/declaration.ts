@@ -37,7 +37,12 @@ async function onlyProject(projects: Projects, callers: string | undefined): Pro
   const near = callers === undefined ? [] : await projects.list(callers)
   const known = near.length > 0 ? near : await projects.list()
   const [only, second] = known
-  if (only === undefined) throw new Fault("Invalid", "The code root has no project.", "Create one there, or give a project.")
+  if (only === undefined)
+    throw new Fault(
+      "Invalid",
+      "There is no project: no code root with one is known.",
+      'Start the client in a checkout or set BLACKBOX5_CODE_ROOT, or give "repository":"owner/name".',
+    )
   if (second === undefined) return only
   const some = `${known.slice(0, 20).join(", ")}${known.length > 20 ? ", …" : ""}`
   throw new Fault("Invalid", "It is not said on which project.", `Give project: ${some}.`)

@@ -244,6 +244,21 @@ describe("a repository", () => {
     )
     expect(seen.why).toMatch(/Fetching file:.*acme\/none\.git failed: .*git ls-remote.*then resume/)
   })
+
+  it("is worked on by the built-in loop where there is no code root at all", async () => {
+    await using world = await makeWorld(obedient)
+    const remote = join(world.directory, "remotes/acme/tool.git")
+    mkdirSync(remote, { recursive: true })
+    git(remote, "init", "-q", "--bare", "-b", "main")
+    git(world.projectOf("shop"), "push", "-q", remote, "main")
+    world.policy(`repositories: ${pathToFileURL(join(world.directory, "remotes"))}/\n`)
+    const client = await world.connect(world.directory)
+    expect((await client.call("fleet_status")).projects).toEqual([])
+    await expect(client.call("spawn_instance", {})).rejects.toThrow(/no project.*repository/)
+    await client.call("spawn_instance", { repository: "acme/tool", goal: run(commit("new.md")) })
+    await completed(client, "tool-1")
+    expect(await workOf(client, "tool-1")).toMatchObject({ own: true, branch: "ralf/tool-1", commits: 1, dirty: false })
+  })
 })
 
 describe("a hostile repository", () => {

@@ -101,7 +101,12 @@ export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
   }
 
   return {
-    list: (root) => (root === undefined ? [...new Set(known().flatMap(projectsIn))].toSorted() : projectsIn(root)),
+    list(root) {
+      if (root !== undefined) return projectsIn(root)
+      // Without a code root there are repositories to work on, and a fleet to look at.
+      const roots = first === undefined ? all() : known()
+      return [...new Set(roots.flatMap(projectsIn))].toSorted()
+    },
     admit(root) {
       if (!isAbsolute(root) || !isCodeRoot(root)) return undefined
       const real = realpathSync(root)
