@@ -73,7 +73,7 @@ function memoryBus(clock: ManualClock) {
   const turns = new Map<Uid, Turn>()
   const waits = new Map<Uid, readonly Wait[]>()
   const beatsChanged = topic<Uid>(async () => beats.keys())
-  const waiters = new Set<() => void>()
+  const waiters = new Set<(event: Event) => void>()
   const hooks: { full?: Uid | undefined; silent?: boolean; waiting?: (() => void) | undefined } = {}
   const fits =
     ({ uids, kinds }: { uids?: readonly Uid[] | undefined; kinds?: readonly EventKind[] | undefined }) =>
@@ -104,8 +104,9 @@ function memoryBus(clock: ManualClock) {
     returnAll: unused,
     async append(event) {
       if (hooks.silent) throw new Fault("Unavailable", "The timeline is away.", "Try again.")
-      events.push({ ...event, cursor: String(events.length + 1) })
-      for (const wake of [...waiters]) wake()
+      const told = { ...event, cursor: String(events.length + 1) }
+      events.push(told)
+      for (const wake of [...waiters]) wake(told)
     },
     async events({ after, uids, kinds, limit, waitMs }, signal) {
       const from = after === "$" ? events.length : Number(after || 0)
@@ -116,12 +117,15 @@ function memoryBus(clock: ManualClock) {
       if (found().events.length > 0 || waitMs === 0 || signal?.aborted) return found()
       await new Promise<void>((resolve) => {
         const done = (): void => {
-          waiters.delete(done)
+          waiters.delete(waiter)
           cancel()
           resolve()
         }
+        const waiter = (event: Event): void => {
+          if (fits({ uids, kinds })(event)) done()
+        }
         const cancel = clock.after(waitMs, done)
-        waiters.add(done)
+        waiters.add(waiter)
         signal?.addEventListener("abort", done)
         hooks.waiting?.()
       })
