@@ -17,9 +17,10 @@ import { firstOf, instanceOf, localAuthenticate, personOf, readToken } from "./a
 import { createGateway, type Gateway } from "./api/gateway.ts"
 import { type Credentials, createCredentials } from "./api/link.ts"
 import { createMetrics } from "./api/metrics.ts"
+import { issuedBy } from "./api/oidc.ts"
 import { limitRate } from "./api/rate.ts"
 import { watchStanding } from "./api/standing.ts"
-import { type Config, lastingEnvironment, newId, offerEnvironment, userName } from "./config.ts"
+import { boundsEnvironment, type Config, lastingEnvironment, newId, userName } from "./config.ts"
 import { operate } from "./control/operator.ts"
 import { schedule } from "./control/scheduler.ts"
 import { auditOf } from "./core/audit.ts"
@@ -49,6 +50,8 @@ export interface ControlPlane {
   /** Measured, as every face calls it. */
   readonly invokeAs: (who: Principal) => Invoke
   readonly codeRoot: string | undefined
+  /** Whether anybody but this machine's admin could say who they are: by a valid token, or an issuer. */
+  knowsPeople(): Promise<boolean>
   /** Scheduler, operator and gateway, until the signal. */
   run(): Promise<void>
   /** Gives the database up: from then on another serve may begin. */
@@ -142,7 +145,7 @@ export async function composeLocal(
         BLACKBOX5_CONFIG: config.configDirectory,
         ...(codeRootPath !== undefined && { BLACKBOX5_CODE_ROOT: codeRootPath }),
         ...(config.port.demanded && { BLACKBOX5_PORT: String(config.port.number) }),
-        ...offerEnvironment(config.offer),
+        ...boundsEnvironment(config),
         // It keeps the secrets themselves: a serve that it starts needs them.
         [secretsVariable]: secretsOf(outside.current()).join(","),
       }),
@@ -191,7 +194,11 @@ export async function composeLocal(
   const authenticate = localAuthenticate({
     token: readToken(config.stateDirectory),
     admin,
-    owner: firstOf(personOf(tokens), instanceOf(credentials, store)),
+    owner: firstOf(
+      personOf(tokens),
+      issuedBy(() => policy.current().oidc, clock.nowMs),
+      instanceOf(credentials, store),
+    ),
   })
   const app = createApp({
     tools,
@@ -199,6 +206,8 @@ export async function composeLocal(
     invokeAs,
     authenticate,
     standing: watchStanding(authenticate, tokens.watch, signal),
+    publicUrl: () => policy.current().publicUrl,
+    issuer: () => policy.current().oidc?.issuer,
     ready: async () => ({ ready: leading, why: leading ? "The controllers run." : "The controllers are starting." }),
     metrics,
     admitCodeRoot: codeRoots.admit,
@@ -219,6 +228,12 @@ export async function composeLocal(
     projects,
     invokeAs,
     codeRoot: codeRootPath,
+    async knowsPeople() {
+      const nowMs = clock.nowMs()
+      const tokensNow = await tokens.list()
+      const valid = tokensNow.some((one) => one.revokedAtMs === undefined && (one.expiresAtMs ?? nowMs + 1) > nowMs)
+      return valid || policy.current().oidc !== undefined
+    },
     async run() {
       const controllers = lead(signal, async (term, until) => {
         leading = true

@@ -15,7 +15,9 @@ export interface Config {
   /** Directory (0700) of database, run directories, socket, keys. */
   readonly stateDirectory: string
   readonly socketPath: string
-  /** TCP port on loopback; a demand when given, else a preference. */
+  /** The address that TCP connections come to. Off loopback those are other machines'. */
+  readonly host: string
+  /** TCP port; a demand when given, else a preference. */
   readonly port: { readonly number: number; readonly demanded: boolean }
   /** A control plane elsewhere, with its bearer: then none is started here. */
   readonly remote: { readonly url: string; readonly bearer: string } | undefined
@@ -24,6 +26,7 @@ export interface Config {
   readonly logLevel: string
 }
 export interface Flags {
+  readonly host?: string | undefined
   readonly readOnly?: boolean | undefined
   /** Comma-separated. */
   readonly toolsets?: string | undefined
@@ -32,6 +35,7 @@ export interface Flags {
 }
 
 export const defaultPort = 7505
+const loopback = "127.0.0.1"
 /** @throws Invalid for a user that has none, as in some containers. */
 function home(): string {
   try {
@@ -85,11 +89,18 @@ export function readOffer(flags: Pick<Flags, "readOnly" | "toolsets">, env: Node
     `Give --toolsets some of ${toolsets.join(", ")}, with commas and no blanks.`,
   )
 }
-/** Tells a child what to offer: whoever starts serve again must start one that offers no more. */
-export const offerEnvironment = ({ readOnly, toolsets: only }: Offer): Record<string, string> => ({
+/** Tells a child what to offer, and where: whoever starts serve again must start one that offers no more, at the same address. */
+export const boundsEnvironment = ({
+  host,
+  offer: { readOnly, toolsets: only },
+}: Pick<Config, "host" | "offer">): Record<string, string> => ({
+  ...(host !== loopback && { BLACKBOX5_HOST: host }),
   ...(readOnly && { BLACKBOX5_READ_ONLY: "1" }),
   ...(only && { BLACKBOX5_TOOLSETS: only.join(",") }),
 })
+
+/** Whether only this machine reaches an address. */
+export const isLoopback = (host: string): boolean => /^(?:localhost|127(?:\.\d{1,3}){3}|::1)$/i.test(host)
 
 /** @throws Invalid when a setting cannot be what it says. */
 export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.env): Config {
@@ -119,6 +130,7 @@ export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.e
     port: { number, demanded: Boolean(portText) },
     remote: remoteOf(env),
     offer: readOffer(flags, env),
+    host: flags.host ?? (env.BLACKBOX5_HOST || loopback),
     // On a terminal people read what serve prints for them; its log lines are for whoever collects them.
     logLevel: env.BLACKBOX5_LOG || (process.stderr.isTTY ? "warn" : "info"),
   }

@@ -1,12 +1,17 @@
 import { join } from "node:path"
 import { z } from "zod"
 import { budgetSchema } from "./core/instance.ts"
+import { roles } from "./core/principal.ts"
 import type { Limits } from "./core/tool.ts"
 import { type FollowedFile, followFile, parseFile, parseYaml } from "./followed-file.ts"
 
 /** The fleet's policy: one YAML file, `policy.yaml`, checked and read again whenever it changes. */
 
 const reserved = "ralf"
+/** Tokens and keys cross it: TLS, or this machine. */
+const protectedUrl = z
+  .url()
+  .refine((text) => /^(https:|http:\/\/(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(\/|$))/.test(text), "https, or http on loopback")
 export const policySchema = z.strictObject({
   /** Instances that may have a running loop at once. */
   instancesMax: z.int().min(1).max(10_000).default(50),
@@ -29,6 +34,19 @@ export const policySchema = z.strictObject({
       "a URL of https, ssh or file without a password, with a slash at its end",
     )
     .default("https://github.com/"),
+  /** Where people elsewhere reach this fleet, without a path: what their Host and Origin headers may say. */
+  publicUrl: protectedUrl.refine((text) => URL.parse(text)?.pathname === "/", "no path").optional(),
+  /** Whose word on people is taken, and what it makes them: by a claim's values, for there is no default. */
+  oidc: z
+    .strictObject({
+      issuer: protectedUrl,
+      audience: z.string().min(1).max(500),
+      roles: z.strictObject({
+        claim: z.string().min(1).max(200).default("groups"),
+        map: z.record(z.string().min(1).max(200), z.enum(roles)),
+      }),
+    })
+    .optional(),
   /** More loops than `ralf`: argv, in which `{project}` stands for the project's directory. */
   loops: z
     .record(z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/), z.array(z.string()).min(1))

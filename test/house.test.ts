@@ -33,7 +33,7 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
     name: "api",
     pattern: /^src\/api\//,
     may: ["core", "controller", "settings"],
-    packages: /^(node:|hono|@hono\/|ws$|zod$|prom-client$|jose$|rate-limiter-flexible$)/,
+    packages: /^(node:|hono|@hono\/|ws$|zod$|prom-client$|jose$|lru-cache$|rate-limiter-flexible$)/,
   },
   {
     name: "mcp",

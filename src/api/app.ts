@@ -13,6 +13,7 @@ import { type Arrival, type Authenticate, admit, checkOrigin, type Door } from "
 import { readBody } from "./body.ts"
 import type { Metrics } from "./metrics.ts"
 import { openApiOf, pathFieldsOf } from "./openapi.ts"
+import { challengeOf, metadataOf, metadataPath } from "./resource-metadata.ts"
 import type { Standing } from "./standing.ts"
 
 const heartbeatMs = 15_000
@@ -33,11 +34,17 @@ export interface AppParts {
   readonly standing: Standing
   readonly ready: () => Promise<{ readonly ready: boolean; readonly why: string }>
   readonly metrics: Metrics
+  /** Where people elsewhere reach it, and who issues tokens for them, as far as there is that now. */
+  readonly publicUrl: () => string | undefined
+  readonly issuer: () => string | undefined
   /** Remembers the code root that a client found where it runs; undefined when it is none. */
   admitCodeRoot?(path: string): string | undefined
   readonly version: string
   readonly log: Log
 }
+
+/** Said to everybody: nothing of the fleet. */
+const open = /^\/(?:healthz|readyz|\.well-known\/oauth-protected-resource(?:\/.*)?)$/
 
 const statusOf = {
   Invalid: 400,
@@ -165,6 +172,8 @@ export function createApp({
   invokeAs,
   authenticate,
   standing,
+  publicUrl,
+  issuer,
   ready,
   metrics,
   admitCodeRoot,
@@ -184,10 +193,13 @@ export function createApp({
     return told === undefined || may(c.get("who"), "administer") !== true ? undefined : admitCodeRoot?.(unescaped(told))
   }
 
+  const baseOf = (c: Context<AppEnv>): string =>
+    publicUrl()?.replace(/\/$/, "") ?? `http://${c.req.header("host") ?? "localhost"}`
   app.onError((error, c) => {
     const fault = asFault(error)
     if (!(error instanceof Fault)) log.error({ err: error, path: c.req.path }, "request failed")
-    if (fault.code === "Unauthenticated") c.header("www-authenticate", "Bearer")
+    if (fault.code === "Unauthenticated")
+      c.header("www-authenticate", challengeOf(baseOf(c), c.req.path, issuer(), c.req.header("authorization") !== undefined))
     if (fault instanceof RateLimited) c.header("retry-after", String(fault.retryAfterSeconds))
     return answer(c, fault)
   })
@@ -195,9 +207,9 @@ export function createApp({
     c.header("cache-control", "no-store")
     c.header("x-content-type-options", "nosniff")
     const arrival = arrivalOf(c)
-    if (c.req.path === "/healthz" || c.req.path === "/readyz") checkOrigin(arrival)
+    if (open.test(c.req.path)) checkOrigin(arrival, publicUrl())
     else {
-      c.set("who", await admit(authenticate, arrival))
+      c.set("who", await admit(authenticate, arrival, publicUrl()))
       // Whatever face answers, and however long: the answer is cut when its credential ends. The call in it sees a client that went away.
       const { outgoing } = c.env ?? {}
       if (outgoing)
@@ -208,6 +220,12 @@ export function createApp({
     }
     await next()
   })
+  for (const path of [metadataPath, `${metadataPath}/*`])
+    app.get(path, (c) => {
+      const its = issuer()
+      const metadata = its === undefined ? undefined : metadataOf(baseOf(c), c.req.path, its)
+      return metadata ? c.json(metadata) : c.notFound()
+    })
   app.get("/healthz", (c) => c.json({ alive: true, version }))
   app.get("/readyz", async (c) => {
     const state = await ready()

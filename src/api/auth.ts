@@ -10,10 +10,10 @@ import { newer } from "./gateway.ts"
 import type { Credentials } from "./link.ts"
 
 /**
- * The listener a connection came through. It is told by whoever listens: a connection's own address is no proof, for that of a
+ * The listener a connection came through; `public` is one that other machines reach. It is told by whoever listens: a connection's own address is no proof, for that of a
  * TCP connection vanishes when its peer resets it, and then looks like a Unix socket's.
  */
-export type Door = "socket" | "tcp"
+export type Door = "socket" | "tcp" | "public"
 
 /** What is known of a request before its body is read; the same for a call and for a WebSocket's upgrade. */
 export interface Arrival {
@@ -28,23 +28,35 @@ export type Authenticate = (arrival: Arrival) => Promise<Principal | undefined>
 const loopbackHost = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/i
 const loopbackOrigin = /^https?:\/\/(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/i
 
-/** @throws Forbidden when the request was made for another host, or by a page of another origin. */
-export function checkOrigin({ door, host, origin }: Arrival): void {
-  if (door !== "socket" && !loopbackHost.test(host ?? ""))
-    throw new Fault("Forbidden", "The Host header is not this machine's.", "Call http://127.0.0.1 or http://localhost.")
-  if (origin !== undefined && !loopbackOrigin.test(origin))
+/** An address, with or without a port: a page that was brought here by a name that lies (DNS rebinding) sends that name. */
+const addressHost = /^(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-f:]+\])(?::\d{1,5})?$/i
+
+/** @throws Forbidden when the request was made for another host, or by a page of another origin, than loopback's or the public one's. */
+export function checkOrigin({ door, host = "", origin }: Arrival, publicUrl?: string): void {
+  const known = publicUrl === undefined ? undefined : new URL(publicUrl)
+  // By URL, which drops the port that the protocol has anyhow.
+  const byName = known !== undefined && URL.parse(`${known.protocol}//${host}`)?.host === known.host
+  if (door !== "socket" && !byName && !loopbackHost.test(host) && !(door === "public" && addressHost.test(host)))
+    throw new Fault(
+      "Forbidden",
+      "The Host header is not this machine's.",
+      `Call ${known?.origin ?? "http://127.0.0.1 or http://localhost"}; other names are given by publicUrl in policy.yaml.`,
+    )
+  if (origin !== undefined && origin !== known?.origin && !loopbackOrigin.test(origin))
     throw new Fault("Forbidden", "Pages of other origins may not call.", "Call from a page of localhost, or without an Origin.")
 }
 
 /** Who is calling. Calls and WebSocket upgrades both come through here. @throws Forbidden, Unauthenticated. */
-export async function admit(authenticate: Authenticate, arrival: Arrival): Promise<Principal> {
-  checkOrigin(arrival)
+export async function admit(authenticate: Authenticate, arrival: Arrival, publicUrl?: string): Promise<Principal> {
+  checkOrigin(arrival, publicUrl)
   const who = await authenticate(arrival)
   if (who) return who
   throw new Fault(
     "Unauthenticated",
     arrival.authorization === undefined ? "No bearer token came with the call." : "The bearer token is not valid here.",
-    "Send `Authorization: Bearer <token>`; the token is in the file `token` of the state directory.",
+    arrival.door === "public"
+      ? "Send `Authorization: Bearer <token>`, with one of `blackbox5 create-token` or of the fleet's issuer."
+      : "Send `Authorization: Bearer <token>`; the machine's is in the file `token` of the state directory.",
   )
 }
 
@@ -59,7 +71,7 @@ export type BearerOwner = (bearer: string) => Promise<Principal | undefined>
 
 /**
  * One machine: whoever reaches the socket in the 0700 directory and says no more, or knows the token, is this machine's admin. A bearer says
- * who is calling through either door: an instance that comes through the socket is an instance.
+ * who is calling through any door: an instance that comes through the socket is an instance. From other machines nobody is this one's admin.
  */
 export function localAuthenticate({
   token,
@@ -76,7 +88,7 @@ export function localAuthenticate({
     const bearer = bearerOf(authorization)
     if (bearer === undefined) return undefined
     // Digests have one length, so that the comparison takes the same time for every guess.
-    return timingSafeEqual(digest(bearer), expected) ? admin : owner(bearer)
+    return door !== "public" && timingSafeEqual(digest(bearer), expected) ? admin : owner(bearer)
   }
 }
 

@@ -8,7 +8,7 @@ import { through } from "../api/app.ts"
 import type { Door } from "../api/auth.ts"
 import { acceptLinks } from "../api/link.ts"
 import { type ControlPlane, composeLocal, systemClock } from "../compose.ts"
-import { type Config, defaultPort, offerEnvironment, readConfig } from "../config.ts"
+import { boundsEnvironment, type Config, defaultPort, isLoopback, readConfig } from "../config.ts"
 import { Fault } from "../core/faults.ts"
 import { offers } from "../core/tool.ts"
 import { whoAnswers } from "../find-serve.ts"
@@ -24,7 +24,7 @@ import { mountMcp } from "./mount-mcp.ts"
 const drainMs = 2000
 
 /**
- * `blackbox5 serve [--code-root DIR] [--port N] [--read-only] [--toolsets A,B]`: the control plane of this user on this machine. Resolves with the
+ * `blackbox5 serve [--code-root DIR] [--host ADDRESS] [--port N] [--read-only] [--toolsets A,B]`: the control plane of this user on this machine. Resolves with the
  * exit code when it ended. Tests give MCP `servers` that have more than the fleet.
  */
 export async function serve(argv: readonly string[], servers?: McpHttpParts["servers"]): Promise<number> {
@@ -32,13 +32,14 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
     args: [...argv],
     options: {
       "code-root": { type: "string" },
+      host: { type: "string" },
       port: { type: "string" },
       "read-only": { type: "boolean" },
       toolsets: { type: "string" },
     },
   })
-  const { "code-root": codeRootFlag, "read-only": readOnly, port: portFlag, toolsets } = values
-  const config = readConfig({ codeRoot: codeRootFlag, port: portFlag, readOnly, toolsets })
+  const { "code-root": codeRootFlag, "read-only": readOnly, port: portFlag, host, toolsets } = values
+  const config = readConfig({ codeRoot: codeRootFlag, port: portFlag, host, readOnly, toolsets })
   const log = createLog(config.logLevel, "serve")
   try {
     mkdirSync(config.stateDirectory, { recursive: true, mode: 0o700 })
@@ -64,6 +65,15 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
     process.stdout.write(`blackbox5 already serves on ${config.socketPath}; this one ends.\n`)
     return 0
   }
+  if (!isLoopback(config.host) && !(await plane.knowsPeople())) {
+    stopping.abort()
+    plane.close()
+    throw new Fault(
+      "Invalid",
+      `On ${config.host} other machines could call, and nobody there could say who they are.`,
+      "First make a token on loopback (`blackbox5 create-token`), or give an issuer as oidc in policy.yaml. TLS is your reverse proxy's.",
+    )
+  }
   // Before anything is made that an end must take away.
   const told = new Promise<void>((resolve) => {
     for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve())
@@ -88,21 +98,21 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
   }
   await open("socket", { path: config.socketPath })
   chmodSync(config.socketPath, 0o600)
-  const port = await openPort(config, (number) => open("tcp", { host: "127.0.0.1", port: number })).catch(
-    async (error: unknown) => {
-      stopping.abort()
-      for (const server of listening) server.close()
-      await running
-      plane.close()
-      throw error
-    },
-  )
-  const url = `http://127.0.0.1:${port}`
+  const port = await openPort(config, (number) =>
+    open(isLoopback(config.host) ? "tcp" : "public", { host: config.host, port: number }),
+  ).catch(async (error: unknown) => {
+    stopping.abort()
+    for (const server of listening) server.close()
+    await running
+    plane.close()
+    throw error
+  })
+  const url = `http://${urlHostOf(config.host)}:${port}`
   const { codeRoot } = plane
   const file: ServeFile = {
     ...{ pid: process.pid, url, version, entry, configDirectory: config.configDirectory },
     ...(codeRoot !== undefined && { codeRoot }),
-    bounds: offerEnvironment(config.offer),
+    bounds: boundsEnvironment(config),
   }
   replaceFile(serveFilePath(config.stateDirectory), JSON.stringify(file))
   log.info({ url, socket: config.socketPath, version }, "serving")
@@ -131,14 +141,18 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
   return Number(process.exitCode ?? 0)
 }
 
+/** An address as a URL names it; one that stands for all addresses is reached at this machine's own. */
+const urlHostOf = (host: string): string =>
+  host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host.includes(":") ? `[${host}]` : host
+
 /** A demanded port is a demand; the default is a preference. */
-async function openPort({ port }: Config, open: (port: number) => Promise<Server>): Promise<number> {
+async function openPort({ host, port }: Config, open: (port: number) => Promise<Server>): Promise<number> {
   const portOf = (server: Server): number => (server.address() as AddressInfo).port // a TCP server's address is no path
   try {
     return portOf(await open(port.number))
   } catch (error) {
     if (!(error instanceof Error && "code" in error)) throw error
-    if (error.code === "EADDRINUSE" && !port.demanded) return portOf(await open(0))
+    if (error.code === "EADDRINUSE" && !port.demanded && isLoopback(host)) return portOf(await open(0))
     throw new Fault(
       "Unavailable",
       error.code === "EADDRINUSE"

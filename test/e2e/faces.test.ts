@@ -93,6 +93,8 @@ const app = createApp({
     }),
   authenticate: localAuthenticate({ token, admin: { kind: "human", id: "tester", role: "admin" }, owner: async () => undefined }),
   offered: () => true,
+  publicUrl: () => undefined,
+  issuer: () => undefined,
   standing: { whileValid: () => () => {} },
   ready: async () => ({ ready, why: ready ? "well" : "starting" }),
   metrics,

@@ -1,8 +1,11 @@
+import { spawn } from "node:child_process"
+import { once } from "node:events"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { WebSocket } from "ws"
 import { type Plane, place, startPlane } from "./plane.ts"
+import { eventually, main, makeWorld } from "./world.ts"
 
 let plane: Plane
 beforeAll(async () => {
@@ -168,6 +171,40 @@ describe("what is not offered", () => {
     const { paths } = (await reading.rest(reading.local, "GET", "/openapi.json")).json
     expect(Object.keys(paths)).toContain("/v1/fleet")
     for (const hidden of ["/v1/instances:stop", "/v1/tokens", "/v1/audit"]) expect(Object.keys(paths)).not.toContain(hidden)
+  })
+})
+
+describe("serve, where other machines reach it", () => {
+  it("does not start while nobody there could say who they are; then takes people's tokens, and not the machine's", async () => {
+    await using world = await makeWorld(() => {
+      throw new Error("Nobody asks a model here.")
+    })
+    const refused = await world.cli("serve", "--host", "0.0.0.0", "--port", "0")
+    expect([refused.code, refused.stdout]).toEqual([1, ""])
+    expect(refused.stderr).toMatch(/error: On 0\.0\.0\.0 other machines .*\nnext: First make a token on loopback .*oidc.*TLS/)
+    const made = await world.cli("create-token", "--name", "ann", "--role", "viewer", "--json")
+    const token: unknown = JSON.parse(made.stdout).token
+    const before = world.servePid()
+    process.kill(before, "SIGTERM")
+    await eventually(() => {
+      try {
+        return world.servePid() === undefined
+      } catch {
+        return true
+      }
+    }, "its end")
+    const child = spawn(process.execPath, [main, "serve", "--port", "0"], {
+      env: { ...world.env, BLACKBOX5_HOST: "0.0.0.0" },
+      stdio: ["ignore", "pipe", "inherit"],
+    })
+    await once(child.stdout, "data")
+    const { url, bounds } = JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8"))
+    expect(bounds).toEqual({ BLACKBOX5_HOST: "0.0.0.0" })
+    const status = async (bearer: unknown) =>
+      (await fetch(`${url}/v1/fleet`, { headers: { authorization: `Bearer ${bearer}` } })).status
+    expect(await status(token)).toBe(200)
+    expect(await status(readFileSync(join(world.state, "token"), "utf8").trim())).toBe(401)
+    expect((await world.cli("fleet-status")).code).toBe(0)
   })
 })
 

@@ -45,6 +45,8 @@ const app = createApp({
   },
   authenticate: localAuthenticate({ token, admin: { kind: "human", id: "tester", role: "admin" }, owner: async () => undefined }),
   offered: () => true,
+  publicUrl: () => undefined,
+  issuer: () => undefined,
   standing: { whileValid: () => () => {} },
   ready: async () => ({ ready: true, why: "" }),
   metrics: createMetrics(tools),
