@@ -26,7 +26,10 @@ export interface McpHttpParts {
   readonly nowMs: () => number
   readonly bounds?: Bounds
   /** The servers of both eras; tests add to what they have. */
-  readonly servers?: { readonly legacy: typeof createMcpServer; readonly modern: typeof createModernServer }
+  readonly servers?: {
+    readonly legacy: typeof createMcpServer
+    readonly modern: (parts: McpParts) => ReturnType<typeof createModernServer>
+  }
 }
 
 /** Two are the same caller when all that decides about them is the same. */

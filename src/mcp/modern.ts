@@ -7,6 +7,7 @@ import {
   isLegacyRequest,
   Server,
   type ServerEventBus,
+  type ServerOptions,
 } from "@modelcontextprotocol/server"
 import { z } from "zod"
 import { noProgress } from "../core/tool.ts"
@@ -25,12 +26,14 @@ const programMs = 300_000
 const lasting = { ttlMs: programMs, cacheScope: "private" as const }
 
 /** A server for one request over the same surface as server.ts's. */
-export function createModernServer({ surface, version, instructions }: McpParts): Server {
+export function createModernServer(
+  { surface, version, instructions }: McpParts,
+  more: Pick<ServerOptions, "requestState"> = {},
+): Server {
   const server = new Server(
     { ...serverInfo, version },
     {
-      capabilities,
-      instructions,
+      ...{ capabilities, instructions, ...more },
       cacheHints: { "tools/list": lasting, "prompts/list": lasting, "resources/templates/list": lasting },
     },
   )
@@ -83,7 +86,7 @@ export async function serveModern(
   request: Request,
   body: unknown,
   parts: McpParts,
-  open: (parts: McpParts) => Server = createModernServer,
+  open: (parts: McpParts) => Server,
 ): Promise<Response> {
   const listen = listenSchema.safeParse(body)
   const serve = (bus?: ServerEventBus): Promise<Response> =>

@@ -18,7 +18,6 @@ import { clean } from "../core/view.ts"
 import { capabilities, serverInfo } from "./about.ts"
 import { confirmMs, formOf, refusedBy } from "./confirmation.ts"
 import { invalidParams, Refusal } from "./refusal.ts"
-import { placeOf } from "./resources.ts"
 import type { Surface } from "./surface.ts"
 import type { Change } from "./watch.ts"
 
@@ -94,7 +93,6 @@ export function createMcpServer({ surface, version, instructions }: McpParts): M
   server.setRequestHandler(ListResourceTemplatesRequestSchema, () => ({ resourceTemplates: surface.resourceTemplates }))
   server.setRequestHandler(ReadResourceRequestSchema, ({ params }, { signal }) => surface.resources.read(params.uri, signal))
   server.setRequestHandler(SubscribeRequestSchema, async ({ params: { uri } }, { signal }) => {
-    placeOf(uri)
     if (subscribed.size >= subscriptionsMax && !subscribed.has(uri))
       throw new Refusal(invalidParams, `${subscriptionsMax} resources are subscribed to already: unsubscribe from one.`)
     // What one may not see is not there, and is not told of.

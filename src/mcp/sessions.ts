@@ -32,6 +32,9 @@ export const defaultBounds: Bounds = {
   resumeMs: 10_000,
 }
 
+/** When a client whose stream broke comes back, if it asks us: well within `resumeMs`. */
+const retryMs = 500
+
 /** As the SDK and the protocol say it. */
 const sessionNotFound = -32001
 const refused = -32000
@@ -133,6 +136,7 @@ export function createSessions(nowMs: () => number, bounds: Bounds = defaultBoun
       transport: new WebStandardStreamableHTTPServerTransport({
         sessionIdGenerator: () => randomBytes(24).toString("base64url"),
         eventStore: kept,
+        retryInterval: retryMs,
         onsessioninitialized: (id) => void sessions.set(id, session),
       }),
     }

@@ -90,10 +90,10 @@ export function createWatch(invoke: Invoke): Watch {
       for (const follower of followers.values()) for (const uri of follower.wanted()) wanted.add(uri)
       for (const uri of cursors.keys()) if (!wanted.has(uri)) cursors.delete(uri)
       for (const uri of wanted) {
-        const place = placeOf(uri)
-        if (place.of !== "logs" || signal.aborted) continue
         const after = cursors.get(uri)
         try {
+          const place = placeOf(uri)
+          if (place.of !== "logs" || signal.aborted) continue
           const input = { name: place.name, tail: 1, ...(after !== undefined && { after }) }
           const { cursor, lines } = logSchema.parse(await invoke("read_logs", input, { signal, progress: noProgress }))
           cursors.set(uri, cursor)
