@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process"
-import { mkdirSync, writeFileSync } from "node:fs"
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
@@ -30,6 +30,26 @@ describe("the real Claude Code as the client", () => {
     writeFileSync(join(world.env.HOME ?? "", ".claude/settings.json"), JSON.stringify({ enableAllProjectMcpServers: true }))
     const { stdout } = await claude(world, "mcp", "list")
     expect(stdout).toMatch(/blackbox5: .* Connected/)
+  })
+
+  it("connects over HTTP with a header, calls, and is told the same", async () => {
+    const results: string[] = []
+    let system = ""
+    await using world = await makeWorld((request) => {
+      system ||= request.text
+      if (request.toolResults.length > 0) results.push(request.toolResults.map(({ text }) => text).join("\n"))
+      return results.length === 0 ? use([{ name: "mcp__fleet__fleet_status", input: {} }]) : say("Nobody works.")
+    })
+    await world.cli("fleet-status") // serve is started by the first call
+    const served = z.object({ url: z.string() }).parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
+    const header = `Authorization: Bearer ${readFileSync(join(world.state, "token"), "utf8").trim()}`
+    await claude(world, "mcp", "add", "--transport", "http", "--scope", "user", "fleet", `${served.url}/mcp`, "--header", header)
+    const { stdout: listed } = await claude(world, "mcp", "list")
+    expect(listed).toMatch(/fleet: .*\(HTTP\).* Connected/)
+    const { stdout, code } = await claude(world, "-p", "Who works?", "--dangerously-skip-permissions")
+    expect({ stdout: stdout.trim(), code }).toEqual({ stdout: "Nobody works.", code: 0 })
+    expect(JSON.parse(results[0] ?? "")).toMatchObject({ headline: expect.stringContaining("No agents") })
+    expect(system).toContain("Blackbox5 runs a fleet of RALF agents")
   })
 
   it("spawns, inspects and messages an agent, and finds what it needs in structuredContent", async () => {
