@@ -80,8 +80,8 @@ beforeEach(async () => {
   const app = createApp({
     tools: everything,
     offered: () => true,
-  publicUrl: () => undefined,
-  issuer: () => undefined,
+    publicUrl: () => undefined,
+    issuer: () => undefined,
     standing: { whileValid: () => () => {} },
     invokeAs: fleet.asCaller,
     authenticate: async ({ authorization = "" }) => people[authorization],
