@@ -1,17 +1,22 @@
-import type { Budget, Instance, Uid } from "./instance.ts"
+import type { Budget, Uid } from "./instance.ts"
 import { addUsage, noUsage, type Usage } from "./link.ts"
 import type { Spent } from "./ports.ts"
 
-/** Which limit is reached, in words; undefined while none is. */
-export function reached(budget: Budget, used: Usage): string | undefined {
-  if (budget.usd !== undefined && used.usd >= budget.usd) return `$${used.usd.toFixed(2)} of $${budget.usd} are spent`
-  if (budget.tokens !== undefined && used.tokens >= budget.tokens) return `${used.tokens} of ${budget.tokens} tokens are used`
-  if (budget.iterations !== undefined && used.iterations >= budget.iterations)
-    return `${used.iterations} of ${budget.iterations} iterations are done`
-  if (budget.hours !== undefined && used.ms >= budget.hours * 3_600_000)
-    return `${(used.ms / 3_600_000).toFixed(1)} of ${budget.hours} hours are used`
+/** Which limit is reached (or exceeded: then all of it may be used), in words; undefined while none is. */
+export function reached(budget: Budget, used: Usage, how: "reached" | "exceeded" = "reached"): string | undefined {
+  const over = (value: number, limit: number | undefined): boolean =>
+    limit !== undefined && (how === "reached" ? value >= limit : value > limit * (1 + rounding))
+  if (over(used.usd, budget.usd)) return `$${used.usd.toFixed(2)} of $${budget.usd} are spent`
+  if (over(used.tokens, budget.tokens)) return `${used.tokens} of ${budget.tokens} tokens are used`
+  if (over(used.iterations, budget.iterations)) return `${used.iterations} of ${budget.iterations} iterations are done`
+  if (over(used.ms / 3_600_000, budget.hours)) return `${(used.ms / 3_600_000).toFixed(1)} of ${budget.hours} hours are used`
   return undefined
 }
+/** What adding floats may miss. */
+const rounding = 1e-9
+
+/** What each and all its descendants used. */
+export type Totals = ReadonlyMap<Uid, Usage>
 
 /** A ledger gives the same map as long as nothing changed, and never changes one that it gave. */
 const totalsOf = new WeakMap<ReadonlyMap<Uid, Spent>, ReadonlyMap<Uid, Usage>>()
@@ -25,18 +30,4 @@ export function totalsBelow(spent: ReadonlyMap<Uid, Spent>): ReadonlyMap<Uid, Us
     for (const owner of [uid, ...lineage]) totals.set(owner, addUsage(totals.get(owner) ?? noUsage, used))
   totalsOf.set(spent, totals)
   return totals
-}
-
-/** The first budget, own or an ancestor's, that is reached: in words. */
-export function budgetReached(
-  instance: Instance,
-  byUid: ReadonlyMap<Uid, Instance>,
-  totals: ReadonlyMap<Uid, Usage>,
-): string | undefined {
-  for (const uid of [instance.uid, ...instance.spec.lineage]) {
-    const owner = byUid.get(uid)
-    const words = owner && reached(owner.spec.budget, totals.get(uid) ?? noUsage)
-    if (words) return uid === instance.uid ? words : `of its ancestor ${owner.name}, ${words}`
-  }
-  return undefined
 }

@@ -1,5 +1,5 @@
-import { budgetReached } from "./budget.ts"
 import { finished, type Instance, live, ofAttempt, stateAt, type Verdict } from "./instance.ts"
+import { budgetReached, lineageHold } from "./lineage.ts"
 import type { Beat } from "./link.ts"
 import { beatOf, ownOf, type Readings, seenOf } from "./outline.ts"
 import type { Facts, Hold } from "./plan.ts"
@@ -8,25 +8,27 @@ import { answerMs, met, parkedOf, questionOf, reachedBy, stands, type TargetNow,
 
 /** The reasons of the system's not to run an instance; the first that speaks counts. */
 
-const budget: Hold = (instance, { byUid, totals }) => {
-  const words = budgetReached(instance, byUid, totals)
+const budget: Hold = (instance, facts) => {
+  const words = budgetReached(instance, facts)
   return words === undefined
     ? undefined
     : { verdict: "Held", reason: "BudgetReached", message: `The budget is reached: ${words}.` }
 }
 
-/** A child does not go on without the parent that it works for; a parent that is paused, or through, holds nobody. */
+/** A child does not go on without those that it works for: its ancestors. One that is paused, or through, holds nobody. */
 const parentStopped: Hold = ({ spec }, { byUid, nowMs }) => {
-  const uid = spec.lineage.at(-1)
-  if (uid === undefined) return undefined
-  const parent = byUid.get(uid)
   const held = (words: string): Verdict => ({ verdict: "Held", reason: "ParentStopped", message: words })
-  if (!parent || parent.deletedAtMs !== undefined) return held("The instance that spawned it was removed.")
-  if (stateAt(parent.spec, nowMs) === "Stopped") return held(`The instance that spawned it, ${parent.name}, was stopped.`)
-  return finished(parent) && parent.status.run?.lastExit?.outcome === "Failed"
-    ? held(`The instance that spawned it, ${parent.name}, failed.`)
-    : undefined
+  for (const uid of spec.lineage) {
+    const owner = byUid.get(uid)
+    if (!owner || owner.deletedAtMs !== undefined) return held("An instance that it was spawned by was removed.")
+    if (stateAt(owner.spec, nowMs) === "Stopped") return held(`${owner.name}, which it was spawned by, was stopped.`)
+    if (finished(owner) && owner.status.run?.lastExit?.outcome === "Failed")
+      return held(`${owner.name}, which it was spawned by, failed.`)
+  }
+  return undefined
 }
+
+const limited: Hold = (instance, facts) => lineageHold(instance, facts)
 
 const outsideWindow: Hold = ({ spec: { schedule } }, { windows, nowMs }) => {
   const window = schedule && windows(schedule, nowMs)
@@ -82,4 +84,4 @@ const awaiting: Hold = (instance, facts) => {
     : { verdict: "Held", reason: "AwaitingInstances", message: wordsOfWait(parked), untilMs: parked.untilMs }
 }
 
-export const holds: readonly Hold[] = [budget, parentStopped, outsideWindow, reported, needsAnswer, blocked, awaiting]
+export const holds: readonly Hold[] = [budget, parentStopped, limited, outsideWindow, reported, needsAnswer, blocked, awaiting]

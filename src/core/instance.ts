@@ -30,6 +30,8 @@ export const reasonSchema = z.enum([
   "NeedsAnswer",
   "AwaitingInstances",
   "OutsideWindow",
+  "ChildrenFull",
+  "ChildLimit",
   "ParentStopped",
 ])
 export type Reason = z.output<typeof reasonSchema>
@@ -42,6 +44,17 @@ export const budgetSchema = z.strictObject({
 })
 /** Limits of an instance and its whole lineage below: US dollars at list price, tokens of all kinds, iterations, hours of iterations. */
 export type Budget = z.output<typeof budgetSchema>
+
+export const childrenSchema = z.strictObject({
+  /** Levels of descendants; 0: it may spawn nobody. */
+  depth: z.int().min(0).max(16),
+  /** Descendants in its whole life, removed ones too. */
+  total: z.int().min(0).max(10_000),
+  /** Descendants that have a place at once. */
+  running: z.int().min(0).max(1000),
+})
+/** What an instance may spawn. */
+export type Children = z.output<typeof childrenSchema>
 
 export const pauseSchema = z.strictObject({
   when: z.enum(["now", "iteration-end"]),
@@ -86,6 +99,8 @@ export const specSchema = z.strictObject({
   labels: labelsSchema,
   schedule: scheduleSchema.optional(),
   budget: budgetSchema,
+  // Instances of before this field was there may spawn nobody.
+  children: childrenSchema.default({ depth: 0, total: 0, running: 0 }),
   lineage: z.array(uidSchema).max(16),
 })
 export type Spec = z.output<typeof specSchema>

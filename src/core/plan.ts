@@ -1,5 +1,6 @@
 import { totalsBelow } from "./budget.ts"
 import { finished, type Instance, live, stateAt, type Uid, type Verdict } from "./instance.ts"
+import { type Family, familyOf } from "./lineage.ts"
 import { type Beat, freezes } from "./link.ts"
 import type { Readings } from "./outline.ts"
 import type { Spent, Turn, Windows } from "./ports.ts"
@@ -19,6 +20,7 @@ export interface Snapshot {
 /** What holds look up: the readings that phases are computed from, and the instances. */
 export interface Facts extends Readings {
   readonly byUid: ByUid<Instance>
+  readonly family: Family
   readonly windows: Windows["at"]
 }
 /** A reason not to run an instance, if it applies; holds.ts has them. */
@@ -38,7 +40,8 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
   const byUid = new Map(instances.map((one) => [one.uid, one]))
   const { spent, waits, windows } = snapshot
   const used = { used: turns.size, max: policy.turnsMax }
-  const facts: Facts = { beats, spent, waits, totals: totalsBelow(spent), turns: used, nowMs, byUid, windows }
+  const totals = totalsBelow(spent)
+  const facts: Facts = { beats, spent, waits, totals, turns: used, nowMs, byUid, family: familyOf(spent), windows }
 
   // 0 Most of a large fleet was stopped and has ended long ago: nothing of it is to be decided.
   const open = instances.filter(
@@ -52,15 +55,29 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
 
   // 2 Verdicts: the first hold that speaks, else a place while there is one.
   let room = policy.instancesMax
+  const below = new Map<Uid, number>()
+  const fullOf = ({ spec: { lineage } }: Instance): Verdict | undefined => {
+    const owner = lineage
+      .map((uid) => byUid.get(uid))
+      .find((one) => one !== undefined && (below.get(one.uid) ?? 0) >= one.spec.children.running)
+    if (!owner) return undefined
+    const message = `All ${owner.spec.children.running} places of the descendants of ${owner.name} are taken.`
+    return { verdict: "Queued", reason: "ChildrenFull", message }
+  }
   const verdicts = ordered.map((instance) => {
     const held = holds.reduce<Verdict | undefined>((found, hold) => found ?? hold(instance, facts), undefined)
+    const full = live(instance) ? undefined : fullOf(instance)
     const value: Verdict =
       held ??
+      full ??
       (room > 0 || live(instance)
         ? { verdict: "Admitted", reason: "Admitted", message: "Admitted." }
         : { verdict: "Queued", reason: "FleetFull", message: `All ${policy.instancesMax} places of the fleet are taken.` })
     // Who waits for others must not keep them from a place: it sleeps in the turnstile.
-    if (value.verdict === "Admitted" || (live(instance) && value.reason !== "AwaitingInstances")) room--
+    if (value.verdict === "Admitted" || (live(instance) && value.reason !== "AwaitingInstances")) {
+      room--
+      for (const uid of instance.spec.lineage) below.set(uid, (below.get(uid) ?? 0) + 1)
+    }
     return { instance, value }
   })
 

@@ -167,8 +167,9 @@ export interface Ledger {
   spentSince(ms: number): Promise<Usage>
 }
 export interface Spent {
-  /** Its name at birth; absent while only its usage is known. */
+  /** Its name at birth, and when; absent while only its usage is known. */
   readonly name?: string
+  readonly bornAtMs?: number
   readonly lineage: readonly Uid[]
   readonly used: Usage
 }

@@ -20,6 +20,7 @@ export const aSpec = (index: number): Spec => ({
   priority: 0,
   labels: { team: index % 2 === 0 ? "web" : "shop" },
   budget: { usd: 10 },
+  children: { depth: 0, total: 0, running: 0 },
   lineage: [],
 })
 

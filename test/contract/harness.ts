@@ -74,6 +74,7 @@ export const aSpec = (more: Partial<Spec> = {}): Spec => ({
   loop: "ralf",
   workspace: "auto",
   priority: 0,
+  children: { depth: 8, total: 100, running: 50 },
   labels: {},
   budget: {},
   lineage: [],

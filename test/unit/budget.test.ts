@@ -1,15 +1,13 @@
 import { describe, expect, it } from "vitest"
-import { budgetReached, reached, totalsBelow } from "../../src/core/budget.ts"
+import { reached, totalsBelow } from "../../src/core/budget.ts"
 import type { Budget, Uid } from "../../src/core/instance.ts"
 import { noUsage, type Usage } from "../../src/core/link.ts"
 import type { Spent } from "../../src/core/ports.ts"
-import { anInstance, uid } from "../contract/harness.ts"
+import { uid } from "../contract/harness.ts"
 
 const used = (more: Partial<Usage>): Usage => ({ ...noUsage, ...more })
 const spentOf = (entries: Record<string, [lineage: string[], Usage]>): Map<Uid, Spent> =>
   new Map(Object.entries(entries).map(([of, [lineage, usage]]) => [uid(of), { lineage: lineage.map(uid), used: usage }]))
-
-const totalsOf = (entries: Parameters<typeof spentOf>[0]) => totalsBelow(spentOf(entries))
 
 describe("totalsBelow", () => {
   const spent = spentOf({
@@ -45,37 +43,10 @@ describe("reached", () => {
   })
 })
 
-describe("budgetReached", () => {
-  const root = anInstance("root", { spec: { budget: { usd: 5 } } })
-  const child = anInstance("child", { spec: { budget: { usd: 3 }, lineage: [root.uid] } })
-  const sibling = anInstance("sibling", { spec: { lineage: [root.uid] } })
-  const byUid = new Map([root, child, sibling].map((one) => [one.uid, one]))
-  const words = (of: typeof root, usd: { root?: number; child?: number; sibling?: number }) =>
-    budgetReached(
-      of,
-      byUid,
-      totalsOf({
-        "u-root": [[], used({ usd: usd.root ?? 0 })],
-        "u-child": [["u-root"], used({ usd: usd.child ?? 0 })],
-        "u-sibling": [["u-root"], used({ usd: usd.sibling ?? 0 })],
-      }),
-    )
-
-  it("counts what its descendants spent, those that were removed too", () => {
-    expect(words(root, { root: 1, child: 2, sibling: 1.9 })).toBeUndefined()
-    expect(words(root, { root: 1, child: 2, sibling: 2 })).toBe("$5.00 of $5 are spent")
-    const removed = totalsOf({ "u-removed": [["u-root"], used({ usd: 5 })] })
-    expect(budgetReached(root, byUid, removed)).toBe("$5.00 of $5 are spent")
-  })
-
-  it("holds a child at its own limit, its parent not yet", () => {
-    expect(words(child, { child: 3 })).toBe("$3.00 of $3 are spent")
-    expect(words(root, { child: 3 })).toBeUndefined()
-    expect(words(sibling, { child: 3 })).toBeUndefined()
-  })
-
-  it("holds a child when its ancestor's budget is reached by another", () => {
-    expect(words(sibling, { root: 5 })).toBe("of its ancestor root, $5.00 of $5 are spent")
-    expect(words(child, { sibling: 5 })).toBe("of its ancestor root, $5.00 of $5 are spent")
+describe("exceeded", () => {
+  it("is more than all of it, so that all of it may be used", () => {
+    expect(reached({ usd: 1 }, used({ usd: 1 }), "exceeded")).toBeUndefined()
+    expect(reached({ usd: 0.3 }, used({ usd: 0.1 + 0.2 }), "exceeded")).toBeUndefined() // the noise of adding floats
+    expect(reached({ usd: 1 }, used({ usd: 1.01 }), "exceeded")).toBe("$1.01 of $1 are spent")
   })
 })

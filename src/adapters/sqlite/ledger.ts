@@ -40,9 +40,10 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
     spent.set(uid, { lineage: [], used: noUsage, ...spent.get(uid), ...part })
   }
   database.read(() => {
-    for (const row of database.prepare("SELECT uid, name, lineage FROM birth").all())
+    for (const row of database.prepare("SELECT uid, name, lineage, at_ms FROM birth").all())
       change(uidSchema.parse(textOf(row, "uid")), {
         name: textOf(row, "name"),
+        bornAtMs: numberOf(row, "at_ms"),
         lineage: uidSchema.array().parse(JSON.parse(textOf(row, "lineage"))),
       })
     for (const row of database.prepare(`SELECT uid, ${sums} FROM usage GROUP BY uid`).all())
@@ -81,7 +82,7 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
     },
     async born(uid, name, lineage, atMs) {
       const { changes } = database.write(() => bear.run(uid, name, JSON.stringify(lineage), atMs))
-      if (changes === 1) change(uid, { name, lineage: [...lineage] })
+      if (changes === 1) change(uid, { name, bornAtMs: atMs, lineage: [...lineage] })
     },
     async spent() {
       given ??= new Map(spent)
