@@ -57,8 +57,13 @@ export function describeLedger(name: string, open: Open<Ledger>): void {
       await ledger.born(uid("child"), "shop-1", [uid("root")], startMs)
       await ledger.born(uid("child"), "shop-1", [], startMs)
       const spent = await ledger.spent()
-      expect(spent.get(uid("root"))).toEqual({ name: "shop", lineage: [], used: { usd: 0, tokens: 0, iterations: 0, ms: 0 } })
-      expect(spent.get(uid("child"))).toEqual({ name: "shop-1", lineage: [uid("root")], used: used(1) })
+      expect(spent.get(uid("root"))).toEqual({
+        name: "shop",
+        bornAtMs: startMs,
+        lineage: [],
+        used: { usd: 0, tokens: 0, iterations: 0, ms: 0 },
+      })
+      expect(spent.get(uid("child"))).toEqual({ name: "shop-1", bornAtMs: startMs, lineage: [uid("root")], used: used(1) })
     })
 
     it("gives the same map while nothing changed, and never changes one that it gave", async () => {
