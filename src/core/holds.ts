@@ -40,7 +40,10 @@ const outsideWindow: Hold = ({ spec: { schedule } }, { windows, nowMs }) => {
 
 /** What the supervisor met: a rate limit, a login that ended, a claude without its doors. Only its reporter is held. */
 const reported: Hold = (instance, readings) => {
-  const hold = ofAttempt(instance) ? beatOf(instance, readings)?.hold : undefined
+  const beat = ofAttempt(instance) ? beatOf(instance, readings) : undefined
+  const hold = beat?.hold
+  // What a person says may be what helps: then it is worth a trial.
+  if (hold?.reason === "CircuitOpen" && beat?.news === "instruction") return undefined
   return hold && !(hold.untilMs !== undefined && hold.untilMs <= readings.nowMs) ? { verdict: "Held", ...hold } : undefined
 }
 

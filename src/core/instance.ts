@@ -30,6 +30,7 @@ export const reasonSchema = z.enum([
   "NeedsAnswer",
   "AwaitingInstances",
   "OutsideWindow",
+  "CircuitOpen",
   "ChildrenFull",
   "ChildLimit",
   "ParentStopped",

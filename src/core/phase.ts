@@ -187,6 +187,8 @@ function held(
       return seen("Waiting", message, "Nothing to do: it goes on when that is so.")
     case "Uncontrolled":
       return seen("Held", message, `mend that, then ${call("resume_instances")}`, true)
+    case "CircuitOpen":
+      return seen("Held", `${message}${until}`, `${tell()} with what may help, or mend it and ${call("resume_instances")}`, true)
     case "ChildLimit":
       return seen("Held", message, `${call("stop_instances", ',"remove":true')}, or raise the limit with update_instance`, true)
     case "ParentStopped":

@@ -1,0 +1,49 @@
+import { z } from "zod"
+import type { Beat, Last } from "../core/link.ts"
+import { oneLine } from "../core/view.ts"
+
+/** Opens when iterations cost money and bring nothing: the same error again and again, or neither a marker nor a commit. */
+
+export const circuitSchema = z.strictObject({
+  /** Iterations in a row that ended in this error. */
+  errors: z.int().min(0),
+  error: z.string(),
+  /** Iterations in a row that brought nothing. */
+  idle: z.int().min(0),
+  /** Commits of its branch after the last one. */
+  commits: z.int().min(0),
+})
+export type Circuit = z.output<typeof circuitSchema>
+export const closed: Circuit = { errors: 0, error: "", idle: 0, commits: 0 }
+
+export const errorsMax = 5
+export const idleMax = 10
+/** Then one iteration is tried; another that brings nothing opens it again. */
+const coolDownMs = 1_800_000
+
+/** `waits`: a rate limit or a login ended it, which is its own hold and nobody's failure. */
+export function judged(
+  before: Circuit,
+  { outcome, text, atMs }: Pick<Last, "outcome" | "text" | "atMs">,
+  commits: number,
+  waits: boolean,
+): { circuit: Circuit; hold?: NonNullable<Beat["hold"]> } {
+  if (waits) return { circuit: { ...before, commits } }
+  const failed = outcome === "FAILED"
+  const error = failed ? oneLine(text, 200) : ""
+  const errors = !failed ? 0 : error === before.error ? before.errors + 1 : 1
+  const moved = commits > before.commits || outcome === "COMPLETE" || outcome === "PARTIAL" || outcome === "BLOCKED"
+  const idle = moved ? 0 : before.idle + 1
+  const why =
+    errors >= errorsMax
+      ? `${errors} iterations in a row failed in the same way: "${error}".`
+      : idle >= idleMax
+        ? `${idle} iterations in a row brought neither a commit nor a word on how far it is.`
+        : undefined
+  if (why === undefined) return { circuit: { errors, error, idle, commits } }
+  // What comes next is the trial.
+  return {
+    circuit: { errors: Math.min(errors, errorsMax - 1), error, idle: Math.min(idle, idleMax - 1), commits },
+    hold: { reason: "CircuitOpen", message: why, untilMs: atMs + coolDownMs },
+  }
+}
