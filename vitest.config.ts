@@ -7,7 +7,7 @@ export default defineConfig({
     reporters: ["default", new ClosingLine()],
     pool: "forks",
     maxWorkers: 2,
-    testTimeout: 60_000,
+    testTimeout: 180_000,
     hookTimeout: 60_000,
     retry: 0,
     allowOnly: false,

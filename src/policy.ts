@@ -1,6 +1,6 @@
 import { join } from "node:path"
 import { z } from "zod"
-import { budgetSchema } from "./core/instance.ts"
+import { budgetSchema, childrenSchema } from "./core/instance.ts"
 import { roles } from "./core/principal.ts"
 import type { Limits } from "./core/tool.ts"
 import { type FollowedFile, followFile, parseFile, parseYaml } from "./followed-file.ts"
@@ -19,6 +19,8 @@ export const policySchema = z.strictObject({
   turnsMax: z.int().min(1).max(1000).default(4),
   /** What an instance may use when nobody says. */
   budget: budgetSchema.default({ usd: 10 }),
+  /** What an instance may spawn when nobody says. */
+  children: childrenSchema.default({ depth: 2, total: 20, running: 4 }),
   model: z.string().min(1).max(200).optional(),
   /** The real claude, an absolute path; without it the first on PATH. */
   claude: z.string().startsWith("/", "an absolute path").optional(),
@@ -73,7 +75,7 @@ export interface PolicyFile extends FollowedFile<Policy> {
 export function followPolicy(directory: string, report: (message: string) => void, signal: AbortSignal): PolicyFile {
   const file = followFile({ path: policyPath(directory), name: "policy", schema: policySchema, report }, signal)
   const limits = (): Omit<Limits, "isolation"> => {
-    const { instancesMax, turnsMax, loops, budget, model, billing } = file.current()
+    const { instancesMax, turnsMax, loops, budget, children, model, billing } = file.current()
     const refused = file.refused()
     return {
       instancesMax,
@@ -81,6 +83,7 @@ export function followPolicy(directory: string, report: (message: string) => voi
       loops: [reserved, ...Object.keys(loops)],
       defaultLoop: reserved,
       budget,
+      children,
       ...(model !== undefined && { model }),
       billing: billing === "auto" ? (process.env.ANTHROPIC_API_KEY ? "metered" : "subscription") : billing,
       ...(refused !== undefined && { refused }),

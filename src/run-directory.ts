@@ -12,6 +12,7 @@ import {
 } from "node:fs"
 import { basename, join } from "node:path"
 import { z } from "zod"
+import { circuitSchema } from "./core/circuit.ts"
 import { exitSchema, modeSchema, problemSchema, uidSchema } from "./core/instance.ts"
 import { directiveSchema, doorSchema, holdSchema, lastSchema, sequencedSchema, usageSchema } from "./core/link.ts"
 import { isolationSchema } from "./isolation.ts"
@@ -79,7 +80,12 @@ const files = {
     ),
   }),
   /** How the last iteration ended, what it had been told, and what it means for the next one. Carried into the next run of the same attempt. */
-  last: z.strictObject({ last: lastSchema, told: z.string().optional(), hold: holdSchema.optional() }),
+  last: z.strictObject({
+    last: lastSchema,
+    told: z.string().optional(),
+    hold: holdSchema.optional(),
+    circuit: circuitSchema.optional(),
+  }),
   /** Claude Code's own records of this run's iterations, absolute paths, the newest last. */
   transcripts: z.strictObject({ paths: z.array(z.string().max(4096)).max(transcriptsMax) }),
   usage: z.strictObject({ used: usageSchema, counted: z.array(z.string()) }),

@@ -1,8 +1,10 @@
+import type { z } from "zod"
 import { Fault } from "../src/core/faults.ts"
-import type { Budget, Children, Instance, Spec } from "../src/core/instance.ts"
+import { type Budget, type Children, childrenSchema, type Instance, type Spec } from "../src/core/instance.ts"
 import { childLimit, childrenWithin, committed, familyOf, type Relations } from "../src/core/lineage.ts"
 import { noUsage, type Usage } from "../src/core/link.ts"
 import type { Readings } from "../src/core/outline.ts"
+import type { ToolContext } from "../src/core/tool.ts"
 
 /** What an instance may give to one that it spawns: nothing that it has not itself. The leading scheduler decides again at admission. */
 
@@ -16,6 +18,23 @@ export const relationsOf = (instances: readonly Instance[], { spent, totals }: R
 const ask = (text: string): string => `message_instances {"to":["@operators"],"question":true,"text":"${text}"}`
 const refused = (what: string, next: string): Fault => new Fault("Forbidden", what, next)
 
+/** The instance that calls, which what it spawns will be a child of; undefined for a person. @throws Conflict when it is being removed. */
+export function parentOf({ who }: Pick<ToolContext, "who">, visible: readonly Instance[]): Instance | undefined {
+  if (who.kind === "human") return undefined
+  const parent = visible.find(({ uid, deletedAtMs }) => uid === who.uid && deletedAtMs === undefined)
+  if (!parent) throw new Fault("Conflict", "You are being removed.", "End your iteration.")
+  return parent
+}
+
+/** What a child has of its parent, whatever it was asked for. */
+export const inherited = ({ uid, spec }: Instance): Pick<Spec, "project" | "loop" | "lineage"> & Partial<Spec> => ({
+  ...{ project: spec.project, loop: spec.loop, lineage: [...spec.lineage, uid] },
+  ...(spec.repository !== undefined && { repository: spec.repository }),
+  ...(spec.codeRoot !== undefined && { codeRoot: spec.codeRoot }),
+  ...(spec.model !== undefined && { model: spec.model }),
+  ...(spec.schedule && { schedule: spec.schedule }),
+})
+
 export interface AskedChild {
   readonly project?: string | undefined
   readonly repository?: string | undefined
@@ -23,7 +42,6 @@ export interface AskedChild {
   readonly model?: string | undefined
   readonly priority?: number | undefined
   readonly schedule?: Spec["schedule"]
-  readonly children?: Partial<Children> | undefined
 }
 
 /** @throws Forbidden for what its parent has not itself, and when the parent may have no more children. */
@@ -48,10 +66,21 @@ export function checkChild(parent: Instance, asked: AskedChild, relations: Relat
     throw refused(`A child's priority is at most its parent's, ${spec.priority}.`, "Give a lower one, or none.")
 }
 
-export const childrenOf = (parent: Children, asked: Partial<Children> | undefined): Children =>
-  childrenWithin(parent, { ...childrenWithin(parent, parent), ...asked })
+/** What is left out is as it is otherwise. */
+export const completed = (asked: PartialChildren | undefined, otherwise: Children): Children => ({
+  depth: asked?.depth ?? otherwise.depth,
+  total: asked?.total ?? otherwise.total,
+  running: asked?.running ?? otherwise.running,
+})
+/** As many as it asks for, within what its parent has. */
+export const childrenOf = (parent: Children, asked: PartialChildren | undefined): Children =>
+  childrenWithin(parent, completed(asked, parent))
 
-const amounts = ({ usd, tokens, iterations, ms }: Usage): Required<Budget> => ({ usd, tokens, iterations, hours: ms / hourMs })
+/** As a call gives them: what is left out stays as it would be. */
+export const partialChildrenSchema = childrenSchema.partial()
+export type PartialChildren = z.output<typeof partialChildrenSchema>
+
+const amounts = ({ usd, tokens, iterations, ms }: Usage): Budget => ({ usd, tokens, iterations, hours: ms / hourMs })
 const dimensions = ["usd", "tokens", "iterations", "hours"] as const
 const whole = (dimension: (typeof dimensions)[number], value: number): number =>
   dimension === "tokens" || dimension === "iterations" ? Math.floor(value) : Math.floor(value * 1e6) / 1e6
@@ -67,7 +96,7 @@ export function budgetWithin(parent: Instance, asked: Budget, relations: Relatio
     const own = parent.spec.budget[dimension]
     const wanted = asked[dimension]
     if (own === undefined) return wanted === undefined ? [] : [[dimension, wanted]]
-    const left = own - taken[dimension] + freed[dimension]
+    const left = own - (taken[dimension] ?? 0) + (freed[dimension] ?? 0)
     const amount = wanted ?? whole(dimension, left / 2)
     if (amount > 0 && amount <= left) return [[dimension, amount]]
     throw refused(

@@ -7,29 +7,23 @@ import { plan } from "../src/core/plan.ts"
 import type { Projects } from "../src/core/ports.ts"
 import type { ToolContext } from "../src/core/tool.ts"
 
-/** What a spawn decides before there is an instance: its project, loop, budget, lineage and name. */
+/** What a spawn decides before there is an instance: its project, loop, budget and name. */
 
-const lineageMax = 16
 const namesTriedMax = 10_000
 const nameMax = 53
 
-/** On what it works: a project of a code root, or a repository that is cloned. What an instance spawns goes on with its parent's. */
+/** On what it works: a project of a code root, or a repository that is cloned. */
 export async function subjectOf(
-  { projects, who, codeRoot }: Pick<ToolContext, "projects" | "who" | "codeRoot">,
+  { projects, codeRoot }: Pick<ToolContext, "projects" | "codeRoot">,
   asked: { project?: string | undefined; repository?: string | undefined },
-  visible: readonly Instance[],
 ): Promise<Pick<Spec, "project" | "repository" | "codeRoot">> {
-  const parent = who.kind === "instance" ? visible.find(({ uid }) => uid === who.uid)?.spec : undefined
-  const callers = parent ? parent.codeRoot : codeRoot
-  const inherits = parent && asked.repository === undefined && (asked.project ?? parent.project) === parent.project
-  const repository = asked.repository ?? (inherits ? parent.repository : undefined)
+  const { repository } = asked
   const project =
     asked.project ??
-    (inherits ? parent.project : undefined) ??
     (repository === undefined
-      ? await onlyProject(projects, callers)
+      ? await onlyProject(projects, codeRoot)
       : projectSchema.parse(repository.split("/")[1]?.slice(0, 63)))
-  const root = await projects.rootOf({ project, repository }, callers)
+  const root = await projects.rootOf({ project, repository }, codeRoot)
   return { project, ...(repository !== undefined && { repository }), ...(root !== undefined && { codeRoot: root }) }
 }
 
@@ -64,26 +58,6 @@ export function budgetOf(
   const { usd, ...rest } = budget
   // Subscription usage is list price and not charged: dollars would hold an instance for money that nobody pays.
   return { budget: { ...rest, ...(usd !== undefined && billing === "metered" && { usd }) }, from: "policy default" }
-}
-
-export function lineageOf({ who }: Pick<ToolContext, "who">): Spec["lineage"] {
-  const lineage = who.kind === "instance" ? [...who.lineage, who.uid] : []
-  if (lineage.length <= lineageMax) return lineage
-  throw new Fault(
-    "Forbidden",
-    `Instances spawn instances ${lineageMax} levels deep, and no deeper.`,
-    'Do the work in this one, or ask with message_instances {"to":["@operators"],"text":"…"}.',
-  )
-}
-
-/** A child works in its parent's windows, whatever it was asked for. @throws Invalid for what is no schedule. */
-export function scheduleOf(
-  { who, windows }: Pick<ToolContext, "who" | "windows">,
-  asked: Spec["schedule"],
-  others: readonly Instance[],
-): Spec["schedule"] {
-  if (asked) windows.check(asked)
-  return who.kind === "human" ? asked : others.find(({ uid }) => uid === who.uid)?.spec.schedule
 }
 
 /** A DNS label that leaves room for a suffix of `suffixMax` characters and its hyphen. */

@@ -1,6 +1,7 @@
 import { z } from "zod"
 import { Fault } from "../src/core/faults.ts"
 import {
+  type Budget,
   budgetSchema,
   finished,
   goalSchema,
@@ -14,12 +15,24 @@ import {
   scheduleSchema,
   uidSchema,
 } from "../src/core/instance.ts"
-import { readingsOf, seenOf } from "../src/core/outline.ts"
+import { type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
 import { nameOf } from "../src/core/principal.ts"
-import { defineTool } from "../src/core/tool.ts"
+import { defineTool, type ToolContext } from "../src/core/tool.ts"
 import { spanOf } from "../src/core/view.ts"
 import { refSchema, repositorySchema, workspaceSchema } from "../src/core/workspace.ts"
-import { budgetOf, foreseen, freeName, keyedName, lineageOf, loopOf, scheduleOf, subjectOf } from "./declaration.ts"
+import {
+  type AskedChild,
+  budgetWithin,
+  checkChild,
+  childrenOf,
+  completed,
+  inherited,
+  type PartialChildren,
+  parentOf,
+  partialChildrenSchema,
+  relationsOf,
+} from "./child.ts"
+import { budgetOf, foreseen, freeName, keyedName, loopOf, subjectOf } from "./declaration.ts"
 
 const instancesMax = 10_000
 /** Between finding a free name and taking it another spawn may have taken it. */
@@ -49,7 +62,8 @@ export default defineTool({
     model: z.string().min(1).max(200).optional(),
     budget: budgetSchema.optional(),
     schedule: scheduleSchema.optional(),
-    priority: prioritySchema.default(0),
+    children: partialChildrenSchema.optional().describe("what it may spawn"),
+    priority: prioritySchema.optional(),
     labels: labelsSchema.default({}),
     idempotencyKey: z
       .string()
@@ -74,25 +88,9 @@ export default defineTool({
   async handler(ctx, input) {
     const { store, ledger, bus, projects, clock, who, newId } = ctx
     const [others, readings] = await Promise.all([ctx.visible(), readingsOf(ctx)])
-    const subject = await subjectOf(ctx, input, others)
+    const parent = parentOf(ctx, others)
+    const subject = parent ? inherited(parent) : await subjectOf(ctx, input)
     const { project } = subject
-    const loop = loopOf(ctx, input.loop)
-    const { budget, from } = budgetOf(ctx, input.budget)
-    const lineage = lineageOf(ctx)
-    const model = input.model ?? ctx.limits().model
-    const goal = input.goal === undefined ? {} : { goal: input.goal }
-    const schedule = scheduleOf(ctx, input.schedule, others)
-    const spec: Spec = {
-      ...{ ...subject, state: "Running", attempt: 1, ...goal, orders: [], mode: input.mode, loop },
-      ...{ workspace: input.workspace, ...(input.ref !== undefined && { ref: input.ref }) },
-      ...(model !== undefined && { model }),
-      ...(schedule && { schedule }),
-      ...{ priority: input.priority, labels: input.labels, budget, lineage },
-    }
-    const place = await projects.foresee(spec, others.filter(waits))
-    // A stranger's name is not told.
-    const together = place.sharedWith.filter((one) => others.some(({ name }) => name === one)).slice(0, 3)
-    const shared = together.length === 0 ? "" : ` It shares its work tree with ${together.join(", ")}.`
 
     const keyed = input.idempotencyKey === undefined ? undefined : keyedName(input.name ?? project, input.idempotencyKey)
     const wanted = keyed ?? input.name
@@ -105,12 +103,27 @@ export default defineTool({
       return {
         ...{ name, uid, created: false, phase },
         why: `An earlier call with this idempotencyKey made it, ${spanOf(readings.nowMs - createdAtMs)} ago. ${why}`,
-        budget: { ...spec.budget, from },
+        budget: { ...spec.budget, from: "the earlier call" },
         next: `inspect_instance {"name":"${name}"}`,
       }
     }
+    // Before anything is checked: what is set aside for it already must not be missing for it.
     const before = ofKey(others)
     if (before) return madeBefore(before)
+
+    const { from, ...own } = parent ? ofParent(parent, input, others, readings) : ofPerson(ctx, input)
+    const { budget } = own
+    const spec: Spec = {
+      ...{ ...subject, state: "Running", attempt: 1, orders: [], mode: input.mode, workspace: input.workspace },
+      ...(input.goal !== undefined && { goal: input.goal }),
+      ...(input.ref !== undefined && { ref: input.ref }),
+      ...{ labels: input.labels, lineage: [], ...own, ...(parent && inherited(parent)) },
+    }
+    const place = await projects.foresee(spec, others.filter(waits))
+    // A stranger's name is not told.
+    const together = place.sharedWith.filter((one) => others.some(({ name }) => name === one)).slice(0, 3)
+    const shared = together.length === 0 ? "" : ` It shares its work tree with ${together.join(", ")}.`
+
     if (others.length >= instancesMax)
       throw new Fault(
         "TooLarge",
@@ -146,7 +159,7 @@ export default defineTool({
       }
     }
     const { name, uid, createdAtMs } = instance
-    await ledger.born(uid, name, lineage, createdAtMs)
+    await ledger.born(uid, name, spec.lineage, createdAtMs)
     const message = `Spawned by ${nameOf(who)} for project ${project}.`
     await bus.append({ id: newId("e"), uid, kind: "Spawned", message, atMs: clock.nowMs() })
     const { phase, why } = foreseen(ctx, instance, others, readings)
@@ -160,3 +173,39 @@ export default defineTool({
     text: `${name}: ${phase}${created ? "" : " (not made by this call)"}. ${why}\n${next}`,
   }),
 })
+
+interface Asked extends AskedChild {
+  readonly budget?: Budget | undefined
+  readonly children?: PartialChildren | undefined
+}
+type Own = Pick<Spec, "loop" | "budget" | "children" | "priority"> & Partial<Spec> & { from: string }
+
+/** A person decides, within the policy. */
+function ofPerson(ctx: ToolContext, { loop, model, schedule, priority, children, budget: asked }: Asked): Own {
+  const limits = ctx.limits()
+  if (schedule) ctx.windows.check(schedule)
+  const named = model ?? limits.model
+  return {
+    ...{
+      loop: loopOf(ctx, loop),
+      priority: priority ?? 0,
+      children: completed(children, limits.children),
+      ...budgetOf(ctx, asked),
+    },
+    ...(named !== undefined && { model: named }),
+    ...(schedule && { schedule }),
+  }
+}
+
+/** An instance gives of its own. */
+function ofParent(parent: Instance, asked: Asked, visible: readonly Instance[], readings: Readings): Own {
+  const relations = relationsOf(visible, readings)
+  checkChild(parent, asked, relations)
+  const { spec } = parent
+  return {
+    ...{ loop: spec.loop, priority: asked.priority ?? Math.min(0, spec.priority) },
+    children: childrenOf(spec.children, asked.children),
+    budget: budgetWithin(parent, { ...asked.budget }, relations),
+    from: `your own budget, of which it is set aside`,
+  }
+}

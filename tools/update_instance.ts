@@ -10,9 +10,11 @@ import {
   type Spec,
   scheduleSchema,
 } from "../src/core/instance.ts"
-import { readingsOf, seenOf } from "../src/core/outline.ts"
+import { setAside } from "../src/core/lineage.ts"
+import { type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
 import { nameOf } from "../src/core/principal.ts"
 import { defineTool } from "../src/core/tool.ts"
+import { budgetWithin, childrenOf, completed, type PartialChildren, partialChildrenSchema, relationsOf } from "./child.ts"
 
 const repeatsMax = 5
 
@@ -30,6 +32,7 @@ export default defineTool({
     removeOrders: z.array(z.string().min(1).max(64)).max(20).default([]).describe("ids"),
     priority: prioritySchema.optional(),
     budget: budgetSchema.optional(),
+    children: partialChildrenSchema.optional(),
     schedule: scheduleSchema.nullable().optional().describe("null: always"),
     labels: labelsSchema.optional(),
     dryRun: z.boolean().default(false),
@@ -50,12 +53,12 @@ export default defineTool({
     if (!target) throw new Error(`invoke gave no target for ${name}`)
     const { store, bus, clock, who, newId } = ctx
     if (asked.schedule) ctx.windows.check(asked.schedule)
-    if (asked.schedule !== undefined && who.kind === "instance")
-      throw new Fault("Forbidden", "A child works in its parent's windows.", "Ask with message_instances to @operators.")
+    // What an instance changes stays within what the changed one's parent has, as at its birth.
+    const allowed = who.kind === "instance" ? within(target, asked, await ctx.visible(), await readingsOf(ctx)) : asked
     for (let repeat = 0, seen: Instance | undefined = target; ; repeat++) {
       if (seen?.uid !== target.uid || seen.deletedAtMs !== undefined)
         throw new Fault("NotFound", `${name} is being removed.`, "Call list_instances {} for the names that exist.")
-      const spec = changedSpec(seen.spec, asked)
+      const spec = changedSpec(seen.spec, allowed)
       const changed = fields.filter((field) => JSON.stringify(seen?.spec[field]) !== JSON.stringify(spec[field]))
       try {
         const after = dryRun || changed.length === 0 ? { ...seen, spec } : await store.updateSpec(seen, spec)
@@ -84,18 +87,37 @@ export default defineTool({
   }),
 })
 
-const fields = ["goal", "orders", "priority", "budget", "schedule", "labels"] as const
+const fields = ["goal", "orders", "priority", "budget", "children", "schedule", "labels"] as const
 
 interface Asked {
   readonly goal?: Spec["goal"] | undefined
   readonly removeOrders: readonly string[]
   readonly priority?: number | undefined
   readonly budget?: Spec["budget"] | undefined
+  readonly children?: PartialChildren | undefined
   readonly schedule?: Spec["schedule"] | null
   readonly labels?: Spec["labels"] | undefined
 }
+/** @throws Forbidden for what the parent of the changed one has not itself. */
+function within({ uid, spec }: Instance, asked: Asked, visible: readonly Instance[], readings: Readings): Asked {
+  const { schedule, priority, budget, children } = asked
+  const relations = relationsOf(visible, readings)
+  const parent = relations.byUid.get(spec.lineage.at(-1) ?? uid)
+  if (!parent)
+    throw new Fault("Forbidden", "The instance that spawned it was removed.", "Ask with message_instances to @operators.")
+  if (schedule !== undefined)
+    throw new Fault("Forbidden", "A child works in its parent's windows.", "Ask with message_instances to @operators.")
+  if (priority !== undefined && priority > parent.spec.priority)
+    throw new Fault("Forbidden", `A child's priority is at most its parent's, ${parent.spec.priority}.`, "Give a lower one.")
+  return {
+    ...asked,
+    ...(budget && { budget: budgetWithin(parent, { ...spec.budget, ...budget }, relations, setAside(uid, relations)) }),
+    ...(children && { children: childrenOf(parent.spec.children, completed(children, spec.children)) }),
+  }
+}
+
 /** @throws NotFound for an order that is not there. */
-function changedSpec(spec: Spec, { goal, removeOrders, priority, budget, schedule, labels }: Asked): Spec {
+function changedSpec(spec: Spec, { goal, removeOrders, priority, budget, children, schedule, labels }: Asked): Spec {
   const unknown = removeOrders.filter((id) => !spec.orders.some((order) => order.id === id))
   if (unknown.length > 0) {
     const known = spec.orders.map(({ id }) => id).join(", ")
@@ -114,6 +136,7 @@ function changedSpec(spec: Spec, { goal, removeOrders, priority, budget, schedul
     orders: spec.orders.filter(({ id }) => !removeOrders.includes(id)),
     ...(priority !== undefined && { priority }),
     budget: { ...spec.budget, ...budget },
+    children: completed(children, spec.children),
     labels: checked.data,
   }
 }

@@ -1,3 +1,4 @@
+import { closed, judged } from "../core/circuit.ts"
 import { type Beat, type Directive, type Marker, noUsage, type Reported } from "../core/link.ts"
 import { oneLine } from "../core/view.ts"
 import { alive, identify, ofRun, type ProcessId } from "../processes.ts"
@@ -26,6 +27,8 @@ export interface Iterations {
   grant(directive: Directive): void
   /** `ms` is how long it ran; without it, as long as it is known here. */
   ended(id: string, code: number, ms?: number): void
+  /** After each iteration, with the commits of its branch: whether what it brought is worth another one. */
+  judge(commits: number): void
   /** The model's last word so far. */
   said(marker: Marker, text: string): void
   failed(error: string, details: string): void
@@ -80,6 +83,10 @@ export function createIterations(options: IterationsOptions): Iterations {
   let last = before?.last
   let toldBefore = before?.told
   let hold = before?.hold
+  let circuit = before?.circuit ?? closed
+  const keepLast = (): void => {
+    if (last) keeper.set("last", { last, circuit, ...(toldBefore !== undefined && { told: toldBefore }), ...(hold && { hold }) })
+  }
   let unheardMs = 0
   /** The turn that was told to end because nothing was heard of it. */
   let deaf: string | undefined
@@ -154,7 +161,7 @@ export function createIterations(options: IterationsOptions): Iterations {
       toldBefore = told
       if (code === 0) failures = 0
       if (lost || code === 0) hold = lost
-      keeper.set("last", { last, ...(told !== undefined && { told }), ...(hold && { hold }) })
+      keepLast()
       emit(
         "IterationEnded",
         `Iteration ${iteration} ended after ${Math.round(ms / 1000)} s: ${outcome}, exit code ${code}. ${oneLine(last.text, 500)}`,
@@ -165,6 +172,18 @@ export function createIterations(options: IterationsOptions): Iterations {
       keeper.remove("turn")
       changed()
       if (!lost) over(code)
+    },
+    judge(commits) {
+      if (!last) return
+      const waits = hold !== undefined && hold.reason !== "CircuitOpen" && (hold.untilMs ?? last.atMs + 1) > last.atMs
+      const after = judged(circuit, last, commits, waits)
+      circuit = after.circuit
+      if (after.hold) {
+        hold = after.hold
+        emit("Warning", hold.message)
+      }
+      keepLast()
+      changed()
     },
     said(marker, text) {
       said = { marker, text }

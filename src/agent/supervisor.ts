@@ -100,7 +100,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     },
     over(code) {
       activity = undefined
-      void workspace.look()
+      void workspace.look().then(() => iterations.judge(workspace.report().work?.commits ?? 0))
       if (run.mode === "once") void finish({ code, outcome: code === 0 ? "Complete" : "Failed" })
     },
   })

@@ -80,7 +80,7 @@ const maximum = (a: Usage, b: Usage): Usage => ({
   ms: Math.max(a.ms, b.ms),
 })
 /** What is set aside for a child: its budget while it may still use it, at least what it used; of one that ended, what it used. */
-function setAside(uid: Uid, { byUid, totals }: Relations): Usage {
+export function setAside(uid: Uid, { byUid, totals }: Relations): Usage {
   const child = byUid.get(uid)
   const used = totals.get(uid) ?? noUsage
   if (!child || child.deletedAtMs !== undefined || child.spec.state === "Stopped" || finished(child)) return used

@@ -1,5 +1,5 @@
 import type { z } from "zod"
-import type { Budget, Instance } from "./instance.ts"
+import type { Budget, Children, Instance } from "./instance.ts"
 import type { Bus, Clock, InstanceStore, Ledger, Logs, Projects, Tokens, Windows } from "./ports.ts"
 import type { Principal, Verb } from "./principal.ts"
 
@@ -33,6 +33,7 @@ export interface Limits {
   readonly loops: readonly string[]
   readonly defaultLoop: string
   readonly budget: Budget
+  readonly children: Children
   readonly model?: string
   readonly billing: "subscription" | "metered"
   /** What holds an agent's processes together, and what a person must know when it is weak. */

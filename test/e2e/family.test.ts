@@ -33,8 +33,7 @@ describe("a parent under a turn limit of one", () => {
         woken ||= request.last
         return say("All are done. <promise>COMPLETE</promise>")
       }
-      if (!result)
-        return fleet(...children.map((name) => ["spawn_instance", { name, project: name, goal: `part ${name}` }] as const))
+      if (!result) return fleet(...children.map((name) => ["spawn_instance", { name, goal: `part ${name}` }] as const))
       if (result.text.includes('"parked":true')) {
         parked.push(result.text)
         return say("I end my iteration. Status: PARTIAL")
@@ -52,10 +51,10 @@ describe("a parent under a turn limit of one", () => {
         return say(`Did ${part}. <promise>COMPLETE</promise>`)
       },
       // One place besides the parent's: its children need it one after the other, and the parent must not keep it.
-      { policy: "turnsMax: 1\ninstancesMax: 1\n", projects: ["whole", ...children] },
+      { policy: "turnsMax: 1\ninstancesMax: 1\n" },
     )
     const { call } = await world.connect()
-    await call("spawn_instance", { project: "whole", name: "parent", goal: "do the whole", model })
+    await call("spawn_instance", { project: "shop", name: "parent", goal: "do the whole", model })
     await eventually(() => parents, "the parent began")
     const waiting = await eventually(
       async () =>

@@ -173,7 +173,7 @@ async function endEverything(directory: string): Promise<void> {
 export async function eventually<T>(
   look: () => T | undefined | false | Promise<T | undefined | false>,
   what: string,
-  seconds = 30,
+  seconds = 90,
 ): Promise<T> {
   const deadline = performance.now() + seconds * 1000
   for (let last: unknown; ; ) {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest"
-import { type Circuit, closed, errorsMax, idleMax, judged } from "../../src/agent/circuit.ts"
+import { type Circuit, closed, errorsMax, idleMax, judged } from "../../src/core/circuit.ts"
 import type { Last } from "../../src/core/link.ts"
 
 interface Ended {

@@ -184,6 +184,7 @@ const someLimits: Limits = {
   loops: ["ralf", "builtin"],
   defaultLoop: "ralf",
   budget: { usd: 10, iterations: 50 },
+  children: { depth: 2, total: 20, running: 4 },
   isolation: { kind: "pod" },
   billing: "metered",
 }

@@ -1,6 +1,6 @@
 import { z } from "zod"
-import type { Beat, Last } from "../core/link.ts"
-import { oneLine } from "../core/view.ts"
+import type { Beat, Last } from "./link.ts"
+import { oneLine } from "./view.ts"
 
 /** Opens when iterations cost money and bring nothing: the same error again and again, or neither a marker nor a commit. */
 
