@@ -79,7 +79,7 @@ async function startTelemetry() {
   return { counted, env }
 }
 
-describe("with the real claude", { timeout: 15_000 }, () => {
+describe("with the real claude", { timeout: 60_000 }, () => {
   it("says a text", async () => {
     await start(() => say(`hello ${"long ".repeat(100)}\nworld`))
     const { code, output } = await claude({ prompt: "the prompt" }).ended
@@ -219,7 +219,7 @@ describe("with the real claude", { timeout: 15_000 }, () => {
   })
 })
 
-describe("over plain HTTP", { timeout: 15_000 }, () => {
+describe("over plain HTTP", { timeout: 60_000 }, () => {
   const tools = [{ name: "Bash", input_schema: { type: "object" } }]
   const ask = (content: string, extra: object = {}, signal: AbortSignal | null = null) => {
     const body = JSON.stringify({ model: "m", messages: [{ role: "user", content }], tools, ...extra })
