@@ -96,7 +96,7 @@ describe("a clock that is set back an hour", () => {
     set(0)
     world.env.SET_CLOCK_FILE = clock
     world.env.NODE_OPTIONS = `--import=${fileURLToPath(new URL("set-clock.mjs", import.meta.url))}`
-    const client = await world.connect()
+    let client = await world.connect()
     const uid = await spawn(client, { project: "shop", name: "one" })
     await spawn(client, { project: "blog", name: "two" })
     const iterations = async (name: string): Promise<number> => (await inspect(client, name)).usage.iterations
@@ -115,6 +115,7 @@ describe("a clock that is set back an hour", () => {
     await write(2)
     const place = world.runOf(uid)
     set(-3_600_000)
+    client = await world.connect()
     await write(3)
     await client.call("resume_instances", { names: ["one"] })
     await client.call("pause_instances", { names: ["one"], until: "3s" })
