@@ -115,7 +115,6 @@ describe("a clock that is set back an hour", () => {
     await write(2)
     const place = world.runOf(uid)
     set(-3_600_000)
-    client = await world.connect()
     await write(3)
     await client.call("resume_instances", { names: ["one"] })
     await client.call("pause_instances", { names: ["one"], until: "3s" })
