@@ -60,6 +60,9 @@ export function userName(): string {
 /** Where state is when nobody says otherwise. */
 export const defaultStateDirectory = (env: NodeJS.ProcessEnv = process.env): string =>
   join(env.XDG_STATE_HOME || join(home(), ".local/state"), "blackbox5")
+/** Where a program that its host may replace is copied to. Not below the state directory, which loops in namespaces do not see. */
+export const programsDirectory = (env: NodeJS.ProcessEnv = process.env): string =>
+  join(env.XDG_DATA_HOME || join(home(), ".local/share"), "blackbox5")
 /** `sun_path` holds 108 bytes on Linux and 104 on macOS, with its closing NUL. */
 export const socketBytesMax = 103
 

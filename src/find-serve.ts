@@ -14,13 +14,13 @@ import {
 } from "node:fs"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
-import { fileURLToPath } from "node:url"
 import { away, exchange, invokeOver, type Target, unreached } from "./client.ts"
 import { type Config, serveEnvironment } from "./config.ts"
 import { asFault, Fault } from "./core/faults.ts"
 import type { Invoke } from "./core/invoke.ts"
 import { type Call, noProgress, type Tool } from "./core/tool.ts"
 import { codeRootOf } from "./find-code-root.ts"
+import { lastingProgram } from "./program.ts"
 import { alive, endMs, endServe, environmentOf, newerEntry, olderThanThis, readServeFile } from "./serve-file.ts"
 
 /** Finds the serve of this machine, or starts it. */
@@ -95,13 +95,13 @@ function tailOf(path: string, from: number): string {
 }
 
 /** Starts serve, detached, and waits until it answers. @throws Unavailable with its last words when it ends instead. */
-async function start(config: Config, entry: string, env: NodeJS.ProcessEnv): Promise<void> {
+async function start(config: Config, entry: string | undefined, env: NodeJS.ProcessEnv): Promise<void> {
   const deadlineMs = performance.now() + startMs // by the steady clock, which nobody sets
   const path = join(config.stateDirectory, "serve.log")
   if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > logBytesMax) renameSync(path, `${path}.1`)
   const log = openSync(path, "a", 0o600)
   const from = fstatSync(log).size
-  const [node, main] = newerEntry(config) ?? [process.execPath, entry]
+  const [node, main] = newerEntry(config) ?? (entry === undefined ? lastingProgram() : [process.execPath, entry])
   const child = spawn(node, [main, "serve"], {
     detached: true,
     stdio: ["ignore", log, log],
@@ -131,11 +131,8 @@ async function start(config: Config, entry: string, env: NodeJS.ProcessEnv): Pro
   )
 }
 
-/** This program's main file. */
-export const mainPath = fileURLToPath(new URL(import.meta.url.endsWith(".ts") ? "./main.ts" : "./main.js", import.meta.url))
-
 /** Starts serve where none answers; ends an older one first, if it can be. */
-async function startOrReplace(config: Config, entry: string): Promise<void> {
+async function startOrReplace(config: Config, entry: string | undefined): Promise<void> {
   const found = await whoAnswers(config.socketPath)
   // What is left of one that was killed says what it did not offer.
   if (!found) return start(config, entry, readServeFile(config.stateDirectory)?.bounds ?? {})
@@ -158,7 +155,7 @@ const unwritable = (stateDirectory: string, error: unknown): Fault =>
  * Where serve answers; on this machine it is started if none does, and one of an older version is replaced: versions only grow, so that two
  * clients never take turns at it. However many ask at once, one starts it: the others wait for that start, and fail with it.
  */
-export async function findOrStartServe(config: Config, entry: string = mainPath): Promise<Target> {
+export async function findOrStartServe(config: Config, entry?: string): Promise<Target> {
   if (config.remote) return config.remote
   const { socketPath, stateDirectory } = config
   if (await current(socketPath)) return { socketPath }
@@ -212,7 +209,7 @@ export async function findOrStartServe(config: Config, entry: string = mainPath)
  * For those who connect by themselves as soon as a serve is there: one of them starts it, and nobody waits. A hundred that waited as clients do,
  * by looking again and again, would take the processor from the start that they wait for.
  */
-export async function reviveServe(config: Config, entry: string = mainPath): Promise<void> {
+export async function reviveServe(config: Config, entry?: string): Promise<void> {
   const lock = join(config.stateDirectory, "serve.start")
   if (!takeLock(lock)) return
   try {

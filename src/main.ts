@@ -1,9 +1,8 @@
 #!/usr/bin/env node
 import module from "node:module"
+import { nodeMajorMin } from "./node-version.ts"
 
 // This file must parse on Node 20, and loads nothing but what its role needs.
-
-const nodeMajorMin = 24
 
 /** Each gives its exit code, or nothing for 0. */
 type Role = (argv: string[]) => Promise<unknown>
@@ -28,17 +27,23 @@ function tell(error: unknown): void {
   if (next === "" && error instanceof Error) process.stderr.write(`${error.stack ?? ""}\n`)
 }
 
-/** Runs this program again under the npm package `node`, where one is installed beside it. */
+/** The npm package `node`, where one is installed beside this program. */
+function nodePackage(): string | undefined {
+  const require = module.createRequire(import.meta.url)
+  try {
+    const { version } = require("node/package.json")
+    return Number.parseInt(version, 10) < nodeMajorMin ? undefined : require.resolve("node/bin/node")
+  } catch {
+    return undefined
+  }
+}
+
+/** Runs this program again under a Node that is new enough: the one beside it, or one that is installed. */
 async function rerun(): Promise<number> {
   const { constants } = await import("node:os")
   const { spawn } = await import("node:child_process")
-  const require = module.createRequire(import.meta.url)
-  let binary: string
-  try {
-    const { version } = require("node/package.json")
-    if (Number.parseInt(version, 10) < nodeMajorMin) throw new Error(`the package node is ${version}`)
-    binary = require.resolve("node/bin/node")
-  } catch {
+  const binary = nodePackage() ?? (await import("./find-node.ts")).findNode()
+  if (binary === undefined) {
     process.stderr.write(
       `error: blackbox5 needs Node ${nodeMajorMin}, this is ${process.version}. next: install it, or \`npm install node@24\`\n`,
     )

@@ -19,7 +19,8 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
   { name: "control", pattern: /^src\/control\//, may: ["core", "controller"], packages: /^node:/ },
   {
     name: "processes",
-    pattern: /^src\/(processes|isolation|run-directory|tree-file|git|find-claude|find-code-root)\.ts$/,
+    pattern:
+      /^src\/(processes|isolation|run-directory|tree-file|git|find-claude|find-code-root|find-node|find-program|node-version)\.ts$/,
     may: ["core"],
     packages: /^(node:|zod$)/,
   },
@@ -43,7 +44,7 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
   },
   {
     name: "client",
-    pattern: /^src\/(client|find-serve|serve-file)\.ts$/,
+    pattern: /^src\/(client|find-serve|program|serve-file)\.ts$/,
     may: ["core", "settings", "processes"],
     packages: /^(node:|eventsource-parser|zod$)/,
   },
@@ -68,7 +69,7 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
     may: ["core", "tools", "agent", "api", "mcp", "client", "compose", "processes", "settings"],
     packages: /^(node:|@hono\/|cliui$|zod$)/,
   },
-  { name: "main", pattern: /^src\/main\.ts$/, may: ["compose", "roles", "settings", "mcp"], packages: /^node:/ },
+  { name: "main", pattern: /^src\/main\.ts$/, may: ["compose", "roles", "settings", "mcp", "processes"], packages: /^node:/ },
 ]
 const placeOf = (file: string) => places.find(({ pattern }) => pattern.test(file))
 
@@ -150,7 +151,7 @@ describe("the whole tree", () => {
       "src/outside-servers.ts",
       "src/agent/turnstile.ts",
       "src/agent/launch.ts",
-      "src/find-claude.ts",
+      "src/find-program.ts",
     ])
     expect(sources.filter((file) => /\bprocess\.env\b/.test(textOf(file)) && !allowed.has(file))).toEqual([])
   })

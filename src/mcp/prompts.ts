@@ -99,6 +99,20 @@ export const promptList = prompts.map(({ name, title, description, arguments: ar
   arguments: args.map((one) => ({ ...one })),
 }))
 
+/** The prompts with a placeholder for each argument, as a list of what a server offers shows them to people. */
+export const promptTemplates = (
+  placeholder: (argument: string) => string,
+): readonly { name: string; description: string; arguments: readonly string[]; text: string }[] =>
+  prompts.map(({ name, description, arguments: args, ask }) => {
+    const names = args.map((one) => one.name)
+    return {
+      name,
+      description,
+      arguments: names,
+      text: ask(Object.fromEntries(names.map((one) => [one, placeholder(one)]))).text,
+    }
+  })
+
 /** @throws Refusal for one that is not there, or arguments that it does not take. */
 export function promptOf(name: string, given: Record<string, string>): { description: string; text: string; uri: string } {
   const prompt = byName.get(name)

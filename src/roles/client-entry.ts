@@ -1,6 +1,6 @@
 import { type Config, readConfig } from "../config.ts"
 import { shellWord } from "../core/view.ts"
-import { mainPath } from "../find-serve.ts"
+import { mainPath } from "../program.ts"
 
 /** What a client has to run to reach this fleet: absolute paths, because apps have another PATH than shells. */
 

@@ -2,8 +2,9 @@ import { existsSync, readdirSync } from "node:fs"
 import { basename, join, relative } from "node:path"
 import { Fault } from "../../core/faults.ts"
 import { projectSchema, type Spec } from "../../core/instance.ts"
-import { executable, findClaude } from "../../find-claude.ts"
+import { findClaude } from "../../find-claude.ts"
 import { isDirectory, projectsDirectory } from "../../find-code-root.ts"
+import { executable } from "../../find-program.ts"
 import type { TreeFile } from "../../tree-file.ts"
 
 /** Where the RALF layout keeps its loop script. */

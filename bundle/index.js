@@ -1,0 +1,8 @@
+// The entry of the MCPB bundle. Hosts differ in what stands in process.argv (Claude Desktop loads this file into a process of its own), and
+// leave the manifest's placeholder in a variable for which nothing was given.
+import { fileURLToPath } from "node:url"
+
+for (const [name, value] of Object.entries(process.env))
+  if (/^\$\{user_config\.\w+\}$/.test(value ?? "")) delete process.env[name]
+process.argv = [process.execPath, fileURLToPath(new URL("main.js", import.meta.url)), "mcp"]
+await import("./main.js")

@@ -1,0 +1,54 @@
+import { execFileSync } from "node:child_process"
+import { accessSync, constants, statSync } from "node:fs"
+import { userInfo } from "node:os"
+import { delimiter, join } from "node:path"
+
+/** Where programs are, for one that a shell started and for one that a desktop app did. */
+
+/** A login shell that waits for somebody is not waited for longer. */
+const loginShellMs = 5000
+
+export const executable = (path: string): boolean => {
+  try {
+    accessSync(path, constants.X_OK)
+    return statSync(path).isFile()
+  } catch {
+    return false
+  }
+}
+const namedIn = (path: string, name: string): readonly string[] =>
+  path
+    .split(delimiter)
+    .filter((entry) => entry.startsWith("/"))
+    .map((entry) => join(entry, name))
+    .filter(executable)
+
+let loginPath: string | undefined
+/** PATH as the login shell sets it up, asked once: what a desktop app starts has no Homebrew on its PATH. Empty when it cannot be had. */
+function askLoginShell(): string {
+  if (loginPath !== undefined) return loginPath
+  loginPath = ""
+  try {
+    const { shell } = userInfo()
+    if (shell) {
+      // What a profile prints comes before; the last line is ours.
+      const script = `printf '\\n%s' "$PATH"`
+      const said = execFileSync(shell, ["-lc", script], {
+        encoding: "utf8",
+        timeout: loginShellMs,
+        maxBuffer: 1_048_576,
+        stdio: ["ignore", "pipe", "ignore"],
+      })
+      loginPath = said.slice(said.lastIndexOf("\n") + 1)
+    }
+  } catch {
+    // No such user, no such shell, or one that lets nobody in.
+  }
+  return loginPath
+}
+
+/** The executable files of that name, absolute paths: those on PATH, then those on the login shell's PATH, which is asked only when needed. */
+export function* programsNamed(name: string): Generator<string> {
+  yield* namedIn(process.env.PATH ?? "", name)
+  yield* namedIn(askLoginShell(), name)
+}
