@@ -96,7 +96,7 @@ describe("a clock that is set back an hour", () => {
     set(0)
     world.env.SET_CLOCK_FILE = clock
     world.env.NODE_OPTIONS = `--import=${fileURLToPath(new URL("set-clock.mjs", import.meta.url))}`
-    let client = await world.connect()
+    const client = await world.connect()
     const uid = await spawn(client, { project: "shop", name: "one" })
     await spawn(client, { project: "blog", name: "two" })
     const iterations = async (name: string): Promise<number> => (await inspect(client, name)).usage.iterations
