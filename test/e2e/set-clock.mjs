@@ -1,20 +1,15 @@
-// Loaded before a program: its clock is off by as many milliseconds as a file says, which may change at any time. The steady clock is not.
+// Loaded before a program: its clock is off by as many milliseconds as a file says, which may change at any time and counts at once: who was
+// told of a change must not meet a program that still has the time of before. The steady clock is not off.
 import { readFileSync } from "node:fs"
 
 const file = process.env.SET_CLOCK_FILE ?? ""
 const RealDate = Date
-let offset = 0
-let readAtMs = Number.NEGATIVE_INFINITY
 const now = () => {
-  if (performance.now() - readAtMs > 50) {
-    readAtMs = performance.now()
-    try {
-      offset = Number(readFileSync(file, "utf8"))
-    } catch {
-      offset = 0
-    }
+  try {
+    return RealDate.now() + Number(readFileSync(file, "utf8"))
+  } catch {
+    return RealDate.now()
   }
-  return RealDate.now() + offset
 }
 globalThis.Date = class extends RealDate {
   constructor(...args) {
