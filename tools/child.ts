@@ -1,6 +1,6 @@
 import type { z } from "zod"
 import { Fault } from "../src/core/faults.ts"
-import { type Budget, type Children, childrenSchema, type Instance, type Spec } from "../src/core/instance.ts"
+import { type Budget, type Children, childrenSchema, type Instance, type Spec, type Uid } from "../src/core/instance.ts"
 import { childLimit, childrenWithin, committed, familyOf, type Relations } from "../src/core/lineage.ts"
 import { noUsage, type Usage } from "../src/core/link.ts"
 import type { Readings } from "../src/core/outline.ts"
@@ -24,6 +24,27 @@ export function parentOf({ who }: Pick<ToolContext, "who">, visible: readonly In
   const parent = visible.find(({ uid, deletedAtMs }) => uid === who.uid && deletedAtMs === undefined)
   if (!parent) throw new Fault("Conflict", "You are being removed.", "End your iteration.")
   return parent
+}
+
+const lastOfTree = new Map<Uid, Promise<unknown>>()
+/**
+ * What a person calls for is done at once; what instances of one tree call for is done one after the other, so that many calls side by side
+ * find no more left than there is. The callers' rate bounds how many wait. Another replica is not waited for: admission decides there.
+ */
+export async function oneByOne<T>({ who, signal }: Pick<ToolContext, "who" | "signal">, work: () => Promise<T>): Promise<T> {
+  if (who.kind === "human") return work()
+  const root = who.lineage[0] ?? who.uid
+  const next = async (): Promise<T> => {
+    if (signal.aborted) throw new Fault("Unavailable", "The call was cancelled.", "Call it again.")
+    return work()
+  }
+  const mine = (lastOfTree.get(root) ?? Promise.resolve()).then(next, next)
+  lastOfTree.set(root, mine)
+  try {
+    return await mine
+  } finally {
+    if (lastOfTree.get(root) === mine) lastOfTree.delete(root)
+  }
 }
 
 /** What a child has of its parent, whatever it was asked for. */

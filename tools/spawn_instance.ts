@@ -27,6 +27,7 @@ import {
   childrenOf,
   completed,
   inherited,
+  oneByOne,
   type PartialChildren,
   parentOf,
   partialChildrenSchema,
@@ -37,6 +38,30 @@ import { budgetOf, foreseen, freeName, keyedName, loopOf, subjectOf } from "./de
 const instancesMax = 10_000
 /** Between finding a free name and taking it another spawn may have taken it. */
 const racesMax = 10
+
+const asked = z.strictObject({
+  project: projectSchema.optional().describe("may be left out if there is only one"),
+  goal: goalSchema.optional().describe("the task, with all the context it needs"),
+  name: nameSchema.optional(),
+  repository: repositorySchema.optional().describe("owner/name to clone and work on"),
+  workspace: workspaceSchema.default("auto").describe("auto: a work tree of its own where others work already"),
+  ref: refSchema.optional().describe("where its own tree begins"),
+  mode: modeSchema.default("until-complete"),
+  loop: z.string().min(1).max(63).optional(),
+  model: z.string().min(1).max(200).optional(),
+  budget: budgetSchema.optional(),
+  schedule: scheduleSchema.optional(),
+  children: partialChildrenSchema.optional().describe("what it may spawn"),
+  priority: prioritySchema.optional(),
+  labels: labelsSchema.default({}),
+  idempotencyKey: z
+    .string()
+    // Without a letter it would name the same instances as the numbers that are given out.
+    .regex(/^(?=.*[a-z])[a-z0-9]([-a-z0-9]{0,34}[a-z0-9])?$/, "1 to 36 of a-z 0-9 -, at least one of them a letter")
+    .optional()
+    .describe("becomes the name's suffix"),
+  dryRun: z.boolean().default(false),
+})
 
 /** It may have no work tree yet, and will have one. */
 const waits = (instance: Instance): boolean =>
@@ -50,29 +75,7 @@ export default defineTool({
   toolset: "fleet",
   route: "POST /v1/instances",
   verb: "spawn",
-  input: z.strictObject({
-    project: projectSchema.optional().describe("may be left out if there is only one"),
-    goal: goalSchema.optional().describe("the task, with all the context it needs"),
-    name: nameSchema.optional(),
-    repository: repositorySchema.optional().describe("owner/name to clone and work on"),
-    workspace: workspaceSchema.default("auto").describe("auto: a work tree of its own where others work already"),
-    ref: refSchema.optional().describe("where its own tree begins"),
-    mode: modeSchema.default("until-complete"),
-    loop: z.string().min(1).max(63).optional(),
-    model: z.string().min(1).max(200).optional(),
-    budget: budgetSchema.optional(),
-    schedule: scheduleSchema.optional(),
-    children: partialChildrenSchema.optional().describe("what it may spawn"),
-    priority: prioritySchema.optional(),
-    labels: labelsSchema.default({}),
-    idempotencyKey: z
-      .string()
-      // Without a letter it would name the same instances as the numbers that are given out.
-      .regex(/^(?=.*[a-z])[a-z0-9]([-a-z0-9]{0,34}[a-z0-9])?$/, "1 to 36 of a-z 0-9 -, at least one of them a letter")
-      .optional()
-      .describe("becomes the name's suffix"),
-    dryRun: z.boolean().default(false),
-  }),
+  input: asked,
   output: z.strictObject({
     name: z.string(),
     uid: z.string().optional(),
@@ -85,94 +88,96 @@ export default defineTool({
     next: z.string(),
   }),
   hints: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: true },
-  async handler(ctx, input) {
-    const { store, ledger, bus, projects, clock, who, newId } = ctx
-    const [others, readings] = await Promise.all([ctx.visible(), readingsOf(ctx)])
-    const parent = parentOf(ctx, others)
-    const subject = parent ? inherited(parent) : await subjectOf(ctx, input)
-    const { project } = subject
-
-    const keyed = input.idempotencyKey === undefined ? undefined : keyedName(input.name ?? project, input.idempotencyKey)
-    const wanted = keyed ?? input.name
-    const ofKey = (instances: readonly Instance[]): Instance | undefined =>
-      instances.find((one) => one.name === keyed && one.spec.project === project && one.deletedAtMs === undefined)
-    const madeBefore = async (instance: Instance) => {
-      const { name, uid, createdAtMs, spec } = instance
-      const { phase, why } = seenOf(instance, readings)
-      await ledger.born(uid, name, spec.lineage, createdAtMs) // the call that made it may have ended before this
-      return {
-        ...{ name, uid, created: false, phase },
-        why: `An earlier call with this idempotencyKey made it, ${spanOf(readings.nowMs - createdAtMs)} ago. ${why}`,
-        budget: { ...spec.budget, from: "the earlier call" },
-        next: `inspect_instance {"name":"${name}"}`,
-      }
-    }
-    // Before anything is checked: what is set aside for it already must not be missing for it.
-    const before = ofKey(others)
-    if (before) return madeBefore(before)
-
-    const { from, ...own } = parent ? ofParent(parent, input, others, readings) : ofPerson(ctx, input)
-    const { budget } = own
-    const spec: Spec = {
-      ...{ ...subject, state: "Running", attempt: 1, orders: [], mode: input.mode, workspace: input.workspace },
-      ...(input.goal !== undefined && { goal: input.goal }),
-      ...(input.ref !== undefined && { ref: input.ref }),
-      ...{ labels: input.labels, lineage: [], ...own, ...(parent && inherited(parent)) },
-    }
-    const place = await projects.foresee(spec, others.filter(waits))
-    // A stranger's name is not told.
-    const together = place.sharedWith.filter((one) => others.some(({ name }) => name === one)).slice(0, 3)
-    const shared = together.length === 0 ? "" : ` It shares its work tree with ${together.join(", ")}.`
-
-    if (others.length >= instancesMax)
-      throw new Fault(
-        "TooLarge",
-        `There are ${others.length} instances, and ${instancesMax} is the most.`,
-        'Find those that ended with list_instances {"phases":["Completed","Stopped"]} and remove them: stop_instances with remove.',
-      )
-
-    const taken = async (name: string): Promise<Fault> =>
-      new Fault(
-        "Conflict",
-        `The name ${name} is taken.`,
-        `Give another, e.g. "name":"${await freeName(ctx, others, input.name ?? project)}".`,
-      )
-    if (input.dryRun) {
-      if (wanted !== undefined && (await store.get(wanted))) throw await taken(wanted)
-      const name = wanted ?? (await freeName(ctx, others, project))
-      const made = { name, uid: uidSchema.parse("dry-run"), version: "", createdAtMs: readings.nowMs, spec, status: {} }
-      const { phase, why } = foreseen(ctx, made, others, readings)
-      const next = "Nothing was made: call it without dryRun."
-      return { name, created: false, phase, why: why + shared, workspace: place.at(name), budget: { ...budget, from }, next }
-    }
-
-    let instance: Instance | undefined
-    for (let race = 0; !instance; race++) {
-      const name = wanted ?? (await freeName(ctx, others, project))
-      try {
-        instance = await store.create(name, spec)
-      } catch (error) {
-        if (!(error instanceof Fault) || error.code !== "Conflict") throw error
-        const twin = ofKey(await ctx.visible())
-        if (twin) return madeBefore(twin)
-        if (wanted !== undefined || race >= racesMax) throw await taken(name)
-      }
-    }
-    const { name, uid, createdAtMs } = instance
-    await ledger.born(uid, name, spec.lineage, createdAtMs)
-    const message = `Spawned by ${nameOf(who)} for project ${project}.`
-    await bus.append({ id: newId("e"), uid, kind: "Spawned", message, atMs: clock.nowMs() })
-    const { phase, why } = foreseen(ctx, instance, others, readings)
-    const next = `inspect_instance {"name":"${name}"} shows in a minute what it does.`
-    return {
-      ...{ name, uid, created: true, phase, why: why + shared },
-      ...{ workspace: place.at(name, uid), budget: { ...budget, from }, next },
-    }
-  },
+  handler: (ctx, input) => oneByOne(ctx, () => declare(ctx, input)),
   show: ({ name, created, phase, why, next }) => ({
     text: `${name}: ${phase}${created ? "" : " (not made by this call)"}. ${why}\n${next}`,
   }),
 })
+
+async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
+  const { store, ledger, bus, projects, clock, who, newId } = ctx
+  const [others, readings] = await Promise.all([ctx.visible(), readingsOf(ctx)])
+  const parent = parentOf(ctx, others)
+  const subject = parent ? inherited(parent) : await subjectOf(ctx, input)
+  const { project } = subject
+
+  const keyed = input.idempotencyKey === undefined ? undefined : keyedName(input.name ?? project, input.idempotencyKey)
+  const wanted = keyed ?? input.name
+  const ofKey = (instances: readonly Instance[]): Instance | undefined =>
+    instances.find((one) => one.name === keyed && one.spec.project === project && one.deletedAtMs === undefined)
+  const madeBefore = async (instance: Instance) => {
+    const { name, uid, createdAtMs, spec } = instance
+    const { phase, why } = seenOf(instance, readings)
+    await ledger.born(uid, name, spec.lineage, createdAtMs) // the call that made it may have ended before this
+    return {
+      ...{ name, uid, created: false, phase },
+      why: `An earlier call with this idempotencyKey made it, ${spanOf(readings.nowMs - createdAtMs)} ago. ${why}`,
+      budget: { ...spec.budget, from: "the earlier call" },
+      next: `inspect_instance {"name":"${name}"}`,
+    }
+  }
+  // Before anything is checked: what is set aside for it already must not be missing for it.
+  const before = ofKey(others)
+  if (before) return madeBefore(before)
+
+  const { from, ...own } = parent ? ofParent(parent, input, others, readings) : ofPerson(ctx, input)
+  const { budget } = own
+  const spec: Spec = {
+    ...{ ...subject, state: "Running", attempt: 1, orders: [], mode: input.mode, workspace: input.workspace },
+    ...(input.goal !== undefined && { goal: input.goal }),
+    ...(input.ref !== undefined && { ref: input.ref }),
+    ...{ labels: input.labels, lineage: [], ...own, ...(parent && inherited(parent)) },
+  }
+  const place = await projects.foresee(spec, others.filter(waits))
+  // A stranger's name is not told.
+  const together = place.sharedWith.filter((one) => others.some(({ name }) => name === one)).slice(0, 3)
+  const shared = together.length === 0 ? "" : ` It shares its work tree with ${together.join(", ")}.`
+
+  if (others.length >= instancesMax)
+    throw new Fault(
+      "TooLarge",
+      `There are ${others.length} instances, and ${instancesMax} is the most.`,
+      'Find those that ended with list_instances {"phases":["Completed","Stopped"]} and remove them: stop_instances with remove.',
+    )
+
+  const taken = async (name: string): Promise<Fault> =>
+    new Fault(
+      "Conflict",
+      `The name ${name} is taken.`,
+      `Give another, e.g. "name":"${await freeName(ctx, others, input.name ?? project)}".`,
+    )
+  if (input.dryRun) {
+    if (wanted !== undefined && (await store.get(wanted))) throw await taken(wanted)
+    const name = wanted ?? (await freeName(ctx, others, project))
+    const made = { name, uid: uidSchema.parse("dry-run"), version: "", createdAtMs: readings.nowMs, spec, status: {} }
+    const { phase, why } = foreseen(ctx, made, others, readings)
+    const next = "Nothing was made: call it without dryRun."
+    return { name, created: false, phase, why: why + shared, workspace: place.at(name), budget: { ...budget, from }, next }
+  }
+
+  let instance: Instance | undefined
+  for (let race = 0; !instance; race++) {
+    const name = wanted ?? (await freeName(ctx, others, project))
+    try {
+      instance = await store.create(name, spec)
+    } catch (error) {
+      if (!(error instanceof Fault) || error.code !== "Conflict") throw error
+      const twin = ofKey(await ctx.visible())
+      if (twin) return madeBefore(twin)
+      if (wanted !== undefined || race >= racesMax) throw await taken(name)
+    }
+  }
+  const { name, uid, createdAtMs } = instance
+  await ledger.born(uid, name, spec.lineage, createdAtMs)
+  const message = `Spawned by ${nameOf(who)} for project ${project}.`
+  await bus.append({ id: newId("e"), uid, kind: "Spawned", message, atMs: clock.nowMs() })
+  const { phase, why } = foreseen(ctx, instance, others, readings)
+  const next = `inspect_instance {"name":"${name}"} shows in a minute what it does.`
+  return {
+    ...{ name, uid, created: true, phase, why: why + shared },
+    ...{ workspace: place.at(name, uid), budget: { ...budget, from }, next },
+  }
+}
 
 interface Asked extends AskedChild {
   readonly budget?: Budget | undefined

@@ -13,10 +13,30 @@ import {
 import { setAside } from "../src/core/lineage.ts"
 import { type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
 import { nameOf } from "../src/core/principal.ts"
-import { defineTool } from "../src/core/tool.ts"
-import { budgetWithin, childrenOf, completed, type PartialChildren, partialChildrenSchema, relationsOf } from "./child.ts"
+import { defineTool, type ToolContext } from "../src/core/tool.ts"
+import {
+  budgetWithin,
+  childrenOf,
+  completed,
+  oneByOne,
+  type PartialChildren,
+  partialChildrenSchema,
+  relationsOf,
+} from "./child.ts"
 
 const repeatsMax = 5
+
+const input = z.strictObject({
+  name: nameSchema,
+  goal: goalSchema.optional(),
+  removeOrders: z.array(z.string().min(1).max(64)).max(20).default([]).describe("ids"),
+  priority: prioritySchema.optional(),
+  budget: budgetSchema.optional(),
+  children: partialChildrenSchema.optional(),
+  schedule: scheduleSchema.nullable().optional().describe("null: always"),
+  labels: labelsSchema.optional(),
+  dryRun: z.boolean().default(false),
+})
 
 export default defineTool({
   name: "update_instance",
@@ -26,17 +46,7 @@ export default defineTool({
   toolset: "fleet",
   route: "PATCH /v1/instances/{name}",
   verb: "operate",
-  input: z.strictObject({
-    name: nameSchema,
-    goal: goalSchema.optional(),
-    removeOrders: z.array(z.string().min(1).max(64)).max(20).default([]).describe("ids"),
-    priority: prioritySchema.optional(),
-    budget: budgetSchema.optional(),
-    children: partialChildrenSchema.optional(),
-    schedule: scheduleSchema.nullable().optional().describe("null: always"),
-    labels: labelsSchema.optional(),
-    dryRun: z.boolean().default(false),
-  }),
+  input,
   output: z.strictObject({
     name: z.string(),
     changed: z.array(z.string()),
@@ -48,46 +58,46 @@ export default defineTool({
   }),
   hints: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: false },
   targets: ({ name }) => ({ names: [name] }),
-  async handler(ctx, { name, dryRun, ...asked }) {
-    const [target] = ctx.targets
-    if (!target) throw new Error(`invoke gave no target for ${name}`)
-    const { store, bus, clock, who, newId } = ctx
-    if (asked.schedule) ctx.windows.check(asked.schedule)
-    // What an instance changes stays within what the changed one's parent has, as at its birth.
-    const allowed = who.kind === "instance" ? within(target, asked, await ctx.visible(), await readingsOf(ctx)) : asked
-    for (let repeat = 0, seen: Instance | undefined = target; ; repeat++) {
-      if (seen?.uid !== target.uid || seen.deletedAtMs !== undefined)
-        throw new Fault("NotFound", `${name} is being removed.`, "Call list_instances {} for the names that exist.")
-      const spec = changedSpec(seen.spec, allowed)
-      const changed = fields.filter((field) => JSON.stringify(seen?.spec[field]) !== JSON.stringify(spec[field]))
-      try {
-        const after = dryRun || changed.length === 0 ? { ...seen, spec } : await store.updateSpec(seen, spec)
-        if (!dryRun && changed.length > 0) {
-          const message = `Changed by ${nameOf(who)}: ${changed.join(", ")}.`
-          await bus
-            .append({ id: newId("e"), uid: after.uid, kind: "Changed", message, atMs: clock.nowMs() })
-            .catch(() => undefined)
-        }
-        const { phase, why } = seenOf(after, await readingsOf(ctx))
-        const { budget, orders } = after.spec
-        const next = dryRun
-          ? "Nothing was changed: call it without dryRun."
-          : changed.length === 0
-            ? "Nothing had to be changed."
-            : `inspect_instance {"name":"${name}"} shows in a moment how it goes on.`
-        return { name, changed: [...changed], phase, why, budget, orders, next }
-      } catch (error) {
-        if (asFault(error).code !== "Conflict" || repeat >= repeatsMax) throw error
-        seen = await store.get(name)
-      }
-    }
-  },
+  handler: (ctx, input) => oneByOne(ctx, () => change(ctx, input)),
   show: ({ name, changed, phase, why, next }) => ({
     text: `${name}: ${changed.length > 0 ? `${changed.join(", ")} changed` : "nothing changed"}. ${phase}: ${why} ${next}`,
   }),
 })
 
 const fields = ["goal", "orders", "priority", "budget", "children", "schedule", "labels"] as const
+
+async function change(ctx: ToolContext, { name, dryRun, ...asked }: z.output<typeof input>) {
+  const [target] = ctx.targets
+  if (!target) throw new Error(`invoke gave no target for ${name}`)
+  const { store, bus, clock, who, newId } = ctx
+  if (asked.schedule) ctx.windows.check(asked.schedule)
+  // What an instance changes stays within what the changed one's parent has, as at its birth.
+  const allowed = who.kind === "instance" ? within(target, asked, await ctx.visible(), await readingsOf(ctx)) : asked
+  for (let repeat = 0, seen: Instance | undefined = target; ; repeat++) {
+    if (seen?.uid !== target.uid || seen.deletedAtMs !== undefined)
+      throw new Fault("NotFound", `${name} is being removed.`, "Call list_instances {} for the names that exist.")
+    const spec = changedSpec(seen.spec, allowed)
+    const changed = fields.filter((field) => JSON.stringify(seen?.spec[field]) !== JSON.stringify(spec[field]))
+    try {
+      const after = dryRun || changed.length === 0 ? { ...seen, spec } : await store.updateSpec(seen, spec)
+      if (!dryRun && changed.length > 0) {
+        const message = `Changed by ${nameOf(who)}: ${changed.join(", ")}.`
+        await bus.append({ id: newId("e"), uid: after.uid, kind: "Changed", message, atMs: clock.nowMs() }).catch(() => undefined)
+      }
+      const { phase, why } = seenOf(after, await readingsOf(ctx))
+      const { budget, orders } = after.spec
+      const next = dryRun
+        ? "Nothing was changed: call it without dryRun."
+        : changed.length === 0
+          ? "Nothing had to be changed."
+          : `inspect_instance {"name":"${name}"} shows in a moment how it goes on.`
+      return { name, changed: [...changed], phase, why, budget, orders, next }
+    } catch (error) {
+      if (asFault(error).code !== "Conflict" || repeat >= repeatsMax) throw error
+      seen = await store.get(name)
+    }
+  }
+}
 
 interface Asked {
   readonly goal?: Spec["goal"] | undefined

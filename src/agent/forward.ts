@@ -39,6 +39,9 @@ export async function forward(c: ForwardContext, { name, at, headers: added }: U
   const { incoming, outgoing } = c.env
   const headers: OutgoingHttpHeaders = { ...incoming.headers, host: "url" in at ? new URL(at.url).host : "localhost", ...added }
   for (const one of hopByHop) delete headers[one]
+  // A body keeps its bounds: node writes one without a length into a GET as it is, and serve would read it as a second call, which lacks
+  // the credential. There is no Content-Length beside it: the port's parser refuses both.
+  if (incoming.headers["transfer-encoding"] !== undefined) headers["transfer-encoding"] = "chunked"
   // Closed by us, behind the answer: an upstream that closes first meets the end of our request, which then fails (EPIPE) though it was answered.
   headers.connection = "keep-alive"
   const secure = "url" in at && at.url.startsWith("https:")

@@ -85,6 +85,20 @@ describe("a child", () => {
     expect(parent.spec.children).toEqual(children)
   })
 
+  it("is one of so many, and has of what is left, also when many are spawned at once", async () => {
+    const { fleet, spawn, call, parent } = setUp()
+    const ended = await Promise.allSettled(Array.from({ length: 50 }, () => spawn({ budget: { usd: 4, iterations: 1 } })))
+    expect(ended.filter(({ status }) => status === "fulfilled").length).toBe(2) // 4 and 4 of 10
+    expect(fleet.byName.size).toBe(3)
+    const cheap = await Promise.allSettled(Array.from({ length: 50 }, () => spawn({ budget: { usd: 0.01, iterations: 1 } })))
+    expect(cheap.filter(({ status }) => status === "fulfilled").length).toBe(1)
+    expect([...fleet.byName.values()].filter(({ spec }) => spec.lineage.includes(parent.uid)).length).toBe(3)
+    // 1.99 are left: enough for one of the two.
+    const first = [...fleet.byName.keys()].filter((name) => fleet.specOf(name)?.budget.usd === 4)
+    const raised = await Promise.allSettled(first.map((name) => call("update_instance", { name, budget: { usd: 5.5 } })))
+    expect(raised.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"])
+  })
+
   it("may not be given more later by its parent, nor by itself; a person may", async () => {
     const { fleet, spawn, call } = setUp()
     await spawn({ name: "child", budget: { usd: 4 } })
