@@ -11,7 +11,10 @@ export async function readJson(request: Request): Promise<unknown> {
   if (contentType !== "application/json")
     throw new Fault("Invalid", "The body is not said to be JSON.", "Send `Content-Type: application/json`.")
   const tooLarge = () => new Fault("TooLarge", `The body is larger than ${bodyBytesMax} bytes.`, "Send less in one call.")
-  if (Number(request.headers.get("content-length")) > discardedBytesMax) throw tooLarge()
+  const length = request.headers.get("content-length")
+  if (Number(length) > discardedBytesMax) throw tooLarge()
+  // A body of a known length is no longer than that, and is read whole at a fraction of the cost of a stream.
+  if (length !== null && Number(length) <= bodyBytesMax) return parsed(await request.text())
   const chunks: Uint8Array[] = []
   let bytes = 0
   for await (const chunk of request.body ?? []) {
@@ -20,8 +23,11 @@ export async function readJson(request: Request): Promise<unknown> {
     if (bytes <= bodyBytesMax) chunks.push(chunk)
   }
   if (bytes > bodyBytesMax) throw tooLarge()
+  return parsed(Buffer.concat(chunks).toString("utf8"))
+}
+function parsed(text: string): unknown {
   try {
-    return JSON.parse(Buffer.concat(chunks).toString("utf8"))
+    return JSON.parse(text)
   } catch {
     throw new Fault("Invalid", "The body is not JSON.", "Send a JSON object.")
   }

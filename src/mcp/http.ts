@@ -98,7 +98,7 @@ export function createMcpHttp({
       }
       try {
         const response = await serveModern(request, body, partsOf(who, owner), servers.modern)
-        if (streams(response)) return bounded(response, bounds.streamBytesMax, done)
+        if (streams(response)) return await bounded(response, bounds.streamBytesMax, done)
         done()
         return response
       } catch (error) {

@@ -116,7 +116,7 @@ export function createSessions(nowMs: () => number, bounds: Bounds = defaultBoun
     }, bounds.resumeMs)
     session.giveUp.unref()
   }
-  const streamed = (session: Session, response: Response, ids: readonly RequestId[]): Response => {
+  const streamed = async (session: Session, response: Response, ids: readonly RequestId[]): Promise<Response> => {
     if (!streams(response)) return response
     session.streams += 1
     return bounded(response, bounds.streamBytesMax, (how) => {

@@ -3,6 +3,7 @@ import { constants } from "node:os"
 import { parseArgs } from "node:util"
 import { main } from "../e2e/world.ts"
 import { beatsPart } from "./beats.ts"
+import { httpParts } from "./http.ts"
 import { idlePart } from "./idle.ts"
 import { mailPart } from "./mail.ts"
 import type { Part, Row } from "./measure.ts"
@@ -29,6 +30,7 @@ const parts: readonly Part[] = [
   reconcilePart,
   idlePart,
   toolsPart,
+  ...httpParts,
 ]
 
 const shown = (value: number | null): string => (value === null ? "-" : String(value))
