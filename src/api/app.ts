@@ -234,7 +234,7 @@ export function createApp({
   app.get("/metrics", async (c) => c.body(await metrics.text(), 200, { "content-type": metrics.contentType }))
   const document = JSON.stringify(openApiOf(tools.filter(offered), version))
   app.get("/openapi.json", (c) => c.body(document, 200, { "content-type": "application/json" }))
-  app.use(async (c, next) => {
+  app.use("/v1/*", async (c, next) => {
     const path = pathOf(c)
     for (const route of routes) {
       const inPath = route.method === c.req.method ? route.match(path) : undefined

@@ -2,14 +2,27 @@
 export const streams = (response: Response): boolean =>
   response.headers.get("content-type")?.startsWith("text/event-stream") === true
 
+/** An answer that is there as a whole, and its head: whoever listens may write it down without making a stream of it again. */
+export class Whole {
+  readonly status: number
+  readonly headers: Headers
+  readonly body: Uint8Array
+  constructor(status: number, headers: Headers, body: Uint8Array) {
+    this.status = status
+    this.headers = headers
+    this.body = body
+  }
+}
+
 /** What is whole by then goes out in one piece, which costs the system half; nobody notices the wait. */
 const quickMs = 5
+const wholeBytesMax = 262_144
 
 /**
  * A response whose body waits for its reader only up to `bytesMax`: beyond, the connection is cut, and the source is told that nobody reads. `ended`
  * is called once, with how it ended.
  */
-export function bounded(response: Response, bytesMax: number, ended: (how: "whole" | "cut") => void): Promise<Response> {
+export function bounded(response: Response, bytesMax: number, ended: (how: "whole" | "cut") => void): Promise<Response | Whole> {
   const source = response.body?.getReader()
   const head = { status: response.status, headers: response.headers }
   if (!source) {
@@ -17,6 +30,7 @@ export function bounded(response: Response, bytesMax: number, ended: (how: "whol
     return Promise.resolve(response)
   }
   const early: Uint8Array[] = []
+  let earlyBytes = 0
   let out: ReadableStreamDefaultController<Uint8Array> | undefined
   let over = false
   const finish = (how: "whole" | "cut"): void => {
@@ -48,7 +62,14 @@ export function bounded(response: Response, bytesMax: number, ended: (how: "whol
         const { value, done } = await source.read()
         if (over) return
         if (done) break
-        if (!out) early.push(value)
+        if (!out) {
+          early.push(value)
+          earlyBytes += value.byteLength
+          if (earlyBytes > Math.min(wholeBytesMax, bytesMax)) {
+            clearTimeout(late)
+            open()
+          }
+        }
         // Below zero more than the bound waits already; one chunk may always be added, so that a large one passes.
         else if ((out.desiredSize ?? 0) <= 0) throw new Error(`the client does not read: more than ${bytesMax} bytes wait`)
         else out.enqueue(value)
@@ -56,7 +77,7 @@ export function bounded(response: Response, bytesMax: number, ended: (how: "whol
       finish("whole")
       clearTimeout(late)
       if (out) out.close()
-      else resolve(new Response(Buffer.concat(early), head))
+      else resolve(new Whole(head.status, head.headers, Buffer.concat(early)))
     }
     pump().catch((error: unknown) => {
       if (over) return

@@ -3,7 +3,7 @@ import type { Invoke } from "../core/invoke.ts"
 import type { Principal } from "../core/principal.ts"
 import type { Tool } from "../core/tool.ts"
 import { instructionsFor } from "./about.ts"
-import { bounded, streams } from "./bounded-stream.ts"
+import { bounded, streams, type Whole } from "./bounded-stream.ts"
 import { createModernServer, isLegacyRequest, serveModern } from "./modern.ts"
 import { rpcError } from "./rpc-error.ts"
 import { createMcpServer, type McpParts } from "./server.ts"
@@ -15,7 +15,7 @@ import { createWatch, type Watch } from "./watch.ts"
 
 export interface McpHttp {
   /** `body` is a POST's, parsed. */
-  handle(request: Request, who: Principal, body: unknown): Promise<Response>
+  handle(request: Request, who: Principal, body: unknown): Promise<Response | Whole>
   sessions(): number
   close(): Promise<void>
 }

@@ -14,9 +14,10 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 
 /** Bounds that a model meets seldom and then hears of in words, because every call is checked by the schema itself. OpenAPI has them all. */
 const unsaid: ReadonlySet<string> = new Set(["propertyNames", "pattern", "minLength", "maxLength", "minItems", "maxItems"])
-/** Says nothing that a model could use: what is unsaid, and the bounds of safe integers. */
+/** Says nothing that a model could use: what is unsaid, that anything else may stand there too, and the bounds of safe integers. */
 const idle = (keyword: string, value: unknown): boolean =>
   unsaid.has(keyword) ||
+  (keyword === "additionalProperties" && isObject(value) && Object.keys(value).length === 0) ||
   ((keyword === "maximum" || keyword === "minimum") && typeof value === "number" && Math.abs(value) === Number.MAX_SAFE_INTEGER)
 
 /** Without idle keywords. Names of properties look like keywords, so the map of properties is walked apart. */

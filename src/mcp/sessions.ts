@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto"
 import { WebStandardStreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js"
 import type { RequestId } from "@modelcontextprotocol/sdk/types.js"
-import { bounded, streams } from "./bounded-stream.ts"
+import { bounded, streams, type Whole } from "./bounded-stream.ts"
 import { type Kept, keepEvents } from "./event-store.ts"
 import { rpcError } from "./rpc-error.ts"
 import type { McpServer } from "./server.ts"
@@ -55,7 +55,7 @@ interface Session {
 
 export interface Sessions {
   /** Answers one request; `open` makes the server of a new session. */
-  serve(owner: string, request: Request, body: unknown, open: () => McpServer): Promise<Response>
+  serve(owner: string, request: Request, body: unknown, open: () => McpServer): Promise<Response | Whole>
   count(): number
   /** Ends all, streams included. */
   close(): Promise<void>
@@ -116,7 +116,7 @@ export function createSessions(nowMs: () => number, bounds: Bounds = defaultBoun
     }, bounds.resumeMs)
     session.giveUp.unref()
   }
-  const streamed = async (session: Session, response: Response, ids: readonly RequestId[]): Promise<Response> => {
+  const streamed = async (session: Session, response: Response, ids: readonly RequestId[]): Promise<Response | Whole> => {
     if (!streams(response)) return response
     session.streams += 1
     return bounded(response, bounds.streamBytesMax, (how) => {
@@ -126,7 +126,7 @@ export function createSessions(nowMs: () => number, bounds: Bounds = defaultBoun
     })
   }
 
-  const begin = async (owner: string, request: Request, body: unknown, open: () => McpServer): Promise<Response> => {
+  const begin = async (owner: string, request: Request, body: unknown, open: () => McpServer): Promise<Response | Whole> => {
     if (!(await room(owner)))
       return rpcError(429, refused, "Too many sessions are in use.", "End one with DELETE, or try again later.")
     const kept = keepEvents()

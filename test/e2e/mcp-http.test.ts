@@ -358,8 +358,7 @@ describe("sessions", () => {
       bounds: { ...bounds, idleMs: 20 },
     })
     const request = new Request(url, { method: "POST", headers, body: "{}" })
-    const response = await sessions.handle(request, operator, initialize)
-    await response.text()
+    expect((await sessions.handle(request, operator, initialize)).status).toBe(200)
     expect(sessions.sessions()).toBe(1)
     fleet.clock.advance(19)
     await new Promise((resolve) => setTimeout(resolve, 60))

@@ -11,7 +11,7 @@ import { createAdaptorServer } from "@hono/node-server"
 import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
 import { InMemoryTransport } from "@modelcontextprotocol/sdk/inMemory.js"
-import { SUPPORTED_PROTOCOL_VERSIONS } from "@modelcontextprotocol/sdk/types.js"
+import { ElicitRequestSchema, SUPPORTED_PROTOCOL_VERSIONS } from "@modelcontextprotocol/sdk/types.js"
 import { pino } from "pino"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { z } from "zod"
@@ -194,8 +194,8 @@ describe("raw lines", () => {
 })
 
 describe("the real MCP client over stdio", () => {
-  const connected = async (args: string[] = []) => {
-    const client = new Client({ name: "test", version: "1" })
+  const connected = async (args: string[] = [], capabilities = {}) => {
+    const client = new Client({ name: "test", version: "1" }, { capabilities })
     await client.connect(new StdioClientTransport({ command: process.execPath, args: [main, "mcp", ...args], env: remote }))
     return Object.assign(client, { [Symbol.asyncDispose]: () => client.close() })
   }
@@ -211,7 +211,35 @@ describe("the real MCP client over stdio", () => {
       expect(tool.outputSchema).toMatchObject({ type: "object" })
     }
     const text = JSON.stringify(listed)
-    expect(text).not.toMatch(/\$schema|9007199254740991|propertyNames/)
+    expect(text).not.toMatch(/\$schema|9007199254740991|propertyNames|"additionalProperties":\{\}/)
+  })
+
+  it("reads resources, completes names, is prompted, and asks before what cannot be taken back", async () => {
+    const one = { total: 1, instances: [{ name: "shop-1", project: "shop", phase: "Running", why: "It runs." }], next: "" }
+    answering = async () => one
+    await using client = await connected([], { elicitation: { form: {} } })
+    expect(client.getServerVersion()?.icons?.[0]?.src).toMatch(/^data:image\/svg\+xml;base64,/)
+    const { resources } = await client.listResources()
+    expect(resources.map(({ uri }) => uri)).toEqual(["ralf://fleet", "ralf://instances/shop-1"])
+    const { contents } = await client.readResource({ uri: "ralf://instances/shop-1/logs" })
+    expect(calls.at(-1)).toMatchObject({ name: "read_logs", input: { name: "shop-1" } })
+    expect(contents).toMatchObject([{ text: JSON.stringify(one) }])
+    expect((await client.listResourceTemplates()).resourceTemplates).toHaveLength(3)
+    const ref = { type: "ref/prompt" as const, name: "triage" }
+    expect(await client.complete({ ref, argument: { name: "name", value: "sh" } })).toMatchObject({
+      completion: { values: ["shop-1"] },
+    })
+    expect((await client.getPrompt({ name: "triage", arguments: { name: "shop-1" } })).messages).toHaveLength(2)
+    const asked: string[] = []
+    client.setRequestHandler(ElicitRequestSchema, ({ params }) => {
+      asked.push(params.message)
+      return { action: "decline" }
+    })
+    const before = calls.filter(({ name }) => name === "stop_instances").length
+    const result = await client.callTool({ name: "stop_instances", arguments: { names: ["shop-1"], remove: true } })
+    expect(result).toMatchObject({ isError: true, content: [{ text: expect.stringMatching(/nothing was changed/) }] })
+    expect(asked).toEqual([expect.stringMatching(/Remove shop-1 for good/)])
+    expect(calls.filter(({ name }) => name === "stop_instances")).toHaveLength(before)
   })
 
   it("gets results as structured content and text, progress, faults as errors", async () => {
