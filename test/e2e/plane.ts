@@ -15,6 +15,10 @@ import { type ControlPlane, composeLocal, systemClock } from "../../src/compose.
 import { readConfig } from "../../src/config.ts"
 import type { Instance, Uid } from "../../src/core/instance.ts"
 import type { Role } from "../../src/core/principal.ts"
+import { offers } from "../../src/core/tool.ts"
+import { createMcpHttp } from "../../src/mcp/http.ts"
+import { mountMcp } from "../../src/roles/mount-mcp.ts"
+import { tools } from "../../tools/index.ts"
 import { aRun, aSpec } from "../contract/harness.ts"
 import { makeCodeRoot } from "./code-root.ts"
 
@@ -84,7 +88,11 @@ export async function startPlane(
     ...more,
   }
   const ended = new AbortController()
-  const plane = await composeLocal(readConfig({}, env), "0.0.0", [], pino({ level: "silent" }), ended.signal)
+  const config = readConfig({}, env)
+  const plane = await composeLocal(config, "0.0.0", [], pino({ level: "silent" }), ended.signal)
+  const offered = tools.filter(offers(config.offer))
+  const mcp = createMcpHttp({ tools: offered, version: "0.0.0", invokeAs: plane.invokeAs, nowMs: systemClock.nowMs })
+  mountMcp(plane.app, mcp)
   const server = createAdaptorServer({ fetch: through(plane.app, "tcp"), overrideGlobalObjects: false }) as Server // plain HTTP is the default
   acceptLinks(server, plane.gateway, plane.credentials, ended.signal)
   server.listen(0, "127.0.0.1")
@@ -120,6 +128,7 @@ export async function startPlane(
     },
     async [Symbol.asyncDispose]() {
       ended.abort()
+      await mcp.close()
       server.closeAllConnections()
       await new Promise((resolve) => server.close(resolve))
       plane.close()
