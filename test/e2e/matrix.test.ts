@@ -43,7 +43,7 @@ const inputs: Record<string, (dry: object, count: number) => object> = {
   spawn_instance: (dry) => ({ project: "shop", goal: "More of the same.", ...dry }),
   list_instances: () => ({ names: ["target"] }),
   inspect_instance: () => ({ name: "target", sections: ["spec", "mail"] }),
-  update_instance: (dry) => ({ name: "target", goal: "Something else.", priority: 7, ...dry }),
+  update_instance: (dry) => ({ name: "target", goal: "Something else.", ...dry }),
   message_instances: (dry) => ({ to: ["target"], text: "Do something else.", waitSeconds: 0, ...dry }),
   read_messages: () => ({ of: "target" }),
   wait_for_instances: () => ({ names: ["target"], timeoutSeconds: 0 }),
