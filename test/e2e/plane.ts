@@ -129,8 +129,7 @@ export async function startPlane(
     async [Symbol.asyncDispose]() {
       ended.abort()
       await mcp.close()
-      server.closeAllConnections()
-      await new Promise((resolve) => server.close(resolve))
+      await new Promise((resolve) => server.close(resolve).closeAllConnections())
       plane.close()
       rmSync(directory, { recursive: true, force: true })
     },
