@@ -64,6 +64,38 @@ describe("a person's token", () => {
     )
   })
 
+  it("takes MCP's stream with it, and its session is nobody's then", async () => {
+    const token = await plane.tokenOf("streams", "operator")
+    const mcp = (method: string, bearer: string, body?: object, session?: string) =>
+      fetch(`${plane.url}/mcp`, {
+        method,
+        headers: {
+          authorization: `Bearer ${bearer}`,
+          accept: method === "GET" ? "text/event-stream" : "application/json, text/event-stream",
+          ...(body && { "content-type": "application/json" }),
+          ...(session !== undefined && { "mcp-session-id": session, "mcp-protocol-version": "2025-11-25" }),
+        },
+        ...(body && { body: JSON.stringify({ jsonrpc: "2.0", ...body }) }),
+      })
+    const params = { protocolVersion: "2025-11-25", capabilities: {}, clientInfo: { name: "t", version: "1" } }
+    const begun = await mcp("POST", token, { id: 1, method: "initialize", params })
+    const session = begun.headers.get("mcp-session-id") ?? ""
+    await begun.text()
+    await mcp("POST", token, { method: "notifications/initialized" }, session)
+    const stream = await mcp("GET", token, undefined, session)
+    expect([begun.status, session !== "", stream.status]).toEqual([200, true, 200])
+    const ended = stream.text().then(
+      () => "whole",
+      () => "cut",
+    )
+    await plane.rest(plane.local, "POST", "/v1/tokens:revoke", { name: "streams" })
+    expect(await ended).toBe("cut")
+    const ping = { id: 2, method: "ping" }
+    expect((await mcp("POST", token, ping, session)).status).toBe(401)
+    const other = await plane.tokenOf("follows", "admin")
+    expect((await mcp("POST", other, ping, session)).status).toBe(404)
+  })
+
   it("of another outlasts it", async () => {
     const [gone, stays] = [await plane.tokenOf("gone", "viewer"), await plane.tokenOf("stays", "viewer")]
     const first = await longWait(gone)
