@@ -63,7 +63,10 @@ export function createMcpHttp({
       watches.set(owner, shared)
       shared.followers += 1
       const end = await shared.watch.follow(tell, wanted)
+      let ended = false
       return () => {
+        if (ended) return
+        ended = true
         end()
         shared.followers -= 1
         if (shared.followers === 0) watches.delete(owner)

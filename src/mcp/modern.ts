@@ -99,17 +99,19 @@ export async function serveModern(
       tell?.(change === "listed" ? { kind: "resources_list_changed" } : { kind: "resource_updated", uri: change.uri }),
     () => wanted,
   )
-  const response = await serve({
-    publish: () => {},
-    subscribe(listener) {
-      tell = listener
-      return () => {
-        tell = undefined
-        end()
-      }
-    },
-  })
-  // Refused: nobody listens.
-  if (!tell) end()
-  return response
+  try {
+    return await serve({
+      publish: () => {},
+      subscribe(listener) {
+        tell = listener
+        return () => {
+          tell = undefined
+          end()
+        }
+      },
+    })
+  } finally {
+    // Refused, or failed: nobody listens.
+    if (!tell) end()
+  }
 }
