@@ -156,4 +156,32 @@ describe("an agent with the fleet's tools", () => {
     expect(tools).toEqual(expect.arrayContaining(["mcp__own__look", "mcp__blackbox5__spawn_instance"]))
     expect(tools).not.toContain("mcp__blackbox5__look")
   }, 120_000)
+
+  it("is answered in the middle of a call when the control plane is killed, and has its tools again behind it", async () => {
+    const results: string[] = []
+    const waits = fleet("read_events", { kinds: ["Removed"], waitSeconds: 50 })
+    let waiting = 0
+    let back = ""
+    await using world = await makeWorld((request) => {
+      results.push(...request.toolResults.map(({ text }) => text))
+      if (results.length === 0) waiting ||= performance.now()
+      if (results.length < 2) return results.length === 0 ? waits : bash(`until [ -e ${back} ]; do sleep 0.1; done`)
+      return results.length === 2 ? fleet("fleet_status", {}) : say("<promise>COMPLETE</promise>")
+    })
+    back = join(world.directory, "back")
+    const { call } = await world.connect()
+    await call("spawn_instance", { project: "shop", name: "one" })
+    await eventually(() => waiting > 0, "its first request")
+    const serve = world.servePid()
+    await eventually(() => performance.now() - waiting > 2000, "the call has gone out")
+    expect(results).toEqual([])
+    process.kill(serve, "SIGKILL")
+    await eventually(() => results.length > 0, "an answer, long before the call's own end", 30)
+    expect(results[0]).toMatch(/broke|does not answer|cannot be reached/)
+    await eventually(() => world.servePid() !== serve, "another serve")
+    await eventually(async () => (await phaseOf(call, "one")) === "Running", "runs on")
+    writeFileSync(back, "")
+    await eventually(() => results.length > 2, "the next call")
+    expect(JSON.parse(results[2] ?? "")).toMatchObject({ phases: { Running: 1 } })
+  }, 180_000)
 })
