@@ -324,7 +324,8 @@ describe("an agent that wants out", () => {
       }, "an answer to the frame")
     for (const frame of ["{", "null", "[]", '{"type":"root"}', '{"type":"beat","beat":{}}', Buffer.alloc(10)])
       expect([String(frame), await answered(frame)]).toEqual([String(frame), closeMalformed])
-    expect(await answered("x".repeat(frameBytesMax + 1))).toBe(1009)
+    // Cut at once: the code that says so may get lost on the way.
+    expect([1006, 1009]).toContain(await answered("x".repeat(frameBytesMax + 1)))
     // Another's, and nobody's, is not even opened.
     for (const bearer of [`${hen}x`, "", machineToken()]) {
       const link = new WebSocket(`ws+unix://${join(world.state, "serve.sock")}:/v1/link`, {
