@@ -37,8 +37,8 @@ export function refusalOf({ instance }: Recipient, nowMs: number): string | unde
   return finished(instance) ? "Its loop has ended: resume_instances starts it afresh." : undefined
 }
 
-/** Running, or about to: a message of urgency `now` can arrive within seconds. */
-const soon: ReadonlySet<string> = new Set<Phase>(["Running", "Waiting", "Starting"])
+/** Running, or about to, or unheard of because `serve` has just begun: a message of urgency `now` can arrive within seconds. */
+const soon: ReadonlySet<string> = new Set<Phase>(["Running", "Waiting", "Starting", "Unknown"])
 
 export const reachable = ({ instance }: Recipient, readings: Readings): boolean =>
   instance !== undefined && soon.has(seenOf(instance, readings).phase)
@@ -56,6 +56,7 @@ export function noteOf(
   if (!instance) return "People read it with read_messages."
   const { phase } = seenOf(instance, readings)
   if (phase === "Paused") return "Paused; delivered on resume."
+  if (phase === "Unknown") return "Its supervisor is not heard of now; delivered when it is."
   if (phase !== "Running") return `${phase}; delivered at its next start.`
   if (beatOf(instance, readings)?.turn?.state !== "Running") return "Between iterations; delivered at the next start."
   const now = `In iteration ${iterationOf(instance, readings)}`
