@@ -158,6 +158,9 @@ export async function composeLocal(
   const gateway = createGateway({ store, bus, ledger, clock, report: report("gateway") })
   const metrics = createMetrics(tools)
   const offered = offers(config.offer)
+  const audit = async (who: Principal, tool: string, on: readonly string[], fault: Fault | undefined): Promise<void> => {
+    await bus.append({ ...auditOf(who, tool, on, fault), id: newId("a"), atMs: clock.nowMs() })
+  }
   const invokeHereAs = invokeHere({
     tools: new Map(tools.map((tool) => [tool.name, tool])),
     ports: {
@@ -183,13 +186,15 @@ export async function composeLocal(
     may,
     offered,
     nonce: () => randomBytes(6).toString("hex"),
-    async audit(who, tool, on, fault) {
-      await bus.append({ ...auditOf(who, tool, on, fault), id: newId("a"), atMs: clock.nowMs() })
-    },
+    audit,
   })
   let leading = false
   const admin: Principal = { kind: "human", id: userName(), role: "admin" }
-  const limited = limitRate(invokeHereAs, (who) => who === admin)
+  const limited = limitRate({
+    invokeAs: invokeHereAs,
+    isLocal: (who) => who === admin,
+    refused: (who, tool, fault) => audit(who, tool, [], fault),
+  })
   const invokeAs = (who: Principal): Invoke => metrics.measured(limited(who))
   const authenticate = localAuthenticate({
     token: readToken(config.stateDirectory),

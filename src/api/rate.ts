@@ -14,11 +14,19 @@ export const windowSeconds = 10
 /** Guesses, not measured needs: a person's client makes a few calls a second, an agent a few a minute; ten of either at once stay below. */
 export const rates: Rates = { local: 500_000, human: 1000, instance: 200 }
 
+export interface RateOptions {
+  invokeAs(who: Principal): Invoke
+  isLocal(who: Principal): boolean
+  /** Told of the first call above the limit in each window: one for each would be the flood that is to be kept out. */
+  refused(who: Principal, tool: string, fault: RateLimited): Promise<void>
+  readonly allowed?: Rates
+}
+
 /**
  * Before any call, whatever its face. One small record for each principal that called in the window, and only those who are known
  * come this far: so its memory is bounded by the fleet and its people.
  */
-export function limitRate(invokeAs: (who: Principal) => Invoke, isLocal: (who: Principal) => boolean, allowed: Rates = rates) {
+export function limitRate({ invokeAs, isLocal, refused, allowed = rates }: RateOptions) {
   const limiterOf = (points: number) => new RateLimiterMemory({ points, duration: windowSeconds })
   const limiters = { local: limiterOf(allowed.local), human: limiterOf(allowed.human), instance: limiterOf(allowed.instance) }
   return (who: Principal): Invoke => {
@@ -31,7 +39,9 @@ export function limitRate(invokeAs: (who: Principal) => Invoke, isLocal: (who: P
       } catch (error) {
         if (!(error instanceof RateLimiterRes)) throw error
         const seconds = Math.max(1, Math.ceil(error.msBeforeNext / 1000))
-        throw new RateLimited(`${nameOf(who)} made more than ${allowed[kind]} calls in ${windowSeconds} s.`, seconds)
+        const fault = new RateLimited(`${nameOf(who)} made more than ${allowed[kind]} calls in ${windowSeconds} s.`, seconds)
+        if (error.consumedPoints === allowed[kind] + 1) await refused(who, tool, fault)
+        throw fault
       }
       return invoke(tool, input, call)
     }
