@@ -38,7 +38,7 @@ export default defineTool({
   name: "message_instances",
   title: "Message instances",
   description:
-    'Tells running agents something: urgency now reaches them in the middle of an iteration; standing holds for all later iterations too. Agents write to the people with to ["@operators"], and ask with question: true. The receipts say what became of each.',
+    'Tells running agents something: urgency now reaches them in the middle of an iteration; standing holds for all later iterations too. Agents write to the people with to ["@operators"], and ask with question: true.',
   toolset: "fleet",
   route: "POST /v1/messages",
   verb: "message",

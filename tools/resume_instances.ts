@@ -15,7 +15,7 @@ export default defineTool({
   name: "resume_instances",
   title: "Resume instances",
   description:
-    "Lets paused instances go on, and starts stopped, completed, failed, blocked and crash-looping ones afresh. Give the batch of a pause_instances call, or say which. Those that run stay untouched.",
+    "Lets paused instances go on, and starts stopped, completed, failed, blocked and crash-looping ones afresh. Give the batch of a pause_instances call, or say which.",
   toolset: "fleet",
   route: "POST /v1/instances:resume",
   verb: "operate",

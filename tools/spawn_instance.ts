@@ -71,7 +71,7 @@ export default defineTool({
   name: "spawn_instance",
   title: "Spawn an instance",
   description:
-    "Starts a RALF agent that works on a project in the background, also after this conversation ends. It returns at once: follow the agent with inspect_instance. Give an idempotencyKey to be able to repeat a call safely.",
+    "Starts a RALF agent that works on a project in the background, also after this conversation ends. It returns at once: follow the agent with inspect_instance. With an idempotencyKey a call may be repeated.",
   toolset: "fleet",
   route: "POST /v1/instances",
   verb: "spawn",

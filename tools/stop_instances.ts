@@ -20,7 +20,7 @@ export default defineTool({
   name: "stop_instances",
   title: "Stop instances",
   description:
-    "Ends instances and their running iteration; resume_instances starts them afresh. remove: true also deletes them for good, and their name becomes free. To halt work for a while use pause_instances.",
+    "Ends instances and their running iteration; resume_instances starts them afresh. remove: true also deletes them for good. To halt work for a while use pause_instances.",
   toolset: "fleet",
   route: "POST /v1/instances:stop",
   verb: "operate",

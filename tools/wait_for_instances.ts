@@ -76,7 +76,7 @@ export default defineTool({
   name: "wait_for_instances",
   title: "Wait for instances",
   description:
-    "Waits until instances need attention (ended, or need a person), finished, ended an iteration, or answered a mail. It returns when that is so or the time is over; then call it again. An agent that gets parked: true ends its iteration, and its next one begins when it is so.",
+    "Waits until instances need attention (ended, or need a person), finished, ended an iteration, or answered a mail. When the time is over it returns: call it again. An agent that gets parked: true ends its iteration, and its next one begins when it is so.",
   toolset: "fleet",
   route: "POST /v1/instances:wait",
   verb: "see",
