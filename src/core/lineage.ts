@@ -1,6 +1,6 @@
 import { reached, type Totals } from "./budget.ts"
 import { type Children, finished, type Instance, type Uid, type Verdict } from "./instance.ts"
-import { addUsage, noUsage, type Usage } from "./link.ts"
+import { addUsage, maxUsage, noUsage, type Usage } from "./link.ts"
 import type { Spent } from "./ports.ts"
 
 /** What ancestors allow their descendants: levels, births, and money that was set aside. Told at spawn, decided at admission. */
@@ -73,19 +73,13 @@ export const childrenWithin = (parent: Children, asked: Children): Children => (
 })
 
 const hourMs = 3_600_000
-const maximum = (a: Usage, b: Usage): Usage => ({
-  usd: Math.max(a.usd, b.usd),
-  tokens: Math.max(a.tokens, b.tokens),
-  iterations: Math.max(a.iterations, b.iterations),
-  ms: Math.max(a.ms, b.ms),
-})
 /** What is set aside for a child: its budget while it may still use it, at least what it used; of one that ended, what it used. */
 export function setAside(uid: Uid, { byUid, totals }: Relations): Usage {
   const child = byUid.get(uid)
   const used = totals.get(uid) ?? noUsage
   if (!child || child.deletedAtMs !== undefined || child.spec.state === "Stopped" || finished(child)) return used
   const { usd = 0, tokens = 0, iterations = 0, hours = 0 } = child.spec.budget
-  return maximum(used, { usd, tokens, iterations, ms: Math.round(hours * hourMs) })
+  return maxUsage(used, { usd, tokens, iterations, ms: Math.round(hours * hourMs) })
 }
 /** What an instance used itself, and what is set aside for its children: up to one of them and with it, or for all. */
 export function committed(uid: Uid, relations: Relations, upTo?: Uid): Usage {

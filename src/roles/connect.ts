@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process"
 import { existsSync, mkdirSync, readFileSync, realpathSync, statSync, writeFileSync } from "node:fs"
 import { dirname } from "node:path"
-import { isDeepStrictEqual, parseArgs } from "node:util"
+import { isDeepStrictEqual } from "node:util"
 import { type Config, claudeDesktopFile, readConfig } from "../config.ts"
 import { Fault } from "../core/faults.ts"
 import { clean, shellWord } from "../core/view.ts"
@@ -10,6 +10,7 @@ import { codeRootOf } from "../find-code-root.ts"
 import { readPolicy } from "../policy.ts"
 import { replaceFile } from "../run-directory.ts"
 import { type ClientEntry, clientEntry } from "./client-entry.ts"
+import { wordsOf } from "./words.ts"
 
 const entryName = "blackbox5"
 const claudeMs = 60_000
@@ -105,26 +106,16 @@ function connectClaudeDesktop(config: Config, dryRun: boolean): string {
   return `Wrote into mcpServers of ${path}:\n${shown}${kept}${rootless}Start Claude Desktop again. ${ask("Claude Desktop")}`
 }
 
-function parsed(argv: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...argv],
-      allowPositionals: true,
-      options: {
-        "code-root": { type: "string" },
-        scope: { type: "string" },
-        "dry-run": { type: "boolean", default: false },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    })
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error)
-  }
-}
+const options = {
+  "code-root": { type: "string" },
+  scope: { type: "string" },
+  "dry-run": { type: "boolean", default: false },
+  help: { type: "boolean", short: "h", default: false },
+} as const
 
 /** `blackbox5 connect claude-code | claude-desktop`: writes the client's entry. Exit code 0: written; 1: a fault; 2: called wrongly. */
 export async function connect(argv: readonly string[]): Promise<number> {
-  const words = parsed(argv)
+  const words = wordsOf(argv, options)
   const wrong = (message: string): number => {
     process.stderr.write(`error: ${clean(message)}\n${usage}`)
     return 2

@@ -1,6 +1,6 @@
 import { once } from "node:events"
 import { setTimeout as sleep } from "node:timers/promises"
-import { parseArgs, styleText } from "node:util"
+import { styleText } from "node:util"
 import { z } from "zod"
 import { tools } from "../../tools/index.ts"
 import { readConfig } from "../config.ts"
@@ -9,6 +9,7 @@ import type { Invoke } from "../core/invoke.ts"
 import { noProgress } from "../core/tool.ts"
 import { clean } from "../core/view.ts"
 import { invokeServe } from "../find-serve.ts"
+import { wordsOf } from "./words.ts"
 
 const usage = `usage: blackbox5 logs <name> [-f] [--tail N] [--source loop|transcript]
 
@@ -63,26 +64,16 @@ async function follow(read: (more: object) => Promise<Page>, from: string, signa
   }
 }
 
-function parsed(argv: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...argv],
-      allowPositionals: true,
-      options: {
-        follow: { type: "boolean", short: "f", default: false },
-        tail: { type: "string", default: "100" },
-        source: { type: "string", default: "loop" },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    })
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error)
-  }
-}
+const options = {
+  follow: { type: "boolean", short: "f", default: false },
+  tail: { type: "string", default: "100" },
+  source: { type: "string", default: "loop" },
+  help: { type: "boolean", short: "h", default: false },
+} as const
 
 /** `blackbox5 logs <name> [-f] [--tail N]`. Exit code 0: printed; 1: a fault; 2: called wrongly; 130: Ctrl-C. */
 export async function logs(argv: readonly string[], invoke: Invoke = invokeServe(readConfig(), tools)): Promise<number> {
-  const words = parsed(argv)
+  const words = wordsOf(argv, options)
   const wrong = (message: string): number => {
     process.stderr.write(`error: ${clean(message)}\n${usage}`)
     return 2

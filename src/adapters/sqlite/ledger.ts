@@ -1,5 +1,5 @@
 import { type Uid, uidSchema } from "../../core/instance.ts"
-import { addUsage, noUsage, type Usage } from "../../core/link.ts"
+import { addUsage, maxUsage, noUsage, type Usage } from "../../core/link.ts"
 import type { Clock, Ledger, Spent } from "../../core/ports.ts"
 import type { Database } from "./open.ts"
 import { numberOf, type Row, textOf } from "./row.ts"
@@ -18,12 +18,6 @@ const sums =
   "total(usd) AS usd, coalesce(sum(tokens), 0) AS tokens, coalesce(sum(iterations), 0) AS iterations, coalesce(sum(ms), 0) AS ms"
 
 const values = ({ usd, tokens, iterations, ms }: Usage): [number, number, number, number] => [usd, tokens, iterations, ms]
-const maximum = (a: Usage, b: Usage): Usage => ({
-  usd: Math.max(a.usd, b.usd),
-  tokens: Math.max(a.tokens, b.tokens),
-  iterations: Math.max(a.iterations, b.iterations),
-  ms: Math.max(a.ms, b.ms),
-})
 const less = (a: Usage, b: Usage): Usage => ({
   usd: a.usd - b.usd,
   tokens: a.tokens - b.tokens,
@@ -67,7 +61,7 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
       const added = database.read(() => {
         const row = known.get(uid, place)
         const before = row ? usageOf(row) : noUsage
-        const now = maximum(before, used)
+        const now = maxUsage(before, used)
         const more = less(now, before)
         if (values(more).every((value) => value === 0)) return undefined
         const hour = Math.floor(clock.nowMs() / hourMs)
