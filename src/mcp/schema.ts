@@ -21,6 +21,7 @@ const unsaid: ReadonlySet<string> = new Set(["propertyNames", "pattern", "minLen
 const idle = (keyword: string, value: unknown, io: "input" | "output"): boolean =>
   unsaid.has(keyword) ||
   (keyword === "additionalProperties" && value === false && io === "output") ||
+  (keyword === "required" && io === "output") ||
   (keyword === "additionalProperties" && isObject(value) && Object.keys(value).length === 0) ||
   ((keyword === "maximum" || keyword === "minimum") && typeof value === "number" && Math.abs(value) === Number.MAX_SAFE_INTEGER)
 
@@ -40,9 +41,13 @@ function slim(schema: unknown, io: "input" | "output"): unknown {
   )
 }
 
-/** The one place where tools' schemas are made for models, who pay for every byte: as zod prints them, slimmed. */
+/**
+ * The one place where tools' schemas are made for models, who pay for every byte: as zod prints them, slimmed. An answer says
+ * which of its own fields are always there, and leaves that open for what stands deeper.
+ */
 export function schemaOf(schema: z.ZodObject, io: "input" | "output"): ObjectSchema {
-  const { $schema: _, ...printed } = z.toJSONSchema(schema, { io, unrepresentable: "any" })
-  const slimmed = slim(printed, io)
-  return { ...(slimmed as ObjectSchema), type: "object" } // zod prints objects as JSON, and slimming only leaves out
+  const { $schema: _, required, ...printed } = z.toJSONSchema(schema, { io, unrepresentable: "any" })
+  const slimmed = slim(printed, io) as ObjectSchema // zod prints objects as JSON, and slimming only leaves out
+  const whole: ObjectSchema = { ...slimmed, type: "object" }
+  return required ? { ...whole, required } : whole
 }
