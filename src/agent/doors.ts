@@ -2,6 +2,7 @@ import { createHash } from "node:crypto"
 import { z } from "zod"
 import { summaryOf } from "../core/activity.ts"
 import { choose, opening, stopsMax, wordsOf } from "../core/delivery.ts"
+import { markerOf } from "../core/final-message.ts"
 import type { Beat, Directive, Door, Mail, Marker, Receipt } from "../core/link.ts"
 import { oneLine } from "../core/view.ts"
 import type { TurnFile } from "../run-directory.ts"
@@ -54,15 +55,6 @@ export interface Doors {
   /** A request of the main agent that began then was answered: it proves what was offered before. */
   answered(beganAtMs: number): void
 }
-
-export const markerOf = (text: string): Marker =>
-  /<promise>\s*COMPLETE\s*<\/promise>/.test(text)
-    ? "COMPLETE"
-    : /Status:\s*BLOCKED/.test(text)
-      ? "BLOCKED"
-      : /Status:\s*PARTIAL/.test(text)
-        ? "PARTIAL"
-        : "NONE"
 
 /** How many delivered mails are remembered: the link repeats only what was not acknowledged a moment ago. */
 const deliveredMax = 1000

@@ -3,7 +3,7 @@ import { createReadStream, existsSync } from "node:fs"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { backoffMs } from "../core/decide.ts"
-import { markerOf } from "./doors.ts"
+import { markerOf } from "../core/final-message.ts"
 
 /** Between two iterations, as in ralf-loop.sh. */
 const pauseMs = 10_000
@@ -13,7 +13,7 @@ const tailCharacters = 65_536
 /** Files of a project that may hold the prompt; without one, the goal that the fleet gives at the start of each iteration is all. */
 const promptFiles = [".autonomous/prompt.md", "PROMPT.md"]
 const ownPrompt =
-  "Work towards your goal in this repository, in small steps that you verify and commit. When the goal is fully reached, answer with <promise>COMPLETE</promise>. If you cannot go on without a person, answer with Status: BLOCKED and say why. Otherwise end with Status: PARTIAL and say what comes next."
+  "Work towards your goal in this repository, in small steps that you verify and commit. End your last message with a line of its own that says how far you are: <promise>COMPLETE</promise> when the goal is fully reached; Status: BLOCKED, with the reason above it, when you cannot go on without a person; otherwise Status: PARTIAL, with what comes next above it."
 
 /**
  * The built-in loop, for projects without a loop script: the same contract as ralf-loop.sh. Its claude is the turnstile, so that turns, mail

@@ -42,8 +42,8 @@ function script(): (request: ModelRequest) => Reply {
         return use([commit("blog", "index.md", `- post ${iterations.get(session)}`, `Add post ${iterations.get(session)}`)])
       return say(
         iterations.get(session) === 2
-          ? "Both posts are written. <promise>COMPLETE</promise>"
-          : "One post is written. Status: PARTIAL",
+          ? "Both posts are written.\n<promise>COMPLETE</promise>"
+          : "One post is written.\nStatus: PARTIAL",
       )
     }
     if (iterations.get(session) === 1) {
@@ -51,10 +51,10 @@ function script(): (request: ModelRequest) => Reply {
       if (!request.text.includes("euros")) return use([bash("sleep 0.3", "Check the prices")])
       if (!request.text.includes("Use euros from now on"))
         return use([commit("shop", "prices.md", "| tea | 4 euros |", "Use euros from now on")])
-      return say("The price list is in euros. Status: PARTIAL")
+      return say("The price list is in euros.\nStatus: PARTIAL")
     }
     if (first) return use([bash("sleep 4", "Run the tests")])
-    return say("The tests pass. <promise>COMPLETE</promise>")
+    return say("The tests pass.\n<promise>COMPLETE</promise>")
   }
 }
 

@@ -31,7 +31,7 @@ describe("a parent under a turn limit of one", () => {
       const [result] = request.toolResults
       if (iterationOf(request) > 1) {
         woken ||= request.last
-        return say("All are done. <promise>COMPLETE</promise>")
+        return say("All are done.\n<promise>COMPLETE</promise>")
       }
       if (!result) return fleet(...children.map((name) => ["spawn_instance", { name, goal: `part ${name}` }] as const))
       if (result.text.includes('"parked":true')) {
@@ -48,7 +48,7 @@ describe("a parent under a turn limit of one", () => {
           parents = true
           return parent(request)
         }
-        return say(`Did ${part}. <promise>COMPLETE</promise>`)
+        return say(`Did ${part}.\n<promise>COMPLETE</promise>`)
       },
       // One place besides the parent's: its children need it one after the other, and the parent must not keep it.
       { policy: "turnsMax: 1\ninstancesMax: 1\n" },

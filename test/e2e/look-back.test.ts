@@ -18,7 +18,7 @@ describe("looking back", () => {
     await using world = await makeWorld(({ toolResults }) =>
       toolResults.length === 0
         ? use([{ name: "Bash", input: { command: "echo the walls are up", description: "Build the house" } }])
-        : hold(say("The house is built. <promise>COMPLETE</promise>"), gate.promise),
+        : hold(say("The house is built.\n<promise>COMPLETE</promise>"), gate.promise),
     )
     const { call, client } = await world.connect()
     const before = events.parse(await call("read_events", { after: "$" }))

@@ -41,7 +41,7 @@ describe("a day with one agent, from an MCP client over stdio", () => {
         }
         if (!request.text.includes("use euros")) return use([bash("sleep 0.2")]) // until the urgent mail is there
         if (!request.text.includes("write it down")) return say("Status: PARTIAL") // the ordinary mail comes at Stop
-        return say("Noted. Status: PARTIAL")
+        return say("Noted.\nStatus: PARTIAL")
       }
       if (request.toolResults.length === 0 && !request.text.includes("step two")) {
         pausedAt = world.projectOf("shop")
@@ -51,7 +51,7 @@ describe("a day with one agent, from an MCP client over stdio", () => {
         })
         return drop(hold(turn, cut.promise, { afterEvents: 7 }), { afterEvents: 7 })
       }
-      return say("All done. <promise>COMPLETE</promise>")
+      return say("All done.\n<promise>COMPLETE</promise>")
     })
     const { call } = await world.connect()
 

@@ -163,7 +163,7 @@ describe("another claude", () => {
             activity: z.object({ activity: z.looseObject({}).optional() }).parse(await call("inspect_instance", { name: "one" }))
               .activity,
           }
-          return say("<promise>COMPLETE</promise> says the inner one")
+          return say("says the inner one\n<promise>COMPLETE</promise>")
         }
         if (!request.text.includes("step one"))
           return use([bash("echo I am the inner one | claude -p --dangerously-skip-permissions")], { text: "step one" })
@@ -206,7 +206,7 @@ describe("another claude", () => {
           )
           return use([bash("true")])
         }
-        return say("<promise>COMPLETE</promise> says the sub-agent")
+        return say("says the sub-agent\n<promise>COMPLETE</promise>")
       }
       if (!request.text.includes("step one"))
         return use([{ name: "Agent", input: { description: "help", prompt: "Help.", subagent_type: "general-purpose" } }], {

@@ -12,7 +12,7 @@ const spawned = z.object({ uid: z.string() })
 describe("an iteration that ends as blocked", () => {
   it("costs nothing more until somebody answers, not even when its supervisor dies; the answer is in the next iteration", async () => {
     await using world = await makeWorld(({ last }) =>
-      last.includes("the key is 42") ? say("<promise>COMPLETE</promise>") : say("I have no key. Status: BLOCKED"),
+      last.includes("the key is 42") ? say("<promise>COMPLETE</promise>") : say("I have no key.\nStatus: BLOCKED"),
     )
     const { call } = await world.connect()
     const { uid } = spawned.parse(await call("spawn_instance", { project: "shop", name: "shop-1", model }))

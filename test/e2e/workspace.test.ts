@@ -15,7 +15,7 @@ vi.setConfig({ testTimeout: 240_000 })
 const run = (command: string): string => `Do this. RUN<<${command}>>`
 const obedient = (request: ModelRequest) => {
   const [, command] = /RUN<<(.*?)>>/s.exec(request.text) ?? []
-  if (command === undefined || request.toolResults.length > 0) return say("All done. <promise>COMPLETE</promise>")
+  if (command === undefined || request.toolResults.length > 0) return say("All done.\n<promise>COMPLETE</promise>")
   return use([{ name: "Bash", input: { command, description: "as told" } }])
 }
 const inTree = 'cd "$RALF_PROJECT_DIR"'

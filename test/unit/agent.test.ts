@@ -16,7 +16,7 @@ import {
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, describe, expect, it, vi } from "vitest"
-import { createDoors, type DoorsOptions, type HookInput, markerOf } from "../../src/agent/doors.ts"
+import { createDoors, type DoorsOptions, type HookInput } from "../../src/agent/doors.ts"
 import { holdFor, resetTime } from "../../src/agent/failures.ts"
 import { createIterations } from "../../src/agent/iterations.ts"
 import { createKeeper } from "../../src/agent/keeper.ts"
@@ -528,17 +528,6 @@ describe("the doors", () => {
     expect(claude.hook("PostToolUse")).toEqual([])
     claude.hook("Stop")
     expect(claude.proved()).toEqual(["1 1 PostToolUse"])
-  })
-
-  it.each([
-    ["COMPLETE", "All done. <promise>COMPLETE</promise>"],
-    ["COMPLETE", "<promise> COMPLETE\n</promise> Status: PARTIAL"],
-    ["BLOCKED", "Status: BLOCKED, the key is missing"],
-    ["PARTIAL", "Status:PARTIAL"],
-    ["NONE", "COMPLETE"],
-    ["NONE", ""],
-  ])("read %s from %j", (marker, text) => {
-    expect(markerOf(text)).toBe(marker)
   })
 })
 
