@@ -1,6 +1,7 @@
 import { join } from "node:path"
 import { z } from "zod"
 import { budgetSchema, childrenSchema } from "./core/instance.ts"
+import { namedLoopSchema } from "./core/loop.ts"
 import { roles } from "./core/principal.ts"
 import type { Limits } from "./core/tool.ts"
 import { type FollowedFile, followFile, parseFile, parseYaml } from "./followed-file.ts"
@@ -49,9 +50,9 @@ export const policySchema = z.strictObject({
       }),
     })
     .optional(),
-  /** More loops than `ralf`: argv, in which `{project}` stands for the project's directory. */
+  /** More loops than `ralf`. A program with a relative path is looked for in the code root. */
   loops: z
-    .record(z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/), z.array(z.string()).min(1))
+    .record(z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/), namedLoopSchema)
     .refine((loops) => !(reserved in loops), `the name ${reserved} is taken`)
     .default({}),
 })

@@ -15,6 +15,7 @@ import { z } from "zod"
 import { circuitSchema } from "./core/circuit.ts"
 import { exitSchema, modeSchema, problemSchema, uidSchema } from "./core/instance.ts"
 import { directiveSchema, doorSchema, holdSchema, lastSchema, sequencedSchema, usageSchema } from "./core/link.ts"
+import { completionSchema } from "./core/loop.ts"
 import { isolationSchema } from "./isolation.ts"
 import { begunSchema, treeSchema } from "./tree-file.ts"
 
@@ -46,6 +47,12 @@ const files = {
     tree: treeSchema.optional(),
     /** The real claude, an absolute path. */
     claude: z.string(),
+    /** What the loop's environment has beside the supervisor's. */
+    environment: z.record(z.string(), z.string()).optional(),
+    /** What decides that the loop is complete. Absent in a run of before this was known: its exit code does. */
+    completion: completionSchema.optional(),
+    /** Which loop it is, and from where, in words. */
+    loop: z.string().optional(),
     /** A run of before this was known has none. */
     isolation: isolationSchema.default("process tree"),
     socketPath: z.string(),

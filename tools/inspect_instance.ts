@@ -99,6 +99,7 @@ export default defineTool({
         run: {
           restarts: status.run.restarts,
           startedAt: isoOf(status.run.startedAtMs),
+          ...(status.run.loop !== undefined && { loop: oneLine(status.run.loop, 1000) }),
           ...(exit && {
             lastExit: `code ${exit.code}${exit.outcome ? ` (${exit.outcome})` : ""} ${spanOf(readings.nowMs - exit.atMs)} ago`,
           }),
@@ -123,12 +124,13 @@ export default defineTool({
       ...(log && { log: { untrusted: log.text } }),
     }
   },
-  show: ({ name, phase, why, fix, activity, last, work, usage, mail }) => ({
+  show: ({ name, phase, why, fix, activity, last, run, work, usage, mail }) => ({
     text: [
       `${name}: ${phase}. ${why}`,
       `Next: ${fix}`,
       ...(activity ? [`Now: ${activity.tool}: ${activity.summary} (${activity.seconds} s)`] : []),
       ...(last ? [`Iteration ${last.iteration} ended as ${last.outcome}.`] : []),
+      ...(typeof run?.loop === "string" ? [`Loop: ${run.loop}.`] : []),
       ...(work
         ? [`Works in ${work.path}${typeof work.branch === "string" ? `, branch ${work.branch}, ${work.commits} commits` : ""}.`]
         : []),

@@ -82,6 +82,7 @@ export default defineTool({
     created: z.boolean(),
     phase: z.string(),
     why: z.string(),
+    loop: z.string().optional(),
     workspace: z.looseObject({}).optional(),
     // Its limits, and where they come from: loose, because each listed field costs every caller's context.
     budget: z.looseObject({ from: z.string() }),
@@ -89,8 +90,8 @@ export default defineTool({
   }),
   hints: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: true },
   handler: (ctx, input) => oneByOne(ctx, () => declare(ctx, input)),
-  show: ({ name, created, phase, why, next }) => ({
-    text: `${name}: ${phase}${created ? "" : " (not made by this call)"}. ${why}\n${next}`,
+  show: ({ name, created, phase, why, loop, next }) => ({
+    text: `${name}: ${phase}${created ? "" : " (not made by this call)"}. ${why}\n${loop ? `Loop: ${loop}.\n` : ""}${next}`,
   }),
 })
 
@@ -152,7 +153,8 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
     const made = { name, uid: uidSchema.parse("dry-run"), version: "", createdAtMs: readings.nowMs, spec, status: {} }
     const { phase, why } = foreseen(ctx, made, others, readings)
     const next = "Nothing was made: call it without dryRun."
-    return { name, created: false, phase, why: why + shared, workspace: place.at(name), budget: { ...budget, from }, next }
+    const { loop } = place
+    return { name, created: false, phase, why: why + shared, loop, workspace: place.at(name), budget: { ...budget, from }, next }
   }
 
   let instance: Instance | undefined
@@ -175,7 +177,7 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
   const next = `inspect_instance {"name":"${name}"} shows in a minute what it does.`
   return {
     ...{ name, uid, created: true, phase, why: why + shared },
-    ...{ workspace: place.at(name, uid), budget: { ...budget, from }, next },
+    ...{ loop: place.loop, workspace: place.at(name, uid), budget: { ...budget, from }, next },
   }
 }
 

@@ -94,6 +94,7 @@ export function startLoop(
     stdio: ["ignore", file, file],
     env: {
       ...inherited(),
+      ...run.environment,
       PATH: `${directory.bin}${delimiter}${process.env.PATH ?? ""}`,
       [instanceVariable]: `${run.uid}/${run.place}`,
       [agentUrlVariable]: `http://127.0.0.1:${door.port}`,

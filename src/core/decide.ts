@@ -31,6 +31,7 @@ export function decide(wanted: Instance | undefined, revision: string, observed:
     place: seen.place,
     startedAtMs: seen.startedAtMs,
     restarts: before?.revision === seen.revision ? before.restarts : 0,
+    ...(seen.loop !== undefined && { loop: seen.loop }),
     ...(lastExit && { lastExit }),
     ...(seen.problem && { problem: seen.problem }),
   }

@@ -132,6 +132,8 @@ export const runSchema = z.strictObject({
   place: z.string(),
   startedAtMs: z.int(),
   restarts: z.int().min(0),
+  /** Which loop was taken, and from where, in words. */
+  loop: z.string().optional(),
   lastExit: exitSchema.optional(),
   problem: problemSchema.optional(),
   term: z.int(),

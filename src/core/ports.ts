@@ -41,6 +41,8 @@ export interface Observed {
   readonly revision: string
   readonly phase: Run["phase"]
   readonly startedAtMs: number
+  /** Which loop was taken, and from where, in words; undefined where none could be. */
+  readonly loop?: string
   readonly exit?: Exit
   readonly problem?: Problem
 }
@@ -195,6 +197,8 @@ export interface Projects {
 export interface Foreseen {
   /** Names of others that work in the same tree. */
   readonly sharedWith: readonly string[]
+  /** Which loop is taken, and from where, in words. */
+  readonly loop: string
   /** `path` once the uid is known; `branch` for a tree of its own. */
   at(name: string, uid?: Uid): { readonly path?: string; readonly branch?: string }
 }

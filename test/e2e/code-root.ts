@@ -1,56 +1,48 @@
 import { execFileSync } from "node:child_process"
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
+import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
 
-/** A code root of the RALF layout, with a loop script of the real shape: what users have, which we neither own nor change. */
+/**
+ * Code roots as users have them, with loop scripts that behave as the public ones do; we neither own nor change these. `engine` and `classic`
+ * are the two public checkouts, each one git repository; in `projects` the engine stands beside projects that are repositories of their own.
+ */
+export const layouts = ["engine", "classic"] as const
+export type Layout = (typeof layouts)[number] | "projects"
 
-const loopScript = `#!/usr/bin/env bash
-# The shape of the real loop: endless; the prompt into claude; the answer into a log; markers from the log's end.
-set -uo pipefail
-PROJECT_DIR="$(cd "\${1:-.}" && pwd)"
-ROOT="$(cd "$(dirname "\${BASH_SOURCE[0]}")/../../.." && pwd)"
-export RALF_PROJECT_DIR="$PROJECT_DIR" RALF_ENGINE_DIR="$ROOT/2-engine/.autonomous" RALF_BLACKBOX5_DIR="$ROOT"
-LOGS="$PROJECT_DIR/.autonomous/LOGS"
-mkdir -p "$LOGS"
-LOG="$LOGS/ralf-session-$(date +%s).log"
-trap 'echo "interrupted"; exit 130' INT TERM
-cd "$ROOT"
-ITERATION=0
-while true; do
-  ITERATION=$((ITERATION + 1))
-  echo -e "\\033[0;34m=== RALF iteration $ITERATION ===\\033[0m" | tee -a "$LOG"
-  if ! cat "$RALF_ENGINE_DIR/prompts/ralf.md" | claude -p --dangerously-skip-permissions 2>&1 | tee -a "$LOG"; then
-    echo "claude failed; again in \${RALF_RETRY_SECONDS:-30} s" | tee -a "$LOG"
-    sleep "\${RALF_RETRY_SECONDS:-30}"
-    continue
-  fi
-  if tail -n 100 "$LOG" | grep -q '<promise>COMPLETE</promise>'; then
-    echo "complete" | tee -a "$LOG"
-    exit 0
-  fi
-  if tail -n 100 "$LOG" | grep -q 'Status: BLOCKED'; then echo "blocked" | tee -a "$LOG"; fi
-  sleep "\${RALF_SLEEP_SECONDS:-10}"
-done
-`
+const fixtures = fileURLToPath(new URL("../loops", import.meta.url))
+export const loopFixture = (name: string): string => join(fixtures, `${name}-loop.sh`)
 
-/** Makes a code root with these projects, each a git repository with one commit. */
-export function makeCodeRoot(path: string, projects: readonly string[]): void {
-  const engine = join(path, "2-engine/.autonomous")
-  mkdirSync(join(engine, "shell"), { recursive: true })
-  mkdirSync(join(engine, "prompts"), { recursive: true })
-  writeFileSync(join(engine, "prompts/ralf.md"), "You are RALF. Do the next small step of your project, verify it, commit it.\n")
-  const script = join(engine, "shell/ralf-loop.sh")
-  writeFileSync(script, loopScript)
-  chmodSync(script, 0o755)
+/** Where a layout has its loop script, and the prompt that it feeds to claude. */
+const places = {
+  engine: { script: "2-engine/.autonomous/shell/ralf-loop.sh", prompt: "2-engine/.autonomous/prompts/ralf.md" },
+  classic: { script: "bin/ralf-tools/ralf-loop.sh", prompt: "bin/ralf-tools/ralf.md" },
+} as const
+export const scriptOf = (layout: Layout): string => places[layout === "classic" ? "classic" : "engine"].script
+
+/** Makes a code root with these projects, everything committed once. */
+export function makeCodeRoot(path: string, projects: readonly string[], layout: Layout = "projects"): void {
+  const fixture = layout === "classic" ? "classic" : "engine"
+  const { script, prompt } = places[fixture]
+  for (const file of [script, prompt]) mkdirSync(join(path, dirname(file)), { recursive: true })
+  writeFileSync(join(path, prompt), "You are RALF. Do the next small step of your project, verify it, commit it.\n")
+  copyFileSync(loopFixture(fixture), join(path, script))
+  chmodSync(join(path, script), 0o755)
   for (const project of projects) {
     const directory = join(path, "5-project-memory", project)
     mkdirSync(join(directory, ".autonomous/tasks/active"), { recursive: true })
+    writeFileSync(join(directory, ".autonomous/tasks/active/first.md"), "The first task.\n")
     writeFileSync(join(directory, "README.md"), `# ${project}\n`)
+    if (layout !== "projects") continue
     writeFileSync(join(directory, ".gitignore"), ".autonomous/LOGS/\n")
-    git(directory, "init", "-q", "-b", "main")
-    git(directory, "add", "-A")
-    git(directory, "commit", "-q", "-m", "Begin")
+    commitAll(directory)
   }
+  if (layout !== "projects") commitAll(path)
+}
+function commitAll(directory: string): void {
+  git(directory, "init", "-q", "-b", "main")
+  git(directory, "add", "-A")
+  git(directory, "commit", "-q", "-m", "Begin")
 }
 
 /** Runs git in a directory, as an author of its own; returns what it prints. */

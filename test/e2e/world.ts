@@ -7,7 +7,7 @@ import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
 import { z } from "zod"
 import { type Model, type Script, startModel } from "../model/model.ts"
-import { makeCodeRoot } from "./code-root.ts"
+import { type Layout, makeCodeRoot } from "./code-root.ts"
 
 /** One user on one machine, whole: a code root, a home, a state directory, a scripted model, the built bundle, a real MCP client. */
 
@@ -45,13 +45,13 @@ const statSchema = z.object({ pid: z.number() })
 
 export async function makeWorld(
   script: Script,
-  options: { projects?: readonly string[]; policy?: string; env?: Record<string, string>; state?: string } = {},
+  options: { projects?: readonly string[]; layout?: Layout; policy?: string; env?: Record<string, string>; state?: string } = {},
 ): Promise<World> {
   const directory = mkdtempSync(join(tmpdir(), "bb5-"))
   const at = (name: string): string => join(directory, name)
   const [codeRoot, home, state, config] = [at("code"), at("home"), options.state ?? at("state"), at("config")]
   for (const path of [codeRoot, home, state, config]) mkdirSync(path, { recursive: true, mode: 0o700 })
-  makeCodeRoot(codeRoot, options.projects ?? ["shop"])
+  makeCodeRoot(codeRoot, options.projects ?? ["shop"], options.layout)
   const policy = (text: string): void => writeFileSync(join(config, "policy.yaml"), text)
   policy(options.policy ?? "{}\n")
   const model = await startModel(script)
@@ -64,8 +64,7 @@ export async function makeWorld(
     GIT_COMMITTER_NAME: "RALF",
     GIT_COMMITTER_EMAIL: "ralf@example.invalid",
     IS_SANDBOX: "1",
-    RALF_SLEEP_SECONDS: "0.2",
-    RALF_RETRY_SECONDS: "0.5",
+    LOOP_PAUSE: "0.2",
     BLACKBOX5_CODE_ROOT: codeRoot,
     BLACKBOX5_STATE: state,
     BLACKBOX5_CONFIG: config,

@@ -951,7 +951,10 @@ describe("the policy", () => {
     expect(parsePolicy("")).toMatchObject({ policy: { instancesMax: 50, turnsMax: 4, budget: { usd: 10 }, loops: {} } })
     expect(parsePolicy("# nothing\n")).toEqual(parsePolicy("{}"))
     expect(parsePolicy("turnsMax: 2\nloops:\n  mine: [./loop.sh, '{project}']\n")).toMatchObject({
-      policy: { instancesMax: 50, turnsMax: 2, loops: { mine: ["./loop.sh", "{project}"] } },
+      policy: { instancesMax: 50, turnsMax: 2, loops: { mine: { command: ["./loop.sh", "{project}"], completion: "exit" } } },
+    })
+    expect(parsePolicy("loops:\n  mine: { command: [x], completion: marker }\n")).toMatchObject({
+      policy: { loops: { mine: { command: ["x"], completion: "marker" } } },
     })
   })
 
@@ -967,6 +970,8 @@ describe("the policy", () => {
     ["a loop's name that is a number of YAML", "loops:\n  fine: [x]\n  -7: [x]\n", /^line 3: loops\.-7: /],
     ["a loop without words", "loops:\n  a: [x]\n  b: []\n", /^line 3: loops\.b: /],
     ["a word that is none", "loops:\n  a: [x]\n  b:\n    - x\n    - 3\n", /^line 5: loops\.b\.1: /],
+    ["a loop without a command", "loops:\n  a: [x]\n  b: { completion: exit }\n", /^line 3: loops\.b\.command: /],
+    ["a completion that is none", "loops:\n  b:\n    command: [x]\n    completion: never\n", /^line 4: loops\.b\.completion: /],
     ["broken YAML", "turnsMax: 1\nbudget: {usd: 1\n", /^line [23]: /],
     ["a key twice", "turnsMax: 1\nturnsMax: 2\n", /^line 2: /],
     ["an alias of nothing", "turnsMax: 1\nbudget: *none\n", /^line 2: .*none/],

@@ -231,6 +231,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
           const here = others.filter(({ spec: { project } }) => project === spec.project)
           const own = ownTree(spec, { git: true, taken: here.length > 0 })
           return {
+            loop: "built-in",
             sharedWith: own ? [] : here.map(({ name }) => name),
             at: (name, of) => (own ? { branch: `ralf/${name}`, ...(of && { path: `/trees/${name}` }) } : { path: "/code/shop" }),
           }

@@ -6,7 +6,16 @@ import type { Spec } from "../../core/instance.ts"
 import { isDirectory } from "../../find-code-root.ts"
 import { replaceFile } from "../../run-directory.ts"
 import type { TreeFile } from "../../tree-file.ts"
-import { type CodeRootOptions, directoryIn, isCodeRoot, type Launch, launchOf, projectsIn, scriptIn } from "./code-root.ts"
+import {
+  type CodeRootOptions,
+  directoryIn,
+  isCodeRoot,
+  type Launch,
+  launchOf,
+  programIn,
+  projectsIn,
+  scriptIn,
+} from "./code-root.ts"
 
 /** Code roots that are remembered; the one used longest ago is forgotten. What an instance works in stands in its spec. */
 const rootsMax = 50
@@ -20,8 +29,12 @@ export interface Layout {
   readonly root: string | undefined
   /** Of a project in the code root; what is cloned has none there. */
   readonly directory: string | undefined
-  /** The RALF loop script, when this spec is run by it. */
-  readonly script: string | undefined
+  /** The file of the code root, an absolute path, by which this spec's loop is run; undefined when it is run by another program. */
+  readonly program: string | undefined
+  /** Its loop script needs `.autonomous` in the project. */
+  readonly autonomous: boolean
+  /** Its loop works on the whole code root, whatever the project is. */
+  readonly whole: boolean
 }
 /** The code roots that serve knows: its own, and those that its clients found. */
 export interface CodeRoots {
@@ -95,9 +108,17 @@ export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
     const root = repository === undefined ? (codeRoot ?? find(project, first)) : usual(codeRoot)
     if (codeRoot !== undefined && !isDirectory(codeRoot)) throw noCodeRoot(codeRoot)
     if (repository === undefined && root !== undefined && !projectsIn(root).includes(project)) throw missing(project, [root])
-    const script = loop === "ralf" && root !== undefined ? scriptIn(root) : undefined
     const directory = repository === undefined && root !== undefined ? directoryIn(root, project) : undefined
-    return { root, directory, script }
+    const script = loop === "ralf" && root !== undefined ? scriptIn(root, { repository }) : undefined
+    const within = script?.path ?? programIn(options.loops()[loop])
+    const program = root === undefined || within === undefined ? undefined : join(root, within)
+    return {
+      root,
+      directory,
+      program: program !== undefined && existsSync(program) ? program : undefined,
+      autonomous: script?.takesProject === true,
+      whole: script?.takesProject === false,
+    }
   }
 
   return {

@@ -179,6 +179,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       place: file.place,
       revision: file.revision,
       startedAtMs: file.startedAtMs,
+      ...(file.loop !== undefined && { loop: file.loop }),
       phase: ended ? "Exited" : exit || directory.get("stop") ? "Stopping" : directory.get("loop") ? "Running" : "Pending",
       ...(ended && { exit: ended.exit }),
       ...(ended?.problem && { problem: ended.problem }),
@@ -189,11 +190,11 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
 
   const launchOf = async (
     one: Pick<Workload, "name" | "uid" | "spec">,
-  ): Promise<{ file: Pick<RunFile, "command" | "directory" | "claude" | "tree">; problem?: Problem }> => {
+  ): Promise<{ file: Partial<RunFile> & Pick<RunFile, "command" | "directory" | "claude">; problem?: Problem }> => {
     try {
       const tree = await trees.settle(one)
-      const { command, directory, claude } = codeRoots.launch(one.spec, tree)
-      return { file: { command: [...command], directory, claude, tree } }
+      const { command, environment, ...launch } = codeRoots.launch(one.spec, tree)
+      return { file: { ...launch, command: [...command], environment: { ...environment }, tree } }
     } catch (error) {
       const { code, message, next } = asFault(error)
       return { file: { command: ["-"], directory: "-", claude: "-" }, problem: { reason: code, message: `${message} ${next}` } }

@@ -38,6 +38,8 @@ export interface Trees {
 /** Where a project is: its directory, and the git repository that tracks it. */
 interface Found {
   readonly directory: string
+  /** What its loop works on: the project, or the whole code root. */
+  readonly scope: string
   readonly repository?: Repository | undefined
   /** The project in the repository; "" where it is the whole. */
   readonly inside: string
@@ -71,18 +73,18 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
   const clone = (repository: string): string => join(stateDirectory, "clones", `${repository}.git`)
 
   async function find(spec: Spec): Promise<Found> {
-    const { root, directory, script } = codeRoots.layoutOf(spec)
-    const autonomous = script !== undefined
+    const { root, directory, program, autonomous, whole } = codeRoots.layoutOf(spec)
     if (spec.repository !== undefined) {
       const path = clone(spec.repository)
-      return { directory: path, repository: { top: path, common: path }, inside: "", autonomous }
+      return { directory: path, scope: path, repository: { top: path, common: path }, inside: "", autonomous }
     }
     if (root === undefined || directory === undefined) throw new Error(`no directory was found for the project ${spec.project}`)
-    const repository = findRepository(directory)
-    if (!repository) return { directory, inside: "", autonomous }
+    const scope = whole ? root : directory
+    const repository = findRepository(scope)
+    if (!repository) return { directory, scope, inside: "", autonomous }
     const within = (path: string): string | undefined => inTop(repository.top, realpathSync(path))
     const inside = within(directory)
-    if (inside === "" && spec.ref === undefined) return { directory, repository, inside, autonomous }
+    if (inside === "" && spec.ref === undefined) return { directory, scope, repository, inside, autonomous }
     const git = await gitIn(repository.top)
     const commit = await commitOf(git, spec.ref === undefined ? ["HEAD"] : [spec.ref, `refs/remotes/origin/${spec.ref}`])
     if (commit === undefined && spec.ref !== undefined)
@@ -91,7 +93,7 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
         `There is no branch, tag or commit ${spec.ref} in ${repository.top}.`,
         "Correct ref, or fetch it there.",
       )
-    if (inside === "") return { directory, repository, inside, autonomous }
+    if (inside === "") return { directory, scope, repository, inside, autonomous }
     // The directory may merely lie in somebody's repository: a tree of its own would lack what is not tracked. Not the index is asked: a new
     // tree is made from a commit.
     const tracked = async (path: string | undefined): Promise<boolean> => {
@@ -100,17 +102,20 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
       const { code, stdout } = await git(["ls-tree", "--name-only", "-z", commit, "--", path])
       return code === 0 && stdout !== ""
     }
-    if (inside === undefined || !(await tracked(inside))) return { directory, inside: "", autonomous }
-    const rooted = script === undefined || (await tracked(within(script)))
-    return { directory, repository, inside, root: rooted ? within(root) : undefined, autonomous }
+    if (inside === undefined || !(await tracked(inside))) return { directory, scope, inside: "", autonomous }
+    const rooted = program === undefined || (await tracked(within(program)))
+    // A loop that works where it stands cannot work in a tree that lacks it.
+    if (whole && !rooted) return { directory, scope, inside: "", autonomous }
+    return { directory, scope, repository, inside, root: rooted ? within(root) : undefined, autonomous }
   }
 
   /** The repository that a spec means, by the file system alone; undefined where it cannot be said. */
   const guess = (spec: Spec): string | undefined => {
     if (spec.repository !== undefined) return clone(spec.repository)
     try {
-      const { directory } = codeRoots.layoutOf(spec)
-      return directory === undefined ? undefined : (findRepository(directory)?.common ?? directory)
+      const { root, directory, whole } = codeRoots.layoutOf(spec)
+      const scope = whole ? root : directory
+      return scope === undefined ? undefined : (findRepository(scope)?.common ?? scope)
     } catch {
       return undefined // its project is gone: it will not be started
     }
@@ -123,10 +128,10 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
   }
 
   function decide({ name, uid, spec }: { name: string; uid: string; spec: Spec }, found: Found, taken: boolean): TreeFile {
-    const { directory, repository, inside, root, autonomous } = found
+    const { directory, scope, repository, inside, root, autonomous } = found
     if (!ownTree(spec, { git: repository !== undefined, taken }) || !repository)
       return {
-        ...{ own: false, path: directory, project: directory, autonomous },
+        ...{ own: false, path: scope, project: directory, autonomous },
         ...(repository && { repository: repository.top, common: repository.common }),
       }
     const path = join(stateDirectory, "trees", `${name}-${uid.slice(0, 8)}`)
@@ -153,7 +158,7 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
       const lost = before && finished && !before.own && spec.workspace === "auto" && others(before)
       if (before && !lost) return before
       if (!found) throw new Error(`nothing was found out about the tree of ${name}`)
-      const tree = decide({ name, uid, spec }, found, working(found.repository?.common ?? found.directory, uid).length > 0)
+      const tree = decide({ name, uid, spec }, found, working(found.repository?.common ?? found.scope, uid).length > 0)
       const instance = instanceDirectory(stateDirectory, uid)
       mkdirSync(instance, { recursive: true, mode: 0o700 })
       if (lost) rmSync(join(instance, "begun.json"), { force: true })
@@ -169,13 +174,15 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
         if (!looked.has(key)) looked.set(key, guess(one))
         return looked.get(key)
       }
-      const here = working(found.repository?.common ?? found.directory, undefined)
+      const here = working(found.repository?.common ?? found.scope, undefined)
       // Those that were asked for before and have no tree yet will have theirs first.
       const coming = others.filter((one) => !claims.has(one.uid) && whereOf(one.spec) === whereOf(spec))
       const treeOf = (name: string, uid: string): TreeFile => decide({ name, uid, spec }, found, here.length + coming.length > 0)
-      const { own, path } = treeOf("", "")
-      codeRoots.launch(spec, treeOf("", ""))
+      const tree = treeOf("", "")
+      const { own, path } = tree
+      const { loop } = codeRoots.launch(spec, tree)
       return {
+        loop,
         sharedWith: own ? [] : here.filter(({ tree }) => tree.path === path).map(({ name }) => name),
         at(name, uid) {
           const tree = treeOf(name, uid ?? "")
