@@ -164,12 +164,12 @@ export function createSessions(nowMs: () => number, bounds: Bounds = defaultBoun
     async serve(owner, request, body, open) {
       const id = request.headers.get("mcp-session-id")
       const messages = messagesOf(body)
-      if (id === null) {
-        if (request.method === "POST" && messages.some(({ method }) => method === "initialize"))
-          return begin(owner, request, body, open)
+      const session = id === null ? undefined : sessions.get(id)
+      // A client that begins again may still name the session that it lost.
+      if (session?.owner !== owner && request.method === "POST" && messages.some(({ method }) => method === "initialize"))
+        return begin(owner, request, body, open)
+      if (id === null)
         return rpcError(400, refused, "The header Mcp-Session-Id is missing.", "Send initialize first, then its session id.")
-      }
-      const session = sessions.get(id)
       // Another principal's is not there: nobody learns which ids there are.
       if (session?.owner !== owner)
         return rpcError(404, sessionNotFound, "There is no such session.", "Begin one with initialize.", messages[0]?.id)
