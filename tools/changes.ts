@@ -12,9 +12,10 @@ const repeatsMax = 5
 const shownMax = 200
 const atOnceMax = 16
 
+export const expectSchema = z.int().min(0).optional()
 export const changeFields = {
   ...targetFields,
-  expect: z.int().min(0).optional().describe("how many a dryRun counted; required with all"),
+  expect: expectSchema.describe("how many a dryRun counted; required with all"),
   dryRun: z.boolean().default(false),
 }
 export const changeOutput = {
@@ -34,24 +35,31 @@ export type Step = { readonly why: string } | { readonly spec: Spec } | { readon
 export interface Change {
   /** For the timeline: `Paused`. */
   readonly past: string
+  /**
+   * `urgent` needs no count, even for all: whoever must halt the fleet cannot look first, and a pause is undone by its batch. `final` needs one
+   * wherever the instances are not named, because nobody may have been asked to confirm it. Otherwise `all` needs one.
+   */
+  readonly weight?: "urgent" | "final"
   /** Decided anew for each version of the instance that is seen. */
   step(instance: Instance, readings: Readings): Step
 }
 type Outcome = Changes["instances"][number] & { readonly fault?: Fault }
 
 interface Options {
+  readonly names?: readonly string[] | undefined
   readonly all?: boolean | undefined
   readonly expect?: number | undefined
   readonly dryRun: boolean
 }
 
 /** @throws Conflict, with nothing changed, when it is about another number of instances than the caller expects. */
-export async function changeAll(ctx: ToolContext, { all, expect, dryRun }: Options, change: Change): Promise<Changes> {
+export async function changeAll(ctx: ToolContext, { names, all, expect, dryRun }: Options, change: Change): Promise<Changes> {
   const { targets, signal } = ctx
-  if (!dryRun && all && expect === undefined)
+  const isCounted = change.weight === "final" ? names === undefined : change.weight !== "urgent" && all === true
+  if (!dryRun && isCounted && expect === undefined)
     throw new Fault(
       "Invalid",
-      `all: true means ${targets.length} instances now, and needs expect.`,
+      `This means ${targets.length} instances now, and needs expect: not every client can ask a person to confirm it.`,
       "Call it with dryRun: true, then with expect: the count it gave.",
     )
   if (!dryRun && expect !== undefined && expect !== targets.length)

@@ -2,7 +2,7 @@ import { z } from "zod"
 import { finished, type Instance, type Spec, stateAt } from "../src/core/instance.ts"
 import { targetsOf } from "../src/core/selector.ts"
 import { defineTool } from "../src/core/tool.ts"
-import { changeAll, changeFields, changeOutput, nextOf, type Step, showChanges } from "./changes.ts"
+import { changeAll, changeFields, changeOutput, expectSchema, nextOf, type Step, showChanges } from "./changes.ts"
 import { momentSchema, untilOf } from "./moments.ts"
 import { mayLift, newBatch, standsFor } from "./pauses.ts"
 
@@ -26,6 +26,7 @@ export default defineTool({
   verb: "operate",
   input: z.strictObject({
     ...changeFields,
+    expect: expectSchema.describe("how many a dryRun counted"),
     when: z.enum(["now", "iteration-end"]).default("now"),
     until: momentSchema.optional().describe("8h, 30m, or an ISO time"),
     note: z.string().min(1).max(500).optional(),
@@ -53,7 +54,7 @@ export default defineTool({
       if (earlier && !mayLift(ctx.who, earlier)) return { why: standsFor(ctx.who) }
       return { spec: { ...spec, state: "Paused", pause: { ...pause, batch } } }
     }
-    const changes = await changeAll(ctx, input, { past: `Paused (${input.when})`, step })
+    const changes = await changeAll(ctx, input, { past: `Paused (${input.when})`, weight: "urgent", step })
     const used = changes.changed > 0 && !input.dryRun
     return { ...changes, ...(used && { batch }), next: nextOf(changes, input, `resume_instances {"batch":"${batch}"}`) }
   },

@@ -44,6 +44,7 @@ export default defineTool({
   async handler(ctx, input) {
     const changes = await changeAll(ctx, input, {
       past: input.remove ? "Removed" : "Stopped",
+      ...(input.remove && { weight: "final" as const }),
       step(instance, readings): Step {
         if (instance.deletedAtMs !== undefined) return { why: "It is being removed already." }
         if (input.remove) return { remove: true, kept: keptOf(beatOf(instance, readings)?.work) }

@@ -13,7 +13,7 @@ import { z } from "zod"
 import { noProgress } from "../core/tool.ts"
 import { clean } from "../core/view.ts"
 import { capabilities, serverInfo } from "./about.ts"
-import { formOf, refusedBy } from "./confirmation.ts"
+import { type Asking, confirmationOf, formOf, refusedBy } from "./confirmation.ts"
 import type { McpParts } from "./server.ts"
 import type { Change } from "./watch.ts"
 
@@ -24,6 +24,16 @@ export { isLegacyRequest }
 /** What changes with the program alone. */
 const programMs = 300_000
 const lasting = { ttlMs: programMs, cacheScope: "private" as const }
+
+const askingSchema = z.object({ asked: z.int(), atMs: z.number() })
+/** What the client sent back of its question. It could be forged, but so could the person's acceptance. */
+function askingOf(state: unknown): Asking {
+  try {
+    return askingSchema.parse(JSON.parse(String(state)))
+  } catch {
+    return { asked: 0, atMs: Number.NEGATIVE_INFINITY }
+  }
+}
 
 /** A server for one request over the same surface as server.ts's. */
 export function createModernServer(
@@ -43,8 +53,14 @@ export function createModernServer(
     const question = surface.question(params.name, input)
     if (question !== undefined && server.getClientCapabilities()?.elicitation) {
       const answer = inputResponse(mcpReq.inputResponses, "confirm")
-      if (answer.kind !== "elicit") return inputRequired({ inputRequests: { confirm: inputRequired.elicit(formOf(question)) } })
-      const refused = refusedBy(answer.action)
+      const asking = askingOf(mcpReq.requestState())
+      const confirmation = answer.kind === "elicit" ? confirmationOf(answer.action, asking) : undefined
+      if (confirmation === undefined)
+        return inputRequired({
+          inputRequests: { confirm: inputRequired.elicit(formOf(question)) },
+          requestState: JSON.stringify({ asked: asking.asked + 1, atMs: performance.now() } satisfies Asking),
+        })
+      const refused = refusedBy(confirmation, input)
       if (refused) return refused
     }
     const { signal } = mcpReq

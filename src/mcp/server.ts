@@ -4,19 +4,22 @@ import {
   type CallToolResult,
   CompleteRequestSchema,
   ElicitResultSchema,
+  ErrorCode,
   GetPromptRequestSchema,
   ListPromptsRequestSchema,
   ListResourcesRequestSchema,
   ListResourceTemplatesRequestSchema,
   ListToolsRequestSchema,
+  McpError,
   ReadResourceRequestSchema,
+  type RequestId,
   SubscribeRequestSchema,
   UnsubscribeRequestSchema,
 } from "@modelcontextprotocol/sdk/types.js"
 import { noProgress } from "../core/tool.ts"
 import { clean } from "../core/view.ts"
 import { capabilities, serverInfo } from "./about.ts"
-import { confirmMs, formOf, refusedBy } from "./confirmation.ts"
+import { type Confirmation, confirmationOf, confirmMs, formOf, refusedBy } from "./confirmation.ts"
 import { invalidParams, Refusal } from "./refusal.ts"
 import type { Surface } from "./surface.ts"
 import type { Change } from "./watch.ts"
@@ -32,6 +35,28 @@ export interface McpParts {
 
 /** More than anybody looks at; each costs a set entry, and those of logs a look every two seconds. */
 const subscriptionsMax = 100
+
+/** Puts the question to the person at the client. */
+async function confirm(
+  server: Server,
+  question: string,
+  options: { readonly signal: AbortSignal; readonly relatedRequestId: RequestId },
+): Promise<Confirmation> {
+  for (let asked = 1; ; asked++) {
+    const atMs = performance.now()
+    try {
+      const { action } = await server.request({ method: "elicitation/create", params: formOf(question) }, ElicitResultSchema, {
+        timeout: confirmMs,
+        ...options,
+      })
+      const confirmation = confirmationOf(action, { asked, atMs })
+      if (confirmation !== undefined) return confirmation
+    } catch (error) {
+      const isUnknownMethod = error instanceof McpError && error.code === ErrorCode.MethodNotFound
+      return isUnknownMethod ? "unasked" : "silence"
+    }
+  }
+}
 
 /** An MCP server over a surface; whoever has a transport connects it. */
 export function createMcpServer({ surface, version, instructions }: McpParts): McpServer {
@@ -63,10 +88,7 @@ export function createMcpServer({ surface, version, instructions }: McpParts): M
       const input = params.arguments ?? {}
       const question = surface.question(params.name, input)
       if (question !== undefined && server.getClientCapabilities()?.elicitation?.form) {
-        const asked = server.request({ method: "elicitation/create", params: formOf(question) }, ElicitResultSchema, {
-          ...{ signal, timeout: confirmMs, relatedRequestId: requestId },
-        })
-        const refused = refusedBy(await asked.then(({ action }) => action).catch(() => "silence" as const))
+        const refused = refusedBy(await confirm(server, question, { signal, relatedRequestId: requestId }), input)
         if (refused) return refused
       }
       const progressToken = params._meta?.progressToken

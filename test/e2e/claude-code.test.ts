@@ -52,6 +52,19 @@ describe("the real Claude Code as the client", () => {
     expect(system).toContain("Blackbox5 runs a fleet of RALF agents")
   })
 
+  it("stops all by their count where nobody can be asked, as in -p", async () => {
+    const results: string[] = []
+    await using world = await makeWorld((request) => {
+      if (request.toolResults.length > 0) results.push(request.toolResults.map(({ text }) => text).join("\n"))
+      return results.length > 0
+        ? say("Done.")
+        : use([{ name: "mcp__blackbox5__stop_instances", input: { all: true, remove: true, expect: 0 } }])
+    })
+    const { stdout, code } = await claude(world, "-p", "Remove all agents.", "--dangerously-skip-permissions")
+    expect({ stdout: stdout.trim(), code }).toEqual({ stdout: "Done.", code: 0 })
+    expect(JSON.parse(results[0] ?? "")).toMatchObject({ count: 0, next: expect.stringContaining("No instance matches") })
+  })
+
   it("spawns, inspects and messages an agent, and finds what it needs in structuredContent", async () => {
     const results: string[] = []
     const steps: readonly ((previous: string) => Reply)[] = [

@@ -19,6 +19,7 @@ import { createMetrics } from "../../src/api/metrics.ts"
 import { noUsage } from "../../src/core/link.ts"
 import type { Principal } from "../../src/core/principal.ts"
 import { defineTool } from "../../src/core/tool.ts"
+import { readingMs } from "../../src/mcp/confirmation.ts"
 import { createMcpHttp, type McpHttp } from "../../src/mcp/http.ts"
 import { defaultBounds } from "../../src/mcp/sessions.ts"
 import { mountMcp } from "../../src/roles/mount-mcp.ts"
@@ -272,20 +273,26 @@ describe("what cannot be taken back", () => {
   const form = { elicitation: { form: {} } }
   const remove = { name: "stop_instances", arguments: { all: true, expect: 1, remove: true } }
 
+  /** Clients of both eras, whose answers come after `ms`. */
+  const answering = async (action: "accept" | "decline" | "cancel", asked: string[], ms: number) => {
+    const answer = async ({ params }: { params: { message: string } }) => {
+      asked.push(params.message)
+      await new Promise((resolve) => setTimeout(resolve, ms))
+      return { action, content: {} }
+    }
+    const { client } = await connected("ann", form)
+    client.setRequestHandler(ElicitRequestSchema, answer)
+    const later = await modern({ pin: "2026-07-28" }, "ann", form)
+    later.setRequestHandler("elicitation/create", answer)
+    return [client, later]
+  }
+
   it.each(["accept", "decline", "cancel"] as const)("is asked for, and %s decides", async (action) => {
     fleet.running("shop-1")
     const asked: string[] = []
-    const { client } = await connected("ann", form)
-    client.setRequestHandler(ElicitRequestSchema, ({ params }) => {
-      asked.push(params.message)
-      return { action, content: {} }
-    })
-    const later = await modern({ pin: "2026-07-28" }, "ann", form)
-    later.setRequestHandler("elicitation/create", ({ params }) => {
-      asked.push(params.message)
-      return { action, content: {} }
-    })
-    for (const one of [client, later]) {
+    // A person takes time to read it.
+    const clients = await answering(action, asked, readingMs + 50)
+    for (const one of clients) {
       const result = await one.callTool(remove)
       if (action === "accept") expect(result.isError).toBeUndefined()
       else {
@@ -295,6 +302,32 @@ describe("what cannot be taken back", () => {
     }
     if (action === "accept") expect(fleet.byName.get("shop-1")?.deletedAtMs).toBeDefined()
     expect(asked).toEqual(Array(2).fill(expect.stringMatching(/Remove all instances.*\(1\).*for good/)))
+  })
+
+  it("is left to the count where a client cancels faster than anybody reads, twice", async () => {
+    fleet.running("shop-1")
+    const asked: string[] = []
+    for (const one of await answering("cancel", asked, 0)) {
+      const uncounted = await one.callTool({ name: "stop_instances", arguments: { names: ["shop-1"], remove: true } })
+      expect(uncounted).toMatchObject({
+        isError: true,
+        content: [{ text: expect.stringMatching(/nobody to confirm it; nothing was changed.*with expect/) }],
+      })
+      const wrong = await one.callTool({ name: "stop_instances", arguments: { all: true, expect: 2 } })
+      expect(wrong).toMatchObject({ isError: true, content: [{ text: expect.stringMatching(/not 2/) }] })
+      expect(fleet.specOf("shop-1")?.state).toBe("Running")
+      expect((await one.callTool({ name: "stop_instances", arguments: { all: true, expect: 1 } })).isError).toBeUndefined()
+      expect(fleet.specOf("shop-1")?.state).toBe("Stopped")
+      await fleet.call(operator)("resume_instances", { names: ["shop-1"] })
+    }
+    expect(asked).toHaveLength(12)
+  })
+
+  it("is left to the count where a client that can ask does not know how", async () => {
+    fleet.running("shop-1")
+    const { client } = await connected("ann", form) // without a handler it answers that it knows no such method
+    expect((await client.callTool(remove)).isError).toBeUndefined()
+    expect(fleet.byName.get("shop-1")?.deletedAtMs).toBeDefined()
   })
 
   it("is not asked for a dry run, a wrong call or one agent's stop; without a form the count guards", async () => {
@@ -332,6 +365,24 @@ describe("sessions", () => {
     expect((await post(message("ping"), mine)).status).toBe(404)
     expect(mcp.sessions()).toBe(0)
     expect((await post(message("ping"))).status).toBe(400)
+  })
+
+  it("that are gone are begun anew by an initialize that still names them", async () => {
+    const mine = await session()
+    await fetch(url, { method: "DELETE", headers: { ...headers, ...mine } })
+    const gone = { "mcp-session-id": mine["mcp-session-id"] ?? "" }
+    const stranger = await session({ authorization: "Bearer eve" })
+    let id = ""
+    for (const named of [gone, { "mcp-session-id": "never-was" }, { "mcp-session-id": stranger["mcp-session-id"] ?? "" }]) {
+      const response = await post(initialize, named)
+      await response.text()
+      id = response.headers.get("mcp-session-id") ?? ""
+      expect({ status: response.status, isNew: id !== named["mcp-session-id"] }).toEqual({ status: 200, isNew: true })
+      expect((await post(message("ping"), { "mcp-session-id": id, "mcp-protocol-version": "2025-11-25" })).status).toBe(200)
+    }
+    expect((await post(message("ping"), stranger)).status).toBe(200)
+    // A session that is there is not begun twice.
+    expect((await post(initialize, { "mcp-session-id": id })).status).toBe(400)
   })
 
   it("are bounded for each principal and in all: who is idle longest goes first, who is busy stays", async () => {

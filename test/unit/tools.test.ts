@@ -77,7 +77,8 @@ describe("the catalogue", () => {
     ["inspect_instance", { name: "shop-1", sections: ["secrets"] }, /sections/],
     ["pause_instances", {}, /not said which/],
     ["pause_instances", { names: ["a"], all: true }, /not both/],
-    ["pause_instances", { all: true }, /needs expect/],
+    ["resume_instances", { all: true }, /needs expect/],
+    ["stop_instances", { project: "shop", remove: true }, /needs expect: not every client can ask a person/],
     ["pause_instances", { project: "shop", until: "tomorrow" }, /neither a span nor a time/],
     ["pause_instances", { project: "shop", until: "2026-01-01T10:00" }, /neither a span nor a time/],
     ["pause_instances", { project: "shop", until: "2025-12-31T23:59:59Z" }, /not in the future/],
@@ -457,7 +458,7 @@ describe("pause_instances", () => {
     fleet.running("a")
     fleet.add("b", { state: "Paused" })
     const before = snapshot(fleet)
-    await expectFault(fleet.call(operator)(tool, { all: true }), "Invalid", /2 instances now/)
+    if (tool !== "pause_instances") await expectFault(fleet.call(operator)(tool, { all: true }), "Invalid", /2 instances now/)
     await expectFault(fleet.call(operator)(tool, { all: true, expect: 3 }), "Conflict", /^2 instances match now, not 3/)
     await expectFault(fleet.call(operator)(tool, { project: "shop", expect: 1 }), "Conflict", /not 1/)
     const dry = await fleet.call(operator)(tool, { all: true, dryRun: true })
@@ -467,6 +468,16 @@ describe("pause_instances", () => {
     expect(snapshot(fleet)).toBe(before)
     await fleet.call(operator)(tool, { all: true, expect: 2 })
     expect(snapshot(fleet)).not.toBe(before)
+  })
+
+  it("pauses everything at once without a count: it is the emergency brake", async () => {
+    const fleet = makeFleet()
+    for (const name of ["a", "b", "c"]) fleet.running(name)
+    const { changed, batch } = await fleet.call(operator)("pause_instances", { all: true })
+    expect(changed).toBe(3)
+    expect([...fleet.byName.values()].map(({ spec }) => spec.state)).toEqual(["Paused", "Paused", "Paused"])
+    // What it did is undone by its batch, without a count either.
+    expect(await fleet.call(operator)("resume_instances", { batch })).toMatchObject({ changed: 3 })
   })
 
   it("reads again and repeats at a conflict, deciding anew each time, five times at most", async () => {
@@ -622,6 +633,18 @@ describe("stop_instances", () => {
     expect([...fleet.byName.values()].every(({ deletedAtMs }) => deletedAtMs !== undefined)).toBe(true)
     expect(messagesOf(fleet, "Removed")).toHaveLength(3)
     expect(await fleet.call(operator)("stop_instances", { names: ["a"], remove: true })).toMatchObject({ changed: 0 })
+  })
+
+  it("removes what is only described where the count is as expected", async () => {
+    const fleet = makeFleet()
+    fleet.running("a")
+    fleet.running("b")
+    await expectFault(fleet.call(operator)("stop_instances", { project: "shop", remove: true }), "Invalid", /2 instances now/)
+    await expectFault(fleet.call(operator)("stop_instances", { project: "shop", remove: true, expect: 1 }), "Conflict", /not 1/)
+    expect([...fleet.byName.values()].map(({ deletedAtMs }) => deletedAtMs)).toEqual([undefined, undefined])
+    expect(await fleet.call(operator)("stop_instances", { project: "shop", remove: true, expect: 2 })).toMatchObject({
+      changed: 2,
+    })
   })
 })
 
