@@ -36,8 +36,8 @@ export interface DoorsOptions {
   /** Receipts that the gateway may not know yet, of a predecessor. */
   readonly delivered: readonly Receipt[]
   receipt(receipt: Receipt): void
-  /** Where Claude Code keeps its own record of the iteration. */
-  transcript(path: string): void
+  /** Where Claude Code keeps its own record of the iteration; `fresh` when nothing of the iteration can be in it yet. */
+  transcript(path: string, fresh: boolean): void
   activity(activity: Beat["activity"]): void
   said(marker: Marker, text: string): void
   failed(error: string, details: string): void
@@ -158,9 +158,10 @@ export function createDoors(options: DoorsOptions): Doors {
       const main = input.agent_id === undefined
       const turn = options.turn()
       if (turn?.unheard) options.keep({ ...turn, unheard: false }) // whichever comes first: that of the prompt may have found nobody
+      if (main && input.transcript_path !== undefined)
+        options.transcript(input.transcript_path, input.hook_event_name === "UserPromptSubmit")
       switch (input.hook_event_name) {
         case "UserPromptSubmit":
-          if (main && input.transcript_path !== undefined) options.transcript(input.transcript_path)
           return main ? open() : {}
         case "PreToolUse":
           options.activity({

@@ -1,12 +1,13 @@
 import { closed, judged } from "../core/circuit.ts"
-import { type Beat, type Directive, type Marker, noUsage, type Reported } from "../core/link.ts"
+import type { Beat, Directive, Marker, Reported } from "../core/link.ts"
 import { oneLine } from "../core/view.ts"
 import { alive, identify, ofRun, type ProcessId } from "../processes.ts"
 import type { RunDirectory, RunFile, TurnFile } from "../run-directory.ts"
 import { holdFor } from "./failures.ts"
 import type { Keeper } from "./keeper.ts"
-import { countedMax, type Logs, meter } from "./meter.ts"
+import type { Logs } from "./meter.ts"
 import type { Grant } from "./turnstile.ts"
+import { createUsageBook, transcriptStart } from "./usage-book.ts"
 
 /** What a turn gives claude of the run's own; the servers of the moment are added to it. */
 export type Granted = Omit<Grant, "mcp">
@@ -34,6 +35,10 @@ export interface Iterations {
   failed(error: string, details: string): void
   /** Counts an export of telemetry; returns when the main agent's answered requests began. */
   metered(logs: Logs): readonly number[]
+  /** Where Claude Code keeps its own record of the iteration; `fresh` when nothing of the iteration can be in it yet. */
+  transcript(path: string, fresh: boolean): void
+  /** Counts what telemetry did not tell of finished iterations, from their transcripts. */
+  reconcile(): Promise<void>
   /** Counts the time that an iteration runs unfrozen and unheard; the turn that is to be ended for it, once. */
   unheard(passedMs: number): TurnFile | undefined
   /** True once an iteration ran without its doors: what the loop says of itself then is not believed. */
@@ -77,7 +82,13 @@ export function createIterations(options: IterationsOptions): Iterations {
   const { directory, keeper, adopted, run, nowMs, granted, emit, changed, over } = options
   let turn = directory.get("turn")
   const found = adopted ? turn?.id : undefined
-  let usage = directory.get("usage") ?? { used: noUsage, counted: [] }
+  const book = createUsageBook({
+    iterationsBefore: run.iterationsBefore,
+    directory,
+    keeper,
+    warn: (message) => emit("Warning", message),
+    changed,
+  })
   let wanted: { id: string; turnstile: ProcessId; sinceMs: number; settle(grant: Granted | undefined): void } | undefined
   const before = directory.get("last")
   let last = before?.last
@@ -103,7 +114,7 @@ export function createIterations(options: IterationsOptions): Iterations {
   }
   /** False when it could not be written down: an iteration that no successor would know does not begin. */
   const begin = (id: string, turnstile: ProcessId): boolean => {
-    const iteration = run.iterationsBefore + usage.used.iterations + 1
+    const iteration = run.iterationsBefore + book.used().iterations + 1
     if (!keep({ id, turnstile, iteration, sinceMs: nowMs(), stops: 0, unheard: true, offered: [] })) {
       turn = undefined
       keeper.remove("turn")
@@ -166,8 +177,7 @@ export function createIterations(options: IterationsOptions): Iterations {
         "IterationEnded",
         `Iteration ${iteration} ended after ${Math.round(ms / 1000)} s: ${outcome}, exit code ${code}. ${oneLine(last.text, 500)}`,
       )
-      usage = { ...usage, used: { ...usage.used, iterations: usage.used.iterations + 1, ms: usage.used.ms + ms } }
-      keeper.set("usage", usage)
+      book.iterationEnded(turn, { ms, endedAtMs: nowMs(), adopted: found === id })
       turn = undefined
       keeper.remove("turn")
       changed()
@@ -193,17 +203,12 @@ export function createIterations(options: IterationsOptions): Iterations {
       if (hold) emit("Warning", hold.message)
       changed()
     },
-    metered(logs) {
-      const { used, counted, mainBeganAtMs } = meter(logs, usage.counted)
-      if (counted.length === 0) return mainBeganAtMs
-      usage = {
-        used: { ...usage.used, usd: usage.used.usd + used.usd, tokens: usage.used.tokens + used.tokens },
-        counted: [...usage.counted, ...counted].slice(-countedMax),
-      }
-      keeper.set("usage", usage)
-      changed()
-      return mainBeganAtMs
+    metered: book.metered,
+    transcript(path, fresh) {
+      if (!turn || turn.transcript?.path === path) return
+      keep({ ...turn, transcript: fresh ? transcriptStart(path) : { path, offset: 0 } })
     },
+    reconcile: book.reconcile,
     unheard(passedMs) {
       if (!turn?.unheard || deaf === turn.id) return undefined
       unheardMs += passedMs
@@ -230,7 +235,8 @@ export function createIterations(options: IterationsOptions): Iterations {
     },
     report(grantedTurn) {
       const asked = turn ? { ...turn, state: "Running" as const } : wanted && { ...wanted, state: "Wanted" as const }
-      const ms = usage.used.ms + (turn ? ranMs() : 0)
+      const used = book.used()
+      const ms = used.ms + (turn ? ranMs() : 0)
       return {
         ...(asked && {
           turn: {
@@ -240,7 +246,7 @@ export function createIterations(options: IterationsOptions): Iterations {
             ...(grantedTurn?.id === asked.id && { grantedAtMs: grantedTurn.grantedAtMs }),
           },
         }),
-        used: { ...usage.used, ms: Math.round(ms) },
+        used: { ...used, ms: Math.round(ms) },
         ...(last && { last }),
         ...(hold && { hold }),
       }

@@ -1,5 +1,7 @@
+import { createHash } from "node:crypto"
 import { z } from "zod"
 import type { Usage } from "../core/link.ts"
+import type { CountedRequest, TokenCounts } from "../run-directory.ts"
 
 /** Usage from Claude Code's own telemetry: OpenTelemetry logs, OTLP http/json (opentelemetry.io, "OTLP specification"). Integers come as strings. */
 const value = z.looseObject({
@@ -20,21 +22,40 @@ export const logsSchema = z.looseObject({
 
 export type Logs = z.output<typeof logsSchema>
 
+/** An answered request that telemetry told of. */
+export interface MeteredRequest extends CountedRequest {
+  /** The same in a repeated export. */
+  readonly key: string
+  readonly model: string
+  /** What claude says that it costs, at list price. */
+  readonly usd: number
+}
 export interface Metered {
-  /** What these records add. */
-  readonly used: Pick<Usage, "usd" | "tokens">
-  /** Ids of the requests counted, so that a repeated export counts once. */
-  readonly counted: readonly string[]
+  /** Those that were not known before. */
+  readonly requests: readonly MeteredRequest[]
   /** When answered requests of the main agent began. */
   readonly mainBeganAtMs: readonly number[]
 }
-/** How many ids are remembered: a repeat comes within seconds. */
+/** How many keys are remembered: a repeat comes within seconds. */
 export const countedMax = 500
+
+/** Ids are compared, never shown: eight characters keep the file small that is written with each export. */
+export const requestDigest = (id: string): string =>
+  id === "" ? "" : createHash("sha256").update(id).digest("base64url").slice(0, 8)
+export const tokenSum = (tokens: TokenCounts): number => tokens.reduce((sum, count) => sum + count, 0)
+export const tokensOf = (requests: readonly { readonly tokens: TokenCounts }[]): number =>
+  requests.reduce((sum, { tokens }) => sum + tokenSum(tokens), 0)
+
+/**
+ * Tokens in units of one input token's price. Measured against the costs that claude 2.1.197 tells, and Anthropic's price list: output costs
+ * five times as much, a cache read a tenth, a cache write a quarter more.
+ */
+export const weightedTokens = ([input, output, cacheRead, cacheWrite]: TokenCounts): number =>
+  input + 5 * output + 0.1 * cacheRead + 1.25 * cacheWrite
 
 export function meter(logs: Logs, already: readonly string[]): Metered {
   const known = new Set(already)
-  const used = { usd: 0, tokens: 0 }
-  const counted: string[] = []
+  const requests: MeteredRequest[] = []
   const mainBeganAtMs: number[] = []
   for (const { logRecords } of logs.resourceLogs.flatMap(({ scopeLogs }) => scopeLogs))
     for (const { attributes, timeUnixNano } of logRecords) {
@@ -50,18 +71,29 @@ export function meter(logs: Logs, already: readonly string[]): Metered {
         return Number.isFinite(parsed) && parsed > 0 ? parsed : 0
       }
       // The sequence begins anew with each process, also when the session is continued.
-      const id = `${fields.get("session.id")}:${fields.get("event.sequence")}:${fields.get("event.timestamp")}`
-      if (known.has(id)) continue
-      known.add(id)
-      counted.push(id)
-      used.usd += number("cost_usd")
-      used.tokens +=
-        number("input_tokens") + number("output_tokens") + number("cache_read_tokens") + number("cache_creation_tokens")
+      const key = `${fields.get("session.id")}:${fields.get("event.sequence")}:${fields.get("event.timestamp")}`
+      if (known.has(key)) continue
+      known.add(key)
+      requests.push({
+        key,
+        id: requestDigest(String(fields.get("request_id") ?? "")),
+        model: String(fields.get("model") ?? ""),
+        usd: number("cost_usd"),
+        tokens: [number("input_tokens"), number("output_tokens"), number("cache_read_tokens"), number("cache_creation_tokens")],
+      })
       const endedAtMs = Number(timeUnixNano ?? 0) / 1e6 // a record carries the moment of the answer
       if (isMain(fields)) mainBeganAtMs.push(endedAtMs - number("duration_ms"))
     }
-  return { used, counted, mainBeganAtMs }
+  return { requests, mainBeganAtMs }
 }
+
+/** What these requests add. */
+export const usedBy = (
+  requests: readonly { readonly usd: number; readonly tokens: TokenCounts }[],
+): Pick<Usage, "usd" | "tokens"> => ({
+  usd: requests.reduce((sum, { usd }) => sum + usd, 0),
+  tokens: tokensOf(requests),
+})
 
 /** `sdk` is the main agent of `claude -p`; sub-agents, compaction and other side requests have names of their own. */
 const isMain = (fields: ReadonlyMap<string, string | number>): boolean => fields.get("query_source") === "sdk"

@@ -1,5 +1,6 @@
 /** A long file: it wires together what supervises one run; the parts themselves are files of their own. */
 import { randomBytes, randomUUID } from "node:crypto"
+import { setTimeout as sleep } from "node:timers/promises"
 import type { Exit, Problem } from "../core/instance.ts"
 import type { Beat, Directive, Reported } from "../core/link.ts"
 import { alive, end, freeze, ofRun, ofTurn, processId, stopped, thaw } from "../processes.ts"
@@ -22,6 +23,8 @@ const beatMs = 5000
 const lookMs = 500
 /** What the last beats, receipts and events may take at the end; a gateway that is away is started again within this. */
 const flushMs = 20_000
+/** A transcript is a local file of some megabytes; a file system that hangs may not keep a run from its end. */
+const reconcileMs = 5000
 
 export interface SupervisorOptions {
   readonly directory: RunDirectory
@@ -106,6 +109,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
   })
   const iterationEnded: typeof iterations.ended = (id, code, ms) => {
     iterations.ended(id, code, ms)
+    void iterations.reconcile()
     void servers.iterationOver()
   }
   const workspace = createWorkspace({ run, directory: directory.path, nowMs, changed: beat })
@@ -120,7 +124,9 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     receipt: (receipt) => connection.send({ type: "receipt", receipt }),
     said: iterations.said,
     failed: iterations.failed,
-    transcript(path) {
+    transcript(path, fresh) {
+      if (iterations.turn()?.transcript?.path === path) return
+      iterations.transcript(path, fresh)
       const before = directory.get("transcripts")?.paths.filter((one) => one !== path) ?? []
       keeper.set("transcripts", { paths: [...before, path].slice(-transcriptsMax) })
     },
@@ -183,6 +189,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     activity = undefined
     iterations.look()
     await workspace.end()
+    await Promise.race([iterations.reconcile(), sleep(reconcileMs, undefined, { ref: false })])
     beat()
     await connection.flushed(AbortSignal.timeout(flushMs))
     await whenThereIsRoom(() => directory.set("exit", { exit: { ...exit, atMs: nowMs() }, ...(problem && { problem }) }), full)
@@ -245,6 +252,8 @@ export async function supervise({ directory, revive, servers: askServers, stop }
   if (lost) void finish({ code: 137 })
   else if (known) void workspace.look()
   else if (!told) begin().catch(over.reject)
+
+  void iterations.reconcile() // of iterations that ended under a predecessor
 
   // What nobody tells: a turnstile that died, a loop that is not our child, processes that were started from outside meanwhile.
   let quietMs = 0

@@ -21,7 +21,7 @@ import { holdFor, resetTime } from "../../src/agent/failures.ts"
 import { createIterations } from "../../src/agent/iterations.ts"
 import { createKeeper } from "../../src/agent/keeper.ts"
 import { startLoop } from "../../src/agent/launch.ts"
-import { logsSchema, meter } from "../../src/agent/meter.ts"
+import { logsSchema, meter as meterLogs, usedBy } from "../../src/agent/meter.ts"
 import { captureOutput, logBytesMax } from "../../src/agent/output.ts"
 import { mergeSettings, wayOut } from "../../src/agent/settings.ts"
 import { createSpool, eventsMax, keptEventsMax } from "../../src/agent/spool.ts"
@@ -557,6 +557,10 @@ describe("the meter", () => {
             : { doubleValue: value },
     })),
   })
+  const meter = (...args: Parameters<typeof meterLogs>) => {
+    const { requests, mainBeganAtMs } = meterLogs(...args)
+    return { used: usedBy(requests), counted: requests.map(({ key }) => key), mainBeganAtMs }
+  }
   const logs = (...records: ReturnType<typeof request>[]) =>
     logsSchema.parse({ resourceLogs: [{ scopeLogs: [{ logRecords: records }] }] })
 
