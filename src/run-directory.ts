@@ -14,10 +14,11 @@ import { basename, join } from "node:path"
 import { z } from "zod"
 import { circuitSchema } from "./core/circuit.ts"
 import { exitSchema, modeSchema, problemSchema, uidSchema } from "./core/instance.ts"
-import { directiveSchema, doorSchema, holdSchema, lastSchema, sequencedSchema, usageSchema } from "./core/link.ts"
+import { directiveSchema, doorSchema, holdSchema, lastSchema, sequencedSchema } from "./core/link.ts"
 import { completionSchema } from "./core/loop.ts"
 import { isolationSchema } from "./isolation.ts"
 import { begunSchema, treeSchema } from "./tree-file.ts"
+import { transcriptSchema, usageFileSchema } from "./usage-file.ts"
 
 /**
  * The run directory: what a runtime, a supervisor and its successor tell one another about one run. Every file is written whole, by rename.
@@ -28,40 +29,6 @@ export const processIdSchema = z.strictObject({ pid: z.int(), startTicks: z.int(
 
 /** Iterations of a run whose transcripts can be read; Claude Code itself forgets them after some weeks. */
 export const transcriptsMax = 50
-const transcriptSchema = z.strictObject({ path: z.string().max(4096), offset: z.int().min(0) })
-/** Input, output, cache read, cache write: the four prices of a model. */
-const tokenCountsSchema = z.tuple([z.number(), z.number(), z.number(), z.number()])
-export type TokenCounts = z.output<typeof tokenCountsSchema>
-/** One answered request: the digest of its id, empty where claude has none, and its tokens. */
-const countedRequestSchema = z.strictObject({ id: z.string(), tokens: tokenCountsSchema })
-export type CountedRequest = z.output<typeof countedRequestSchema>
-const usageFileSchema = z.strictObject({
-  used: usageSchema,
-  /** Keys of the telemetry records counted last, so that a repeated export counts once. */
-  counted: z.array(z.string()),
-  /** What telemetry told of the iteration that runs. */
-  requests: z.array(countedRequestSchema).default([]),
-  /** Dollars and weighted tokens by model, as telemetry told them: together they are its price. */
-  prices: z.record(z.string(), z.strictObject({ usd: z.number(), weighted: z.number() })).default({}),
-  /** Requests that only a transcript told of, with what was counted for each: their telemetry may still come. */
-  recovered: z.array(countedRequestSchema.extend({ usd: z.number() })).default([]),
-  /** Tokens of this run that only transcripts told of. */
-  recoveredTokens: z.number().default(0),
-  /** Finished iterations whose transcript is still to be compared. */
-  pending: z
-    .array(
-      z.strictObject({
-        iteration: z.int(),
-        sinceMs: z.int(),
-        endedAtMs: z.int(),
-        /** Another supervisor saw it begin: telemetry may have found nobody. */
-        adopted: z.boolean(),
-        transcript: transcriptSchema.optional(),
-        requests: z.array(countedRequestSchema),
-      }),
-    )
-    .default([]),
-})
 const files = {
   /** Written once by whoever starts the run. */
   run: z.strictObject({
@@ -144,7 +111,6 @@ export type FileName = keyof Files
 export type FileOf<N extends FileName> = z.output<Files[N]>
 export type RunFile = FileOf<"run">
 export type TurnFile = FileOf<"turn">
-export type UsageFile = FileOf<"usage">
 
 export const fileName = (name: FileName): string => `${name}.json`
 

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto"
 import { z } from "zod"
 import type { Usage } from "../core/link.ts"
-import type { CountedRequest, TokenCounts } from "../run-directory.ts"
+import type { CountedRequest, TokenCounts } from "../usage-file.ts"
 
 /** Usage from Claude Code's own telemetry: OpenTelemetry logs, OTLP http/json (opentelemetry.io, "OTLP specification"). Integers come as strings. */
 const value = z.looseObject({

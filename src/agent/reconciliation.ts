@@ -1,4 +1,4 @@
-import type { CountedRequest, UsageFile } from "../run-directory.ts"
+import type { CountedRequest, UsageFile } from "../usage-file.ts"
 import { tokenSum, tokensOf, weightedTokens } from "./meter.ts"
 import type { TranscriptRequest, TranscriptUsage } from "./transcript-usage.ts"
 

@@ -2,7 +2,7 @@ import { constants } from "node:fs"
 import { type FileHandle, open, opendir } from "node:fs/promises"
 import { join } from "node:path"
 import { z } from "zod"
-import type { TokenCounts } from "../run-directory.ts"
+import type { TokenCounts } from "../usage-file.ts"
 import { requestDigest, tokenSum } from "./meter.ts"
 
 /**

@@ -1,6 +1,7 @@
 import { lstatSync } from "node:fs"
 import { noUsage, type Usage } from "../core/link.ts"
-import type { CountedRequest, RunDirectory, TurnFile, UsageFile } from "../run-directory.ts"
+import type { RunDirectory, TurnFile } from "../run-directory.ts"
+import type { CountedRequest, UsageFile } from "../usage-file.ts"
 import type { Keeper } from "./keeper.ts"
 import { countedMax, type Logs, type MeteredRequest, meter, tokensOf, usedBy, weightedTokens } from "./meter.ts"
 import { reconcile } from "./reconciliation.ts"
