@@ -7,6 +7,8 @@ import { markerOf } from "../core/final-message.ts"
 
 /** Between two iterations, as in ralf-loop.sh. */
 const pauseMs = 10_000
+/** What its claude wrote is read within this after its exit, though others may hold the pipe. */
+const drainMs = 1000
 /** What is kept of an iteration's output to look for a marker in. */
 const tailCharacters = 65_536
 
@@ -53,9 +55,16 @@ function iterate(prompt: string | undefined, directory: string, signal: AbortSig
       process.stderr.write(`blackbox5: claude could not be started: ${error.message}\n`)
       resolve({ code: 127, tail })
     })
-    child.once("close", (code) => {
+    // Its exit, not its end of the pipe: a command that it left in the background may keep that open for ever. Such a command goes on writing.
+    child.once("exit", (code) => {
       signal.removeEventListener("abort", stop)
-      resolve({ code: code ?? 143, tail })
+      if ("unref" in child.stdout && typeof child.stdout.unref === "function") child.stdout.unref()
+      const settle = (): void => {
+        clearTimeout(timer)
+        resolve({ code: code ?? 143, tail })
+      }
+      const timer = setTimeout(settle, drainMs)
+      child.once("close", settle)
     })
   })
 }
