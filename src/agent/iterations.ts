@@ -6,6 +6,7 @@ import type { RunDirectory, RunFile, TurnFile } from "../run-directory.ts"
 import { holdFor } from "./failures.ts"
 import type { Keeper } from "./keeper.ts"
 import type { Logs } from "./meter.ts"
+import { createTurnQueue } from "./turn-queue.ts"
 import type { Grant } from "./turnstile.ts"
 import { createUsageBook, transcriptStart } from "./usage-book.ts"
 
@@ -20,8 +21,8 @@ export interface Iterations {
   /** Digest of what the last finished iteration was told. */
   toldBefore(): string | undefined
   /**
-   * Waits until the turn is granted; undefined when the wait was too long for one call, or the caller is gone. `self` is the turnstile as it
-   * sees itself. @throws Error when it is no process of this run.
+   * Waits in line until the turn is granted; undefined when the wait was too long for one call, or the caller is gone. `self` is the
+   * turnstile as it sees itself. @throws Error when it is no process of this run, Fault when too many wait.
    */
   ask(id: string, self: ProcessId, signal: AbortSignal): Promise<Granted | undefined>
   /** Begins the iteration that asks, if the fleet has granted its turn. */
@@ -41,6 +42,12 @@ export interface Iterations {
   reconcile(): Promise<void>
   /** Counts the time that an iteration runs unfrozen and unheard; the turn that is to be ended for it, once. */
   unheard(passedMs: number): TurnFile | undefined
+  /** True for a claude that has its turn or waits in line for it. */
+  knows(id: string): boolean
+  /** True once claude ran in this run. */
+  ran(): boolean
+  /** How the last iteration of this run ended; undefined while none has. */
+  lastOutcome(): Marker | undefined
   /** True once an iteration ran without its doors: what the loop says of itself then is not believed. */
   uncontrolled(): boolean
   /** The turnstile of the running iteration, if it died without a word. */
@@ -67,8 +74,6 @@ export interface IterationsOptions {
 }
 /** Claude asks its hook within two seconds; slow MCP servers and a busy machine may cost it half a minute. */
 const unheardMsMax = 60_000
-/** One question of the turnstile waits at most this long. */
-const askMsMax = 50_000
 /** Smaller corrections of the clock are nobody's concern. */
 const clockSetBackMs = 2000
 
@@ -89,7 +94,7 @@ export function createIterations(options: IterationsOptions): Iterations {
     warn: (message) => emit("Warning", message),
     changed,
   })
-  let wanted: { id: string; turnstile: ProcessId; sinceMs: number; settle(grant: Granted | undefined): void } | undefined
+  const queue = createTurnQueue<Granted>()
   const before = directory.get("last")
   let last = before?.last
   let toldBefore = before?.told
@@ -103,6 +108,8 @@ export function createIterations(options: IterationsOptions): Iterations {
   let deaf: string | undefined
   let said: { marker: Marker; text: string } | undefined
   let failures = 0
+  /** Not of a run before, whose last word is carried over: iterations are counted through all runs. */
+  const lastHere = (): typeof last => (last && last.iteration > run.iterationsBefore ? last : undefined)
   /** By the steady clock, which nobody sets. */
   let beganMs = performance.now() - Math.max(0, turn ? nowMs() - turn.sinceMs : 0)
   const ranMs = (): number => Math.round(performance.now() - beganMs)
@@ -135,25 +142,16 @@ export function createIterations(options: IterationsOptions): Iterations {
       if (turn?.id === id) return granted() // granted before, but the answer was lost
       const turnstile = identify(self, ofRun(run.uid, run.place))
       if (!turnstile) throw new Error("who asks is no process of this instance")
-      return new Promise((resolve) => {
-        wanted?.settle(undefined)
-        const settle = (grant: Granted | undefined): void => {
-          clearTimeout(timer)
-          resolve(grant)
-        }
-        const timer = setTimeout(() => settle(undefined), askMsMax)
-        signal.addEventListener("abort", () => settle(undefined), { once: true })
-        wanted = { id, turnstile, sinceMs: wanted?.id === id ? wanted.sinceMs : nowMs(), settle }
-        changed()
-      })
+      const answer = queue.ask({ id, turnstile, sinceMs: nowMs() }, signal)
+      changed()
+      return answer
     },
     grant(directive) {
+      const wanted = queue.first()
       if (!wanted || turn || directive.freeze !== undefined || directive.turn?.id !== wanted.id) return
-      const { id, turnstile, settle } = wanted
-      const asks = alive(turnstile)
-      if (asks && !begin(id, turnstile)) return // asked again while it waits
-      wanted = undefined
-      if (asks) settle(granted())
+      const asks = alive(wanted.turnstile)
+      if (asks && !begin(wanted.id, wanted.turnstile)) return // asked again while it waits
+      queue.answer(asks ? granted() : undefined)
       changed()
     },
     ended(id, code, ms = ranMs()) {
@@ -216,24 +214,24 @@ export function createIterations(options: IterationsOptions): Iterations {
       deaf = turn.id
       return turn
     },
+    knows: (id) => turn?.id === id || queue.has(id),
+    ran: () => turn !== undefined || lastHere() !== undefined,
+    lastOutcome: () => lastHere()?.outcome,
     uncontrolled: () => hold?.reason === "Uncontrolled",
     orphaned: () => (turn && !alive(turn.turnstile) ? turn : undefined),
     look() {
       const backMs = offsetMs - (nowMs() - performance.now())
       offsetMs -= backMs
       if (backMs > clockSetBackMs) {
-        // Who waits longest goes first: what was counted from a later moment would wait for as long as the clock went back.
-        if (wanted) wanted.sinceMs = Math.round(wanted.sinceMs - backMs)
+        queue.shift(backMs)
         if (turn) keep({ ...turn, sinceMs: Math.round(turn.sinceMs - backMs) })
         if (hold?.untilMs !== undefined) hold = { ...hold, untilMs: Math.round(hold.untilMs - backMs) }
         changed()
       }
-      if (!wanted || alive(wanted.turnstile)) return
-      wanted.settle(undefined)
-      wanted = undefined
-      changed()
+      if (queue.dropDead()) changed()
     },
     report(grantedTurn) {
+      const wanted = queue.first()
       const asked = turn ? { ...turn, state: "Running" as const } : wanted && { ...wanted, state: "Wanted" as const }
       const used = book.used()
       const ms = used.ms + (turn ? ranMs() : 0)

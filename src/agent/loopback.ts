@@ -4,6 +4,7 @@ import { createAdaptorServer, type HttpBindings } from "@hono/node-server"
 import { Hono } from "hono"
 import { bodyLimit } from "hono/body-limit"
 import { z } from "zod"
+import { Fault } from "../core/faults.ts"
 import type { ProcessId } from "../processes.ts"
 import { processIdSchema } from "../run-directory.ts"
 import { type HookAnswer, type HookInput, hookInputSchema } from "./doors.ts"
@@ -44,12 +45,10 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
     return next()
   })
   for (const path of ["/turns/*", "/hooks", logsPath, nestedLogsPath]) app.use(path, bodyLimit({ maxSize: bodyBytesMax }))
-  app.onError((error, context) =>
-    context.json(
-      { error: error instanceof z.ZodError ? "The body is not understood." : "Failed." },
-      error instanceof z.ZodError ? 400 : 500,
-    ),
-  )
+  app.onError((error, context) => {
+    if (error instanceof z.ZodError) return context.json({ error: "The body is not understood." }, 400)
+    return context.json({ error: error instanceof Fault ? `${error.message} ${error.next}` : "Failed." }, 500)
+  })
   app.post("/turns/:id", async (context) => {
     const self = processIdSchema.parse(await context.req.json())
     const grant = await handlers.turn(context.req.param("id"), self, context.req.raw.signal)

@@ -3,6 +3,7 @@ import { randomBytes, randomUUID } from "node:crypto"
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Exit, Problem } from "../core/instance.ts"
 import type { Beat, Directive, Reported } from "../core/link.ts"
+import { ranNoClaude } from "../core/loop.ts"
 import { alive, end, freeze, ofRun, ofTurn, processId, stopped, thaw } from "../processes.ts"
 import { type RunDirectory, type RunFile, transcriptsMax } from "../run-directory.ts"
 import { connect } from "./connection.ts"
@@ -198,16 +199,29 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     over.resolve()
   }
   let loopback: { port: number; close(): void } | undefined
-  const loopEnded = (code: number): void =>
-    void finish({
-      code,
-      ...(code === 0 && run.mode !== "continuous" && !iterations.uncontrolled() && { outcome: "Complete" as const }),
-    })
+  /** The agent's last word, or the loop's exit code, as the loop's author chose. */
+  const isComplete = (code: number): boolean =>
+    run.completion === "marker" ? iterations.lastOutcome() === "COMPLETE" : code === 0
+  const loopEnded = (code: number): void => {
+    const complete = isComplete(code) && run.mode !== "continuous" && !iterations.uncontrolled()
+    if (iterations.ran()) return void finish({ code, ...(complete && { outcome: "Complete" as const }) })
+    void finish({ code }, { reason: ranNoClaude, message: `Its loop ended without running claude (exit code ${code}).` })
+  }
+  /** A loop that knows no markers asks for one more turn after the agent has said that it is complete: that is its end. */
+  const isThrough = (id: string): boolean =>
+    run.completion === "marker" &&
+    run.mode === "until-complete" &&
+    iterations.lastOutcome() === "COMPLETE" &&
+    !iterations.knows(id)
 
   const told = stop.aborted || directory.get("stop") !== undefined
   const handlers: LoopbackHandlers = {
     fleet: run,
     async turn(id, pid, signal) {
+      if (isThrough(id)) {
+        await finish({ code: 0, outcome: "Complete" })
+        return undefined
+      }
       const granted = await iterations.ask(id, pid, signal)
       return granted && { ...granted, mcp: await servers.configuration({ port, token }) }
     },

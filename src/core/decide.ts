@@ -50,7 +50,8 @@ export function decide(wanted: Instance | undefined, revision: string, observed:
   )
     return fact
   if (!sameRevision || !lastExit || !run) return { ...fact, act: "start" }
-  const clean = lastExit.code === 0 // a continuous loop that was through
+  // A loop that was through: a continuous one, or one whose agent has not said that it is complete.
+  const clean = lastExit.code === 0 && run.problem === undefined
   const restarts = clean || lastExit.atMs - run.startedAtMs > settledMs ? 0 : run.restarts
   const waitMs = lastExit.atMs + backoffMs(restarts) - nowMs
   // The clock may have been set back: never wait longer than the back-off itself.

@@ -23,3 +23,6 @@ export const namedLoopSchema = z.unknown().transform((value, context): NamedLoop
     context.issues.push({ code: "custom", path: [...path], message, input: value })
   return z.NEVER
 })
+
+/** Reason of a run whose loop ended before it had called claude once: no success, whatever its exit code is. */
+export const ranNoClaude = "RanNoClaude"

@@ -1,5 +1,6 @@
 import { type Admission, finished, type Instance, live, ofAttempt, stateAt } from "./instance.ts"
 import type { Beat } from "./link.ts"
+import { ranNoClaude } from "./loop.ts"
 import { oneLine, spanOf } from "./view.ts"
 import { type Question, questionOf, type Wait, wordsOfQuestion } from "./waits.ts"
 
@@ -87,10 +88,18 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, w
   if (!alive) {
     // A run of an earlier attempt says nothing about the one that is to come.
     if (!run || !ofAttempt(instance)) return seen("Starting", "Admitted; its loop is being started.", inspect)
-    if (run.lastExit?.code === 0) return seen("Starting", "Its loop was through and is started again: it is continuous.", inspect)
+    if (run.lastExit?.code === 0 && !run.problem)
+      return seen(
+        "Starting",
+        spec.mode === "continuous"
+          ? "Its loop ended and is started again, because the instance is continuous."
+          : "Its loop ended by itself, but its agent has not said that the goal is reached: the loop is started again.",
+        inspect,
+      )
     const problem =
       run.problem?.message ?? `Its loop exited with code ${run.lastExit?.code ?? "unknown"} without saying that it is complete.`
-    return run.restarts >= crashLoopRestarts || run.problem
+    // A loop that ran no claude may only have met a passing trouble: it is called a crash loop when it does so again and again.
+    return run.restarts >= crashLoopRestarts || (run.problem && run.problem.reason !== ranNoClaude)
       ? seen(
           "CrashLoop",
           `${problem} It was started ${run.restarts === 0 ? "once" : `${run.restarts + 1} times`} and is tried again.`,
