@@ -3,7 +3,7 @@ import { join } from "node:path"
 import { describe, expect, it } from "vitest"
 import { z } from "zod"
 import { drop, hold, type ModelRequest, say, use } from "../model/model.ts"
-import { git } from "./code-root.ts"
+import { git, layouts, scriptOf } from "./code-root.ts"
 import { eventually, makeWorld, processesOf, type World } from "./world.ts"
 
 /** Processor time of a process so far, in clock ticks (proc(5), fields utime and stime). */
@@ -15,7 +15,7 @@ const supervisorOf = (world: World, uid: string): number =>
   z.object({ pid: z.number() }).parse(JSON.parse(readFileSync(join(world.runOf(uid), "status/supervisor.json"), "utf8"))).pid
 const receipts = z.array(z.object({ mail: z.string(), to: z.string(), state: z.string(), note: z.string() }))
 
-describe("a day with one agent, from an MCP client over stdio", () => {
+describe.each(layouts)("a day with one agent of the public %s checkout, from an MCP client over stdio", (layout) => {
   it("spawns, commits, is talked to in the middle of its work, is paused through every kind of death, resumes and completes", async () => {
     const go = Promise.withResolvers<void>()
     const cut = Promise.withResolvers<void>()
@@ -24,40 +24,44 @@ describe("a day with one agent, from an MCP client over stdio", () => {
     let pausedAt = "" // the directory where the long command waits
 
     // What the model "thinks", told by what it has seen.
-    await using world = await makeWorld((request: ModelRequest) => {
-      const session = request.session ?? ""
-      if (!iterationOf.has(session)) iterationOf.set(session, iterationOf.size + 1)
-      if (iterationOf.get(session) === 1) {
-        if (request.toolResults.length === 0 && !request.text.includes("step one")) {
-          const project = world.projectOf("shop")
-          return use(
-            [
-              bash(
-                `cd ${project} && echo "a price list" > prices.md && git add prices.md && git commit -q -m "Add a price list"`,
-              ),
-            ],
-            { text: "step one" },
-          )
+    await using world = await makeWorld(
+      (request: ModelRequest) => {
+        const session = request.session ?? ""
+        if (!iterationOf.has(session)) iterationOf.set(session, iterationOf.size + 1)
+        if (iterationOf.get(session) === 1) {
+          if (request.toolResults.length === 0 && !request.text.includes("step one")) {
+            const project = world.projectOf("shop")
+            return use(
+              [
+                bash(
+                  `cd ${project} && echo "a price list" > prices.md && git add prices.md && git commit -q -m "Add a price list"`,
+                ),
+              ],
+              { text: "step one" },
+            )
+          }
+          if (!request.text.includes("use euros")) return use([bash("sleep 0.2")]) // until the urgent mail is there
+          if (!request.text.includes("write it down")) return say("Status: PARTIAL") // the ordinary mail comes at Stop
+          return say("Noted.\nStatus: PARTIAL")
         }
-        if (!request.text.includes("use euros")) return use([bash("sleep 0.2")]) // until the urgent mail is there
-        if (!request.text.includes("write it down")) return say("Status: PARTIAL") // the ordinary mail comes at Stop
-        return say("Noted.\nStatus: PARTIAL")
-      }
-      if (request.toolResults.length === 0 && !request.text.includes("step two")) {
-        pausedAt = world.projectOf("shop")
-        // The tool starts as soon as its block is complete, while the stream is still open: and then the stream breaks.
-        const turn = use([bash(`cd ${pausedAt} && (sleep 1000 > /dev/null 2>&1 &) ; while [ ! -e go ]; do :; done; rm go`)], {
-          text: "step two",
-        })
-        return drop(hold(turn, cut.promise, { afterEvents: 7 }), { afterEvents: 7 })
-      }
-      return say("All done.\n<promise>COMPLETE</promise>")
-    })
+        if (request.toolResults.length === 0 && !request.text.includes("step two")) {
+          pausedAt = world.projectOf("shop")
+          // The tool starts as soon as its block is complete, while the stream is still open: and then the stream breaks.
+          const turn = use([bash(`cd ${pausedAt} && (sleep 1000 > /dev/null 2>&1 &) ; while [ ! -e go ]; do :; done; rm go`)], {
+            text: "step two",
+          })
+          return drop(hold(turn, cut.promise, { afterEvents: 7 }), { afterEvents: 7 })
+        }
+        return say("All done.\n<promise>COMPLETE</promise>")
+      },
+      { layout },
+    )
     const { call } = await world.connect()
 
     // spawn -> the loop runs the real claude, whose tool commits
     const spawned = await call("spawn_instance", { project: "shop", goal: "Sell things.", model: "claude-sonnet-4-5" })
     expect(spawned).toMatchObject({ name: "shop-1", phase: "Starting", created: true })
+    expect(spawned.loop).toContain(`${scriptOf(layout)} in ${world.codeRoot}`)
     const uid = z.string().parse(spawned.uid)
     await eventually(() => git(world.projectOf("shop"), "log", "-1", "--format=%s") === "Add a price list", "the agent's commit")
     expect(world.model.requests[0]?.text).toContain("Sell things.")
