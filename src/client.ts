@@ -6,6 +6,7 @@ import { fieldsOf } from "./core/decode.ts"
 import { Fault, faultCodes } from "./core/faults.ts"
 import type { Invoke } from "./core/invoke.ts"
 import { type Call, codeRootHeader, noProgress, type Tool } from "./core/tool.ts"
+import { requestOptionsTo } from "./local-socket.ts"
 
 /** Where `serve` listens: the socket of this machine, or somewhere else. */
 export type Target =
@@ -97,7 +98,7 @@ function open(target: Target, { method, path, body }: Outgoing, accept: string):
       ...(body !== undefined && { "content-type": "application/json", "content-length": Buffer.byteLength(body) }),
     },
   }
-  if ("socketPath" in target) return requestPlain({ ...options, socketPath: target.socketPath, path, host: "localhost" })
+  if ("socketPath" in target) return requestPlain({ ...options, ...requestOptionsTo(target.socketPath), path })
   const url = new URL(target.url + path)
   return (url.protocol === "https:" ? process.getBuiltinModule("node:https").request : requestPlain)(url, options)
 }

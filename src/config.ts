@@ -63,9 +63,6 @@ export const defaultStateDirectory = (env: NodeJS.ProcessEnv = process.env): str
 /** Where a program that its host may replace is copied to. Not below the state directory, which loops in namespaces do not see. */
 export const programsDirectory = (env: NodeJS.ProcessEnv = process.env): string =>
   join(env.XDG_DATA_HOME || join(home(), ".local/share"), "blackbox5")
-/** `sun_path` holds 108 bytes on Linux and 104 on macOS, with its closing NUL. */
-export const socketBytesMax = 103
-
 /** The name of the instance that this process belongs to, if it does. */
 export const instanceHere = (env: NodeJS.ProcessEnv = process.env): string | undefined =>
   env.BLACKBOX5_AGENT_URL && env.BLACKBOX5_AGENT_TOKEN ? (env.BLACKBOX5_AGENT_NAME ?? "unknown") : undefined
@@ -105,16 +102,24 @@ export const boundsEnvironment = ({
 /** Whether only this machine reaches an address. */
 export const isLoopback = (host: string): boolean => /^(?:localhost|127(?:\.\d{1,3}){3}|::1)$/i.test(host)
 
+/**
+ * An absolute path that git, mount tables, logs and shells can all carry. Control characters are refused: a line break ends a path in git's
+ * own files. U+FFFD is what node makes of bytes that are not UTF-8, so it would lead somewhere else. @throws Invalid.
+ */
+function readPath(text: string, what: string): string {
+  const path = resolve(text)
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: refusing them is what this is for
+  if (!/[\u0000-\u001f\u007f\ufffd]/.test(path)) return path
+  throw new Fault(
+    "Invalid",
+    `The ${what} is ${JSON.stringify(path)}: its path has a line break or another control character, or is not UTF-8.`,
+    "Move it to a path without them; spaces, umlauts, quotes, #, %, ?, : and the like are fine.",
+  )
+}
+
 /** @throws Invalid when a setting cannot be what it says. */
 export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.env): Config {
-  const stateDirectory = resolve(env.BLACKBOX5_STATE || defaultStateDirectory(env))
-  const socketPath = join(stateDirectory, "serve.sock")
-  if (Buffer.byteLength(socketPath) > socketBytesMax)
-    throw new Fault(
-      "Invalid",
-      `The socket's path ${socketPath} is longer than ${socketBytesMax} bytes, which the system does not take.`,
-      "Set BLACKBOX5_STATE to a shorter directory.",
-    )
+  const stateDirectory = readPath(env.BLACKBOX5_STATE || defaultStateDirectory(env), "state directory (BLACKBOX5_STATE)")
   const portText = flags.port ?? env.BLACKBOX5_PORT
   const number = portText === undefined || portText === "" ? defaultPort : Number(portText)
   if (!Number.isInteger(number) || number < 0 || number > 65_535)
@@ -125,11 +130,14 @@ export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.e
     )
   const codeRoot = flags.codeRoot ?? (env.BLACKBOX5_CODE_ROOT || undefined)
   return {
-    codeRoot: codeRoot === undefined ? undefined : resolve(codeRoot),
+    codeRoot: codeRoot === undefined ? undefined : readPath(codeRoot, "code root (--code-root, BLACKBOX5_CODE_ROOT)"),
     clientProject: env.CLAUDE_PROJECT_DIR ? resolve(env.CLAUDE_PROJECT_DIR) : undefined,
-    configDirectory: resolve(env.BLACKBOX5_CONFIG || join(env.XDG_CONFIG_HOME || join(home(), ".config"), "blackbox5")),
+    configDirectory: readPath(
+      env.BLACKBOX5_CONFIG || join(env.XDG_CONFIG_HOME || join(home(), ".config"), "blackbox5"),
+      "configuration directory (BLACKBOX5_CONFIG)",
+    ),
     stateDirectory,
-    socketPath,
+    socketPath: join(stateDirectory, "serve.sock"),
     port: { number, demanded: Boolean(portText) },
     remote: remoteOf(env),
     offer: readOffer(flags, env),

@@ -12,6 +12,7 @@ import {
   type Spooled,
   type UpFrame,
 } from "../core/link.ts"
+import { connectTo } from "../local-socket.ts"
 import type { Spool } from "./spool.ts"
 
 export interface ConnectionOptions {
@@ -37,6 +38,28 @@ export interface Connection {
   close(): void
 }
 
+export const linkUrl = "ws://localhost/v1/link"
+
+/** ws takes headers and the way there as a third argument, which a browser's WebSocket, and so partysocket, has not. */
+export const websocketTo = (
+  socketPath: string,
+  credential: string,
+): (new (
+  url: string | URL,
+  protocols?: string | string[],
+) => WebSocket) =>
+  class extends WebSocket {
+    constructor(url: string | URL, protocols?: string | string[]) {
+      super(url, protocols ?? [], {
+        headers: { authorization: `Bearer ${credential}` },
+        maxPayload: frameBytesMax,
+        handshakeTimeout: 10_000,
+        // Not as part of the URL, in which `:`, `?`, `#` and `%` would mean something else.
+        createConnection: () => connectTo(socketPath),
+      })
+    }
+  }
+
 /** The supervisor's end of the link. Reconnects for ever; what is not acknowledged is sent again. */
 export function connect(options: ConnectionOptions): Connection {
   const { socketPath, credential, spool } = options
@@ -45,18 +68,8 @@ export function connect(options: ConnectionOptions): Connection {
   let failures = 0
   let shutDown = false
 
-  /** ws takes headers as a third argument, which a browser's WebSocket, and so partysocket, has not. */
-  class Authenticated extends WebSocket {
-    constructor(url: string | URL, protocols?: string | string[]) {
-      super(url, protocols ?? [], {
-        headers: { authorization: `Bearer ${credential}` },
-        maxPayload: frameBytesMax,
-        handshakeTimeout: 10_000,
-      })
-    }
-  }
-  const socket = new ReconnectingWebSocket(`ws+unix://${socketPath}:/v1/link`, [], {
-    WebSocket: Authenticated,
+  const socket = new ReconnectingWebSocket(linkUrl, [], {
+    WebSocket: websocketTo(socketPath, credential),
     // Not all of a fleet at the same moments; and so that 2 s after its end a control plane that is there again has everybody.
     minReconnectionDelay: 30 + Math.random() * 70,
     maxReconnectionDelay: 1000,

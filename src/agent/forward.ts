@@ -3,6 +3,7 @@ import type { HttpBindings } from "@hono/node-server"
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response"
 import type { Context } from "hono"
 import type { FaultCode } from "../core/faults.ts"
+import { requestOptionsTo } from "../local-socket.ts"
 
 /** Hands a request of the instance on to where the instance may not go by itself: what it lacks is added on the way. */
 
@@ -49,7 +50,8 @@ export async function forward(c: ForwardContext, { name, at, headers: added }: U
   const options = { method: incoming.method ?? "GET", headers, agent: false } as const
   return new Promise((resolve) => {
     const done = (): void => resolve(RESPONSE_ALREADY_SENT)
-    const upstream = "url" in at ? request(at.url, options) : request({ ...options, ...at })
+    const upstream =
+      "url" in at ? request(at.url, options) : request({ ...options, ...requestOptionsTo(at.socketPath), path: at.path })
     const connecting = setTimeout(() => upstream.destroy(new Error("no connection in time")), connectMs)
     outgoing.once("close", () => {
       clearTimeout(connecting)

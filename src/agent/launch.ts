@@ -9,6 +9,7 @@ import { alive, instanceVariable, type ProcessId, processId } from "../processes
 import { type RunDirectory, replaceFile } from "../run-directory.ts"
 import type { Keeper } from "./keeper.ts"
 import type { Output } from "./output.ts"
+import { pathEntryFor } from "./path-entry.ts"
 import type { Door } from "./settings.ts"
 import { agentNameVariable, agentTokenVariable, agentUrlVariable, claudeVariable } from "./turnstile.ts"
 
@@ -79,6 +80,8 @@ export function startLoop(
   if (!run) throw new Error(`${directory.path} is no run directory`)
   const problem = obstacle(run.directory, run.claude, run.command[0] ?? "")
   if (problem) return problem
+  const first = pathEntryFor(directory, process.env)
+  if ("problem" in first) return first.problem
   const wrapper = writeShims(directory)
   const file = output.openForLoop()
   if (!directory.claim("launched", { atMs: Date.now() })) return "Rival"
@@ -95,7 +98,7 @@ export function startLoop(
     env: {
       ...inherited(),
       ...run.environment,
-      PATH: `${directory.bin}${delimiter}${process.env.PATH ?? ""}`,
+      PATH: `${first.entry}${delimiter}${process.env.PATH ?? ""}`,
       [instanceVariable]: `${run.uid}/${run.place}`,
       [agentUrlVariable]: `http://127.0.0.1:${door.port}`,
       [agentTokenVariable]: door.token,

@@ -12,6 +12,7 @@ import { boundsEnvironment, type Config, defaultPort, isLoopback, readConfig } f
 import { Fault } from "../core/faults.ts"
 import { offers } from "../core/tool.ts"
 import { whoAnswers } from "../find-serve.ts"
+import { listeningPath } from "../local-socket.ts"
 import { createLog } from "../log.ts"
 import { createMcpHttp, type McpHttpParts } from "../mcp/http.ts"
 import { replaceFile } from "../run-directory.ts"
@@ -96,7 +97,7 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
     listening.push(server)
     return server
   }
-  await open("socket", { path: config.socketPath })
+  await open("socket", { path: listeningPath(config.socketPath) })
   chmodSync(config.socketPath, 0o600)
   const port = await openPort(config, (number) =>
     open(isLoopback(config.host) ? "tcp" : "public", { host: config.host, port: number }),

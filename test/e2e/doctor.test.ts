@@ -109,8 +109,8 @@ describe("doctor", () => {
     expect(await said("policy", { BLACKBOX5_CONFIG: config })).toMatchObject([
       { state: "FAIL", what: expect.stringMatching(/broken config\/policy\.yaml: line 2: turnsMax/) },
     ])
-    expect(await said("settings", { BLACKBOX5_STATE: join(world.directory, "x".repeat(100)) })).toMatchObject([
-      { state: "FAIL", next: expect.stringContaining("shorter directory") },
+    expect(await said("settings", { BLACKBOX5_STATE: join(world.directory, "a\nb") })).toMatchObject([
+      { state: "FAIL", what: expect.stringContaining("line break"), next: expect.stringContaining("Move it") },
     ])
     expect(await said("settings", { BLACKBOX5_PORT: "http" })).toMatchObject([{ state: "FAIL" }])
   })

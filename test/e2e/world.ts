@@ -45,10 +45,18 @@ const statSchema = z.object({ pid: z.number() })
 
 export async function makeWorld(
   script: Script,
-  options: { projects?: readonly string[]; layout?: Layout; policy?: string; env?: Record<string, string>; state?: string } = {},
+  options: {
+    projects?: readonly string[]
+    layout?: Layout
+    policy?: string
+    env?: Record<string, string>
+    state?: string
+    /** The directory that everything is in, below the world's own. */
+    under?: string
+  } = {},
 ): Promise<World> {
   const directory = mkdtempSync(join(tmpdir(), "bb5-"))
-  const at = (name: string): string => join(directory, name)
+  const at = (name: string): string => join(directory, options.under ?? "", name)
   const [codeRoot, home, state, config] = [at("code"), at("home"), options.state ?? at("state"), at("config")]
   for (const path of [codeRoot, home, state, config]) mkdirSync(path, { recursive: true, mode: 0o700 })
   makeCodeRoot(codeRoot, options.projects ?? ["shop"], options.layout)

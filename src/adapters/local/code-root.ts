@@ -1,12 +1,13 @@
 import { existsSync, readdirSync } from "node:fs"
 import { basename, isAbsolute, join } from "node:path"
 import { Fault } from "../../core/faults.ts"
-import { projectSchema, type Spec } from "../../core/instance.ts"
+import type { Spec } from "../../core/instance.ts"
 import type { Completion, NamedLoop } from "../../core/loop.ts"
 import { findClaude } from "../../find-claude.ts"
 import { isDirectory, projectsDirectory } from "../../find-code-root.ts"
 import { executable } from "../../find-program.ts"
 import type { TreeFile } from "../../tree-file.ts"
+import { canCarry, directoryNamed, projectNames } from "./project-names.ts"
 
 /** Where a checkout of the RALF layout keeps its engine, which its loop script and its prompts belong to. */
 const engine = "2-engine/.autonomous"
@@ -50,20 +51,26 @@ export interface CodeRootOptions {
 
 const laidOut = (root: string): boolean => isDirectory(join(root, projectsDirectory))
 /** A checkout of the RALF layout, or a git repository, which is a project by itself. */
-export const isCodeRoot = (path: string): boolean => laidOut(path) || (isDirectory(path) && existsSync(join(path, ".git")))
+export const isCodeRoot = (path: string): boolean =>
+  canCarry(path) && (laidOut(path) || (isDirectory(path) && existsSync(join(path, ".git"))))
 
-/** The projects of a code root. Looks at the disk each time: people add projects while we run. */
+/** The directories in which projects may be; hidden ones hold none. */
+const directoriesIn = (root: string): readonly string[] =>
+  readdirSync(join(root, projectsDirectory), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && !entry.name.startsWith("."))
+    .map(({ name }) => name)
+
+/** The names of the projects of a code root. Looks at the disk each time: people add projects while we run. */
 export function projectsIn(root: string): readonly string[] {
-  if (laidOut(root))
-    return readdirSync(join(root, projectsDirectory), { withFileTypes: true })
-      .filter((entry) => entry.isDirectory() && projectSchema.safeParse(entry.name).success && !entry.name.startsWith("."))
-      .map(({ name }) => name)
-      .toSorted()
-  return isCodeRoot(root) ? [basename(root)] : []
+  if (!isCodeRoot(root)) return []
+  return [...projectNames(laidOut(root) ? directoriesIn(root) : [basename(root)]).keys()].toSorted()
 }
+/** True for each name that a project of a code root is found by; the listed one is among them. */
+export const hasProject = (root: string, project: string): boolean =>
+  isCodeRoot(root) && directoryNamed(laidOut(root) ? directoriesIn(root) : [basename(root)], project) !== undefined
 /** Where a project that is there has its directory. */
 export const directoryIn = (root: string, project: string): string =>
-  laidOut(root) ? join(root, projectsDirectory, project) : root
+  laidOut(root) ? join(root, projectsDirectory, directoryNamed(directoriesIn(root), project) ?? project) : root
 
 /** The RALF loop script of a code root. A clone is no checkout of its own: what takes no argument cannot work on it. */
 export const scriptIn = (root: string, { repository }: Pick<Spec, "repository"> = {}): RalfScript | undefined =>

@@ -9,6 +9,7 @@ import type { TreeFile } from "../../tree-file.ts"
 import {
   type CodeRootOptions,
   directoryIn,
+  hasProject,
   isCodeRoot,
   type Launch,
   launchOf,
@@ -16,6 +17,7 @@ import {
   projectsIn,
   scriptIn,
 } from "./code-root.ts"
+import { canCarry } from "./project-names.ts"
 
 /** Code roots that are remembered; the one used longest ago is forgotten. What an instance works in stands in its spec. */
 const rootsMax = 50
@@ -52,14 +54,17 @@ export interface CodeRoots {
   launch(spec: Spec, tree: TreeFile): Launch
 }
 
-export const noCodeRoot = (path: string | undefined): Fault =>
-  new Fault(
+export function noCodeRoot(path: string | undefined): Fault {
+  const next = "Start `blackbox5 serve` in the checkout, or give --code-root or BLACKBOX5_CODE_ROOT."
+  if (path === undefined)
+    return new Fault("Unavailable", "No code root is known: there is neither a RALF checkout nor a git repository here.", next)
+  if (canCarry(path)) return new Fault("Unavailable", `The code root ${path} is not there.`, next)
+  return new Fault(
     "Unavailable",
-    path === undefined
-      ? "No code root is known: there is neither a RALF checkout nor a git repository here."
-      : `The code root ${path} is not there.`,
-    "Start `blackbox5 serve` in the checkout, or give --code-root or BLACKBOX5_CODE_ROOT.",
+    `The path of the code root ${JSON.stringify(path)} has a line break or another control character, which git cannot carry.`,
+    "Rename that directory.",
   )
+}
 
 export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
   const { stateDirectory } = options
@@ -92,8 +97,8 @@ export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
   }
   const find = (project: string, callers: string | undefined): string => {
     const roots = known()
-    if (callers !== undefined && projectsIn(callers).includes(project)) return callers
-    const having = roots.filter((root) => projectsIn(root).includes(project))
+    if (callers !== undefined && hasProject(callers, project)) return callers
+    const having = roots.filter((root) => hasProject(root, project))
     const [only, second] = having
     if (only === undefined) throw missing(project, roots)
     if (second === undefined) return only
@@ -107,7 +112,7 @@ export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
   const layoutOf: CodeRoots["layoutOf"] = ({ project, loop, repository, codeRoot }) => {
     const root = repository === undefined ? (codeRoot ?? find(project, first)) : usual(codeRoot)
     if (codeRoot !== undefined && !isDirectory(codeRoot)) throw noCodeRoot(codeRoot)
-    if (repository === undefined && root !== undefined && !projectsIn(root).includes(project)) throw missing(project, [root])
+    if (repository === undefined && root !== undefined && !hasProject(root, project)) throw missing(project, [root])
     const directory = repository === undefined && root !== undefined ? directoryIn(root, project) : undefined
     const script = loop === "ralf" && root !== undefined ? scriptIn(root, { repository }) : undefined
     const within = script?.path ?? programIn(options.loops()[loop])

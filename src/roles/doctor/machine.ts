@@ -2,7 +2,7 @@ import { accessSync, constants, existsSync, mkdtempSync, rmSync, statfsSync, sta
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
-import { type Config, socketBytesMax } from "../../config.ts"
+import type { Config } from "../../config.ts"
 import { clean } from "../../core/view.ts"
 import { whoAnswers } from "../../find-serve.ts"
 import { probeIsolation, warningOf } from "../../isolation.ts"
@@ -10,6 +10,7 @@ import type { Policy } from "../../policy.ts"
 import { alive, olderThanThis, readServeFile } from "../../serve-file.ts"
 import { version } from "../../version.ts"
 import { ask, type Finding, fail, ok, warn } from "./check.ts"
+import { checkSocket } from "./socket.ts"
 
 /** What the machine has to give. */
 
@@ -47,17 +48,21 @@ export function existing(path: string): string {
   return at
 }
 
-export function checkState({ stateDirectory, socketPath }: Config): readonly Finding[] {
+export async function checkState({ stateDirectory, socketPath }: Config): Promise<readonly Finding[]> {
   const at = existing(stateDirectory)
-  const socket = ok("socket", `${Buffer.byteLength(socketPath)} bytes of path, at most ${socketBytesMax}`)
   try {
     if (!statSync(at).isDirectory()) throw new Error("not a directory")
     accessSync(at, constants.W_OK | constants.X_OK)
   } catch {
     const next = "Make it writable for this user, or set BLACKBOX5_STATE to another directory."
-    return [fail("state", `${at} is no directory that this user may write.`, next), socket]
+    return [fail("state", `${at} is no directory that this user may write.`, next)]
   }
-  if (at !== stateDirectory) return [ok("state", `${stateDirectory} will be made at the first start`), socket]
+  if (at !== stateDirectory)
+    return [
+      ok("state", `${stateDirectory} will be made at the first start`),
+      ok("socket", "is tried once the state directory is there"),
+    ]
+  const socket = await checkSocket({ stateDirectory, socketPath }, (await whoAnswers(socketPath)) !== undefined)
   const mode = statSync(at).mode & 0o777
   return (mode & 0o077) === 0
     ? [ok("state", `${at}, for this user alone`), socket]

@@ -1,0 +1,59 @@
+import { randomBytes } from "node:crypto"
+import { createServer } from "node:http"
+import { join } from "node:path"
+import { linkUrl, websocketTo } from "../../agent/connection.ts"
+import { clean } from "../../core/view.ts"
+import { listeningPath } from "../../local-socket.ts"
+import { type Finding, fail, ok } from "./check.ts"
+
+/** Whether an agent reaches the control plane here: its own way of connecting is tried, with a credential that must be refused. */
+
+const connectMs = 5000
+
+/** Opens the link as a supervisor does. Undefined when a gateway answered; else why not. */
+const knock = (socketPath: string): Promise<string | undefined> =>
+  new Promise((resolve) => {
+    const Link = websocketTo(socketPath, "doctor")
+    const link = new Link(linkUrl)
+    const timer = setTimeout(() => done("no answer in time"), connectMs)
+    const done = (why: string | undefined): void => {
+      clearTimeout(timer)
+      link.terminate()
+      resolve(why)
+    }
+    link.on("unexpected-response", (_, { statusCode }) => done(statusCode === 401 ? undefined : `HTTP status ${statusCode}`))
+    link.on("open", () => done("it let a stranger in"))
+    link.on("error", (error) => done(clean(error.message)))
+  })
+
+/** A socket like that of serve, beside it, for as long as the knock takes. */
+async function knockBeside(stateDirectory: string): Promise<string | undefined> {
+  const path = join(stateDirectory, `doctor-${randomBytes(3).toString("hex")}.sock`)
+  const server = createServer().on("upgrade", (_, socket) => socket.end("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"))
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject)
+      server.listen(listeningPath(path), resolve)
+    })
+    return await knock(path)
+  } catch (error) {
+    return clean(error instanceof Error ? error.message : String(error))
+  } finally {
+    server.closeAllConnections()
+    server.close() // takes the socket away, too
+  }
+}
+
+/** `serves`: one answers there already. The state directory must be there. */
+export async function checkSocket(
+  { stateDirectory, socketPath }: { readonly stateDirectory: string; readonly socketPath: string },
+  serves: boolean,
+): Promise<Finding> {
+  const why = serves ? await knock(socketPath) : await knockBeside(stateDirectory)
+  if (why === undefined) return ok("socket", serves ? `${socketPath} takes agents` : `one can be made in ${stateDirectory}`)
+  return fail(
+    "socket",
+    `Agents cannot connect to ${socketPath}: ${why}.`,
+    "Set BLACKBOX5_STATE to a directory of a local file system that this user may write.",
+  )
+}

@@ -1,0 +1,64 @@
+import { mkdirSync } from "node:fs"
+import { join } from "node:path"
+import { describe, expect, it, vi } from "vitest"
+import { z } from "zod"
+import { type ModelRequest, say, use } from "../model/model.ts"
+import { git } from "./code-root.ts"
+import { eventually, makeWorld } from "./world.ts"
+
+/** Two whole agents in each test, and other tests beside them. */
+vi.setConfig({ testTimeout: 240_000 })
+
+/** A fleet whose every directory has a name that means something else to a URL, a shell, PATH or a file of git. */
+
+const commit = 'cd "$RALF_PROJECT_DIR" && echo text > "$(basename "$PWD").md" && git add -A && git commit -q -m "Add a file"'
+const bash = (command: string) => use([{ name: "Bash", input: { command, description: "as told" } }])
+
+const reports = z.object({ findings: z.array(z.object({ check: z.string(), state: z.string(), what: z.string() })) })
+
+describe.each([
+  ["spaces, umlauts, quotes and what URLs, shells and PATH read otherwise", "ein é # : % ? ' \" & $x `y` %41 [z]", ""],
+  ["a state directory whose socket's path is too long", "a long one", `/${"state ".repeat(20)}/${"x".repeat(100)}`],
+])("with %s", (_, under, deep) => {
+  it.each(["auto", "off"])("agents work, from their spawn to commit and mail (isolation: %s)", async (isolation) => {
+    const script = ({ toolResults, text }: ModelRequest) => {
+      if (toolResults.length === 0) return bash(commit)
+      return text.includes("use euros") ? say("Done. <promise>COMPLETE</promise>") : bash("sleep 0.2")
+    }
+    // `project` is what the world names it by; the second directory has no valid project name.
+    const directory = "Mein Projekt: é #1 %41?"
+    await using world = await makeWorld(script, {
+      ...{ projects: [directory], under, policy: `isolation: ${isolation}\n` },
+      env: { XDG_RUNTIME_DIR: "" },
+    })
+    const state = world.state + deep
+    mkdirSync(state, { recursive: true, mode: 0o700 })
+    Object.assign(world.env, { BLACKBOX5_STATE: state, XDG_RUNTIME_DIR: join(world.directory, "run") })
+    mkdirSync(join(world.directory, "run"), { mode: 0o700 })
+
+    const { call } = await world.connect()
+    const projects = z.array(z.object({ name: z.string() })).parse((await call("fleet_status", {})).projects)
+    expect(projects.map(({ name }) => name)).toEqual(["mein-projekt-e-1-41"])
+    const [project] = projects.map(({ name }) => name)
+
+    // The first works in the person's tree, the second in a tree of its own.
+    for (const name of ["one", "two"]) await call("spawn_instance", { project, name, goal: "Add a file." })
+    const committed = (ref: string): boolean => git(world.projectOf(directory), "log", "-1", "--format=%s", ref) === "Add a file"
+    await eventually(() => committed("main") && committed("ralf/two"), "both commits", 120)
+    const sent = await call("message_instances", {
+      to: ["one", "two"],
+      text: "Please use euros.",
+      urgency: "now",
+      waitSeconds: 50,
+    })
+    expect(sent.receipts).toMatchObject([{ state: "delivered" }, { state: "delivered" }])
+    const completed = await call("wait_for_instances", { names: ["one", "two"], until: "finished", timeoutSeconds: 60 })
+    expect(completed.instances).toMatchObject([{ phase: "Completed" }, { phase: "Completed" }])
+
+    const looked = reports.parse(JSON.parse((await world.cli("doctor", "--json")).stdout)).findings
+    expect(looked.find(({ check }) => check === "socket")).toMatchObject({ state: "ok", what: expect.stringContaining("takes") })
+    const removed = await world.cli("stop-instances", "one", "two", "--remove", "--json")
+    expect(removed.code).toBe(0)
+    await eventually(async () => (await call("list_instances", {})).total === 0, "the removal")
+  })
+})
