@@ -2,10 +2,11 @@
 
 import type { ClientRequest, IncomingMessage, RequestOptions } from "node:http"
 import { createParser } from "eventsource-parser"
-import { fieldsOf } from "./core/decode.ts"
+import { fieldsOf, readInput } from "./core/decode.ts"
 import { Fault, faultCodes } from "./core/faults.ts"
 import type { Invoke } from "./core/invoke.ts"
 import { type Call, codeRootHeader, noProgress, type Tool } from "./core/tool.ts"
+import { cut } from "./core/view.ts"
 import { requestOptionsTo } from "./local-socket.ts"
 
 /** Where `serve` listens: the socket of this machine, or somewhere else. */
@@ -50,9 +51,11 @@ function textsOf(kind: string | undefined, value: unknown): readonly string[] {
 
 /** A tool's input as its route takes it. @throws Invalid, TooLarge. */
 export function requestOf(tool: Tool, input: unknown): Outgoing {
-  if (!isObject(input)) throw new Fault("Invalid", "The input is not an object.", `Give ${tool.name} an object.`)
+  // A query has no null: what is not given must be left out of it before.
+  const given = readInput(tool.input, input)
+  if (!isObject(given)) throw new Fault("Invalid", "The input is not an object.", `Give ${tool.name} an object.`)
   const [method = "", pattern = ""] = tool.route.split(" ")
-  const rest = new Map(Object.entries(input).filter(([, value]) => value !== undefined))
+  const rest = new Map(Object.entries(given).filter(([, value]) => value !== undefined))
   let path = pattern.replace(/\{(\w+)\}/g, (_, field: string) => {
     const value = rest.get(field)
     rest.delete(field)
@@ -171,7 +174,7 @@ export function invokeOver(target: Target, tools: readonly Tool[]): Invoke {
   const byName = new Map(tools.map((tool) => [tool.name, tool]))
   return async (name, input, call) => {
     const tool = byName.get(name)
-    if (!tool) throw new Fault("NotFound", `There is no tool ${JSON.stringify(name.slice(0, 80))}.`, "List the tools.")
+    if (!tool) throw new Fault("NotFound", `There is no tool ${JSON.stringify(cut(name, 80))}.`, "List the tools.")
     return exchange(target, requestOf(tool, input), call)
   }
 }

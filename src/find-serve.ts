@@ -88,7 +88,9 @@ function tailOf(path: string, from: number): string {
     const size = fstatSync(file).size
     const bytes = Buffer.alloc(Math.min(4096, Math.max(0, size - from)))
     readSync(file, bytes, 0, bytes.length, size - bytes.length)
-    return bytes.toString("utf8").trimEnd().split("\n").slice(-8).join("\n")
+    // A read that began in the middle of a character has its end first.
+    const text = bytes.toString("utf8").replace(/^\ufffd+/, "")
+    return text.trimEnd().split("\n").slice(-8).join("\n")
   } finally {
     closeSync(file)
   }

@@ -3,6 +3,7 @@ import { mkdirSync } from "node:fs"
 import { join } from "node:path"
 import { promisify } from "node:util"
 import { z } from "zod"
+import { oneLine } from "./core/view.ts"
 
 /**
  * How the processes of an instance are held together, from the strongest: a PID namespace keeps every process of the loop below its first one,
@@ -127,7 +128,7 @@ async function refused(kind: IsolationKind, stateDirectory: string): Promise<str
     if (!(error instanceof Error)) return String(error)
     const said = "stderr" in error ? String(error.stderr).trim().split("\n")[0] : ""
     if ("code" in error && error.code === "ENOENT") return "there is no program unshare (util-linux) on the PATH"
-    return said || ("killed" in error && error.killed ? `it did not end within ${probeMs / 1000} s` : error.message.slice(0, 200))
+    return said || ("killed" in error && error.killed ? `it did not end within ${probeMs / 1000} s` : oneLine(error.message, 200))
   }
 }
 

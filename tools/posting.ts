@@ -6,6 +6,7 @@ import type { Phase } from "../src/core/phase.ts"
 import { type Address, operators } from "../src/core/ports.ts"
 import { may, nameOf } from "../src/core/principal.ts"
 import type { ToolContext } from "../src/core/tool.ts"
+import { cut } from "../src/core/view.ts"
 import { answerMs, type Question } from "../src/core/waits.ts"
 
 /** What sending has to decide for each recipient: the mail's id, whether it may go, and what its receipt says. */
@@ -117,5 +118,5 @@ export async function addOrder({ store, who }: ToolContext, instance: Instance, 
 
 /** The wait that a question to the people is, for the turn in which it was asked. */
 export const asked = ({ id, text, atMs }: Mail, turn: string): Question => ({
-  ...{ kind: "answer", mail: id, text: text.slice(0, 500), turn, sinceMs: atMs, untilMs: atMs + answerMs },
+  ...{ kind: "answer", mail: id, text: cut(text, 500), turn, sinceMs: atMs, untilMs: atMs + answerMs },
 })

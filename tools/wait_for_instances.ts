@@ -4,6 +4,7 @@ import { type Instance, nameSchema } from "../src/core/instance.ts"
 import { ownOf, type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
 import type { Phase } from "../src/core/phase.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
+import { cut } from "../src/core/view.ts"
 import { met, modeOfWaitSchema, parkedMs, reachedBy, type Until, untilSchema, waitTargetsMax } from "../src/core/waits.ts"
 import { changesOf } from "./change-wait.ts"
 
@@ -120,13 +121,7 @@ export default defineTool({
     try {
       for (let round = 1; !look.met && !(who.kind === "instance" && look.heldBack) && (await changes.next()); round++) {
         look = await lookAt(ctx, wanted)
-        ctx.progress(
-          round,
-          look.instances
-            .map(({ name, phase }) => `${name}: ${phase}`)
-            .join(", ")
-            .slice(0, 500),
-        )
+        ctx.progress(round, cut(look.instances.map(({ name, phase }) => `${name}: ${phase}`).join(", "), 500))
       }
     } finally {
       changes.end()

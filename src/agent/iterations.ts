@@ -1,6 +1,6 @@
 import { closed, judged } from "../core/circuit.ts"
 import type { Beat, Directive, Marker, Reported } from "../core/link.ts"
-import { oneLine } from "../core/view.ts"
+import { cut, oneLine } from "../core/view.ts"
 import { alive, identify, ofRun, type ProcessId } from "../processes.ts"
 import type { RunDirectory, RunFile, TurnFile } from "../run-directory.ts"
 import { holdFor } from "./failures.ts"
@@ -166,7 +166,7 @@ export function createIterations(options: IterationsOptions): Iterations {
       const silent =
         code === 0 ? "" : `claude ended with exit code ${code} before the model had said anything; the log has its own words.`
       const { iteration, told } = turn
-      last = { turn: id, iteration, outcome, text: (lost?.message ?? said?.text ?? silent).slice(0, 4000), atMs: nowMs() }
+      last = { turn: id, iteration, outcome, text: cut(lost?.message ?? said?.text ?? silent, 4000), atMs: nowMs() }
       toldBefore = told
       if (code === 0) failures = 0
       if (lost || code === 0) hold = lost

@@ -1,4 +1,5 @@
 import { fleetServer, type McpServer, type McpServers, mcpServersSchema } from "../core/mcp-servers.ts"
+import { oneLine } from "../core/view.ts"
 import { instanceVariable } from "../processes.ts"
 import type { RunFile } from "../run-directory.ts"
 import type { Bridges } from "./bridge.ts"
@@ -68,7 +69,7 @@ export function createAgentServers({ run, ask, warn }: AgentServersOptions): Age
       // A successor takes calls of a claude that its predecessor had told of the server.
       if (!known) await refresh()
       const found = find()
-      if (!found) return c.json({ error: `There is no MCP server ${name.slice(0, 80)}.` }, 404)
+      if (!found) return c.json({ error: `There is no MCP server ${oneLine(name, 80)}.` }, 404)
       const { at } = found
       if ("url" in at) return forward(c, { name: `The MCP server ${name}`, at: { url: at.url }, headers: { ...at.headers } })
       bridges ??= import("./bridge.ts").then(({ createBridges }) => createBridges())

@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process"
 import { closeSync, constants, existsSync, fstatSync, openSync, renameSync, writeSync } from "node:fs"
 import { Socket } from "node:net"
 import { StringDecoder } from "node:string_decoder"
+import { partsOf } from "../core/view.ts"
 import type { RunDirectory } from "../run-directory.ts"
 import { passes } from "./keeper.ts"
 
@@ -56,13 +57,9 @@ export function captureOutput(directory: RunDirectory, nowMs: () => number): Out
   }
   const decoder = new StringDecoder("utf8")
   let rest = ""
-  const pieces = (line: string): string[] =>
-    Array.from({ length: Math.max(1, Math.ceil(line.length / lineCharactersMax)) }, (_, index) =>
-      line.slice(index * lineCharactersMax, (index + 1) * lineCharactersMax),
-    )
   const lines = (text: string): void => {
     const stamp = new Date(nowMs()).toISOString()
-    const parts = (rest + text).split("\n").flatMap(pieces)
+    const parts = (rest + text).split("\n").flatMap((line) => partsOf(line, lineCharactersMax))
     rest = parts.pop() ?? ""
     if (parts.length > 0) write(parts.map((line) => `${stamp} ${line}\n`).join(""), parts.length)
   }

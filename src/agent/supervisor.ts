@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import type { Exit, Problem } from "../core/instance.ts"
 import type { Beat, Directive, Reported } from "../core/link.ts"
 import { ranNoClaude } from "../core/loop.ts"
+import { cut } from "../core/view.ts"
 import { alive, end, freeze, ofRun, ofTurn, processId, stopped, thaw } from "../processes.ts"
 import { type RunDirectory, type RunFile, transcriptsMax } from "../run-directory.ts"
 import { connect } from "./connection.ts"
@@ -69,7 +70,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     })
   }
   const emit = (kind: Reported["kind"], message: string): void =>
-    connection.send({ type: "event", event: { id: randomUUID(), kind, message: message.slice(0, 4000), atMs: nowMs() } })
+    connection.send({ type: "event", event: { id: randomUUID(), kind, message: cut(message, 4000), atMs: nowMs() } })
 
   let warned = false
   const full = (error: unknown): void => {

@@ -5,6 +5,7 @@ import { constants } from "node:os"
 import { Writable } from "node:stream"
 import { setTimeout as sleep } from "node:timers/promises"
 import { z } from "zod"
+import { oneLine } from "../core/view.ts"
 import { instanceVariable, processId, turnVariable } from "../processes.ts"
 import { mergeSettings, nestedSettings, settingsSchema, wayOut } from "./settings.ts"
 
@@ -147,7 +148,7 @@ export async function runTurn(args: readonly string[]): Promise<number> {
   const asked = await insist(`/turns/${id}`, processId(process.pid), unreachableMsMax)
   if (asked?.status !== 200) {
     process.stderr.write(
-      `blackbox5 turn: no turn could be had${asked ? ` (${asked.body.slice(0, 300)})` : ": the supervisor does not answer"}; no iteration was started.\n`,
+      `blackbox5 turn: no turn could be had${asked ? ` (${oneLine(asked.body, 300)})` : ": the supervisor does not answer"}; no iteration was started.\n`,
     )
     return exitTempFail
   }

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { asFault, Fault } from "../core/faults.ts"
 import type { Problem } from "../core/instance.ts"
 import type { Beat, Work } from "../core/link.ts"
-import { oneLine } from "../core/view.ts"
+import { cut, oneLine } from "../core/view.ts"
 import { commitOf, type Git, gitIn, isTreeOf, measure, must, runGit } from "../git.ts"
 import { type RunFile, readLasting, writeLasting } from "../run-directory.ts"
 import type { TreeFile } from "../tree-file.ts"
@@ -93,7 +93,7 @@ export function createWorkspace({ run, directory, nowMs, changed }: WorkspaceOpt
         // A shared tree is there whatever git says of it; only what is told of it is lost.
         if (tree?.own) {
           const { message, next } = asFault(error)
-          return { reason: "WorkTree", message: `${message} ${next}`.slice(0, 2000) }
+          return { reason: "WorkTree", message: cut(`${message} ${next}`, 2000) }
         }
       } finally {
         busy(undefined)

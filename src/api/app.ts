@@ -7,7 +7,7 @@ import { asFault, Fault, type FaultCode, RateLimited } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import { may, type Principal } from "../core/principal.ts"
 import { codeRootHeader, noProgress, type Tool } from "../core/tool.ts"
-import { clean } from "../core/view.ts"
+import { clean, cut } from "../core/view.ts"
 import type { Log } from "../log.ts"
 import { type Arrival, type Authenticate, admit, checkOrigin, type Door } from "./auth.ts"
 import { readBody } from "./body.ts"
@@ -253,7 +253,7 @@ export function createApp({
     if (methods.length === 0)
       return answer(
         c,
-        new Fault("NotFound", `There is nothing at ${c.req.path.slice(0, 200)}.`, "GET /openapi.json lists all routes."),
+        new Fault("NotFound", `There is nothing at ${cut(c.req.path, 200)}.`, "GET /openapi.json lists all routes."),
       )
     c.header("allow", methods.join(", "))
     return answer(c, new Fault("Invalid", `${c.req.path} takes no ${c.req.method}.`, `Use ${methods.join(" or ")}.`), 405)

@@ -3,6 +3,7 @@ import type { FetchImplementation, JWTPayload, JWTVerifyGetKey } from "jose"
 import { LRUCache } from "lru-cache"
 import { Fault } from "../core/faults.ts"
 import { type Principal, type Role, roles } from "../core/principal.ts"
+import { oneLine } from "../core/view.ts"
 import type { BearerOwner } from "./auth.ts"
 
 /** People whom an identity provider vouches for: JSON Web Tokens, checked against the keys that their issuer publishes (JWKS). */
@@ -84,7 +85,7 @@ function personOf(payload: JWTPayload, { issuer, roles: { claim, map } }: Oidc):
   throw new Fault(
     "Forbidden",
     `${issuer} knows you as ${sub}, but no value of your claim ${claim} has a role here.`,
-    `Whoever runs this fleet gives one under oidc.roles.map in policy.yaml; yours are: ${values.slice(0, 20).join(", ").slice(0, 500) || "none"}.`,
+    `Whoever runs this fleet gives one under oidc.roles.map in policy.yaml; yours are: ${oneLine(values.slice(0, 20).join(", "), 500) || "none"}.`,
   )
 }
 

@@ -1,6 +1,7 @@
 import type { Fault } from "./faults.ts"
 import type { Emitted } from "./link.ts"
 import { nameOf, type Principal } from "./principal.ts"
+import { cut } from "./view.ts"
 
 const messageCharactersMax = 1000
 const namesMax = 100
@@ -16,7 +17,7 @@ export function auditOf(
   const verdict = fault ? `${fault.code}, ${fault.message}` : "done"
   return {
     kind: "Audit",
-    message: `${nameOf(who)} called ${tool}${on}: ${verdict}`.slice(0, messageCharactersMax),
-    called: { who: nameOf(who).slice(0, 200), tool, on: names.slice(0, namesMax), verdict: fault?.code ?? "done" },
+    message: cut(`${nameOf(who)} called ${tool}${on}: ${verdict}`, messageCharactersMax),
+    called: { who: cut(nameOf(who), 200), tool, on: names.slice(0, namesMax), verdict: fault?.code ?? "done" },
   }
 }

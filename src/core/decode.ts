@@ -1,6 +1,6 @@
 import { z } from "zod"
 
-/** Turns flat text (a query string, command-line flags) into a tool's input, by the tool's own JSON schema. */
+/** What faces were given, as a tool's input: flat text (a query string, command-line flags) by the tool's own JSON schema, and JSON. */
 
 export interface Field {
   readonly name: string
@@ -40,6 +40,38 @@ export function fieldsOf(input: z.ZodObject): readonly Field[] {
   })
 }
 
+type Schema = z.core.$ZodType
+const takes = (field: Schema, value: unknown): boolean => z.safeParse(field, value).success
+
+/** What stands inside a field that may be left out, or has a default. */
+function withoutWrapping(schema: Schema | undefined): Schema | undefined {
+  if (schema instanceof z.ZodOptional || schema instanceof z.ZodNullable || schema instanceof z.ZodDefault)
+    return withoutWrapping(schema.unwrap())
+  return schema
+}
+
+/**
+ * A call's input before it is validated, the same for every face. `null` in a field that may be left out means that it is not given: many MCP
+ * clients send all fields. Half a surrogate pair becomes U+FFFD. It goes no deeper than the schema, and leaves to it what is wrong.
+ */
+export function readInput(schema: Schema, raw: unknown): unknown {
+  const inner = withoutWrapping(schema)
+  if (typeof raw === "string") return raw.toWellFormed()
+  if (typeof raw !== "object" || raw === null) return raw
+  if (Array.isArray(raw)) return inner instanceof z.ZodArray ? raw.map((item) => readInput(inner.element, item)) : raw
+  const fieldOf = (name: string): Schema | undefined => {
+    if (inner instanceof z.ZodRecord) return inner.valueType
+    return inner instanceof z.ZodObject && Object.hasOwn(inner.shape, name) ? inner.shape[name] : undefined
+  }
+  return Object.fromEntries(
+    Object.entries(raw).flatMap(([name, value]) => {
+      const field = fieldOf(name)
+      if (value === null && field && !takes(field, null) && takes(field, undefined)) return []
+      return [[name, field ? readInput(field, value) : value]]
+    }),
+  )
+}
+
 /** What cannot be read as its kind stays text, so that the tool's schema says what is wrong with it. A list is comma-separated, repeated, or a JSON array. */
 export function decode(fields: readonly Field[], flat: ReadonlyMap<string, readonly string[]>): Record<string, unknown> {
   const kinds = new Map(fields.map(({ name, kind }) => [name, kind]))
@@ -56,7 +88,7 @@ export function decode(fields: readonly Field[], flat: ReadonlyMap<string, reado
     const text = texts.at(-1) ?? ""
     switch (kind) {
       case "boolean":
-        return text === "" || text === "true" ? true : text === "false" ? false : text
+        return text === "true" || text === "false" ? text === "true" : text
       case "number":
         return text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text
       case "list":

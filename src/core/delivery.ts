@@ -1,5 +1,5 @@
 import type { Directive, Door, Mail } from "./link.ts"
-import { clean, fenced } from "./view.ts"
+import { clean, fenced, partsOf } from "./view.ts"
 
 /** Which mail goes in at which door, and in which words. */
 
@@ -53,10 +53,9 @@ export function opening({ goal, orders }: Pick<Directive, "goal" | "orders">): {
   if (text === "") return { parts: [] }
   if (text.length <= openingCharactersMax) return { withMail: text, parts: [] }
   const size = contextCharactersMax - 200 // for its heading
-  const count = Math.ceil(text.length / size)
-  const parts = Array.from({ length: count }, (_, index) => text.slice(index * size, (index + 1) * size))
+  const parts = partsOf(text, size)
   return {
-    parts: parts.map((part, index) => `[Goal and standing orders, part ${index + 1} of ${count}]\n${part}`),
+    parts: parts.map((part, index) => `[Goal and standing orders, part ${index + 1} of ${parts.length}]\n${part}`),
   }
 }
 /** Hooks that the parts of an opening may need: a goal of 16 KiB and 20 orders of 500 characters. */

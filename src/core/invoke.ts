@@ -1,11 +1,12 @@
 import type { z } from "zod"
+import { readInput } from "./decode.ts"
 import { asFault, Fault } from "./faults.ts"
 import type { Instance } from "./instance.ts"
 import type { InstanceStore } from "./ports.ts"
 import type { may as mayFunction, Principal } from "./principal.ts"
 import { matches } from "./selector.ts"
 import type { Call, Targets, Tool, ToolContext } from "./tool.ts"
-import { presented } from "./view.ts"
+import { cut, presented } from "./view.ts"
 
 /** One operation, called by name. An Invoke belongs to one caller, so no face can forget or forge who calls. */
 export type Invoke = (tool: string, input: unknown, call: Call) => Promise<Record<string, unknown>>
@@ -35,7 +36,7 @@ export const invokeHere =
   (who: Principal): Invoke =>
   async (name, raw, call) => {
     const tool = tools.get(name)
-    if (!tool) throw new Fault("NotFound", `There is no tool ${JSON.stringify(name.slice(0, 80))}.`, "List the tools.")
+    if (!tool) throw new Fault("NotFound", `There is no tool ${JSON.stringify(cut(name, 80))}.`, "List the tools.")
     let on: readonly string[] = []
     let fault: Fault | undefined
     // A stranger is not found, never forbidden.
@@ -64,7 +65,7 @@ export const invokeHere =
           `${name} is not offered here.`,
           "Whoever runs `blackbox5 serve` started it with --read-only or --toolsets.",
         )
-      const input = tool.input.safeParse(raw)
+      const input = tool.input.safeParse(readInput(tool.input, raw))
       if (!input.success) throw new Fault("Invalid", explain(input.error), `Correct the named fields of ${name}.`)
       const wanted = tool.targets?.(input.data)
       on = tool.subject?.(input.data) ?? (wanted && "names" in wanted ? wanted.names : [])

@@ -23,13 +23,86 @@ const ansi = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)
 // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
 const controls = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g
 
-/** Text that cannot move a cursor, colour a terminal, reorder a line or give a secret away. */
+/**
+ * Text that cannot move a cursor, colour a terminal, reorder a line or give a secret away. Half a surrogate pair becomes U+FFFD: JSON
+ * carries it, and the model's service then refuses the whole conversation.
+ */
 export const clean = (text: string): string =>
-  secrets.reduce((kept, secret) => kept.replace(secret, "[redacted]"), text.replace(ansi, "").replace(controls, ""))
+  secrets.reduce(
+    (kept, secret) => kept.replace(secret, "[redacted]"),
+    text.toWellFormed().replace(ansi, "").replace(controls, ""),
+  )
+
+/** A longer cluster is no character that anybody reads but a pile of marks: it is cut between two of them. */
+const clusterMax = 64
+/** How far back the clusters before a cut are looked at: in a longer row of flags, two halves may be taken for one. */
+const lookBackMax = 4096
+/** Below it stand no marks, joiners or surrogates: two such characters are two, but for CR and LF. */
+const firstMark = 0x300
+
+let clusters: Intl.Segmenter | undefined
+const clustersOf = (text: string): Intl.Segments => {
+  clusters ??= new Intl.Segmenter("en", { granularity: "grapheme" })
+  return clusters.segment(text)
+}
+const isPair = (text: string, at: number): boolean => /^[\ud800-\udbff][\udc00-\udfff]$/.test(text.slice(at - 1, at + 1))
+
+/** The last place of at most `max` at which a text may be cut: between two characters as people see them (Unicode's grapheme clusters). */
+function cutAt(text: string, max: number): number {
+  if (max >= text.length) return text.length
+  if (max <= 0) return 0
+  const [before, after] = [text.charCodeAt(max - 1), text.charCodeAt(max)]
+  if (before < firstMark && after < firstMark && after !== 10) return max
+  const from = Math.max(0, max - lookBackMax)
+  const start = from + (clustersOf(text.slice(from, max + clusterMax)).containing(max - from)?.index ?? 0)
+  if (max - start <= clusterMax) return start
+  return isPair(text, max) ? max - 1 : max
+}
+
+/** The first characters of a text, at most `max` UTF-16 units of them; none is cut in two. All text that is cut is cut here. */
+export const cut = (text: string, max: number): string =>
+  text.length <= max ? text.toWellFormed() : text.slice(0, cutAt(text, max)).toWellFormed()
+
+/** An end of at most that, but behind the first character. */
+function withoutHalf(text: string, start: number, end: number): number {
+  if (!isPair(text, end)) return end
+  return end - 1 > start ? end - 1 : end + 1
+}
+
+/** A text in parts of at most `max` UTF-16 units, none of which begins inside a character but where one alone is larger. */
+export function partsOf(text: string, max: number): readonly string[] {
+  if (text.length <= max) return [text]
+  const parts: string[] = []
+  for (let start = 0; start < text.length; ) {
+    const whole = start + cutAt(text.slice(start, start + max + clusterMax), max)
+    const end = whole > start ? whole : withoutHalf(text, start, start + max)
+    parts.push(text.slice(start, end))
+    start = end
+  }
+  return parts
+}
+
+/** The characters of a text, as people see them. */
+export const charactersOf = (text: string): readonly string[] =>
+  /^[ -~]*$/.test(text) ? text.split("") : Array.from(clustersOf(text), ({ segment }) => segment)
 
 /** At most `max` characters; says how much was cut. */
-export const bounded = (text: string, max: number): string =>
-  text.length <= max ? text : `${text.slice(0, max)}… [${text.length - max} more characters]`
+export function bounded(text: string, max: number): string {
+  if (text.length <= max) return text
+  const kept = cut(text, max)
+  return `${kept}… [${text.length - kept.length} more characters]`
+}
+
+/** How many of these, the first ones first, fit into so many bytes of JSON: at least one. */
+export function countWithin(items: readonly unknown[], bytesMax: number): number {
+  const encoder = new TextEncoder()
+  let bytes = 0
+  const over = items.findIndex((item) => {
+    bytes += encoder.encode(JSON.stringify(item)).length + 1
+    return bytes > bytesMax
+  })
+  return over < 0 ? items.length : Math.max(1, over)
+}
 
 /** Text of somebody who gives no orders here. The nonce, new for each result, cannot be forged by the text. */
 export const fenced = (text: string, nonce: string): string => `<untrusted-${nonce}>\n${text}\n</untrusted-${nonce}>`
@@ -54,7 +127,7 @@ export const shellWord = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text
 /** One line of at most `max` characters. */
 export const oneLine = (text: string, max: number): string => {
   const line = clean(text).replace(/\s+/g, " ").trim()
-  return line.length <= max ? line : `${line.slice(0, Math.max(0, max - 1))}…`
+  return line.length <= max ? line : `${cut(line, max - 1)}…`
 }
 
 /** `41 s` below two minutes, then minutes, hours, days: as people say it. */

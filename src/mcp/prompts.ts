@@ -1,5 +1,6 @@
 import { z } from "zod"
 import { nameSchema, projectSchema } from "../core/instance.ts"
+import { cut } from "../core/view.ts"
 import { invalidParams, Refusal } from "./refusal.ts"
 import { fleetUri, uriOf } from "./resources.ts"
 
@@ -116,7 +117,7 @@ export const promptTemplates = (
 /** @throws Refusal for one that is not there, or arguments that it does not take. */
 export function promptOf(name: string, given: Record<string, string>): { description: string; text: string; uri: string } {
   const prompt = byName.get(name)
-  if (!prompt) throw new Refusal(invalidParams, `There is no prompt ${JSON.stringify(name.slice(0, 80))}: list the prompts.`)
+  if (!prompt) throw new Refusal(invalidParams, `There is no prompt ${JSON.stringify(cut(name, 80))}: list the prompts.`)
   // What people leave empty in a form was not given.
   const args = prompt.schema.safeParse(Object.fromEntries(Object.entries(given).filter(([, value]) => value !== "")))
   if (!args.success)

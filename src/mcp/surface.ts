@@ -1,8 +1,9 @@
 import { z } from "zod"
+import { readInput } from "../core/decode.ts"
 import { asFault } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import { type Call, noProgress, type Row, type Tool } from "../core/tool.ts"
-import { clean } from "../core/view.ts"
+import { clean, cut } from "../core/view.ts"
 import { promptList, promptOf, takesArgument } from "./prompts.ts"
 import { asRefusal, invalidParams, Refusal } from "./refusal.ts"
 import { createResources, type Resources, resourceTemplates } from "./resources.ts"
@@ -108,7 +109,7 @@ export const failed = (error: unknown): Answer => {
 export function createSurface({ tools: all, invoke, person, watch }: SurfaceParts): Surface {
   const toolOf = (name: string): Tool => {
     const tool = all.find((one) => one.name === name && one.toolset !== "admin")
-    if (!tool) throw new Refusal(invalidParams, `Unknown tool: ${name.slice(0, 80)}`)
+    if (!tool) throw new Refusal(invalidParams, `Unknown tool: ${cut(name, 80)}`)
     return tool
   }
   const resources = createResources(invoke)
@@ -133,7 +134,7 @@ export function createSurface({ tools: all, invoke, person, watch }: SurfacePart
     question(name, input) {
       const tool = toolOf(name)
       if (!person || !tool.confirm) return undefined
-      const parsed = tool.input.safeParse(input)
+      const parsed = tool.input.safeParse(readInput(tool.input, input))
       // A wrong call asks nobody: it is told what is wrong.
       return parsed.success ? tool.confirm(parsed.data) : undefined
     },
@@ -156,7 +157,7 @@ export function createSurface({ tools: all, invoke, person, watch }: SurfacePart
         "prompt" in of
           ? takesArgument(of.prompt, name)
           : resourceTemplates.some(({ uriTemplate }) => uriTemplate === of.uriTemplate) && name === "name"
-      if (!known) throw new Refusal(invalidParams, `There is no argument ${JSON.stringify(name.slice(0, 80))} of that.`)
+      if (!known) throw new Refusal(invalidParams, `There is no argument ${JSON.stringify(cut(name, 80))} of that.`)
       const found =
         name === "name" ? await resources.names(value, signal) : name === "project" ? await projects(value, signal) : none
       return {

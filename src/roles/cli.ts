@@ -6,7 +6,7 @@ import { readConfig } from "../config.ts"
 import { decode, type Field, fieldsOf } from "../core/decode.ts"
 import { asFault } from "../core/faults.ts"
 import { type Call, noProgress, type Row, type Tool } from "../core/tool.ts"
-import { clean, oneLine } from "../core/view.ts"
+import { clean, cut, oneLine } from "../core/view.ts"
 import { invokeServe } from "../find-serve.ts"
 
 interface Cell {
@@ -101,7 +101,7 @@ function distance(a: string, b: string): number {
 }
 
 function unknownCommand(command: string): number {
-  const asked = command.slice(0, 60)
+  const asked = cut(command, 60)
   const names = [...roles.map(([name]) => name), ...tools.map(({ name }) => kebab(name))]
   const nearest = names.toSorted((a, b) => distance(asked, a) - distance(asked, b))[0] ?? "help"
   const near = distance(asked, nearest) <= Math.max(2, nearest.length / 3)

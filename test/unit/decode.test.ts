@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest"
 import { z } from "zod"
-import { decode, fieldsOf } from "../../src/core/decode.ts"
+import { decode, fieldsOf, readInput } from "../../src/core/decode.ts"
 
 const fields = fieldsOf(
   z.strictObject({
@@ -37,7 +37,6 @@ describe("flat text as an input", () => {
     ["limit", ["1e3"], 1000],
     ["all", ["true"], true],
     ["all", ["false"], false],
-    ["all", [""], true],
     ["phases", ["Running,Paused"], ["Running", "Paused"]],
     ["phases", ["Running", "Paused,"], ["Running", "Paused"]],
     ["phases", ['["a,b",""]'], ["a,b", ""]],
@@ -52,6 +51,8 @@ describe("flat text as an input", () => {
     ["limit", " "],
     ["limit", "Infinity"],
     ["all", "yes"],
+    // Only a bare flag of the command line means true without a word, and that arrives as "true".
+    ["all", ""],
     ["budget", "{usd:1}"],
     ["strange", "1"],
   ])("leaves %s=%j as text, for the schema to refuse", (name, text) => {
@@ -66,5 +67,45 @@ describe("flat text as an input", () => {
     const input = read(["__proto__", ["x"]])
     expect(Object.getPrototypeOf(input)).toBe(Object.prototype)
     expect(Object.hasOwn(input, "__proto__")).toBe(true)
+  })
+})
+
+describe("an input before it is validated", () => {
+  const schema = z.strictObject({
+    name: z.string(),
+    goal: z.string().optional(),
+    limit: z.int().default(20),
+    schedule: z.strictObject({ cron: z.string(), minutes: z.int().optional() }).nullable().optional(),
+    labels: z.record(z.string(), z.string()).default({}),
+    orders: z.array(z.strictObject({ text: z.string(), id: z.string().optional() })).optional(),
+  })
+
+  it("lacks what is null and may be left out, at every depth the schema knows", () => {
+    const given = { name: "a", goal: null, limit: null, labels: null, orders: [{ text: "x", id: null }] }
+    expect(schema.parse(readInput(schema, given))).toEqual({ name: "a", limit: 20, labels: {}, orders: [{ text: "x" }] })
+    const timed = { name: "a", schedule: { cron: "* * * * *", minutes: null } }
+    expect(schema.parse(readInput(schema, timed)).schedule).toEqual({ cron: "* * * * *" })
+  })
+
+  it("keeps null where it means something, is wrong, or nobody knows the field", () => {
+    expect(readInput(schema, { name: null, schedule: null, labels: { a: null }, other: null, __proto__: null })).toEqual({
+      name: null,
+      schedule: null,
+      labels: { a: null },
+      other: null,
+    })
+    expect(schema.safeParse(readInput(schema, { name: "a", labels: { a: null } })).success).toBe(false)
+    for (const raw of [null, undefined, 3, "x", []]) expect(readInput(schema, raw)).toEqual(raw)
+  })
+
+  it("has no half of a surrogate pair", () => {
+    const given = { name: "a\ud83d", labels: { a: "\udc4d" }, orders: [{ text: "\ud83d" }] }
+    expect(readInput(schema, given)).toEqual({ name: "a\ufffd", labels: { a: "\ufffd" }, orders: [{ text: "\ufffd" }] })
+  })
+
+  it("of great depth costs nothing", () => {
+    let deep: unknown = null
+    for (let depth = 0; depth < 100_000; depth++) deep = [deep]
+    expect(readInput(schema, { goal: deep })).toEqual({ goal: deep })
   })
 })

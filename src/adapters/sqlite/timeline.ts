@@ -3,6 +3,7 @@ import { Fault } from "../../core/faults.ts"
 import { type Uid, uidSchema } from "../../core/instance.ts"
 import { type Emitted, type Event, emittedSchema } from "../../core/link.ts"
 import type { Bus, Clock, EventPage, EventQuery } from "../../core/ports.ts"
+import { cut } from "../../core/view.ts"
 import type { Database } from "./open.ts"
 import { numberOf, type Row, textOf } from "./row.ts"
 
@@ -51,7 +52,7 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
     if (cursor <= endOf()) return cursor
     throw new Fault(
       "Invalid",
-      `${JSON.stringify(text.slice(0, 40))} is no cursor of this timeline.`,
+      `${JSON.stringify(cut(text, 40))} is no cursor of this timeline.`,
       'Begin again: "" is the oldest event that is kept, "$" the end.',
     )
   }

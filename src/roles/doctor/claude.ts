@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs"
 import { z } from "zod"
+import { oneLine } from "../../core/view.ts"
 import { findClaude } from "../../find-claude.ts"
 import { ask, type Finding, fail, failWith, ok, warn } from "./check.ts"
 
@@ -27,7 +28,7 @@ export async function checkClaude(named: string | undefined, environment: NodeJS
     return [
       fail(
         "claude",
-        `${path} does not run: ${version.said.slice(0, 200)}`,
+        `${path} does not run: ${oneLine(version.said, 200)}`,
         "Install it again: npm install -g @anthropic-ai/claude-code",
       ),
     ]
