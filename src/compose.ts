@@ -125,6 +125,8 @@ export async function composeLocal(
   })
   const projects: Projects = {
     list: async (root) => codeRoots.list(root),
+    shared: async () => codeRoots.shared(),
+    named: async (root) => codeRoots.named(root),
     rootOf: async ({ project, repository }, callers) =>
       repository === undefined ? codeRoots.find(project, callers) : codeRoots.usual(callers),
     foresee: trees.foresee,

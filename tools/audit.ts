@@ -1,13 +1,15 @@
 import { z } from "zod"
 import { calledSchema, type Event } from "../src/core/link.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
-import { bounded } from "../src/core/view.ts"
+import { bounded, countWithin } from "../src/core/view.ts"
 import { isoOf, momentSchema, sinceOf } from "./moments.ts"
 
 const pageSize = 1000
 /** How many calls one search looks through: all that the timeline keeps. */
 const searchedMax = 100_000
 const messageCharactersMax = 500
+/** A call may be on a hundred instances. */
+const bytesMax = 1_048_576
 
 /** Calls newest first, until enough fit. */
 async function found(
@@ -71,12 +73,14 @@ export default defineTool({
       sinceMs,
       limit,
     )
+    const rows = events.flatMap(({ atMs, called, message }) =>
+      called ? [{ at: isoOf(atMs), ...called, message: bounded(message, messageCharactersMax) }] : [],
+    )
+    const calls = rows.slice(0, countWithin(rows, bytesMax))
     return {
-      calls: events.flatMap(({ atMs, called, message }) =>
-        called ? [{ at: isoOf(atMs), ...called, message: bounded(message, messageCharactersMax) }] : [],
-      ),
+      calls,
       next:
-        events.length === limit
+        events.length === limit || calls.length < rows.length
           ? "There may be more: narrow it by since, who or tool, or give a higher limit."
           : "These are all that the timeline keeps.",
     }

@@ -59,6 +59,7 @@ export const inherited = ({ uid, spec }: Instance): Pick<Spec, "project" | "loop
 export interface AskedChild {
   readonly project?: string | undefined
   readonly repository?: string | undefined
+  readonly codeRoot?: string | undefined
   readonly loop?: string | undefined
   readonly model?: string | undefined
   readonly priority?: number | undefined
@@ -70,7 +71,7 @@ export function checkChild(parent: Instance, asked: AskedChild, relations: Relat
   const limit = childLimit([...parent.spec.lineage, parent.uid], undefined, relations)
   if (limit) throw refused(`${limit}.`, `Do the work yourself, or ${ask("may I spawn more?")}`)
   const { spec } = parent
-  const same = (field: "project" | "repository" | "loop" | "model"): void => {
+  const same = (field: "project" | "repository" | "codeRoot" | "loop" | "model"): void => {
     const wanted = asked[field]
     if (wanted === undefined || wanted === spec[field]) return
     throw refused(
@@ -80,6 +81,7 @@ export function checkChild(parent: Instance, asked: AskedChild, relations: Relat
   }
   same("project")
   same("repository")
+  same("codeRoot")
   same("loop")
   same("model")
   if (asked.schedule) throw refused("A child works in its parent's windows.", "Leave schedule out.")

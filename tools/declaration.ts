@@ -14,16 +14,20 @@ const nameMax = 53
 
 /** On what it works: a project of a code root, or a repository that is cloned. */
 export async function subjectOf(
-  { projects, codeRoot }: Pick<ToolContext, "projects" | "codeRoot">,
-  asked: { project?: string | undefined; repository?: string | undefined },
+  { projects, codeRoot: callers }: Pick<ToolContext, "projects" | "codeRoot">,
+  asked: { project?: string | undefined; repository?: string | undefined; codeRoot?: string | undefined },
 ): Promise<Pick<Spec, "project" | "repository" | "codeRoot">> {
   const { repository } = asked
+  const named = asked.codeRoot === undefined ? undefined : await projects.named(asked.codeRoot)
+  const codeRoot = named ?? callers
   const project =
     asked.project ??
     (repository === undefined
       ? await onlyProject(projects, codeRoot)
       : projectSchema.parse(repository.split("/")[1]?.slice(0, 63)))
   const root = await projects.rootOf({ project, repository }, codeRoot)
+  if (named !== undefined && root !== named)
+    throw new Fault("NotFound", `There is no project ${project} in ${named}.`, `Leave codeRoot out: it is in ${root}.`)
   return { project, ...(repository !== undefined && { repository }), ...(root !== undefined && { codeRoot: root }) }
 }
 

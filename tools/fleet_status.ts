@@ -4,7 +4,8 @@ import { byRank, dollars, rankedOf, readingsOf } from "../src/core/outline.ts"
 import { type Phase, phases } from "../src/core/phase.ts"
 import { operators } from "../src/core/ports.ts"
 import { may } from "../src/core/principal.ts"
-import { defineTool } from "../src/core/tool.ts"
+import { sharedProjects } from "../src/core/selector.ts"
+import { defineTool, type ToolContext } from "../src/core/tool.ts"
 import { type Happened, happenedSchema, happenedSince } from "./happened.ts"
 import { momentSchema, sinceOf } from "./moments.ts"
 
@@ -33,7 +34,7 @@ export default defineTool({
     turns: z.strictObject({ used: z.int(), max: z.int() }),
     instances: z.strictObject({ running: z.int(), max: z.int() }),
     spend: z.strictObject({ todayUsd: z.number(), billing: z.string() }).optional(),
-    projects: z.array(z.strictObject({ name: z.string(), instances: z.int() })),
+    projects: z.array(z.strictObject({ name: z.string(), codeRoot: z.string().optional(), instances: z.int() })),
     isolation: z.string(),
     since: happenedSchema.optional(),
     warnings: z.array(z.string()),
@@ -45,11 +46,11 @@ export default defineTool({
     const { targets, who, ledger, clock } = ctx
     const { instancesMax, billing, refused, isolation } = ctx.limits()
     const nowMs = clock.nowMs()
-    const [readings, today, known, unread] = await Promise.all([
+    const [readings, today, projects, unread] = await Promise.all([
       readingsOf(ctx),
       // What the whole fleet spends is for people: an instance sees its own tree.
       who.kind === "human" ? ledger.spentSince(nowMs - (nowMs % dayMs)) : undefined,
-      ctx.projects.list(),
+      projectsOf(ctx, project),
       who.kind === "human" ? ctx.bus.posted({ to: operators, waiting: true, limit: unreadMax }) : [],
     ])
     const seen = targets.filter((one) => may(who, "see", one) === true)
@@ -59,11 +60,6 @@ export default defineTool({
     const needing = all.filter(({ instance, seen }) => seen.needsPerson && may(who, "see", instance) === true).sort(byRank)
     const counts = new Map<Phase, number>()
     for (const { seen } of all) counts.set(seen.phase, (counts.get(seen.phase) ?? 0) + 1)
-    const perProject = new Map(known.filter((name) => project === undefined || name === project).map((name) => [name, 0]))
-    for (const { spec } of targets) perProject.set(spec.project, (perProject.get(spec.project) ?? 0) + 1)
-    const projects = [...perProject]
-      .sort(([a, countA], [b, countB]) => countB - countA || (a < b ? -1 : 1))
-      .map(([name, instances]) => ({ name, instances }))
     const usd = dollars(today?.usd ?? 0)
     return {
       headline: headline(targets, counts, needing.length, today && { usd, billing }),
@@ -99,9 +95,43 @@ export default defineTool({
       ...warnings,
       next,
     ].join("\n"),
-    rows: projects.map(({ name, instances }) => ({ project: name, instances })),
+    rows: projects.map(({ name, codeRoot, instances }) => ({
+      project: name,
+      ...(codeRoot !== undefined && { checkout: codeRoot }),
+      instances,
+    })),
   }),
 })
+
+interface ProjectRow {
+  readonly name: string
+  /** Where several checkouts have a project of that name. */
+  readonly codeRoot?: string
+  readonly instances: number
+}
+/** The projects, those with the most instances first: all, or that of the call. */
+async function projectsOf(ctx: ToolContext, only: string | undefined): Promise<ProjectRow[]> {
+  const [known, roots] = await Promise.all([ctx.projects.list(), ctx.projects.shared()])
+  const inSeveral = new Set([...roots.keys(), ...sharedProjects(ctx.targets)])
+  const rows = new Map<string, ProjectRow>()
+  const count = (name: string, codeRoot: string | undefined, more: number): void => {
+    const key = JSON.stringify([name, codeRoot])
+    const instances = (rows.get(key)?.instances ?? 0) + more
+    rows.set(key, { name, ...(codeRoot !== undefined && { codeRoot }), instances })
+  }
+  // A caller means its own checkout's.
+  const mine = (all: readonly string[]): readonly string[] =>
+    only !== undefined && ctx.codeRoot !== undefined && all.includes(ctx.codeRoot) ? [ctx.codeRoot] : all
+  for (const name of known) {
+    if (only !== undefined && name !== only) continue
+    for (const root of mine(roots.get(name) ?? [])) count(name, root, 0)
+    if (!inSeveral.has(name)) count(name, undefined, 0)
+  }
+  for (const { spec } of ctx.targets)
+    count(spec.project, inSeveral.has(spec.project) && spec.repository === undefined ? spec.codeRoot : undefined, 1)
+  const wordsOf = ({ name, codeRoot = "" }: ProjectRow): string => `${name} ${codeRoot}`
+  return [...rows.values()].sort((a, b) => b.instances - a.instances || (wordsOf(a) < wordsOf(b) ? -1 : 1))
+}
 
 /** `5 agents: 2 running, 1 needs you; $14.20 today (subscription, not charged)` */
 function headline(

@@ -4,8 +4,14 @@ import { nameSchema } from "../src/core/instance.ts"
 import { byRank, outlineOf, type Rank, rankedOf, readingsOf } from "../src/core/outline.ts"
 import { phases } from "../src/core/phase.ts"
 import { may } from "../src/core/principal.ts"
-import { targetFields } from "../src/core/selector.ts"
+import { sharedProjects, targetFields } from "../src/core/selector.ts"
 import { defineTool } from "../src/core/tool.ts"
+import { bounded, countWithin } from "../src/core/view.ts"
+
+/** One answer: some 15,000 tokens, at which Claude Code still takes it whole. What is beyond is on the next page. */
+const bytesMax = 65_536
+/** Of a goal, where there are many. */
+const goalCharactersMax = 2000
 
 /** Where a page ended, by what it is sorted by: a fleet that changes in between neither repeats nor hides the others. */
 const cursorOf = ({ phase, createdAtMs, name }: Rank): string => `${phase}.${createdAtMs}.${name}`
@@ -40,6 +46,8 @@ export default defineTool({
       z.strictObject({
         name: z.string(),
         project: z.string(),
+        // Where several checkouts have a project of that name.
+        codeRoot: z.string().optional(),
         phase: z.string(),
         why: z.string(),
         activity: z.string().optional(),
@@ -71,7 +79,17 @@ export default defineTool({
       .filter(({ seen }) => !wanted || wanted.includes(seen.phase))
       .sort(byRank)
     const rest = after ? found.filter((one) => byRank(one, after) > 0) : found
-    const page = rest.slice(0, limit)
+    const shared = sharedProjects(visible)
+    const rows = rest.slice(0, limit).map(({ instance, seen }) => {
+      const { name, spec } = instance
+      // Its own tree beyond its descendants an instance knows by name and phase alone.
+      if (may(ctx.who, "see", instance) !== true)
+        return { name, project: spec.project, phase: seen.phase, why: "Only its phase is shown to you." }
+      const goal = detail && spec.goal !== undefined ? { goal: { untrusted: bounded(spec.goal, goalCharactersMax) } } : {}
+      const where = shared.has(spec.project) && spec.codeRoot !== undefined ? { codeRoot: spec.codeRoot } : {}
+      return { ...outlineOf(instance, readings, seen), ...where, ...goal }
+    })
+    const page = rest.slice(0, countWithin(rows, bytesMax))
     const last = page.at(-1)
     const more = last !== undefined && rest.length > page.length ? { nextCursor: cursorOf(last) } : {}
     const needing = page.find(({ instance, seen }) => seen.needsPerson && may(ctx.who, "see", instance) === true)
@@ -89,22 +107,16 @@ export default defineTool({
               : `${rest.length - page.length} more: call again with cursor.`
     return {
       total: found.length,
-      instances: page.map(({ instance, seen }) => {
-        const { name, spec } = instance
-        // Its own tree beyond its descendants an instance knows by name and phase alone.
-        if (may(ctx.who, "see", instance) !== true)
-          return { name, project: spec.project, phase: seen.phase, why: "Only its phase is shown to you." }
-        const goal = detail && spec.goal !== undefined ? { goal: { untrusted: spec.goal } } : {}
-        return { ...outlineOf(instance, readings, seen), ...goal }
-      }),
+      instances: rows.slice(0, page.length),
       ...more,
       next,
     }
   },
   show: ({ total, instances, next }) => ({
     text: `${instances.length} of ${total} instances. ${next}`,
-    rows: instances.map(({ name, phase, iteration, usd, why }) => ({
+    rows: instances.map(({ name, codeRoot, phase, iteration, usd, why }) => ({
       name,
+      ...(codeRoot !== undefined && { checkout: codeRoot }),
       phase,
       iteration: iteration ?? "",
       usd: usd ?? "",

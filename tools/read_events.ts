@@ -4,13 +4,15 @@ import { type EventKind, eventKindSchema } from "../src/core/link.ts"
 import type { EventPage, EventQuery } from "../src/core/ports.ts"
 import { stopwatch } from "../src/core/stopwatch.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
-import { bounded } from "../src/core/view.ts"
+import { bounded, countWithin } from "../src/core/view.ts"
 import { eventsSeen } from "./events-seen.ts"
 import { isoOf } from "./moments.ts"
 
 const messageCharactersMax = 1000
 /** All texts of one answer together: Claude Code warns of results above ten thousand tokens. */
 const charactersMax = 32_768
+/** All of one answer, whatever its texts are made of. */
+const bytesMax = 65_536
 /** A caller that waits hears from the server this often. */
 const sliceMs = 10_000
 
@@ -84,24 +86,29 @@ export default defineTool({
   targets: ({ name }) => ({ names: name === undefined ? [] : [name] }),
   async handler(ctx, { kinds, after, waitSeconds, limit }) {
     const query = { limit, ...(kinds && { kinds }) }
-    const { events, cursor } =
-      after === undefined && waitSeconds === 0
-        ? await newest(ctx, query)
-        : await following(ctx, after ?? "$", query, waitSeconds * 1000)
+    const isNewest = after === undefined && waitSeconds === 0
+    const page = isNewest ? await newest(ctx, query) : await following(ctx, after ?? "$", query, waitSeconds * 1000)
     const names = await ctx.ledger.spent()
-    const each = Math.min(messageCharactersMax, Math.max(100, Math.floor(charactersMax / Math.max(1, events.length))))
+    const each = Math.min(messageCharactersMax, Math.max(100, Math.floor(charactersMax / Math.max(1, page.events.length))))
+    const rows = page.events.map(({ cursor, atMs, kind, uid, message }) => {
+      const name = uid === undefined ? undefined : (names.get(uid)?.name ?? uid)
+      const text = bounded(message, each)
+      return {
+        ...{ cursor, at: isoOf(atMs), kind },
+        ...(name !== undefined && { name }),
+        ...(told.has(kind) ? { untrusted: text } : { message: text }),
+      }
+    })
+    // Of the newest the newest are kept; behind a cursor those that come first, and the next call goes on after them.
+    const count = countWithin(isNewest ? rows.toReversed() : rows, bytesMax)
+    const events = isNewest ? rows.slice(rows.length - count) : rows.slice(0, count)
+    const cursor = isNewest || count === rows.length ? page.cursor : (events.at(-1)?.cursor ?? page.cursor)
+    const cut =
+      isNewest && count < rows.length ? ` ${rows.length - count} older ones would be too much: ask by name or kinds.` : ""
     return {
-      events: events.map(({ cursor, atMs, kind, uid, message }) => {
-        const name = uid === undefined ? undefined : (names.get(uid)?.name ?? uid)
-        const text = bounded(message, each)
-        return {
-          ...{ cursor, at: isoOf(atMs), kind },
-          ...(name !== undefined && { name }),
-          ...(told.has(kind) ? { untrusted: text } : { message: text }),
-        }
-      }),
+      events,
       cursor,
-      next: `read_events {"after":"${cursor}","waitSeconds":30} waits for what comes.`,
+      next: `read_events {"after":"${cursor}","waitSeconds":30} waits for what comes.${cut}`,
     }
   },
   show: ({ events, next }) => ({

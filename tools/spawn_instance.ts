@@ -44,6 +44,7 @@ const asked = z.strictObject({
   goal: goalSchema.optional().describe("the task, with all the context it needs"),
   name: nameSchema.optional(),
   repository: repositorySchema.optional().describe("owner/name to clone and work on"),
+  codeRoot: z.string().min(1).max(4096).optional().describe("where two checkouts have that project"),
   workspace: workspaceSchema.default("auto").describe("auto: a work tree of its own where others work already"),
   ref: refSchema.optional().describe("where its own tree begins"),
   mode: modeSchema.default("until-complete"),

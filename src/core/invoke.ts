@@ -4,7 +4,7 @@ import { asFault, Fault } from "./faults.ts"
 import type { Instance } from "./instance.ts"
 import type { InstanceStore } from "./ports.ts"
 import type { may as mayFunction, Principal } from "./principal.ts"
-import { matches } from "./selector.ts"
+import { asCallerMeans, checkOneCheckout, matches } from "./selector.ts"
 import type { Call, Targets, Tool, ToolContext } from "./tool.ts"
 import { cut, presented } from "./view.ts"
 
@@ -44,8 +44,14 @@ export const invokeHere =
       (await ports.store.list()).filter((one) => may(who, "outline", one) === true)
     const find = async (wanted: Targets): Promise<readonly Instance[]> => {
       // A description means those of them that the caller may do it to; a name means that one.
-      if (!("names" in wanted))
-        return (await visible()).filter(matches(wanted)).filter((one) => may(who, tool.verb, one) === true)
+      if (!("names" in wanted)) {
+        const all = await visible()
+        const callers = who.kind === "instance" ? all.find(({ uid }) => uid === who.uid)?.spec.codeRoot : call.codeRoot
+        const meant = await asCallerMeans(wanted, callers, ports.projects)
+        const found = all.filter(matches(meant)).filter((one) => may(who, tool.verb, one) === true)
+        if (!tool.hints.readOnlyHint) checkOneCheckout(meant, found)
+        return found
+      }
       const names = [...new Set(wanted.names)]
       const found = (await Promise.all(names.map((one) => ports.store.get(one)))).filter((one) => one !== undefined)
       const seen = found.filter((one) => may(who, "outline", one) === true)

@@ -183,6 +183,10 @@ export type Lead = (signal: AbortSignal, work: (term: number, signal: AbortSigna
 export interface Projects {
   /** Of all code roots, or of one. */
   list(codeRoot?: string): Promise<readonly string[]>
+  /** Names that several code roots have a project of, each with these roots. */
+  shared(): Promise<ReadonlyMap<string, readonly string[]>>
+  /** The code root that a caller names by its path. @throws NotFound for one that is not known. */
+  named(codeRoot: string): Promise<string>
   /**
    * The code root in which a project is; for a repository, which need not be in any, the one whose loop works on it. In a collision of names
    * `callers` wins, the root of who is calling. @throws NotFound, Conflict.

@@ -1,6 +1,7 @@
 import { z } from "zod"
 import { Fault } from "./faults.ts"
 import { type Instance, nameSchema, projectSchema } from "./instance.ts"
+import type { Projects } from "./ports.ts"
 import type { Targets } from "./tool.ts"
 
 /** Equality-based label selectors as Kubernetes writes them: `team=web,tier!=db,urgent,!old`. */
@@ -52,10 +53,51 @@ export function targetsOf({ names, project, selector, all }: TargetInput): Targe
   return { ...(project !== undefined && { project }), ...(selector !== undefined && { selector }) }
 }
 
-export const matches = (targets: Exclude<Targets, { names: readonly string[] }>): ((instance: Instance) => boolean) => {
+/** Instances that a call describes, rather than names. */
+export type Described = Exclude<Targets, { names: readonly string[] }>
+
+/** By a project a caller means that of its own checkout, where it has one of that name. */
+export async function asCallerMeans(
+  wanted: Described,
+  callers: string | undefined,
+  projects: Pick<Projects, "list">,
+): Promise<Described> {
+  if (wanted.project === undefined || callers === undefined) return wanted
+  return (await projects.list(callers)).includes(wanted.project) ? { ...wanted, codeRoot: callers } : wanted
+}
+
+/** @throws Conflict where a project is named that these instances have in several checkouts. */
+export function checkOneCheckout({ project, codeRoot }: Described, instances: readonly Instance[]): void {
+  if (project === undefined || codeRoot !== undefined) return
+  const roots = new Set(instances.flatMap(({ spec }) => (spec.repository === undefined ? (spec.codeRoot ?? []) : [])))
+  if (roots.size < 2) return
+  throw new Fault(
+    "Conflict",
+    `Instances work on a project ${project} in each of ${[...roots].slice(0, 5).join(", ")}; nothing was changed.`,
+    `Call from the checkout that you mean, or give names: list_instances {"project":"${project}"} shows them.`,
+  )
+}
+
+/** Projects of one name that these instances have in several checkouts. */
+export function sharedProjects(instances: readonly Instance[]): ReadonlySet<string> {
+  const first = new Map<string, string>()
+  const shared = new Set<string>()
+  for (const { spec } of instances) {
+    if (spec.repository !== undefined || spec.codeRoot === undefined) continue
+    const known = first.get(spec.project)
+    if (known === undefined) first.set(spec.project, spec.codeRoot)
+    else if (known !== spec.codeRoot) shared.add(spec.project)
+  }
+  return shared
+}
+
+export const matches = (targets: Described): ((instance: Instance) => boolean) => {
   const labelled = targets.selector === undefined ? () => true : parseSelector(targets.selector)
+  // Instances of before code roots were kept have none, and may be anybody's.
+  const isThere = ({ repository, codeRoot }: Instance["spec"]): boolean =>
+    targets.codeRoot === undefined || repository !== undefined || (codeRoot ?? targets.codeRoot) === targets.codeRoot
   return ({ spec }) =>
-    (targets.project === undefined || spec.project === targets.project) &&
+    (targets.project === undefined || (spec.project === targets.project && isThere(spec))) &&
     (targets.batch === undefined || (spec.state === "Paused" && spec.pause?.batch === targets.batch)) &&
     labelled(spec.labels)
 }

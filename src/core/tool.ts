@@ -8,6 +8,8 @@ export type Targets =
   | { readonly names: readonly string[] }
   | {
       readonly project?: string
+      /** Of the projects of that name, that of this code root; what is cloned belongs to none. */
+      readonly codeRoot?: string
       readonly selector?: string
       /** Those that one call paused together. */
       readonly batch?: string

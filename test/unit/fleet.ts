@@ -197,7 +197,13 @@ export function makeFleet(more: readonly Tool[] = tools) {
   const audits: { tool: string; targets: readonly string[]; code: string | undefined }[] = []
   const logs: Omit<LogLine, "cursor">[] = []
   const progress: string[] = []
-  const world = { limits: someLimits, projects: ["shop"] as readonly string[], today: noUsage, spentSinceMs: Number.NaN }
+  const world = {
+    limits: someLimits,
+    projects: ["shop"] as readonly string[],
+    roots: new Map<string, readonly string[]>(),
+    today: noUsage,
+    spentSinceMs: Number.NaN,
+  }
   let ids = 0
   const asCaller = invokeHere({
     tools: new Map(more.map((tool) => [tool.name, tool])),
@@ -223,7 +229,16 @@ export function makeFleet(more: readonly Tool[] = tools) {
         },
       },
       projects: {
-        list: async () => world.projects,
+        list: async (root) => (root === undefined ? world.projects : (world.roots.get(root) ?? world.projects)),
+        async shared() {
+          const all = [...world.roots].flatMap(([root, names]) => names.map((name) => ({ name, root })))
+          const roots = Map.groupBy(all, ({ name }) => name)
+          return new Map([...roots].filter(([, of]) => of.length > 1).map(([name, of]) => [name, of.map(({ root }) => root)]))
+        },
+        async named(root) {
+          if (world.roots.has(root)) return root
+          throw new Fault("NotFound", `No code root ${root} is known here.`, "Give another.")
+        },
         rootOf: async (_, callers) => callers,
         async foresee(spec, others) {
           if (spec.repository === undefined && !world.projects.includes(spec.project))

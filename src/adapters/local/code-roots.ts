@@ -42,6 +42,10 @@ export interface Layout {
 export interface CodeRoots {
   /** The names of all projects, or of those of one root. */
   list(root?: string): readonly string[]
+  /** Names of projects that several roots have, each with these roots. */
+  shared(): ReadonlyMap<string, readonly string[]>
+  /** The root with that path, by whatever name it is reached. @throws NotFound for one that is not known. */
+  named(path: string): string
   /** Remembers the root that a caller found; the same, or undefined when it is none. */
   admit(root: string): string | undefined
   /** The root in which a project is. In a collision the caller's own wins. @throws NotFound, Conflict, Unavailable. */
@@ -105,7 +109,7 @@ export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
     throw new Fault(
       "Conflict",
       `There is a project ${project} in each of ${having.slice(0, 5).join(", ")}.`,
-      "Call from the one that is meant: start the client in it, or set BLACKBOX5_CODE_ROOT to it.",
+      `Say which one: give codeRoot, e.g. ${JSON.stringify(only)}, or call from it.`,
     )
   }
   const usual = (callers: string | undefined): string | undefined => callers ?? all()[0]
@@ -132,6 +136,21 @@ export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
       // Without a code root there are repositories to work on, and a fleet to look at.
       const roots = first === undefined ? all() : known()
       return [...new Set(roots.flatMap(projectsIn))].toSorted()
+    },
+    shared() {
+      const having = new Map<string, string[]>()
+      for (const root of all()) for (const name of projectsIn(root)) having.set(name, [...(having.get(name) ?? []), root])
+      return new Map([...having].filter(([, roots]) => roots.length > 1))
+    },
+    named(path) {
+      const roots = known()
+      const real = isAbsolute(path) && existsSync(path) ? realpathSync(path) : path
+      if (roots.includes(real)) return real
+      throw new Fault(
+        "NotFound",
+        `No code root ${path} is known here.`,
+        `Give one of: ${roots.slice(0, 20).join(", ")}. Another is known once a client was started in it.`,
+      )
     },
     admit(root) {
       if (!isAbsolute(root) || !isCodeRoot(root)) return undefined
