@@ -9,7 +9,7 @@ import { createTrees } from "./adapters/local/trees.ts"
 import { sqliteBus } from "./adapters/sqlite/bus.ts"
 import { sqliteLead } from "./adapters/sqlite/lead.ts"
 import { sqliteLedger } from "./adapters/sqlite/ledger.ts"
-import { openDatabase } from "./adapters/sqlite/open.ts"
+import { type Database, openDatabase } from "./adapters/sqlite/open.ts"
 import { sqliteStore } from "./adapters/sqlite/store.ts"
 import { sqliteTokens } from "./adapters/sqlite/tokens.ts"
 import { type App, createApp } from "./api/app.ts"
@@ -29,12 +29,13 @@ import { type Invoke, invokeHere } from "./core/invoke.ts"
 import { secretsVariable, supervisorServersPath } from "./core/mcp-servers.ts"
 import type { Clock, Projects } from "./core/ports.ts"
 import { may, type Principal } from "./core/principal.ts"
-import { offers } from "./core/tool.ts"
+import { type Limits, offers } from "./core/tool.ts"
 import { codeRootOf, isDirectory } from "./find-code-root.ts"
 import { type Isolation, probeIsolation, warningOf } from "./isolation.ts"
-import type { Log } from "./log.ts"
+import { createReporter, type Log } from "./log.ts"
 import { followOutsideServers, secretsOf, serversFor } from "./outside-servers.ts"
 import { followPolicy, type Policy, type PolicyFile } from "./policy.ts"
+import { keepReserve, takeReserve } from "./reserve.ts"
 import { cronWindows } from "./windows.ts"
 
 /** There is one for each instance, and it makes little garbage: a small young generation keeps it from growing (3 MiB at once, 16 in time). */
@@ -79,6 +80,15 @@ export const codeRootFor = (path: string, { loops, claude }: Policy) => ({
   },
 })
 
+function diskOf({ path, shortage }: Database): Limits["disk"] {
+  const short = shortage()
+  if (!short) return undefined
+  const { since, held } = short
+  const kept = held === 0 ? "" : " The last of it holds in memory alone, until `blackbox5 serve` restarts."
+  const warning = `The disk of ${path} is full since ${since.toISOString().slice(0, 19)}Z: agents can be paused, stopped and removed, and nothing else is written.${kept} Make room on it.`
+  return { warning, held }
+}
+
 /** @throws Fault, with what to do, when the database is in use, damaged or cannot be written. */
 export async function composeLocal(
   config: Config,
@@ -88,9 +98,10 @@ export async function composeLocal(
   signal: AbortSignal,
 ): Promise<ControlPlane> {
   const [database, strongest] = await Promise.all([
-    openDatabase(join(config.stateDirectory, "blackbox5.db")),
+    openDatabase(join(config.stateDirectory, "blackbox5.db"), () => takeReserve(config.stateDirectory)),
     probeIsolation(config.stateDirectory),
   ])
+  keepReserve(config.stateDirectory, signal)
   const clock = systemClock
   const store = sqliteStore(database, clock)
   const bus = sqliteBus(database, clock)
@@ -101,13 +112,7 @@ export async function composeLocal(
   const policy = followPolicy(config.configDirectory, (message) => log.warn(message), signal)
   const outside = followOutsideServers(config.configDirectory, (message) => log.warn(message), signal)
   const credentials = createCredentials(config.stateDirectory)
-  const report =
-    (part: string) =>
-    (key: string, error: unknown): void => {
-      // A conflict is the ordinary way of learning that somebody else was first; it is tried again at once.
-      const expected = error instanceof Fault && error.code === "Conflict"
-      log[expected ? "debug" : "error"]({ part, key, err: error }, "reconciling failed")
-    }
+  const report = createReporter(log)
   const codeRootPath = codeRootOf(config)
   const codeRoots = createCodeRoots({
     stateDirectory: config.stateDirectory,
@@ -161,7 +166,9 @@ export async function composeLocal(
   const metrics = createMetrics(tools)
   const offered = offers(config.offer)
   const audit = async (who: Principal, tool: string, on: readonly string[], fault: Fault | undefined): Promise<void> => {
-    await bus.append({ ...auditOf(who, tool, on, fault), id: newId("a"), atMs: clock.nowMs() })
+    const event = { ...auditOf(who, tool, on, fault), id: newId("a"), atMs: clock.nowMs() }
+    // What was done is done: a call must not look as if it had failed. The log has what the timeline cannot take.
+    await bus.append(event).catch((error: unknown) => log.error({ err: error, ...event }, "the audit could not be written"))
   }
   const invokeHereAs = invokeHere({
     tools: new Map(tools.map((tool) => [tool.name, tool])),
@@ -176,10 +183,12 @@ export async function composeLocal(
       tokens,
       limits() {
         const warning = warningOf(isolation())
+        const disk = diskOf(database)
         const refused = [policy.refused(), outside.refused()].filter((why) => why !== undefined).join("; ")
         return {
           ...policy.limits(),
           ...(refused !== "" && { refused }),
+          ...(disk && { disk }),
           isolation: { kind: isolation().kind, ...(warning !== undefined && { warning }) },
         }
       },

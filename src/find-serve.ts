@@ -21,6 +21,7 @@ import type { Invoke } from "./core/invoke.ts"
 import { type Call, noProgress, type Tool } from "./core/tool.ts"
 import { codeRootOf } from "./find-code-root.ts"
 import { lastingProgram } from "./program.ts"
+import { isDiskFull } from "./reserve.ts"
 import { alive, endMs, endServe, environmentOf, newerEntry, olderThanThis, readServeFile } from "./serve-file.ts"
 
 /** Finds the serve of this machine, or starts it. */
@@ -64,6 +65,8 @@ function takeLock(path: string): boolean {
     writeFileSync(path, `${process.pid}`, { flag: "wx", mode: 0o600 })
     return true
   } catch (error) {
+    // On a full disk the file is there, without a word in it: it is ours, and the database's own lock decides in the end.
+    if (isDiskFull(error)) return true
     if (!isCode(error, "EEXIST")) throw error
   }
   const lock = look(path)
@@ -144,7 +147,7 @@ async function startOrReplace(config: Config, entry: string | undefined): Promis
 }
 
 const unwritable = (stateDirectory: string, error: unknown): Fault =>
-  isCode(error, "ENOSPC") || isCode(error, "EDQUOT")
+  isDiskFull(error)
     ? new Fault("Unavailable", `The disk of ${stateDirectory} is full.`, "Make room on it and try again.", error)
     : new Fault(
         "Invalid",

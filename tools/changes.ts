@@ -137,7 +137,19 @@ async function changeOne(
 }
 
 /** What to say when the call was a dry run, or met nobody. */
-export const nextOf = ({ count, changed }: Changes, { dryRun }: Options, otherwise: string): string => {
+export const nextOf = (
+  changes: Changes,
+  options: Options,
+  otherwise: string,
+  { limits }: Pick<ToolContext, "limits">,
+): string => {
+  const { disk } = limits()
+  const next = nextStep(changes, options, otherwise)
+  return disk && disk.held > 0 && changes.changed > 0 && !options.dryRun
+    ? `The disk is full, so this holds in memory, until \`blackbox5 serve\` restarts: make room on it. ${next}`
+    : next
+}
+const nextStep = ({ count, changed }: Changes, { dryRun }: Options, otherwise: string): string => {
   if (count === 0) return "No instance matches: list_instances {} shows those that exist."
   if (dryRun) return `Nothing was changed. Call it without dryRun and with "expect":${count} to do it.`
   if (changed === 0) return "Nothing had to be changed: why says how each instance is."

@@ -44,7 +44,7 @@ export default defineTool({
   targets: ({ project }) => (project === undefined ? {} : { project }),
   async handler(ctx, { project, since }) {
     const { targets, who, ledger, clock } = ctx
-    const { instancesMax, billing, refused, isolation } = ctx.limits()
+    const { instancesMax, billing, refused, isolation, disk } = ctx.limits()
     const nowMs = clock.nowMs()
     const [readings, today, projects, unread] = await Promise.all([
       readingsOf(ctx),
@@ -72,6 +72,7 @@ export default defineTool({
       isolation: isolation.kind,
       ...(happened && { since: happened }),
       warnings: [
+        ...(disk ? [disk.warning] : []),
         ...(isolation.warning === undefined ? [] : [isolation.warning]),
         ...(unread.length > 0 ? [`${unread.length} unread from agents: read_messages {}.`] : []),
         ...(refused === undefined ? [] : [`Not in force as it stands on disk: ${refused}`]),

@@ -56,7 +56,7 @@ export default defineTool({
     }
     const changes = await changeAll(ctx, input, { past: `Paused (${input.when})`, weight: "urgent", step })
     const used = changes.changed > 0 && !input.dryRun
-    return { ...changes, ...(used && { batch }), next: nextOf(changes, input, `resume_instances {"batch":"${batch}"}`) }
+    return { ...changes, ...(used && { batch }), next: nextOf(changes, input, `resume_instances {"batch":"${batch}"}`, ctx) }
   },
   show: showChanges("paused"),
 })

@@ -45,7 +45,7 @@ export default defineTool({
     const changes = await changeAll(ctx, input, { past: "Resumed", step })
     if (changes.count === 0 && input.batch !== undefined)
       return { ...changes, next: "No instance is paused in this batch any more: list_instances {} shows how they are." }
-    return { ...changes, next: nextOf(changes, input, "list_instances {} shows in a moment how they go on.") }
+    return { ...changes, next: nextOf(changes, input, "list_instances {} shows in a moment how they go on.", ctx) }
   },
   show: showChanges("resumed"),
 })

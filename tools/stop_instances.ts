@@ -56,7 +56,7 @@ export default defineTool({
     const after = input.remove
       ? "A name is free again when list_instances {} no longer shows it. What they committed, or have not committed yet, is kept."
       : "resume_instances starts them afresh; stop_instances with remove: true deletes them."
-    return { ...changes, next: nextOf(changes, input, after) }
+    return { ...changes, next: nextOf(changes, input, after, ctx) }
   },
   show: showChanges("stopped"),
 })

@@ -6,6 +6,7 @@ import type { Beat, Directive, Reported } from "../core/link.ts"
 import { ranNoClaude } from "../core/loop.ts"
 import { cut } from "../core/view.ts"
 import { alive, end, freeze, ofRun, ofTurn, processId, stopped, thaw } from "../processes.ts"
+import { writePressing } from "../reserve.ts"
 import { type RunDirectory, type RunFile, transcriptsMax } from "../run-directory.ts"
 import { connect } from "./connection.ts"
 import { createDoors } from "./doors.ts"
@@ -194,7 +195,10 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     await Promise.race([iterations.reconcile(), sleep(reconcileMs, undefined, { ref: false })])
     beat()
     await connection.flushed(AbortSignal.timeout(flushMs))
-    await whenThereIsRoom(() => directory.set("exit", { exit: { ...exit, atMs: nowMs() }, ...(problem && { problem }) }), full)
+    const last = { exit: { ...exit, atMs: nowMs() }, ...(problem && { problem }) }
+    // A removal, which makes room, waits for this.
+    while (!writePressing(directory.stateDirectory, () => directory.set("exit", last)))
+      await new Promise((resolve) => setTimeout(resolve, lookMs))
     loopback?.close()
     connection.close()
     over.resolve()

@@ -1,5 +1,5 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto"
-import { chmodSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { chmodSync, existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { Fault } from "../core/faults.ts"
 import { live } from "../core/instance.ts"
@@ -145,6 +145,14 @@ export function readToken(stateDirectory: string): string {
   const path = join(stateDirectory, "token")
   mkdirSync(stateDirectory, { recursive: true, mode: 0o700 })
   const draft = `${path}.${process.pid}.${randomBytes(4).toString("hex")}`
+  // On a full disk the one that is there must do.
+  if (!existsSync(path)) makeToken(path, draft)
+  chmodSync(path, 0o600)
+  const token = readFileSync(path, "utf8").trim()
+  if (tokenShape.test(token)) return token
+  throw new Fault("Invalid", `${path} holds no token of at least 256 bits.`, "Remove the file: a new token is made.")
+}
+function makeToken(path: string, draft: string): void {
   try {
     writeFileSync(draft, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600, flag: "wx" })
     // A link appears with its contents, so that nobody reads half a token; it fails when another process was first.
@@ -154,8 +162,4 @@ export function readToken(stateDirectory: string): string {
   } finally {
     rmSync(draft, { force: true })
   }
-  chmodSync(path, 0o600)
-  const token = readFileSync(path, "utf8").trim()
-  if (tokenShape.test(token)) return token
-  throw new Fault("Invalid", `${path} holds no token of at least 256 bits.`, "Remove the file: a new token is made.")
 }

@@ -1,4 +1,5 @@
 import { control } from "../control/controller.ts"
+import { DiskFull } from "../core/faults.ts"
 import { live, type Uid } from "../core/instance.ts"
 import {
   closeAgain,
@@ -35,6 +36,8 @@ export interface Gateway {
   /** Sends directives until the signal; a user of the keyed controller, by name of instance. */
   run(signal: AbortSignal): Promise<void>
 }
+/** How long a frame that a full disk refused waits before it is tried again. */
+const fullDiskMs = 1000
 /** How many frames of one supervisor may wait to be handled before its link is cut; it sends them again. */
 const backlogMax = 1000
 
@@ -118,6 +121,21 @@ export function createGateway({ store, bus, ledger, clock, report }: GatewayPort
       const ended = new AbortController()
       connections.changed(name)
       let backlog = 0
+      let waitsForRoom = false
+      /** On a full disk the link stays, for directives must go out; what cannot be stored keeps its place in the order. */
+      const store = async (frame: UpFrame): Promise<void> => {
+        while (!ended.signal.aborted)
+          try {
+            await take(connection, frame)
+            waitsForRoom = false
+            return
+          } catch (error) {
+            if (!(error instanceof DiskFull)) throw error
+            waitsForRoom = true
+            report(name, error)
+            await new Promise<void>((resolve) => void clock.after(fullDiskMs, resolve))
+          }
+      }
       let tail = Promise.resolve() // one frame after another: a receipt never overtakes the beat before it
       const inbox = async (): Promise<void> => {
         for await (const mail of bus.inbox(uid, ended.signal)) connection.send({ type: "mail", mail })
@@ -134,12 +152,15 @@ export function createGateway({ store, bus, ledger, clock, report }: GatewayPort
             connection.close(closeMalformed, "a frame was not understood")
             return
           }
+          // A beat needs no room, and says whether what was told came about.
+          if (waitsForRoom && parsed.data.type === "beat")
+            return void take(connection, parsed.data).catch((error: unknown) => report(name, error))
           if (++backlog > backlogMax) {
             connection.close(closeUnavailable, "too many frames at once")
             return
           }
           tail = tail
-            .then(() => (ended.signal.aborted ? undefined : take(connection, parsed.data)))
+            .then(() => store(parsed.data))
             .catch((error) => {
               report(name, error)
               connection.close(closeUnavailable, "a frame could not be stored")

@@ -1,5 +1,5 @@
 import { backoffMs } from "../core/decide.ts"
-import { Fault } from "../core/faults.ts"
+import { DiskFull, Fault } from "../core/faults.ts"
 import type { Clock } from "../core/ports.ts"
 import type { Source } from "../core/source.ts"
 
@@ -14,6 +14,7 @@ export interface ControllerOptions<K extends string> {
   report(key: K, error: unknown): void
 }
 
+const fullDiskMs = 2000
 /** setTimeout's own limit is 2^31 - 1 ms: it fires at once beyond it. */
 const timerMsMax = 2_000_000_000
 
@@ -64,6 +65,8 @@ export async function control<K extends string>(
       report(key, error)
       if (error instanceof Fault && error.terminal)
         failures.delete(key) // only a change can help
+      else if (error instanceof DiskFull)
+        later(key, fullDiskMs) // no failure of this key's: it goes on as soon as there is room
       else {
         const count = failures.get(key) ?? 0
         failures.set(key, count + 1)

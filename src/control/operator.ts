@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util"
 import { decide } from "../core/decide.ts"
-import { Fault } from "../core/faults.ts"
+import { DiskFull, Fault } from "../core/faults.ts"
 import { type Exit, finished, type Instance, type Run, revisionOf } from "../core/instance.ts"
 import type { Mail } from "../core/link.ts"
 import type { Bus, Clock, InstanceStore, Runtime } from "../core/ports.ts"
@@ -89,8 +89,9 @@ export const reconcileInstance =
       case "release": {
         if (!wanted) break
         await bus.returnAll(wanted.uid)
-        await tellParent(ports, { ...wanted, spec: { ...wanted.spec, state: "Stopped" } })
         const kept = await runtime.clean(name, wanted.uid)
+        // Behind what makes room on a full disk.
+        await tellParent(ports, { ...wanted, spec: { ...wanted.spec, state: "Stopped" } })
         await store.release(wanted)
         await say(wanted, "Removed", newId("e"), removedWords(name, kept))
         break
@@ -122,8 +123,8 @@ async function tellParent({ store, bus, clock }: OperatorPorts, child: Instance)
   try {
     await bus.send(parent.uid, mail)
   } catch (error) {
-    // A full inbox must not keep the child's end from being dealt with: its parent finds it in the timeline.
-    if (!(error instanceof Fault) || error.code !== "RateLimited") throw error
+    // Neither a full inbox nor a full disk keeps the child's end from being dealt with: its parent finds it in the timeline.
+    if (!(error instanceof DiskFull) && !(error instanceof Fault && error.code === "RateLimited")) throw error
   }
 }
 

@@ -39,6 +39,13 @@ export class RateLimited extends Fault {
   }
 }
 
+/** The disk of the state directory has no room. It passes, so it is waited for rather than failed at. */
+export class DiskFull extends Fault {
+  constructor(path: string, cause?: unknown) {
+    super("Unavailable", `The disk of ${path} is full; nothing was written.`, "Make room on it and try again.", cause)
+  }
+}
+
 /** Any thrown value as a Fault; what is not one already becomes Internal and keeps the original as its cause. */
 export const asFault = (error: unknown): Fault =>
   error instanceof Fault

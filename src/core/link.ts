@@ -186,8 +186,9 @@ export const emittedSchema = z.strictObject({
   atMs: z.int(),
 })
 /** What a supervisor may tell. It speaks for an agent, so what the control plane itself witnesses (calls, starts, ends) is not its to say. */
+export const reportedKinds = ["IterationStarted", "IterationEnded", "Warning"] as const
 const reportedSchema = emittedSchema.omit({ outcome: true, called: true }).extend({
-  kind: eventKindSchema.extract(["IterationStarted", "IterationEnded", "Warning"]),
+  kind: eventKindSchema.extract(reportedKinds),
 })
 export type Reported = z.output<typeof reportedSchema>
 export type Emitted = z.output<typeof emittedSchema>

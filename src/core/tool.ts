@@ -40,6 +40,8 @@ export interface Limits {
   readonly billing: "subscription" | "metered"
   /** What holds an agent's processes together, and what a person must know when it is weak. */
   readonly isolation: { readonly kind: string; readonly warning?: string }
+  /** What a full disk means now; absent while there is room. */
+  readonly disk?: { readonly warning: string; readonly held: number }
   /** Why a file that people wrote, the policy or another, is not in force as it stands on disk. */
   readonly refused?: string
 }

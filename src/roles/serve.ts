@@ -15,6 +15,7 @@ import { whoAnswers } from "../find-serve.ts"
 import { listeningPath } from "../local-socket.ts"
 import { createLog } from "../log.ts"
 import { createMcpHttp, type McpHttpParts } from "../mcp/http.ts"
+import { writePressing } from "../reserve.ts"
 import { replaceFile } from "../run-directory.ts"
 import { endServe, olderThanThis, type ServeFile, serveFilePath } from "../serve-file.ts"
 import { version } from "../version.ts"
@@ -53,6 +54,8 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
       error,
     )
   }
+  // What it prints may go to a file on a full disk.
+  process.stdout.on("error", () => {})
   const stopping = new AbortController()
   const entry: [string, string] = [process.execPath, process.argv[1] ?? ""]
   const before = await whoAnswers(config.socketPath)
@@ -115,7 +118,10 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
     ...(codeRoot !== undefined && { codeRoot }),
     bounds: boundsEnvironment(config),
   }
-  replaceFile(serveFilePath(config.stateDirectory), JSON.stringify(file))
+  const path = serveFilePath(config.stateDirectory)
+  // Clients on this machine find the socket; only a serve that replaces this one would ask the file.
+  if (!writePressing(config.stateDirectory, () => replaceFile(path, JSON.stringify(file))))
+    log.warn({ path }, "the disk is full: this file could not be written")
   log.info({ url, socket: config.socketPath, version }, "serving")
   process.stdout.write(await screen(config, plane, url))
 

@@ -18,7 +18,9 @@ const below = (file) => {
 for (const name of ["writeFileSync", "writeSync", "appendFileSync", "mkdirSync"]) {
   const real = fs[name]
   fs[name] = (file, ...rest) => {
-    if (isFull() && below(file)) throw enospc()
+    // A directory that is there already needs no room.
+    const isThere = name === "mkdirSync" && fs.existsSync(file)
+    if (isFull() && below(file) && !isThere) throw enospc()
     return real(file, ...rest)
   }
 }

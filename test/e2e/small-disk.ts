@@ -7,6 +7,8 @@ import { fileURLToPath } from "node:url"
 /** A disk that can be made full and empty again. */
 export interface SmallDisk extends Disposable {
   readonly directory: string
+  /** False where it is only played: then nothing that is given back makes room. */
+  readonly isReal: boolean
   /** What the processes of the world need to find it small. */
   readonly env: Record<string, string>
   fill(): void
@@ -29,6 +31,7 @@ export function smallDisk(): SmallDisk {
     const preload = fileURLToPath(new URL("full-disk.mjs", import.meta.url))
     return {
       directory,
+      isReal: false,
       env: { NODE_OPTIONS: `--import=${preload}`, FULL_DISK_FLAG: flag, FULL_DISK_DIRECTORY: directory },
       fill: () => writeFileSync(flag, ""),
       free: () => rmSync(flag),
@@ -38,6 +41,7 @@ export function smallDisk(): SmallDisk {
   const ballast = join(directory, "ballast")
   return {
     directory,
+    isReal: true,
     env: {},
     fill() {
       for (let bytes = 1 << 20; bytes >= 1; )

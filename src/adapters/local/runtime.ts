@@ -1,3 +1,4 @@
+/** A long file: a run has one state, and each step of its life looks at all of it. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { closeSync, type FSWatcher, openSync, rmSync, watch } from "node:fs"
@@ -8,6 +9,7 @@ import type { Clock, Observed, Runtime, Workload } from "../../core/ports.ts"
 import { topic } from "../../core/source.ts"
 import type { IsolationKind } from "../../isolation.ts"
 import { alive, end, exists, ofInstance, ofRun } from "../../processes.ts"
+import { writePressing } from "../../reserve.ts"
 import {
   createRunDirectory,
   fileName,
@@ -59,11 +61,14 @@ interface Run {
   /** Supervisors that died, and when the next may be started. These moments are of the steady clock, which nobody sets back. */
   deaths: number
   respawnAtMs: number
+  /** When it was told to stop, whether or not that could be written. */
   toldAtMs?: number
   /** The pid of the supervisor that lived at the last whole look, if nothing was to be expected of it; and how many looks there were. */
   quiet?: number | undefined
   looks: number
 }
+
+const isTold = ({ toldAtMs, directory }: Run): boolean => toldAtMs !== undefined || directory.get("stop") !== undefined
 
 /** Instances as detached processes of this machine. Everything is read back from the run directories after a restart. */
 export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSignal): Runtime {
@@ -138,7 +143,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       return
     }
     const nowMs = performance.now()
-    if (run.directory.get("stop")) run.toldAtMs ??= nowMs
+    if (isTold(run)) run.toldAtMs ??= nowMs
     if (run.toldAtMs !== undefined && nowMs - run.toldAtMs > stopMsMax) put(run)
     else if (!supervised(run) && nowMs >= run.respawnAtMs) {
       if (nowMs - run.respawnAtMs > respawnMsMax) run.deaths = 0 // the last one lived
@@ -152,7 +157,13 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     const pid = supervisorOf(run)
     if (pid !== undefined) process.kill(pid, "SIGKILL")
     end(ofRun(run.file.uid, run.file.place), new Set(), 0)
-      .then(() => run.directory.set("exit", { exit: { code: 137, atMs: clock.nowMs() } }))
+      .then(() => {
+        const exit = { code: 137, atMs: clock.nowMs() }
+        writePressing(stateDirectory, () => run.directory.set("exit", { exit }))
+        // Nothing of it is left, whether or not the disk can be told.
+        run.exited ??= { ...observe(run), phase: "Exited", exit }
+        names.changed(run.file.name)
+      })
       .catch((error: unknown) => options.report(run.file.name, error))
   }
   const timer = setInterval(() => {
@@ -180,7 +191,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       revision: file.revision,
       startedAtMs: file.startedAtMs,
       ...(file.loop !== undefined && { loop: file.loop }),
-      phase: ended ? "Exited" : exit || directory.get("stop") ? "Stopping" : directory.get("loop") ? "Running" : "Pending",
+      phase: ended ? "Exited" : exit || isTold(run) ? "Stopping" : directory.get("loop") ? "Running" : "Pending",
       ...(ended && { exit: ended.exit }),
       ...(ended?.problem && { problem: ended.problem }),
     }
@@ -247,8 +258,10 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     async stop(name, uid) {
       const run = runs.get(name)
       if (!run || run.file.uid !== uid || observe(run).phase === "Exited") return
-      const told = run.directory.get("stop") !== undefined
-      if (!told) run.directory.set("stop", { atMs: clock.nowMs() })
+      const told = isTold(run)
+      run.toldAtMs ??= performance.now()
+      // On a full disk it is signalled all the same; a supervisor that starts just then is told again.
+      if (!told) writePressing(stateDirectory, () => run.directory.set("stop", { atMs: clock.nowMs() }))
       run.quiet = undefined
       const pid = supervisorOf(run)
       if (pid !== undefined) process.kill(pid, "SIGTERM")

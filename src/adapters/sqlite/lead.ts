@@ -9,11 +9,9 @@ export function sqliteLead(database: Database): Lead {
   return async (signal, work) => {
     const led = before.then(async () => {
       if (signal.aborted) return
-      const raised = database.write(() => {
-        const next = term.value() + 1
-        term.store(next)
-        return next
-      })
+      const raised = database.read(() => term.value()) + 1
+      // On a full disk it leads too, so that pauses are in force: nobody else has the database meanwhile.
+      database.insist(new Map([["lead", () => term.store(raised)]]), "reserve")
       await work(raised, signal)
     })
     // How the former work ended is its caller's affair, not the next one's.

@@ -4,7 +4,9 @@ import { dirname } from "node:path"
 import { DatabaseSync, type StatementSync } from "node:sqlite"
 import { setTimeout } from "node:timers/promises"
 import { Fault } from "../../core/faults.ts"
+import { damaged, faultOf, isBusy, unwritable } from "./errors.ts"
 import { migrations } from "./migrations.ts"
+import { createWrites, type Room, type Shortage } from "./writes.ts"
 
 /**
  * The one file of a machine's control plane. It is locked for one process, and the lock is the system's own, so it ends with that process
@@ -15,6 +17,14 @@ export interface Database {
   prepare(sql: string): StatementSync
   /** `work` as one transaction: all of it or nothing. What it wrote survives the end of this process once `write` has returned. */
   write<T>(work: () => T): T
+  /**
+   * As `write`, for what must be done on a full disk too. It takes its room from the reserve, and where none is left each step waits in memory
+   * under its key: the last one of a key counts, and it is done before all later writes. A step may be done again after a failure.
+   * @throws DiskFull when too many wait already.
+   */
+  insist(steps: ReadonlyMap<string, () => void>, room: Room): void
+  /** What is wanting while writes find no room; undefined otherwise. */
+  shortage(): Shortage | undefined
   read<T>(work: () => T): T
   /**
    * Resolves when all that was written so far survives the loss of power, too: what is acknowledged to somebody waits for it. Calls that come
@@ -29,68 +39,6 @@ export interface Database {
 
 /** How long a successor waits for a predecessor that is just ending. */
 export const lockWaitMs = 2000
-
-// Primary result codes of SQLite (https://sqlite.org/rescode.html).
-const busy = 5
-const readOnly = 8
-const ioError = 10
-const corrupt = 11
-const full = 13
-const cannotOpen = 14
-const notDatabase = 26
-
-const resultOf = (error: unknown): number | undefined =>
-  error instanceof Error && "errcode" in error && typeof error.errcode === "number" ? error.errcode & 0xff : undefined
-
-const unwritable = (path: string, cause: unknown): Fault =>
-  new Fault(
-    "Invalid",
-    `The database ${path} cannot be opened for writing.`,
-    `Give this user a writable directory ${dirname(path)}, or set BLACKBOX5_STATE to another one.`,
-    cause,
-  )
-
-const damaged = (path: string, cause: unknown): Fault =>
-  new Fault(
-    "Invalid",
-    `The database ${path} is damaged or is no database; it was left as it is.`,
-    `Put a copy back, or move it and ${path}-wal aside together and start again with an empty fleet.`,
-    cause,
-  )
-
-const faultOf = (error: unknown, path: string): unknown => {
-  switch (resultOf(error)) {
-    case busy:
-      return new Fault(
-        "Unavailable",
-        `Another process has ${path} open; it belongs to one \`blackbox5 serve\`.`,
-        "Use that one, or end it, or set BLACKBOX5_STATE to another directory.",
-        error,
-      )
-    case corrupt:
-    case notDatabase:
-      return damaged(path, error)
-    case full:
-      return new Fault(
-        "Unavailable",
-        `The disk of ${path} is full; nothing was written.`,
-        "Make room on it and try again.",
-        error,
-      )
-    case ioError:
-      return new Fault(
-        "Unavailable",
-        `The disk of ${path} failed to read or write.`,
-        "Look at the system's log for that disk.",
-        error,
-      )
-    case readOnly:
-    case cannotOpen:
-      return unwritable(path, error)
-    default:
-      return error
-  }
-}
 
 /** Brings an exclusively locked file to the newest version; throws before anything is written when it is not ours. */
 function migrate(sql: DatabaseSync, path: string): void {
@@ -130,8 +78,11 @@ function connect(path: string): DatabaseSync {
   }
 }
 
-/** @throws Unavailable when another process has it open; Invalid when it cannot be used as it is. */
-export async function openDatabase(path: string): Promise<Database> {
+/**
+ * `takeReserve` gives some room back to a full disk; false when there is none left to give.
+ * @throws Unavailable when another process has it open; Invalid when it cannot be used as it is.
+ */
+export async function openDatabase(path: string, takeReserve: () => boolean = () => false): Promise<Database> {
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
   } catch (error) {
@@ -140,9 +91,9 @@ export async function openDatabase(path: string): Promise<Database> {
   const giveUpAtMs = performance.now() + lockWaitMs
   for (;;) {
     try {
-      return handle(connect(path), path)
+      return handle(connect(path), path, takeReserve)
     } catch (error) {
-      if (resultOf(error) !== busy || performance.now() >= giveUpAtMs) throw faultOf(error, path)
+      if (!isBusy(error) || performance.now() >= giveUpAtMs) throw faultOf(error, path)
       // Waiting unlocked and for a random time: of several that start at once, each holding the shared lock would keep all from the exclusive one.
       await setTimeout(10 + Math.random() * 50)
     }
@@ -182,8 +133,9 @@ function flusher(path: string): { flush(): Promise<void>; close(): void } {
   }
 }
 
-function handle(sql: DatabaseSync, path: string): Database {
+function handle(sql: DatabaseSync, path: string, takeReserve: () => boolean): Database {
   const log = flusher(path)
+  const writes = createWrites(sql, path, takeReserve)
   const attempt = <T>(work: () => T): T => {
     if (!sql.isOpen) throw new Fault("Unavailable", `The database ${path} is closed.`, "Start `blackbox5 serve` again.")
     try {
@@ -196,19 +148,9 @@ function handle(sql: DatabaseSync, path: string): Database {
     path,
     prepare: (text) => attempt(() => sql.prepare(text)),
     read: attempt,
-    write: (work) =>
-      attempt(() => {
-        sql.exec("BEGIN IMMEDIATE")
-        try {
-          const result = work()
-          sql.exec("COMMIT")
-          return result
-        } catch (error) {
-          // A full disk ends some transactions by itself.
-          if (sql.isTransaction) sql.exec("ROLLBACK")
-          throw error
-        }
-      }),
+    write: (work) => attempt(() => writes.write(work)),
+    insist: (steps, room) => attempt(() => writes.insist(steps, room)),
+    shortage: writes.shortage,
     durable: log.flush,
     integrityCheck: () =>
       attempt(() => {
@@ -217,6 +159,7 @@ function handle(sql: DatabaseSync, path: string): Database {
       }),
     close() {
       if (!sql.isOpen) return
+      writes.end()
       try {
         sql.exec("PRAGMA wal_checkpoint(TRUNCATE)")
       } finally {

@@ -14,6 +14,7 @@ import type { Clock, InstanceStore } from "../../core/ports.ts"
 import { topic } from "../../core/source.ts"
 import type { Database } from "./open.ts"
 import { maybeNumberOf, numberOf, type Row, textOf } from "./row.ts"
+import type { Room } from "./writes.ts"
 
 type Part = "spec" | Section
 
@@ -95,7 +96,12 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
     changed(instance.name)
     return instance
   }
-  const change = (seen: Instance, part: Part, next: (now: Instance) => { spec: Spec; status: object }): Instance => {
+  const change = (
+    seen: Instance,
+    part: Part,
+    next: (now: Instance) => { spec: Spec; status: object },
+    write: (uid: Uid, step: () => void) => void,
+  ): Instance => {
     const now = current(seen)
     if (!now) throw new Fault("NotFound", `The instance ${seen.name} is gone.`, "Call list_instances for those that exist.")
     if (counters(seen.version)[part] !== counters(now.version)[part])
@@ -105,9 +111,14 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
     const instance = instanceOf({ ...now, version }, JSON.stringify(spec), JSON.stringify(status))
     const [specText, statusText] = [JSON.stringify(instance.spec), JSON.stringify(instance.status)]
     if (specText === JSON.stringify(now.spec) && statusText === JSON.stringify(now.status)) return now
-    database.write(() => update.run(version, specText, statusText, now.uid))
+    write(now.uid, () => update.run(version, specText, statusText, now.uid))
     return keep(instance)
   }
+  /** The last change of an instance counts: each writes all of it. */
+  const insist =
+    (room: Room) =>
+    (uid: Uid, step: () => void): void =>
+      database.insist(new Map([[`instance ${uid}`, step]]), room)
 
   return {
     watch: source,
@@ -135,21 +146,29 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
       return instance
     },
     async updateSpec(seen, spec) {
-      const changed = change(seen, "spec", ({ status }) => ({ spec, status }))
+      // What halts an agent is done on a full disk too. What lets it go on is not: it could write nothing of its work.
+      const write = spec.state === "Running" ? (_uid: Uid, step: () => void) => database.write(step) : insist("reserve")
+      const changed = change(seen, "spec", ({ status }) => ({ spec, status }), write)
       await database.durable()
       return changed
     },
+    // What is seen can be seen again: it waits in memory for room, and takes none from what a person wants.
     updateStatus: async (seen, section, value) =>
-      change(seen, section, ({ name, spec, status }) => {
-        if (value.term < (status[section]?.term ?? value.term))
-          throw conflict(`The ${section} of ${name} was written by a newer leader.`)
-        return { spec, status: { ...status, [section]: value } }
-      }),
+      change(
+        seen,
+        section,
+        ({ name, spec, status }) => {
+          if (value.term < (status[section]?.term ?? value.term))
+            throw conflict(`The ${section} of ${name} was written by a newer leader.`)
+          return { spec, status: { ...status, [section]: value } }
+        },
+        insist("memory"),
+      ),
     async delete(seen) {
       const now = current(seen)
       if (!now || now.deletedAtMs !== undefined) return
       const deletedAtMs = clock.nowMs()
-      database.write(() => mark.run(deletedAtMs, now.uid))
+      database.insist(new Map([[`mark ${now.uid}`, () => mark.run(deletedAtMs, now.uid)]]), "reserve")
       keep(frozen({ ...now, deletedAtMs }))
       await database.durable()
     },
@@ -157,7 +176,7 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
     async release(seen) {
       const now = current(seen)
       if (now?.deletedAtMs === undefined) return
-      database.write(() => remove.run(now.uid))
+      database.insist(new Map([[`release ${now.uid}`, () => remove.run(now.uid)]]), "reserve")
       byName.delete(now.name)
       changed(now.name)
     },

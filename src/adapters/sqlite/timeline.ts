@@ -1,7 +1,7 @@
 import type { StatementSync } from "node:sqlite"
 import { Fault } from "../../core/faults.ts"
 import { type Uid, uidSchema } from "../../core/instance.ts"
-import { type Emitted, type Event, emittedSchema } from "../../core/link.ts"
+import { type Emitted, type Event, type EventKind, emittedSchema, reportedKinds } from "../../core/link.ts"
 import type { Bus, Clock, EventPage, EventQuery } from "../../core/ports.ts"
 import { cut } from "../../core/view.ts"
 import type { Database } from "./open.ts"
@@ -31,6 +31,10 @@ function conditionsOf({ uids, kinds }: EventQuery): { where: string; values: Rec
     values: { ...(uids && { uids: JSON.stringify(uids) }), ...(kinds && { kinds: JSON.stringify(kinds) }) },
   }
 }
+
+/** Kinds whose teller keeps them until they are on the disk. The others are witnessed here alone, and wait in memory for room. */
+const kept: ReadonlySet<EventKind> = new Set<EventKind>([...reportedKinds, "MailDelivered"])
+const isToldAgain = (kind: EventKind): boolean => kept.has(kind)
 
 export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "append" | "events" | "lastEvents"> {
   // An id counts for its own uid alone, so that no instance can swallow the events of another by guessing ids.
@@ -70,12 +74,19 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
 
   return {
     async append({ uid, ...event }: Emitted & { uid?: Uid }) {
-      const added = database.write(() => {
-        const values = [uid ?? "", event.id, JSON.stringify(event), event.kind, event.atMs] as const
+      let added = false
+      const values = [uid ?? "", event.id, JSON.stringify(event), event.kind, event.atMs] as const
+      const step = (): void => {
         const { changes, lastInsertRowid } = insert.run(...values)
-        if (changes > 0) trim.run(Number(lastInsertRowid) - eventsMax)
-        return changes > 0
-      })
+        added = changes > 0
+        if (added) trim.run(Number(lastInsertRowid) - eventsMax)
+      }
+      if (isToldAgain(event.kind)) database.write(step)
+      else
+        database.insist(
+          new Map([[`event ${uid ?? ""} ${event.id}`, step]]),
+          event.called?.verdict === "done" ? "reserve" : "memory",
+        )
       if (added) for (const waiter of waiters) waiter({ ...event, ...(uid !== undefined && { uid }) })
     },
     async events({ after, limit, waitMs, ...query }, signal) {

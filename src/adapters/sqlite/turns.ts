@@ -36,6 +36,7 @@ export function sqliteTurns(database: Database, clock: Clock): TurnsBus {
   /** Of each wait the time is bounded, and with it their number: what is over is dropped when the next one comes. */
   const standing = (list: readonly Wait[], nowMs: number): readonly Wait[] => list.filter(({ untilMs }) => untilMs > nowMs)
   const term = termOf(database, "turns")
+  let newest = database.read(() => term.value())
   const insert = database.prepare("INSERT OR REPLACE INTO turn (uid, id, place, granted_at_ms) VALUES (?, ?, ?, ?)")
   const remove = database.prepare("DELETE FROM turn WHERE uid = ?")
   const { changed, source } = topic<Uid>(async () => new Set([...turns.keys(), ...beats.keys()]))
@@ -70,14 +71,14 @@ export function sqliteTurns(database: Database, clock: Clock): TurnsBus {
     async setTurns(byTerm, grant, end) {
       // A turn granted again since is another turn: only the very one that is named ends.
       const ended = end.filter(({ uid, id, place }) => turns.get(uid)?.id === id && turns.get(uid)?.place === place)
-      database.write(() => {
-        const newest = term.value()
-        if (byTerm < newest)
-          throw new Fault("Conflict", `Turns were set by leader ${newest}; this is leader ${byTerm}.`, "Stop leading.")
-        if (byTerm > newest) term.store(byTerm)
-        for (const { uid } of ended) remove.run(uid)
-        for (const { uid, id, place, grantedAtMs } of grant) insert.run(uid, id, place, grantedAtMs)
-      })
+      if (byTerm < newest)
+        throw new Fault("Conflict", `Turns were set by leader ${newest}; this is leader ${byTerm}.`, "Stop leading.")
+      const steps = new Map<string, () => void>()
+      if (byTerm > newest) steps.set("turns", () => term.store(byTerm))
+      for (const { uid } of ended) steps.set(`turn ${uid}`, () => remove.run(uid))
+      for (const { uid, id, place, grantedAtMs } of grant) steps.set(`turn ${uid}`, () => insert.run(uid, id, place, grantedAtMs))
+      database.insist(steps, "memory")
+      newest = byTerm
       for (const { uid } of ended) turns.delete(uid)
       for (const turn of grant) turns.set(turn.uid, turn)
       for (const uid of new Set([...ended, ...grant].map((turn) => turn.uid))) changed(uid)
