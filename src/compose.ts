@@ -1,3 +1,4 @@
+/** A long file: the one place where all parts of a machine's control plane are put together. */
 import { randomBytes } from "node:crypto"
 import { join } from "node:path"
 import { tools } from "../tools/index.ts"
