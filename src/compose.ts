@@ -163,7 +163,15 @@ export async function composeLocal(
     },
     signal,
   )
-  const gateway = createGateway({ store, bus, ledger, clock, report: report("gateway") })
+  const gateway = createGateway({
+    store,
+    bus,
+    ledger,
+    clock,
+    policy: policy.current,
+    policyChanged: policy.changed,
+    report: report("gateway"),
+  })
   const metrics = createMetrics(tools)
   const offered = offers(config.offer)
   const audit = async (who: Principal, tool: string, on: readonly string[], fault: Fault | undefined): Promise<void> => {

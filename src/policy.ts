@@ -1,6 +1,7 @@
 import { join } from "node:path"
 import { z } from "zod"
 import { budgetSchema, childrenSchema } from "./core/instance.ts"
+import { iterationMinutesMaxDefault } from "./core/link.ts"
 import { namedLoopSchema } from "./core/loop.ts"
 import { roles } from "./core/principal.ts"
 import type { Limits } from "./core/tool.ts"
@@ -18,6 +19,8 @@ export const policySchema = z.strictObject({
   instancesMax: z.int().min(1).max(10_000).default(50),
   /** Iterations that may run at once, in the whole fleet. */
   turnsMax: z.int().min(1).max(1000).default(4),
+  /** Minutes that one iteration may run, the time that it stands still not counted; then it is ended. */
+  iterationMinutesMax: z.number().positive().max(100_000).default(iterationMinutesMaxDefault),
   /** What an instance may use when nobody says. */
   budget: budgetSchema.default({ usd: 10 }),
   /** What an instance may spawn when nobody says. */

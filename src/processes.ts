@@ -22,6 +22,8 @@ export interface ProcessId {
   /** Clock ticks since boot: with the pid it names one process, which the pid alone does not. */
   readonly startTicks: number
 }
+/** A tick of the kernel's clock for /proc: USER_HZ is 100 on every architecture that Node runs on. */
+export const tickMs = 10
 interface Process extends ProcessId {
   readonly parent: number
   readonly state: string

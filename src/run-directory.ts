@@ -14,18 +14,17 @@ import { basename, join } from "node:path"
 import { z } from "zod"
 import { circuitSchema } from "./core/circuit.ts"
 import { exitSchema, modeSchema, problemSchema, uidSchema } from "./core/instance.ts"
-import { directiveSchema, doorSchema, holdSchema, lastSchema, sequencedSchema } from "./core/link.ts"
+import { directiveSchema, holdSchema, lastSchema, sequencedSchema } from "./core/link.ts"
 import { completionSchema } from "./core/loop.ts"
 import { isolationSchema } from "./isolation.ts"
 import { begunSchema, treeSchema } from "./tree-file.ts"
-import { transcriptSchema, usageFileSchema } from "./usage-file.ts"
+import { processIdSchema, turnSchema } from "./turn-file.ts"
+import { usageFileSchema } from "./usage-file.ts"
 
 /**
  * The run directory: what a runtime, a supervisor and its successor tell one another about one run. Every file is written whole, by rename.
  * `<state>/instances/<uid>/<place>/`, with `status/` for what changes and `bin/` first on the loop's PATH.
  */
-
-export const processIdSchema = z.strictObject({ pid: z.int(), startTicks: z.int() })
 
 /** Iterations of a run whose transcripts can be read; Claude Code itself forgets them after some weeks. */
 export const transcriptsMax = 50
@@ -66,29 +65,7 @@ const files = {
   loop: processIdSchema,
   /** Written by the loop's parent, which outlives supervisors. */
   ended: z.strictObject({ code: z.int() }),
-  turn: z.strictObject({
-    id: z.string(),
-    turnstile: processIdSchema,
-    iteration: z.int(),
-    sinceMs: z.int(),
-    stops: z.int(),
-    /** True until claude has asked its hook for the prompt: without that, no mail reaches it. */
-    unheard: z.boolean().optional(),
-    /** Digest of the goal and the orders that the model was given. */
-    told: z.string().optional(),
-    /** Claude's own record of this iteration: the file, and how long it was before the model was asked. */
-    transcript: transcriptSchema.optional(),
-    /** Mail that was offered at a door in this iteration: `given` once the answer went out, `proved` once the model is known to have read it. */
-    offered: z.array(
-      z.strictObject({
-        mail: z.string(),
-        door: doorSchema,
-        atMs: z.int(),
-        given: z.boolean().default(true),
-        proved: z.boolean(),
-      }),
-    ),
-  }),
+  turn: turnSchema,
   /** How the last iteration ended, what it had been told, and what it means for the next one. Carried into the next run of the same attempt. */
   last: z.strictObject({
     last: lastSchema,
@@ -110,7 +87,7 @@ type Files = typeof files
 export type FileName = keyof Files
 export type FileOf<N extends FileName> = z.output<Files[N]>
 export type RunFile = FileOf<"run">
-export type TurnFile = FileOf<"turn">
+export { processIdSchema, type TurnFile } from "./turn-file.ts"
 
 export const fileName = (name: FileName): string => `${name}.json`
 

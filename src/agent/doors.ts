@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto"
 import { z } from "zod"
 import { summaryOf } from "../core/activity.ts"
-import { choose, opening, stopsMax, wordsOf } from "../core/delivery.ts"
+import { choose, opening, standstillWords, stopsMax, wordsOf } from "../core/delivery.ts"
 import { markerOf } from "../core/final-message.ts"
 import type { Beat, Directive, Door, Mail, Marker, Receipt } from "../core/link.ts"
 import { oneLine } from "../core/view.ts"
@@ -17,6 +17,9 @@ export const hookInputSchema = z.looseObject({
   last_assistant_message: z.string().optional(),
   error: z.unknown().optional(),
   error_details: z.unknown().optional(),
+  /** Of a Stop: what may wake the session again. */
+  background_tasks: z.array(z.unknown()).optional(),
+  session_crons: z.array(z.unknown()).optional(),
 })
 export type HookInput = z.output<typeof hookInputSchema>
 /** A hook's answer; empty means: go on. */
@@ -41,6 +44,12 @@ export interface DoorsOptions {
   activity(activity: Beat["activity"]): void
   said(marker: Marker, text: string): void
   failed(error: string, details: string): void
+  /** Claude has spoken its last word, or given up, and is expected to exit. */
+  stopped(how: "Stopped" | "Failed"): void
+  /** It works again. */
+  goesOn(): void
+  /** The model was told of all the standstills of its turn. */
+  standstillTold(): void
 }
 export interface Doors {
   /** A mail that the fleet wants delivered; a repeat of one that is known changes nothing. */
@@ -66,6 +75,8 @@ export function createDoors(options: DoorsOptions): Doors {
   const delivered = new Map<string, Receipt>(options.delivered.map((receipt) => [receipt.mail, receipt]))
   /** What each answer gave. */
   const answers = new WeakMap<HookAnswer, readonly Mail[]>()
+  /** Those that tell of standstills. */
+  const toldStandstills = new WeakSet<HookAnswer>()
   /** When all tools of one answer were done: the next tool is proof of a request after that. */
   let batchAtMs = 0
 
@@ -141,7 +152,11 @@ export function createDoors(options: DoorsOptions): Doors {
     options.said(markerOf(text), text)
     options.activity(undefined)
     const mails = (options.turn()?.stops ?? stopsMax) < stopsMax ? offer("Stop") : []
-    if (mails.length === 0) return {}
+    if (mails.length === 0) {
+      const waits = (input.background_tasks?.length ?? 0) + (input.session_crons?.length ?? 0) > 0
+      if (!waits) options.stopped("Stopped")
+      return {}
+    }
     const answer = { decision: "block", reason: words(mails).join("\n\n") }
     answers.set(answer, mails)
     return answer
@@ -156,6 +171,7 @@ export function createDoors(options: DoorsOptions): Doors {
     },
     hook(input) {
       const main = input.agent_id === undefined
+      options.goesOn()
       const turn = options.turn()
       if (turn?.unheard) options.keep({ ...turn, unheard: false }) // whichever comes first: that of the prompt may have found nobody
       if (main && input.transcript_path !== undefined)
@@ -177,8 +193,10 @@ export function createDoors(options: DoorsOptions): Doors {
         case "PostToolUseFailure":
         case "PostToolBatch": {
           if (!main) return {}
-          const mails = offer("PostToolUse")
-          const answer = context(input.hook_event_name, words(mails), mails)
+          const stood = standstillWords(turn?.stood ?? [])
+          const mails = offer("PostToolUse", stood.join("\n\n").length)
+          const answer = context(input.hook_event_name, [...stood, ...words(mails)], mails)
+          if (stood.length > 0) toldStandstills.add(answer)
           if (input.hook_event_name === "PostToolBatch") {
             batchAtMs = options.nowMs()
             options.activity(undefined)
@@ -188,11 +206,13 @@ export function createDoors(options: DoorsOptions): Doors {
         case "Stop":
           return main ? stop(input) : {}
         case "StopFailure":
-          if (main)
+          if (main) {
+            options.stopped("Failed")
             options.failed(
               String(input.error ?? "unknown"),
               `${JSON.stringify(input.error_details ?? "")} ${input.last_assistant_message ?? ""}`,
             )
+          }
           return {}
         default:
           return {}
@@ -206,6 +226,7 @@ export function createDoors(options: DoorsOptions): Doors {
       return mails.length > 0 ? "mail" : undefined
     },
     given(answer) {
+      if (toldStandstills.has(answer)) options.standstillTold()
       const mails = new Set(answers.get(answer)?.map(({ id }) => id))
       const turn = options.turn()
       if (!turn || mails.size === 0) return
@@ -216,6 +237,8 @@ export function createDoors(options: DoorsOptions): Doors {
       return text === undefined ? {} : context("UserPromptSubmit", [text], [])
     },
     answered(beganAtMs) {
+      const stopped = options.turn()?.stopped
+      if (stopped && beganAtMs > stopped.atMs) options.goesOn()
       prove(({ atMs }) => atMs <= beganAtMs)
     },
   }

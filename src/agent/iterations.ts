@@ -4,6 +4,7 @@ import { cut, oneLine } from "../core/view.ts"
 import { alive, identify, ofRun, type ProcessId } from "../processes.ts"
 import type { RunDirectory, RunFile, TurnFile } from "../run-directory.ts"
 import { holdFor } from "./failures.ts"
+import { clockSetMs, createIterationTime, type IterationTime, runningSinceMs } from "./iteration-time.ts"
 import type { Keeper } from "./keeper.ts"
 import type { Logs } from "./meter.ts"
 import { createTurnQueue } from "./turn-queue.ts"
@@ -15,6 +16,7 @@ export type Granted = Omit<Grant, "mcp">
 
 /** The iterations of a run: who asks for a turn, what runs, what it used, how it ended. Kept in the run directory, so a successor knows. */
 export interface Iterations {
+  readonly time: IterationTime
   turn(): TurnFile | undefined
   /** False while it could not be written down: no successor would know. */
   keep(turn: TurnFile): boolean
@@ -27,7 +29,7 @@ export interface Iterations {
   ask(id: string, self: ProcessId, signal: AbortSignal): Promise<Granted | undefined>
   /** Begins the iteration that asks, if the fleet has granted its turn. */
   grant(directive: Directive): void
-  /** `ms` is how long it ran; without it, as long as it is known here. */
+  /** `ms` is how long its claude was there, the time that it stood still included. */
   ended(id: string, code: number, ms?: number): void
   /** After each iteration, with the commits of its branch: whether what it brought is worth another one. */
   judge(commits: number): void
@@ -64,6 +66,8 @@ export interface IterationsOptions {
   readonly adopted: boolean
   readonly run: RunFile
   nowMs(): number
+  /** A clock that nobody sets and that also counts while the machine sleeps. */
+  steadyMs(): number
   /** What a turnstile is given with its turn. */
   granted(): Granted
   emit(kind: Reported["kind"], message: string): void
@@ -74,8 +78,6 @@ export interface IterationsOptions {
 }
 /** Claude asks its hook within two seconds; slow MCP servers and a busy machine may cost it half a minute. */
 const unheardMsMax = 60_000
-/** Smaller corrections of the clock are nobody's concern. */
-const clockSetBackMs = 2000
 
 /** What nobody can talk to, count or stop at its end does not go on by itself. */
 const uncontrolledAfter = (iteration: number, ended: boolean): Beat["hold"] => ({
@@ -84,7 +86,7 @@ const uncontrolledAfter = (iteration: number, ended: boolean): Beat["hold"] => (
 })
 
 export function createIterations(options: IterationsOptions): Iterations {
-  const { directory, keeper, adopted, run, nowMs, granted, emit, changed, over } = options
+  const { directory, keeper, adopted, run, nowMs, steadyMs, granted, emit, changed, over } = options
   let turn = directory.get("turn")
   const found = adopted ? turn?.id : undefined
   const book = createUsageBook({
@@ -110,15 +112,13 @@ export function createIterations(options: IterationsOptions): Iterations {
   let failures = 0
   /** Not of a run before, whose last word is carried over: iterations are counted through all runs. */
   const lastHere = (): typeof last => (last && last.iteration > run.iterationsBefore ? last : undefined)
-  /** By the steady clock, which nobody sets. */
-  let beganMs = performance.now() - Math.max(0, turn ? nowMs() - turn.sinceMs : 0)
-  const ranMs = (): number => Math.round(performance.now() - beganMs)
-  let offsetMs = nowMs() - performance.now()
+  let offsetMs = nowMs() - steadyMs()
 
   const keep = (next: TurnFile): boolean => {
     turn = next
     return keeper.set("turn", next)
   }
+  const time = createIterationTime({ turn: () => turn, keep, nowMs, steadyMs, emit })
   /** False when it could not be written down: an iteration that no successor would know does not begin. */
   const begin = (id: string, turnstile: ProcessId): boolean => {
     const iteration = run.iterationsBefore + book.used().iterations + 1
@@ -129,12 +129,13 @@ export function createIterations(options: IterationsOptions): Iterations {
     }
     said = undefined
     unheardMs = 0
-    beganMs = performance.now()
+    time.begin()
     emit("IterationStarted", `Iteration ${iteration} began.`)
     return true
   }
 
   return {
+    time,
     turn: () => turn,
     toldBefore: () => toldBefore,
     keep,
@@ -154,28 +155,32 @@ export function createIterations(options: IterationsOptions): Iterations {
       queue.answer(asks ? granted() : undefined)
       changed()
     },
-    ended(id, code, ms = ranMs()) {
+    ended(id, exit, ms = time.ms()) {
       if (turn?.id !== id) return
+      const { overdue } = turn
+      const code = overdue?.why === "Stopped" ? 0 : exit // all was done, only the exit was missing
+      const ranMs = Math.min(ms, time.ms())
       // A claude that failed before it asked says itself what is wrong, and the loop tries again.
       const lost =
         turn.unheard === true && ((code === 0 && found !== id) || deaf === id)
           ? uncontrolledAfter(turn.iteration, deaf === id)
           : undefined
-      const outcome = lost ? "FAILED" : said && said.marker !== "NONE" ? said.marker : code === 0 ? "NONE" : "FAILED"
+      const failed = lost ?? (overdue?.why === "TooLong" ? overdue : undefined)
+      const outcome = failed ? "FAILED" : said && said.marker !== "NONE" ? said.marker : code === 0 ? "NONE" : "FAILED"
       // Claude refuses some calls before any hook is asked (root without IS_SANDBOX, an unknown flag): only its output says why.
       const silent =
         code === 0 ? "" : `claude ended with exit code ${code} before the model had said anything; the log has its own words.`
       const { iteration, told } = turn
-      last = { turn: id, iteration, outcome, text: cut(lost?.message ?? said?.text ?? silent, 4000), atMs: nowMs() }
+      last = { turn: id, iteration, outcome, text: cut(failed?.message ?? said?.text ?? silent, 4000), atMs: nowMs() }
       toldBefore = told
       if (code === 0) failures = 0
       if (lost || code === 0) hold = lost
       keepLast()
       emit(
         "IterationEnded",
-        `Iteration ${iteration} ended after ${Math.round(ms / 1000)} s: ${outcome}, exit code ${code}. ${oneLine(last.text, 500)}`,
+        `Iteration ${iteration} ended after ${Math.round(ranMs / 1000)} s: ${outcome}, exit code ${exit}. ${overdue && overdue !== failed ? `${overdue.message} ` : ""}${oneLine(last.text, 500)}`,
       )
-      book.iterationEnded(turn, { ms, endedAtMs: nowMs(), adopted: found === id })
+      book.iterationEnded(turn, { ms: ranMs, endedAtMs: nowMs(), adopted: found === id })
       turn = undefined
       keeper.remove("turn")
       changed()
@@ -220,11 +225,11 @@ export function createIterations(options: IterationsOptions): Iterations {
     uncontrolled: () => hold?.reason === "Uncontrolled",
     orphaned: () => (turn && !alive(turn.turnstile) ? turn : undefined),
     look() {
-      const backMs = offsetMs - (nowMs() - performance.now())
+      const backMs = offsetMs - (nowMs() - steadyMs())
       offsetMs -= backMs
-      if (backMs > clockSetBackMs) {
+      if (time.look()) changed()
+      if (backMs > clockSetMs) {
         queue.shift(backMs)
-        if (turn) keep({ ...turn, sinceMs: Math.round(turn.sinceMs - backMs) })
         if (hold?.untilMs !== undefined) hold = { ...hold, untilMs: Math.round(hold.untilMs - backMs) }
         changed()
       }
@@ -232,9 +237,11 @@ export function createIterations(options: IterationsOptions): Iterations {
     },
     report(grantedTurn) {
       const wanted = queue.first()
-      const asked = turn ? { ...turn, state: "Running" as const } : wanted && { ...wanted, state: "Wanted" as const }
+      const asked = turn
+        ? { id: turn.id, sinceMs: runningSinceMs(turn), state: "Running" as const }
+        : wanted && { ...wanted, state: "Wanted" as const }
       const used = book.used()
-      const ms = used.ms + (turn ? ranMs() : 0)
+      const ms = used.ms + (turn ? time.ms() : 0)
       return {
         ...(asked && {
           turn: {

@@ -2,10 +2,10 @@
 import { randomBytes, randomUUID } from "node:crypto"
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Exit, Problem } from "../core/instance.ts"
-import type { Beat, Directive, Reported } from "../core/link.ts"
+import { type Beat, type Directive, iterationMinutesMaxDefault, type Reported } from "../core/link.ts"
 import { ranNoClaude } from "../core/loop.ts"
 import { cut } from "../core/view.ts"
-import { alive, end, freeze, ofRun, ofTurn, processId, stopped, thaw } from "../processes.ts"
+import { alive, end, find, freeze, ofRun, ofTurn, processId, stopped, thaw, tickMs } from "../processes.ts"
 import { writePressing } from "../reserve.ts"
 import { type RunDirectory, type RunFile, transcriptsMax } from "../run-directory.ts"
 import { connect } from "./connection.ts"
@@ -16,6 +16,7 @@ import { adoptedExit, graceSeconds, startLoop } from "./launch.ts"
 import { type LoopbackHandlers, listenWhenFree } from "./loopback.ts"
 import { createAgentServers } from "./mcp-servers.ts"
 import { captureOutput } from "./output.ts"
+import { sinceBootMs } from "./running-time.ts"
 import { settingsFor } from "./settings.ts"
 import { createSpool } from "./spool.ts"
 import { createWorkspace } from "./workspace.ts"
@@ -98,6 +99,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     adopted: predecessor !== undefined,
     run,
     nowMs,
+    steadyMs: sinceBootMs,
     granted: () => ({ settings: settingsFor({ port, token }), ...(run.model !== undefined && { model: run.model }) }),
     emit,
     changed() {
@@ -110,6 +112,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
       if (run.mode === "once") void finish({ code, outcome: code === 0 ? "Complete" : "Failed" })
     },
   })
+  iterations.time.still(frozen)
   const iterationEnded: typeof iterations.ended = (id, code, ms) => {
     iterations.ended(id, code, ms)
     void iterations.reconcile()
@@ -127,6 +130,9 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     receipt: (receipt) => connection.send({ type: "receipt", receipt }),
     said: iterations.said,
     failed: iterations.failed,
+    stopped: iterations.time.stopped,
+    goesOn: iterations.time.goesOn,
+    standstillTold: iterations.time.standstillTold,
     transcript(path, fresh) {
       if (iterations.turn()?.transcript?.path === path) return
       iterations.transcript(path, fresh)
@@ -147,6 +153,8 @@ export async function supervise({ directory, revive, servers: askServers, stop }
       if (!still) thaw(processes, self)
       else if (!freeze(processes, self)) emit("Warning", "Not every process could be stopped; it is tried again.")
       frozen = still
+      const stoodMs = iterations.time.still(still)
+      if (activity) activity = { ...activity, sinceMs: activity.sinceMs + stoodMs }
       beat()
     }
     if (!frozen) iterations.grant(wanted)
@@ -277,12 +285,17 @@ export async function supervise({ directory, revive, servers: askServers, stop }
   // What nobody tells: a turnstile that died, a loop that is not our child, processes that were started from outside meanwhile.
   let quietMs = 0
   let ending: string | undefined
+  const minutesMax = (): number => (directive ?? remembered)?.iterationMinutesMax ?? iterationMinutesMaxDefault
+  const beganSince = (turn: string, sinceBootMs: number): boolean =>
+    find(ofTurn(turn), self).some(({ startTicks }) => startTicks * tickMs >= sinceBootMs)
   const look = (): void => {
     const code = known && adoptedExit(directory, known)
     if (code !== undefined) loopEnded(code)
     // Its turnstile tells its end, like any other's.
     const deaf = frozen ? undefined : iterations.unheard(lookMs)
     if (deaf) void end(ofTurn(deaf.id), self, graceSeconds)
+    const late = frozen ? undefined : iterations.time.overdue(minutesMax(), beganSince)
+    if (late) void end(ofTurn(late.id), self, graceSeconds)
     const orphan = iterations.orphaned()
     // Its claude has no parent that could report its end, and must not go on without a turn.
     if (orphan && orphan.id !== ending) {

@@ -28,6 +28,9 @@ export interface GatewayPorts {
   readonly bus: Bus
   readonly ledger: Ledger
   readonly clock: Clock
+  policy(): { readonly iterationMinutesMax: number }
+  /** Tells that the policy changed. */
+  readonly policyChanged: Source<string>
   report(name: string, error: unknown): void
 }
 export interface Gateway {
@@ -42,7 +45,7 @@ const fullDiskMs = 1000
 const backlogMax = 1000
 
 /** The fleet's end of every link: directives and mail down, beats, receipts and events up. */
-export function createGateway({ store, bus, ledger, clock, report }: GatewayPorts): Gateway {
+export function createGateway({ store, bus, ledger, clock, policy, policyChanged, report }: GatewayPorts): Gateway {
   const links = new Map<string, { connection: Connection; sent?: string }>()
   const linked = new Map<Uid, string>()
 
@@ -62,7 +65,7 @@ export function createGateway({ store, bus, ledger, clock, report }: GatewayPort
     const turn = (await bus.turns()).get(instance.uid)
     const frame = {
       type: "directive",
-      directive: directive(instance, turn?.place === place ? turn : undefined, nowMs),
+      directive: directive(instance, turn?.place === place ? turn : undefined, nowMs, policy().iterationMinutesMax),
     } as const
     const text = JSON.stringify(frame)
     if (link.sent !== text) {
@@ -104,6 +107,9 @@ export function createGateway({ store, bus, ledger, clock, report }: GatewayPort
       const name = linked.get(uid)
       if (name !== undefined) yield name
     }
+  }
+  const limitsChanged: Source = async function* (signal) {
+    for await (const _ of policyChanged(signal)) yield* links.keys()
   }
   const connections = topic(async () => links.keys())
 
@@ -179,7 +185,13 @@ export function createGateway({ store, bus, ledger, clock, report }: GatewayPort
     },
     async run(signal) {
       await control(
-        { sources: [store.watch, turnsChanged, connections.source], reconcile: tell, workersMax: 16, clock, report },
+        {
+          sources: [store.watch, turnsChanged, limitsChanged, connections.source],
+          reconcile: tell,
+          workersMax: 16,
+          clock,
+          report,
+        },
         signal,
       )
     },

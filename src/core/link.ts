@@ -40,14 +40,20 @@ export const receiptSchema = z.strictObject({
 /** What became of a mail. `iteration` and `door` say where the model got it. */
 export type Receipt = z.output<typeof receiptSchema>
 
+/** Four hours: longer than an iteration that still gets somewhere. */
+export const iterationMinutesMaxDefault = 240
+
 const grantSchema = z.strictObject({ id: z.string().max(64), grantedAtMs: z.int() })
-export const directiveSchema = z.strictObject({
+/** Not strict: a gateway of a newer version may say more than this supervisor knows, and what it does know must still reach it. */
+export const directiveSchema = z.object({
   freeze: z.union([reasonSchema, z.literal("Paused")]).optional(),
   /** The granted turn; a running iteration whose id it is not is frozen. */
   turn: grantSchema.optional(),
   /** What the loop is told at the start of each iteration. */
   goal: z.string().optional(),
   orders: z.array(z.strictObject({ id: z.string(), text: z.string() })),
+  /** Minutes that an iteration may run, unfrozen. Absent for the default: supervisors of before would not understand it. */
+  iterationMinutesMax: z.number().positive().optional(),
 })
 /** What the fleet wants of a running instance now. */
 export type Directive = z.output<typeof directiveSchema>
@@ -63,6 +69,7 @@ export function directive(
   { spec, status: { admission } }: Instance,
   turn: z.output<typeof grantSchema> | undefined,
   nowMs: number,
+  iterationMinutesMax = iterationMinutesMaxDefault,
 ): Directive {
   const reason = freezes(spec, admission, nowMs)
   const finishing = reason === "Paused" && spec.pause?.when === "iteration-end" && turn !== undefined
@@ -71,6 +78,7 @@ export function directive(
     ...(turn && { turn: { id: turn.id, grantedAtMs: turn.grantedAtMs } }),
     ...(spec.goal !== undefined && { goal: spec.goal }),
     orders: spec.orders,
+    ...(iterationMinutesMax !== iterationMinutesMaxDefault && { iterationMinutesMax }),
   }
 }
 

@@ -234,6 +234,9 @@ function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: 
     activity: () => {},
     said: (marker) => void said.push(marker),
     failed: (error) => void failed.push(error),
+    stopped: () => {},
+    goesOn: () => {},
+    standstillTold: () => {},
   }
   let doors = createDoors(parts)
   return {
@@ -677,6 +680,7 @@ describe("an iteration whose claude asks no hook", () => {
       adopted: false,
       run,
       nowMs: () => 5,
+      steadyMs: () => performance.now(),
       emit: () => {},
       changed: () => {},
       over: (code: number) => void overs.push(code),
