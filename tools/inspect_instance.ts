@@ -1,4 +1,5 @@
 import { z } from "zod"
+import { dollarsOf } from "../src/core/budget.ts"
 import { type Instance, nameSchema } from "../src/core/instance.ts"
 import { activityOf, beatOf, readingsOf, seenOf, usageOf } from "../src/core/outline.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
@@ -134,7 +135,7 @@ export default defineTool({
       ...(work
         ? [`Works in ${work.path}${typeof work.branch === "string" ? `, branch ${work.branch}, ${work.commits} commits` : ""}.`]
         : []),
-      `Used: $${usage.usd.toFixed(2)}${usage.of === undefined ? "" : ` of $${usage.of}`}, ${usage.iterations} iterations (${usage.billing}).`,
+      `Used: ${dollarsOf(usage.usd, usage.of)}, ${usage.iterations} iterations (${usage.billing}).`,
       `Messages waiting: ${mail.waiting}.`,
     ].join("\n"),
   }),

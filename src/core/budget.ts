@@ -6,14 +6,41 @@ import type { Spent } from "./ports.ts"
 export function reached(budget: Budget, used: Usage, how: "reached" | "exceeded" = "reached"): string | undefined {
   const over = (value: number, limit: number | undefined): boolean =>
     limit !== undefined && (how === "reached" ? value >= limit : value > limit * (1 + rounding))
-  if (over(used.usd, budget.usd)) return `$${used.usd.toFixed(2)} of $${budget.usd} are spent`
+  if (over(used.usd, budget.usd)) return `${dollarsOf(used.usd, budget.usd)} are spent`
   if (over(used.tokens, budget.tokens)) return `${used.tokens} of ${budget.tokens} tokens are used`
   if (over(used.iterations, budget.iterations)) return `${used.iterations} of ${budget.iterations} iterations are done`
-  if (over(used.ms / 3_600_000, budget.hours)) return `${(used.ms / 3_600_000).toFixed(1)} of ${budget.hours} hours are used`
+  const hours = used.ms / hourMs
+  if (over(hours, budget.hours)) return `${amount(hours, budget.hours, 1)} of ${plain(budget.hours ?? 0)} hours are used`
   return undefined
 }
 /** What adding floats may miss. */
 const rounding = 1e-9
+const hourMs = 3_600_000
+
+/** More digits than any amount here has: what still looks the same then is the same. */
+const digitsMax = 12
+const trimmed = (text: string): string => text.replace(/\.?0+$/, "")
+/** A number as people write it, without an exponent. */
+const plain = (value: number): string => (String(value).includes("e-") ? trimmed(value.toFixed(20)) : String(value))
+
+/**
+ * An amount with `digits` behind the point, or as many as its limit has, or as it takes to see that it is something, and on which side of its limit it is:
+ * nobody believes `0.0 of 0.01` or `$0.01 of $0.008`.
+ */
+function amount(value: number, limit: number | undefined, digits: number): string {
+  const least = Math.max(digits, limit === undefined ? 0 : (plain(limit).split(".")[1]?.length ?? 0))
+  for (let more = least; more <= digitsMax; more++) {
+    const text = value.toFixed(more)
+    const shown = Number(text)
+    const sideHolds = limit === undefined || Math.sign(shown - limit) === Math.sign(value - limit)
+    if (sideHolds && (shown > 0 || value <= 0)) return text
+  }
+  return limit === undefined || Math.abs(value - limit) > rounding ? value.toFixed(digits) : plain(limit)
+}
+
+/** `$0.50 of $5`; without a limit `$0.50`. */
+export const dollarsOf = (usd: number, limit?: number): string =>
+  `$${amount(usd, limit, 2)}${limit === undefined ? "" : ` of $${plain(limit)}`}`
 
 /** What each and all its descendants used. */
 export type Totals = ReadonlyMap<Uid, Usage>

@@ -133,7 +133,9 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
     .map((instance) => ({ instance, value: idle }))
   const changed = verdicts.filter(({ instance: { status }, value }) => {
     const was = status.admission
-    return was?.verdict !== value.verdict || was.reason !== value.reason || was.untilMs !== value.untilMs
+    // A budget that was raised, but not enough, is shown as it is now.
+    const said = value.reason === "BudgetReached" && was?.message !== value.message
+    return was?.verdict !== value.verdict || was.reason !== value.reason || was.untilMs !== value.untilMs || said
   })
   const admit = [...changed, ...withdrawn]
   const ends = [

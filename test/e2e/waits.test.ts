@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs"
 import { describe, expect, it } from "vitest"
 import { z } from "zod"
-import { say } from "../model/model.ts"
+import { say, use } from "../model/model.ts"
 import { eventually, makeWorld } from "./world.ts"
 
 /** What holds an instance between two iterations, and what lets it go on. */
@@ -109,6 +109,28 @@ describe("a budget that is reached", () => {
     })
     const wait = { names: ["shop-1"], until: "iteration", iteration: 4, timeoutSeconds: 60 }
     expect(await call("wait_for_instances", wait)).toMatchObject({ met: true })
+  })
+
+  it("stops an iteration in its middle, which goes on with a larger one, and the words follow the budget", async () => {
+    await using world = await makeWorld(({ toolResults }) =>
+      toolResults.length === 0 ? use([{ name: "Bash", input: { command: "sleep 3" } }]) : say("<promise>COMPLETE</promise>"),
+    )
+    const { call } = await world.connect()
+    await call("spawn_instance", { project: "shop", name: "shop-1", model, budget: { usd: 0.0001 } })
+    const heldBy = (limit: string) =>
+      eventually(async () => {
+        const { phase, why } = await call("inspect_instance", { name: "shop-1" })
+        return phase === "BudgetReached" && String(why).includes(`of $${limit} are spent`) && String(why)
+      }, `BudgetReached at ${limit}`)
+    const amounts = /\$([\d.]+) of \$([\d.]+) are spent/.exec(await heldBy("0.0001"))
+    expect(Number(amounts?.[1])).toBeGreaterThan(0.0001)
+    await call("update_instance", { name: "shop-1", budget: { usd: 0.0002 } })
+    await heldBy("0.0002")
+    await call("update_instance", { name: "shop-1", budget: { usd: 50, hours: 1 } })
+    expect(await call("wait_for_instances", { names: ["shop-1"], until: "finished", timeoutSeconds: 60 })).toMatchObject({
+      met: true,
+    })
+    expect((await call("inspect_instance", { name: "shop-1" })).usage).toMatchObject({ iterations: 1 })
   })
 })
 

@@ -1,5 +1,6 @@
+import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { reached, totalsBelow } from "../../src/core/budget.ts"
+import { dollarsOf, reached, totalsBelow } from "../../src/core/budget.ts"
 import type { Budget, Uid } from "../../src/core/instance.ts"
 import { noUsage, type Usage } from "../../src/core/link.ts"
 import type { Spent } from "../../src/core/ports.ts"
@@ -40,6 +41,49 @@ describe("reached", () => {
     [{ usd: 5, tokens: 100 }, used({ tokens: 100 }), "100 of 100 tokens are used"],
   ])("%j, used %j", (budget, usage, expected) => {
     expect(reached(budget, usage)).toBe(expected)
+  })
+})
+
+describe("amounts", () => {
+  it.each<[Budget, Usage, string]>([
+    [{ hours: 0.01 }, used({ ms: 36_000 }), "0.01 of 0.01 hours are used"],
+    [{ hours: 0.01 }, used({ ms: 37_000 }), "0.0103 of 0.01 hours are used"],
+    [{ usd: 0.008 }, used({ usd: 0.0134 }), "$0.013 of $0.008 are spent"],
+    [{ usd: 5 }, used({ usd: 5.000_000_1 }), "$5.0000001 of $5 are spent"],
+    [{ usd: 5e-7 }, used({ usd: 0.25 }), "$0.2500000 of $0.0000005 are spent"],
+  ])("%j, used %j", (budget, usage, words) => {
+    expect(reached(budget, usage)).toBe(words)
+  })
+  it.each<[number, number | undefined, string]>([
+    [0, 5, "$0.00 of $5"],
+    [0.0013, 5, "$0.001 of $5"],
+    [4.999, 5, "$4.999 of $5"],
+    [0.5, undefined, "$0.50"],
+  ])("%s of %s: %s", (usd, limit, words) => {
+    expect(dollarsOf(usd, limit)).toBe(words)
+  })
+
+  it("say on which side of its limit what is used is, and never that something is nothing", () => {
+    const cents = fc.integer({ min: 1, max: 1_000_000_000 }).map((millionths) => millionths / 1e6)
+    fc.assert(
+      fc.property(cents, cents, fc.constantFrom(0, 1e-6, -1e-6), (limit, other, near) => {
+        for (const value of [other, Math.max(1e-6, limit + near)]) {
+          const [, shown = "", of = ""] = /^\$([\d.]+) of \$([\d.]+)$/.exec(dollarsOf(value, limit)) ?? []
+          expect(Number(of)).toBe(limit)
+          expect(Number(shown)).toBeGreaterThan(0)
+          const difference = Math.abs(value - limit) < 1e-9 ? 0 : Math.sign(value - limit)
+          expect(Math.sign(Number(shown) - Number(of))).toBe(difference)
+        }
+      }),
+    )
+    fc.assert(
+      fc.property(cents, fc.nat(1_000_000), (hours, moreMs) => {
+        const words = reached({ hours }, used({ ms: Math.ceil(hours * 3_600_000) + moreMs })) ?? ""
+        const [, shown, of] = /^([\d.]+) of ([\d.]+) hours are used$/.exec(words) ?? []
+        expect(Number(of)).toBe(hours)
+        expect(Number(shown)).toBeGreaterThanOrEqual(hours)
+      }),
+    )
   })
 })
 

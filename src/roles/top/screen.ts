@@ -1,3 +1,4 @@
+import { dollarsOf } from "../../core/budget.ts"
 import { clean, oneLine } from "../../core/view.ts"
 import type { Fleet, Row, State, View } from "./state.ts"
 
@@ -27,8 +28,7 @@ const cut = (text: string, columns: number): string => {
 }
 /** Text that others write, as one line of characters that stay where they are put. */
 const line = (text: string, columns: number): string => cut(oneLine(text, 4 * columns), columns)
-const dollars = ({ usd, budgetUsd }: Row): string =>
-  usd === undefined ? "" : `$${usd.toFixed(2)}${budgetUsd === undefined ? "" : ` of ${budgetUsd}`}`
+const dollars = ({ usd, budgetUsd }: Row): string => (usd === undefined ? "" : dollarsOf(usd, budgetUsd))
 
 /** Of a list, the part of that height around one of its places. */
 const around = <T>(all: readonly T[], at: number, height: number): readonly T[] => {
