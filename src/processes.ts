@@ -24,30 +24,35 @@ export interface ProcessId {
 }
 /** A tick of the kernel's clock for /proc: USER_HZ is 100 on every architecture that Node runs on. */
 export const tickMs = 10
-interface Process extends ProcessId {
+export interface Process extends ProcessId {
   readonly parent: number
   readonly state: string
   /** A thread of the kernel's own, which has no environment and no children but such. */
   readonly kernel: boolean
 }
 
-/** One line of /proc/<pid>/stat has some 300 bytes. A pause waits for hundreds of them: readFileSync takes half as long again. */
-const line = Buffer.alloc(4096)
-function statOf(pid: number): string | undefined {
-  let file: number | undefined
+/** A stat has some 300 bytes, an environ a few thousand. A pause waits for hundreds of such files: readFileSync takes half as long again. */
+const line = Buffer.alloc(65_536)
+/** The beginning of a small file of /proc. @throws when there is no such file. */
+export function textOf(path: string): string {
+  const file = openSync(path, "r")
   try {
-    file = openSync(`/proc/${pid}/stat`, "r")
     return line.toString("latin1", 0, readSync(file, line, 0, line.length, 0))
+  } finally {
+    closeSync(file)
+  }
+}
+function statOf(pid: number): string | undefined {
+  try {
+    return textOf(`/proc/${pid}/stat`)
   } catch {
     return undefined
-  } finally {
-    if (file !== undefined) closeSync(file)
   }
 }
 /** PF_KTHREAD of the flags (linux/sched.h). */
 const kernelFlag = 0x00200000
 /** The fields after the command name, which may itself hold spaces and parentheses (proc(5)). */
-function read(pid: number): Process | undefined {
+export function read(pid: number): Process | undefined {
   const text = statOf(pid)
   if (!text) return undefined
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ")
@@ -59,7 +64,7 @@ function read(pid: number): Process | undefined {
     kernel: (Number(fields[6]) & kernelFlag) !== 0,
   }
 }
-const dead = (state: string): boolean => state === "Z" || state === "X"
+export const dead = (state: string): boolean => state === "Z" || state === "X"
 const still = (state: string): boolean => state === "T" || state === "t" || dead(state)
 
 /** The identity of a process that runs now; undefined when there is none. */
@@ -82,7 +87,8 @@ export function stopped(id: ProcessId): boolean {
   return found?.startTicks === id.startTicks && (found.state === "T" || found.state === "t")
 }
 
-function marked(pid: number, entry: Buffer): boolean {
+export const entryOf = (marker: Marker): Buffer => Buffer.from(marker.endsWith("/") ? marker : `${marker}\0`)
+export function marked(pid: number, entry: Buffer): boolean {
   try {
     const environment = readFileSync(`/proc/${pid}/environ`)
     const at = environment.indexOf(entry)
@@ -97,8 +103,8 @@ function marked(pid: number, entry: Buffer): boolean {
  * (the supervisor). In a PID namespace the kernel gives orphans to the namespace's first process, which has the marker: there nothing can
  * leave the tree, not even a daemon with an empty environment in a session of its own.
  */
-function* members(marker: Marker, except: ReadonlySet<number>): Generator<Process> {
-  const entry = Buffer.from(marker.endsWith("/") ? marker : `${marker}\0`)
+export function* members(marker: Marker, except: ReadonlySet<number>): Generator<Process> {
+  const entry = entryOf(marker)
   const known = new Set<number>()
   /** Those not known to belong to it, by parent: a pid that was used again may be lower than its parent's. */
   const others = new Map<number, Process[]>()
@@ -122,6 +128,9 @@ function* members(marker: Marker, except: ReadonlySet<number>): Generator<Proces
   }
 }
 export const find = (marker: Marker, except: ReadonlySet<number>): readonly Process[] => [...members(marker, except)]
+
+/** Gives the processes that are meant, each as soon as it is known. What it stops before it goes on cannot fork behind its back. */
+export type Search = () => Iterable<Process>
 
 /**
  * The process of that marker which sees itself as `self`: in a PID namespace its pid is another one than here, its start is the same.
@@ -157,12 +166,12 @@ const yieldMs = 1
 const never = new Int32Array(new SharedArrayBuffer(4))
 
 /** Stops every process, each as soon as it is found. True when a whole pass found none that still ran: nothing is left that could fork. */
-export function freeze(marker: Marker, except: ReadonlySet<number>): boolean {
+export function freeze(search: Search): boolean {
   const told = new Set<string>()
   for (let pass = 0; pass < passesMax; pass++) {
     let moving = false
     let found = false
-    for (const one of members(marker, except)) {
+    for (const one of search()) {
       if (still(one.state)) continue
       moving = true
       found ||= !told.has(keyOf(one))
@@ -175,17 +184,26 @@ export function freeze(marker: Marker, except: ReadonlySet<number>): boolean {
   return false
 }
 
-/** Lets every process go on. */
-export function thaw(marker: Marker, except: ReadonlySet<number>): void {
-  for (const one of find(marker, except)) signal(one, "SIGCONT")
+/** Lets every process go on: all are found before the first does, for one that goes on may end and leave its children to another. */
+export function thaw(search: Search): void {
+  for (const one of [...search()]) signal(one, "SIGCONT")
 }
 
-/** SIGTERM to all (a frozen one takes it when it is let go), SIGKILL to what is left after the grace. Resolves when nothing is left. */
-export async function end(marker: Marker, except: ReadonlySet<number>, graceSeconds: number): Promise<void> {
+/**
+ * SIGTERM to all (a frozen one takes it when it is let go), SIGKILL to what is left after the grace. Resolves when nothing is left, by a last look
+ * at all of /proc also where a narrower search finds nothing any more.
+ */
+export async function end(
+  marker: Marker,
+  except: ReadonlySet<number>,
+  graceSeconds: number,
+  search: Search = () => members(marker, except),
+): Promise<void> {
   const told = new Set<string>()
   const deadlineMs = performance.now() + graceSeconds * 1000
   for (;;) {
-    const left = find(marker, except)
+    const near = [...search()]
+    const left = near.length > 0 ? near : find(marker, except)
     if (left.length === 0) return
     const kill = performance.now() >= deadlineMs
     for (const one of left) {

@@ -5,7 +5,8 @@ import type { Exit, Problem } from "../core/instance.ts"
 import { type Beat, type Directive, iterationMinutesMaxDefault, type Reported } from "../core/link.ts"
 import { ranNoClaude } from "../core/loop.ts"
 import { cut } from "../core/view.ts"
-import { alive, end, find, freeze, ofRun, ofTurn, processId, stopped, thaw, tickMs } from "../processes.ts"
+import { treeSearch } from "../process-search.ts"
+import { alive, end, find, freeze, members, ofRun, ofTurn, processId, type Search, stopped, thaw, tickMs } from "../processes.ts"
 import { writePressing } from "../reserve.ts"
 import { type RunDirectory, type RunFile, transcriptsMax } from "../run-directory.ts"
 import { connect } from "./connection.ts"
@@ -51,6 +52,12 @@ export async function supervise({ directory, revive, servers: askServers, stop }
   if (predecessor && predecessor.pid !== process.pid && alive(predecessor)) return // it was only slow to say that it is there
   const token = predecessor?.token ?? randomBytes(32).toString("hex")
   const known = directory.get("loop")
+  const everywhere: Search = () => members(processes, self)
+  // In a PID namespace nothing leaves the tree; what a predecessor's run has elsewhere is looked for once.
+  const search: Search =
+    run.isolation === "process tree"
+      ? everywhere
+      : treeSearch(processes, self, () => directory.get("loop"), predecessor ? find(processes, self) : [])
   let frozen = known !== undefined && stopped(known)
   let activity: Beat["activity"]
   /** What the fleet said to this supervisor; until it speaks, nothing is frozen, let go or begun. */
@@ -150,8 +157,8 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     const turn = iterations.turn()
     const still = wanted.freeze !== undefined || (turn !== undefined && wanted.turn?.id !== turn.id)
     if (still !== frozen) {
-      if (!still) thaw(processes, self)
-      else if (!freeze(processes, self)) emit("Warning", "Not every process could be stopped; it is tried again.")
+      if (!still) thaw(search)
+      else if (!freeze(search)) emit("Warning", "Not every process could be stopped; it is tried again.")
       frozen = still
       const stoodMs = iterations.time.still(still)
       if (activity) activity = { ...activity, sinceMs: activity.sinceMs + stoodMs }
@@ -193,7 +200,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     if (finishing) return
     finishing = true
     clearInterval(timer)
-    await end(processes, self, graceSeconds)
+    await end(processes, self, graceSeconds, search)
     const turn = iterations.turn()
     if (turn) iterationEnded(turn.id, exit.code)
     await output.finish()
@@ -308,7 +315,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     quietMs += lookMs
     if (quietMs < beatMs) return
     quietMs = 0
-    if (frozen) freeze(processes, self)
+    if (frozen) freeze(search)
     beat()
   }
   timer = setInterval(look, lookMs)

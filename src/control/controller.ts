@@ -10,6 +10,8 @@ export interface ControllerOptions<K extends string> {
   readonly sources: readonly Source<K>[]
   readonly reconcile: Reconcile<K>
   readonly workersMax: number
+  /** Such a key goes before all others that wait. */
+  isUrgent?(key: K): boolean
   readonly clock: Clock
   report(key: K, error: unknown): void
 }
@@ -23,9 +25,10 @@ const timerMsMax = 2_000_000_000
  * Ends with the signal, after what runs has returned.
  */
 export async function control<K extends string>(
-  { sources, reconcile, workersMax, clock, report }: ControllerOptions<K>,
+  { sources, reconcile, workersMax, isUrgent = () => false, clock, report }: ControllerOptions<K>,
   signal: AbortSignal,
 ): Promise<void> {
+  const urgent = new Set<K>()
   const waiting = new Set<K>()
   const again = new Set<K>()
   const running = new Map<K, Promise<void>>()
@@ -35,8 +38,14 @@ export async function control<K extends string>(
   const add = (key: K): void => {
     timers.get(key)?.()
     timers.delete(key)
-    ;(running.has(key) ? again : waiting).add(key)
+    if (running.has(key)) again.add(key)
+    else queue(key)
     pump()
+  }
+  const queue = (key: K): void => {
+    const list = isUrgent(key) ? urgent : waiting
+    if (list === urgent) waiting.delete(key)
+    list.add(key)
   }
   const later = (key: K, ms: number): void => {
     if (again.has(key) || signal.aborted) return
@@ -46,8 +55,10 @@ export async function control<K extends string>(
     )
   }
   const pump = (): void => {
-    for (const key of waiting) {
-      if (running.size >= workersMax || signal.aborted) return
+    while (running.size < workersMax && !signal.aborted) {
+      const [key] = urgent.size > 0 ? urgent : waiting
+      if (key === undefined) return
+      urgent.delete(key)
       waiting.delete(key)
       // In a turn of the event loop of its own: a key that dirties itself without end must not keep everything else from its I/O.
       running.set(
@@ -74,7 +85,7 @@ export async function control<K extends string>(
       }
     } finally {
       running.delete(key)
-      if (again.delete(key)) waiting.add(key)
+      if (again.delete(key)) queue(key)
       pump()
     }
   }

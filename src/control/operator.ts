@@ -147,6 +147,8 @@ export const operate = (
       sources: [ports.store.watch, ports.runtime.watch],
       reconcile: reconcileInstance(ports, term),
       workersMax: 16,
+      // What runs costs money, and people wait for its end: a thousand that never ran are forgotten behind it.
+      isUrgent: ports.runtime.lives,
       clock: ports.clock,
       report,
     },

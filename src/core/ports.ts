@@ -51,6 +51,8 @@ export interface Runtime {
   /** Names. */
   readonly watch: Source
   get(name: string): Promise<Observed | undefined>
+  /** Whether something of it may run now. */
+  lives(name: string): boolean
   /** Idempotent; replaces an exited run; returns its place at once. */
   start(workload: Workload): Promise<Observed>
   /** Returns when the end has begun; the end itself is observed. */

@@ -29,6 +29,7 @@ function instantRuntime(): Runtime {
   return {
     watch: source,
     get: async (name) => runs.get(name),
+    lives: (name) => runs.get(name)?.phase === "Running",
     start: async ({ name, uid, revision }) =>
       put(name, { uid, revision, place: `p-${uid}`, phase: "Running", startedAtMs: Date.now() }),
     async stop(name) {

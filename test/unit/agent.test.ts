@@ -1027,6 +1027,7 @@ describe("the policy", () => {
 describe("the processes of an instance", () => {
   const trees: Marker[] = []
   const none = new Set<number>()
+  const all = (marker: Marker) => () => find(marker, none)
   afterEach(async () => {
     for (const marker of trees.splice(0)) await end(marker, none, 0)
   })
@@ -1092,16 +1093,16 @@ describe("the processes of an instance", () => {
     const bystander = tree()
     await until(() => settled(one) && settled(bystander))
     const { marker, pids } = one
-    const all = pids()
-    expect(freeze(marker, none)).toBe(true)
-    await until(() => all.every((pid) => stateOf(pid) === "T"))
-    expect(freeze(marker, none)).toBe(true)
+    const known = pids()
+    expect(freeze(all(marker))).toBe(true)
+    await until(() => known.every((pid) => stateOf(pid) === "T"))
+    expect(freeze(all(marker))).toBe(true)
     expect(bystander.pids().map(stateOf)).toEqual(bystander.pids().map(() => "S"))
-    thaw(marker, none)
-    await until(() => all.every((pid) => stateOf(pid) === "S"))
-    expect(freeze(marker, none)).toBe(true)
+    thaw(all(marker))
+    await until(() => known.every((pid) => stateOf(pid) === "S"))
+    expect(freeze(all(marker))).toBe(true)
     await end(marker, none, 3600) // a frozen process takes SIGTERM when it is let go: no grace passes
-    expect(all.map(stateOf).filter((state) => state !== "Z" && state !== "gone")).toEqual([])
+    expect(known.map(stateOf).filter((state) => state !== "Z" && state !== "gone")).toEqual([])
     expect(bystander.pids()).toHaveLength(whole)
   })
 
@@ -1110,7 +1111,7 @@ describe("the processes of an instance", () => {
     await until(() => settled(one))
     const { marker, child } = one
     const spared = new Set([child.pid ?? 0])
-    expect(freeze(marker, spared)).toBe(true)
+    expect(freeze(() => find(marker, spared))).toBe(true)
     expect(stateOf(child.pid ?? 0)).not.toBe("T")
     await end(marker, spared, 0)
     expect(find(marker, spared)).toEqual([])
@@ -1127,9 +1128,9 @@ describe("the processes of an instance", () => {
     const { marker, pids } = tree("for one in 1 2 3 4; do while :; do sleep 0.01; done & done; wait")
     await until(() => pids().length >= 5)
     for (let round = 0; round < 30; round++) {
-      expect(freeze(marker, none)).toBe(true)
+      expect(freeze(all(marker))).toBe(true)
       expect(find(marker, none).map(({ state }) => state)).toEqual(pids().map(() => "T"))
-      thaw(marker, none)
+      thaw(all(marker))
     }
   })
 

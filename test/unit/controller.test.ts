@@ -6,13 +6,20 @@ import { topic } from "../../src/core/source.ts"
 import { manualClock } from "../contract/harness.ts"
 
 /** A controller on one topic; ends with the test. */
-function controlled(reconcile: Reconcile<string>, { workersMax = 2, keys = [] as string[] } = {}) {
+function controlled(reconcile: Reconcile<string>, { workersMax = 2, keys = [] as string[], urgent = [] as string[] } = {}) {
   const clock = manualClock()
   const { changed, source } = topic<string>(async () => keys)
   const stop = new AbortController()
   const reports: { key: string; error: unknown }[] = []
   const done = control(
-    { sources: [source], reconcile, workersMax, clock, report: (key, error) => reports.push({ key, error }) },
+    {
+      sources: [source],
+      reconcile,
+      workersMax,
+      isUrgent: (key) => urgent.includes(key),
+      clock,
+      report: (key, error) => reports.push({ key, error }),
+    },
     stop.signal,
   )
   const end = (): Promise<void> => {
@@ -49,6 +56,29 @@ describe("the keyed loop", () => {
     controller.changed("c")
     await calls.reached(3)
     expect(seen).toEqual(["a", "b", "c"])
+  })
+
+  it("takes what is urgent first, also a key that became so while it waited", async () => {
+    const seen: string[] = []
+    const calls = counting()
+    const gate = Promise.withResolvers<void>()
+    const urgent: string[] = ["z"]
+    await using controller = controlled(
+      async (key) => {
+        seen.push(key)
+        if (key === "a") await gate.promise
+        calls.hit()
+        return {}
+      },
+      { workersMax: 1, urgent },
+    )
+    for (const key of ["a", "b", "c", "d", "z"]) controller.changed(key)
+    urgent.push("c")
+    controller.changed("c")
+    gate.resolve()
+    await calls.reached(5)
+    expect(seen.slice(1, 3).toSorted()).toEqual(["c", "z"])
+    expect([seen[0], ...seen.slice(3)]).toEqual(["a", "b", "d"])
   })
 
   it("runs a key once at a time, and again when it was dirtied meanwhile, however often", async () => {

@@ -8,6 +8,7 @@ import type { Problem, Uid } from "../../core/instance.ts"
 import type { Clock, Observed, Runtime, Workload } from "../../core/ports.ts"
 import { topic } from "../../core/source.ts"
 import type { IsolationKind } from "../../isolation.ts"
+import { createCensus } from "../../process-search.ts"
 import { alive, end, exists, ofInstance, ofRun } from "../../processes.ts"
 import { writePressing } from "../../reserve.ts"
 import {
@@ -75,6 +76,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
   const { stateDirectory, clock, codeRoots, trees } = options
   const runs = new Map<string, Run>()
   const names = topic(async () => runs.keys())
+  const census = createCensus()
 
   const supervisorOf = ({ child, directory }: Run): number | undefined => {
     const id = directory.get("supervisor")
@@ -218,6 +220,10 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       const run = runs.get(name)
       return run && observe(run)
     },
+    lives: (name) => {
+      const run = runs.get(name)
+      return run?.watcher !== undefined && !run.exited
+    },
     async start({ name, uid, revision, spec }) {
       const known = runs.get(name)
       if (known && observe(known).phase !== "Exited") return observe(known)
@@ -273,7 +279,8 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
         run.watcher?.close()
         runs.delete(name)
       }
-      await end(ofInstance(uid), new Set(), 0)
+      // What never ran has left nothing to look for; of what ran, its supervisor saw the end, or it was killed.
+      if (runsOf(stateDirectory, uid).length > 0 && (await census()).has(uid)) await end(ofInstance(uid), new Set(), 0)
       const kept = await trees.clean(uid)
       rmSync(instanceDirectory(stateDirectory, uid), { recursive: true, force: true })
       return kept
