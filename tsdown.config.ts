@@ -1,5 +1,12 @@
+import { writeFileSync } from "node:fs"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { defineConfig } from "tsdown"
+import { builtToolsFile } from "./src/mcp/built-tools.ts"
+import { builtTools } from "./src/mcp/listed-tools.ts"
+import { tools } from "./tools/index.ts"
+
+const outDir = fileURLToPath(new URL("dist", import.meta.url))
 
 /** One program in a directory: all libraries inside, and a chunk for whatever a role loads when it needs it. */
 export default defineConfig({
@@ -7,7 +14,7 @@ export default defineConfig({
   format: "esm",
   platform: "node",
   target: "node24",
-  outDir: "dist",
+  outDir,
   fixedExtension: false,
   dts: false,
   sourcemap: false,
@@ -15,4 +22,5 @@ export default defineConfig({
   deps: { alwaysBundle: [/./], onlyBundle: false },
   // As the MCP SDK's server writes it; mcp's memory is bounded.
   alias: { "../validation/ajv-provider.js": fileURLToPath(new URL("src/mcp/no-validator.ts", import.meta.url)) },
+  hooks: { "build:done": () => writeFileSync(join(outDir, builtToolsFile), builtTools(tools)) },
 })

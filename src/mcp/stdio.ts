@@ -20,6 +20,13 @@ export interface Stdio {
   /** Ends the conversation as the end of the input does. */
   readonly signal: AbortSignal
   readonly instructions: string
+  /** What `tools/list` shows, where that is known without the server. */
+  listTools(): readonly unknown[] | undefined
+  /**
+   * Whether the server is loaded soon after `initialize`, also when nothing needs it: the first call is then answered sooner. Without it, a
+   * conversation that calls nothing costs neither the memory nor the time.
+   */
+  readonly warm: boolean
   /** Loads the server; called once, when a message needs it. */
   load(line: Line): Promise<Session>
 }
@@ -28,16 +35,22 @@ const lineBytesMax = 4_194_304
 /** Messages that wait for the server to be loaded; more of them stay in the pipe. */
 const backlogMax = 1000
 const graceMs = 2000
+/** By then a client has asked for what it asks for at its start. */
+const warmMs = 300
 
 const isObject = (value: unknown): value is Message => typeof value === "object" && value !== null && !Array.isArray(value)
 const isRequest = ({ method, id }: Message): boolean =>
   typeof method === "string" && (typeof id === "string" || typeof id === "number")
 
+/** Needs nothing of the server: what a client says when it begins. */
+const isBeginning = ({ method }: Message): boolean => method === "initialize" || method === "notifications/initialized"
+
 /**
- * Speaks MCP over a pair of streams until the input ends: answers `initialize` at once, from constants, then loads the server
- * and hands it everything, so that a client never waits for libraries. @throws what `load` throws.
+ * Speaks MCP over a pair of streams until the input ends: answers `initialize` and `tools/list` at once, from what is known when the program is
+ * built, and loads the server for anything else, to which the whole conversation is handed: a client never waits for libraries at its start.
+ * @throws what `load` throws.
  */
-export async function speak({ input, output, signal, instructions, load }: Stdio): Promise<void> {
+export async function speak({ input, output, signal, instructions, listTools, warm, load }: Stdio): Promise<void> {
   const backlog: Message[] = []
   /** Requests that were handed on and not answered yet. */
   const pending = new Set<unknown>()
@@ -45,6 +58,7 @@ export async function speak({ input, output, signal, instructions, load }: Stdio
   let loading: Promise<void> | undefined
   let greeted: { readonly id: unknown } | undefined
   let settled = (): void => {}
+  let warming: NodeJS.Timeout | undefined
   const broken = new AbortController()
 
   const write = (message: Message): void => {
@@ -70,7 +84,10 @@ export async function speak({ input, output, signal, instructions, load }: Stdio
     if (message.method === "notifications/cancelled" && isObject(message.params) && pending.delete(message.params.requestId))
       if (pending.size === 0) settled()
     if (session) session.receive(message)
-    else if (backlog.push(message) >= backlogMax) input.pause()
+    else if (backlog.push(message) >= backlogMax) {
+      input.pause()
+      need()
+    }
   }
   const loaded = async (): Promise<void> => {
     const fresh = await load(line)
@@ -94,6 +111,17 @@ export async function speak({ input, output, signal, instructions, load }: Stdio
       write({ id, result: {} })
       return
     }
+    const given = params === undefined ? {} : params
+    if (early && !isObject(given)) {
+      fail(id, -32600, "Invalid Request")
+      return
+    }
+    // The list is one page: a cursor is none of ours, and the server says so.
+    const tools = early && method === "tools/list" && isObject(given) && given.cursor === undefined ? listTools() : undefined
+    if (tools) {
+      write({ id, result: { tools } })
+      return
+    }
     if (early && !methods.has(String(method))) {
       // Claude Code probes newer protocols first, and initializes when this answer is there.
       fail(id, -32601, "Method not found")
@@ -104,9 +132,10 @@ export async function speak({ input, output, signal, instructions, load }: Stdio
       const protocolVersion = negotiated(params.protocolVersion)
       greeted = { id }
       write({ id, result: { protocolVersion, capabilities, serverInfo, instructions } })
+      if (warm) warming = setTimeout(need, warmMs)
     }
     hand(message)
-    need()
+    if (!isBeginning(message) || !greeted) need()
   }
   const takeLine = (text: string): void => {
     if (text.trim() === "") return
@@ -124,6 +153,7 @@ export async function speak({ input, output, signal, instructions, load }: Stdio
   await readLines(input, AbortSignal.any([signal, broken.signal]), takeLine, () =>
     fail(null, -32700, `Parse error: a line has more than ${lineBytesMax} bytes`),
   )
+  clearTimeout(warming)
   const grace = AbortSignal.timeout(graceMs)
   if (pending.size > 0)
     await new Promise<void>((resolve) => {

@@ -4,10 +4,10 @@ import { asFault } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import { type Call, noProgress, type Row, type Tool } from "../core/tool.ts"
 import { clean, cut } from "../core/view.ts"
+import { isShown, type ListedTool, listedTool } from "./listed-tools.ts"
 import { promptList, promptOf, takesArgument } from "./prompts.ts"
 import { asRefusal, invalidParams, Refusal } from "./refusal.ts"
 import { createResources, type Resources, resourceTemplates } from "./resources.ts"
-import { type ObjectSchema, schemaOf } from "./schema.ts"
 import { createWatch, type Watch } from "./watch.ts"
 
 /** All that an MCP client of one caller can see and do, in no protocol's words: server.ts and modern.ts say it in those of their era. */
@@ -29,14 +29,6 @@ export interface Surface {
   /** @throws Refusal for what there is not. */
   complete(of: CompletionOf, argument: { name: string; value: string }, signal: AbortSignal): Promise<Completion>
   readonly watch: Watch
-}
-export interface ListedTool {
-  name: string
-  title: string
-  description: string
-  inputSchema: ObjectSchema
-  outputSchema: ObjectSchema
-  annotations: { title: string } & Tool["hints"]
 }
 export interface Answer {
   [key: string]: unknown
@@ -88,14 +80,7 @@ const printed = new WeakMap<readonly Tool[], readonly ListedTool[]>()
 function listOf(tools: readonly Tool[]): readonly ListedTool[] {
   const known = printed.get(tools)
   if (known) return known
-  const list = tools
-    .filter(({ toolset }) => toolset !== "admin")
-    .map(({ name, title, description, input, output, hints }) => ({
-      ...{ name, title, description },
-      inputSchema: schemaOf(input, "input"),
-      outputSchema: schemaOf(output, "output"),
-      annotations: { title, ...hints },
-    }))
+  const list = tools.filter(isShown).map(listedTool)
   printed.set(tools, list)
   return list
 }
@@ -108,7 +93,7 @@ export const failed = (error: unknown): Answer => {
 
 export function createSurface({ tools: all, invoke, person, watch }: SurfaceParts): Surface {
   const toolOf = (name: string): Tool => {
-    const tool = all.find((one) => one.name === name && one.toolset !== "admin")
+    const tool = all.find((one) => one.name === name && isShown(one))
     if (!tool) throw new Refusal(invalidParams, `Unknown tool: ${cut(name, 80)}`)
     return tool
   }

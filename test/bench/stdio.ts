@@ -14,7 +14,9 @@ const msMax = 120
 const memoryRounds = 3
 const mebibytesMax = 65
 /** What is loaded after the last answer is in memory by then. */
-const settleMs = 500
+const settleMs = 1500
+/** A native server, kubernetes-mcp-server (Go), answers in 76 to 85 ms where this was measured first. */
+const listMsMax = 80
 
 const silent = (): never => {
   throw new Error("nobody asks the model here")
@@ -64,6 +66,31 @@ const initializePart: Part = {
   },
 }
 
+/** From just before the process is made until its tools are known: what a client with `alwaysLoad` waits for. */
+async function timeToList(env: Record<string, string>): Promise<number> {
+  const beganMs = performance.now()
+  await using child = startServer(env)
+  await greetAndList(child)
+  return performance.now() - beganMs
+}
+
+const listPart: Part = {
+  ids: ["stdio.list"],
+  async measure() {
+    await using fleet = await openFleet(silent)
+    const bare = await warmUp(fleet.world)
+    await timeToAnswer(bare)
+    const ours: number[] = []
+    const plain: number[] = []
+    for (let round = 0; round < rounds; round++) {
+      ours.push(await timeToList(fleet.world.env))
+      plain.push(await timeToAnswer(bare))
+    }
+    const value = median(ours)
+    return [row("stdio.list", "ms", value, { baseline: median(plain), goal: `<= ${listMsMax} ms`, holds: value <= listMsMax })]
+  },
+}
+
 /** The larger of at once and a while later. */
 async function memoryAfter(child: Child, speak: (child: Child) => Promise<unknown>): Promise<number> {
   await speak(child)
@@ -93,4 +120,4 @@ const rssPart: Part = {
   },
 }
 
-export const stdioParts: readonly Part[] = [initializePart, rssPart]
+export const stdioParts: readonly Part[] = [initializePart, listPart, rssPart]

@@ -1,10 +1,10 @@
 import { type ChildProcessWithoutNullStreams, execFile, spawn } from "node:child_process"
 import { once } from "node:events"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import type { Server } from "node:http"
 import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { createAdaptorServer } from "@hono/node-server"
@@ -85,8 +85,8 @@ interface Raw {
 }
 const spawned: Raw[] = []
 /** The process, line by line. */
-function raw(env: Record<string, string>): Raw {
-  const child = spawn(process.execPath, [main, "mcp"], { env })
+function raw(env: Record<string, string>, args: readonly string[] = []): Raw {
+  const child = spawn(process.execPath, [main, "mcp", ...args], { env })
   child.stderr.resume()
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const spoken: Raw = {
@@ -151,6 +151,54 @@ describe("raw lines", () => {
     for (const { id } of lists) expect(await hear()).toMatchObject({ id, result: { tools: expect.any(Array) } })
     expect(await hear()).toBeUndefined()
     expect(await exited).toEqual([0, null])
+  })
+
+  it.each<[string, readonly string[], Record<string, string>]>([
+    ["a person", [], {}],
+    ["a person who may only read", ["--read-only"], {}],
+    ["a client of no tools", ["--toolsets", "admin"], {}],
+    ["a client with bounds in its environment", [], { BLACKBOX5_READ_ONLY: "1", BLACKBOX5_TOOLSETS: "fleet,tasks" }],
+    ["an agent", [], { BLACKBOX5_AGENT_URL: "http://127.0.0.1:1", BLACKBOX5_AGENT_TOKEN: "x", BLACKBOX5_AGENT_NAME: "one" }],
+  ])(
+    "list the same tools to %s before the server is loaded and after: the built list is that of the tools",
+    async (_, args, env) => {
+      const { say, hear, child, exited } = raw({ ...nowhere, ...env }, args)
+      const list = { method: "tools/list", params: { _meta: { progressToken: 1 } } }
+      say(initialize(), initialized, { id: 1, ...list })
+      await hear()
+      const before = await hear()
+      // Only the loaded server knows what this is.
+      say({ id: 2, method: "prompts/list" })
+      expect(await hear()).toMatchObject({ id: 2, result: { prompts: expect.any(Array) } })
+      say({ id: 1, ...list })
+      expect(await hear()).toEqual(before)
+      const readOnly = args.includes("--read-only") || "BLACKBOX5_READ_ONLY" in env
+      const shown = args.includes("admin") ? [] : tools.filter(({ hints }) => !readOnly || hints.readOnlyHint)
+      expect(before).toMatchObject({ id: 1, result: { tools: shown.map(({ name, description }) => ({ name, description })) } })
+      child.stdin.end()
+      expect(await exited).toEqual([0, null])
+    },
+  )
+
+  it("need no libraries to list the tools: a process that may read none of them answers", async () => {
+    // Without the chunks of the SDK and of zod there is only what the build knows.
+    const copy = join(directory, "light")
+    mkdirSync(copy)
+    const built = dirname(main)
+    for (const name of readdirSync(built).filter((one) =>
+      /^(main|mcp|about|version|config|faults|tool-list|rolldown)\b/.test(one),
+    ))
+      copyFileSync(join(built, name), join(copy, name))
+    writeFileSync(join(copy, "package.json"), '{"type":"module"}')
+    const child = spawn(process.execPath, [join(copy, "main.js"), "mcp"], { env: nowhere, stdio: ["pipe", "pipe", "ignore"] })
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+    for (const message of [initialize(), initialized, { id: 1, method: "tools/list" }])
+      child.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", ...message })}\n`)
+    await lines.next()
+    const { value } = await lines.next()
+    expect(JSON.parse(value ?? "")).toMatchObject({ id: 1, result: { tools: tools.map(({ name }) => ({ name })) } })
+    child.kill("SIGKILL")
+    await once(child, "exit")
   })
 
   it("that are no messages are told so, and the next one is read", async () => {
