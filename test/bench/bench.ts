@@ -5,6 +5,7 @@ import { main } from "../e2e/world.ts"
 import { beatsPart } from "./beats.ts"
 import { httpParts } from "./http.ts"
 import { idlePart } from "./idle.ts"
+import { loadPart } from "./load.ts"
 import { mailPart } from "./mail.ts"
 import type { Part, Row } from "./measure.ts"
 import { pausePart } from "./pause.ts"
@@ -24,6 +25,7 @@ const parts: readonly Part[] = [
   ...stdioParts,
   spawnPart,
   mailPart,
+  loadPart,
   pausePart,
   ...listParts,
   beatsPart,

@@ -29,11 +29,11 @@ const silent = (): never => {
   throw new Error("nobody asks the model here")
 }
 
-interface Server {
+export interface Server {
   readonly url: string
   readonly headers: Readonly<Record<string, string>>
 }
-interface Client {
+export interface Client {
   /** One request, answered; the session's id as it was told. */
   ask(method: string, params: object): Promise<string | undefined>
   close(): void
@@ -81,14 +81,14 @@ const initialize = (client: Client): Promise<string | undefined> =>
     clientInfo: { name: "bench", version: "1" },
   })
 
-const serverOf = ({ world }: Fleet): Server => {
+export const serverOf = ({ world }: Fleet): Server => {
   const { url } = z.object({ url: z.string() }).parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
   const token = readFileSync(join(world.state, "token"), "utf8").trim()
   return { url: `${url}/mcp`, headers: { authorization: `Bearer ${token}` } }
 }
 
 /** So many clients, each of which asks again as soon as it is answered. */
-async function open(server: Server, clients: number): Promise<readonly Client[]> {
+export async function open(server: Server, clients: number): Promise<readonly Client[]> {
   const all = Array.from({ length: clients }, () => clientOf(server, new Agent({ keepAlive: true, maxSockets: 1 })))
   await Promise.all(all.map(initialize))
   return all

@@ -13,10 +13,10 @@ const deliveryMs = 10_000
 
 const doorSchema = z.object({ port: z.number(), token: z.string() })
 const receiptsSchema = z.object({ receipts: z.array(z.object({ state: z.string() })).length(1) })
-type Hook = (input: { hook_event_name: string; tool_name?: string }) => Promise<string>
+export type Hook = (input: { hook_event_name: string; tool_name?: string }) => Promise<string>
 
 /** Posts to the door of the iteration that runs as claude does, with the address and token that claude has in its settings. */
-function hookOf(run: string): Hook {
+export function hookOf(run: string): Hook {
   const { port, token } = doorSchema.parse(JSON.parse(readFileSync(join(run, "status/supervisor.json"), "utf8")))
   return async (input) => {
     const answer = await fetch(`http://127.0.0.1:${port}/hooks`, {
@@ -34,7 +34,7 @@ function hookOf(run: string): Hook {
  * From the start of the call until the supervisor holds the mail, so that a hook posted at that moment is answered with it: PostToolUse
  * is posted without a pause until its answer carries the text. The last, successful post is in the figure.
  */
-async function time({ call }: Fleet, name: string, hook: Hook): Promise<number> {
+export async function timeMail({ call }: Pick<Fleet, "call">, name: string, hook: Hook): Promise<number> {
   const text = `bench ${randomUUID()}`
   const callMs = performance.now()
   const called = call("message_instances", { to: [name], text, urgency: "now", waitSeconds: 0 })
@@ -58,9 +58,9 @@ export const mailPart: Part = {
     const { name, uid } = z.object({ name: z.string(), uid: z.string() }).parse(await call("spawn_instance", { project: "shop" }))
     await world.model.until(({ main }) => main, AbortSignal.timeout(30_000))
     const hook = hookOf(world.runOf(uid))
-    for (let round = 0; round < warmUps; round++) await time(fleet, name, hook)
+    for (let round = 0; round < warmUps; round++) await timeMail(fleet, name, hook)
     const ms: number[] = []
-    for (let round = 0; round < rounds; round++) ms.push(await time(fleet, name, hook))
+    for (let round = 0; round < rounds; round++) ms.push(await timeMail(fleet, name, hook))
     const p99 = quantile(ms, 0.99)
     return [
       row("fleet.mail_now.p50", "ms", quantile(ms, 0.5)),
