@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto"
 import { homedir, userInfo } from "node:os"
 import { join, resolve } from "node:path"
+import { lastingOf } from "./core/environment.ts"
 import { Fault } from "./core/faults.ts"
 import { type Offer, type Toolset, toolsets } from "./core/tool.ts"
 
@@ -154,13 +155,8 @@ export const claudeDesktopFile = (env: NodeJS.ProcessEnv = process.env, platform
     "Claude/claude_desktop_config.json",
   )
 
-// What Claude Code and the MCP SDK put into the environment of their servers: an agent started from there must not think that it is that session.
-const sessional =
-  /^(?:CLAUDECODE|CLAUDE_CODE_(?:SESSION_ID|ENTRYPOINT|SSE_PORT)|CLAUDE_PROJECT_DIR|BLACKBOX5_(?:INSTANCE|TURN|AGENT_.*)|npm_.*|INIT_CWD)$/
-
-/** The environment for what outlives the session that started it: `serve`, and through it the agents. */
-export const lastingEnvironment = (env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv =>
-  Object.fromEntries(Object.entries(env).filter(([name]) => !sessional.test(name)))
+/** The environment for what outlives the session that started it: `serve`, and through it the agents. What it leaves out stands in its list. */
+export const lastingEnvironment = (env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv => lastingOf(env)
 
 /** The same for a serve that a client starts: there the client's project is one of the places to look for the code root. */
 export const serveEnvironment = (env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv => ({
