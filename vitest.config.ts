@@ -4,6 +4,7 @@ import { ClosingLine } from "./test/closing-line.ts"
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    globalSetup: ["test/programs.ts"],
     reporters: ["default", new ClosingLine()],
     pool: "forks",
     maxWorkers: 2,

@@ -63,6 +63,8 @@ const files = {
   /** Written before the loop is started, which happens once. */
   launched: z.strictObject({ atMs: z.int() }),
   loop: processIdSchema,
+  /** Where terminal multiplexers of the loop have their sockets; taken away with the run. */
+  sockets: z.strictObject({ path: z.string() }),
   /** Written by the loop's parent, which outlives supervisors. */
   ended: z.strictObject({ code: z.int() }),
   turn: turnSchema,

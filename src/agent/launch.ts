@@ -1,16 +1,18 @@
 import { spawn } from "node:child_process"
-import { accessSync, chmodSync, closeSync, constants, existsSync } from "node:fs"
+import { accessSync, closeSync, constants, existsSync } from "node:fs"
 import { delimiter, relative } from "node:path"
+import { lastingOf } from "../core/environment.ts"
 import type { Problem } from "../core/instance.ts"
 import { secretsVariable } from "../core/mcp-servers.ts"
-import { shellWord } from "../core/view.ts"
 import { isolated } from "../isolation.ts"
 import { alive, instanceVariable, type ProcessId, processId } from "../processes.ts"
-import { type RunDirectory, replaceFile } from "../run-directory.ts"
+import type { RunDirectory } from "../run-directory.ts"
 import type { Keeper } from "./keeper.ts"
 import type { Output } from "./output.ts"
 import { pathEntryFor } from "./path-entry.ts"
 import type { Door } from "./settings.ts"
+import { writeShims } from "./shims.ts"
+import { makeSockets } from "./sockets.ts"
 import { agentNameVariable, agentTokenVariable, agentUrlVariable, claudeVariable } from "./turnstile.ts"
 
 /** From SIGTERM to SIGKILL when the loop ends and leaves something behind, or is told to stop: enough for claude to write its transcript. */
@@ -19,23 +21,8 @@ export const graceSeconds = 8
 /** Without settings of ours, of which an instance gets only the variables below, and without the secrets of MCP servers. */
 const inherited = (): NodeJS.ProcessEnv => {
   const secrets = new Set(process.env[secretsVariable]?.split(","))
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("BLACKBOX5_") && !secrets.has(name)))
-}
-
-/** Written once: they name only what does not change while the run lives. */
-function writeShims(directory: RunDirectory): string {
-  const script = (name: string, text: string): string => {
-    const path = `${directory.bin}/${name}`
-    replaceFile(path, text, 0o700)
-    chmodSync(path, 0o700)
-    return path
-  }
-  script("claude", `#!/bin/sh\nexec ${shellWord(process.execPath)} ${shellWord(process.argv[1] ?? "")} turn "$@"\n`)
-  // The loop's parent: it says how the loop ended even when no supervisor is there to see it.
-  const ended = `${directory.status}/ended.json`
-  return script(
-    "blackbox5-loop",
-    `#!/bin/sh\n"$@"\ncode=$?\nprintf '{"code":%d}' "$code" > ${shellWord(`${ended}.tmp`)} && mv ${shellWord(`${ended}.tmp`)} ${shellWord(ended)}\nexit "$code"\n`,
+  return Object.fromEntries(
+    Object.entries(lastingOf(process.env)).filter(([name]) => !name.startsWith("BLACKBOX5_") && !secrets.has(name)),
   )
 }
 
@@ -82,7 +69,8 @@ export function startLoop(
   if (problem) return problem
   const first = pathEntryFor(directory, process.env)
   if ("problem" in first) return first.problem
-  const wrapper = writeShims(directory)
+  const shims = writeShims(directory, first.entry, process.env.SHELL)
+  const sockets = makeSockets(directory)
   const file = output.openForLoop()
   if (!directory.claim("launched", { atMs: Date.now() })) return "Rival"
   const command = isolated(run.isolation, run.command, {
@@ -91,14 +79,16 @@ export function startLoop(
     directory: run.directory,
     graceSeconds,
   })
-  const child = spawn(wrapper, command, {
+  const child = spawn(shims.wrapper, command, {
     cwd: run.directory,
     detached: true,
     stdio: ["ignore", file, file],
     env: {
       ...inherited(),
       ...run.environment,
+      ...sockets,
       PATH: `${first.entry}${delimiter}${process.env.PATH ?? ""}`,
+      SHELL: shims.shell,
       [instanceVariable]: `${run.uid}/${run.place}`,
       [agentUrlVariable]: `http://127.0.0.1:${door.port}`,
       [agentTokenVariable]: door.token,

@@ -19,6 +19,7 @@ import { createAgentServers } from "./mcp-servers.ts"
 import { captureOutput } from "./output.ts"
 import { sinceBootMs } from "./running-time.ts"
 import { settingsFor } from "./settings.ts"
+import { removeSockets } from "./sockets.ts"
 import { createSpool } from "./spool.ts"
 import { createWorkspace } from "./workspace.ts"
 
@@ -203,6 +204,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     await end(processes, self, graceSeconds, search)
     const turn = iterations.turn()
     if (turn) iterationEnded(turn.id, exit.code)
+    removeSockets(directory)
     await output.finish()
     activity = undefined
     iterations.look()

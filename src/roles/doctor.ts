@@ -30,18 +30,20 @@ async function checkCodeRoot(config: Config, policy: Policy): Promise<readonly F
     `${path}: ${shown.join(", ")}${projects.length > shown.length ? ` and ${projects.length - shown.length} more` : ""}`,
   )
   const loops = ["ralf", ...Object.keys(policy.loops)]
-  const problems = new Map<string, Finding>()
+  // Each once: what many projects have in common is said of all.
+  const told = new Map<string, Finding>()
   for (const [project, loop] of [
     ...shown.map((one) => [one, "ralf"] as const),
     ...loops.map((one) => [shown[0] ?? "", one] as const),
   ])
     try {
-      root.resolve({ project, loop })
+      const finding = ok("loop", clean(root.resolve({ project, loop }).loop))
+      told.set(finding.what, finding)
     } catch (error) {
       const problem = failWith("loop", error)
-      problems.set(problem.what, problem)
+      told.set(problem.what, problem)
     }
-  return [found, ...problems.values()]
+  return [found, ...told.values()]
 }
 
 /** A control plane elsewhere: it has its own machine, and doctor. */

@@ -123,7 +123,9 @@ describe("doctor", () => {
     // Root may not execute it either.
     expect(await said("loop")).toMatchObject([{ state: "FAIL", next: expect.stringContaining(`chmod +x ${script}`) }])
     chmodSync(script, 0o700)
-    expect(await said("loop")).toEqual([])
+    expect(await said("loop")).toMatchObject([
+      { state: "ok", what: `2-engine/.autonomous/shell/ralf-loop.sh in ${world.codeRoot}` },
+    ])
   })
 
   it("looks at the state directory", async () => {

@@ -13,7 +13,7 @@ import { type Layout, makeCodeRoot } from "./code-root.ts"
 
 const repository = fileURLToPath(new URL("../..", import.meta.url))
 export const main = join(repository, "dist/main.js")
-const claudeDirectory = join(repository, "node_modules/.bin")
+export const claudeDirectory = join(repository, "node_modules/.bin")
 
 export interface World extends AsyncDisposable {
   readonly directory: string

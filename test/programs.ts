@@ -1,0 +1,41 @@
+import { spawnSync } from "node:child_process"
+import { accessSync, constants } from "node:fs"
+import { delimiter, join } from "node:path"
+
+/** Programs of the system that loops in the tests run in, each the name of its Debian package too. */
+const needed = ["tmux", "screen"] as const
+
+const isOnPath = (name: string): boolean =>
+  (process.env.PATH ?? "").split(delimiter).some((directory) => {
+    try {
+      accessSync(join(directory, name), constants.X_OK)
+      return true
+    } catch {
+      return false
+    }
+  })
+const missing = (): readonly string[] => needed.filter((name) => !isOnPath(name))
+
+/** Before the first test: installs what is missing where that is possible. @throws Error that says what to install. */
+export default function setup(): void {
+  const wanted = missing()
+  if (wanted.length === 0) return
+  if (process.getuid?.() === 0 && isOnPath("apt-get")) {
+    const aptGet = (...args: readonly string[]): void => {
+      // Another apt-get on this machine is waited for.
+      spawnSync("apt-get", ["-qq", "-o", "DPkg::Lock::Timeout=120", ...args], {
+        stdio: ["ignore", "ignore", "inherit"],
+        env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
+        timeout: 300_000,
+      })
+    }
+    aptGet("install", "-y", "--no-install-recommends", ...wanted)
+    if (missing().length > 0) {
+      aptGet("update")
+      aptGet("install", "-y", "--no-install-recommends", ...wanted)
+    }
+  }
+  const left = missing()
+  if (left.length > 0)
+    throw new Error(`The tests run loops in ${left.join(" and ")}, which this machine lacks: apt-get install ${left.join(" ")}`)
+}
