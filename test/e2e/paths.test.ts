@@ -23,7 +23,7 @@ describe.each([
   it.each(["auto", "off"])("agents work, from their spawn to commit and mail (isolation: %s)", async (isolation) => {
     const script = ({ toolResults, text }: ModelRequest) => {
       if (toolResults.length === 0) return bash(commit)
-      return text.includes("use euros") ? say("Done. <promise>COMPLETE</promise>") : bash("sleep 0.2")
+      return text.includes("use euros") ? say("Done.\n<promise>COMPLETE</promise>") : bash("sleep 0.2")
     }
     // `project` is what the world names it by; the second directory has no valid project name.
     const directory = "Mein Projekt: é #1 %41?"
@@ -52,7 +52,7 @@ describe.each([
       waitSeconds: 50,
     })
     expect(sent.receipts).toMatchObject([{ state: "delivered" }, { state: "delivered" }])
-    const completed = await call("wait_for_instances", { names: ["one", "two"], until: "finished", timeoutSeconds: 60 })
+    const completed = await call("wait_for_instances", { names: ["one", "two"], until: "finished", timeoutSeconds: 50 })
     expect(completed.instances).toMatchObject([{ phase: "Completed" }, { phase: "Completed" }])
 
     const looked = reports.parse(JSON.parse((await world.cli("doctor", "--json")).stdout)).findings
