@@ -1,4 +1,5 @@
 import { z } from "zod"
+import { recordBirth } from "../src/core/birth.ts"
 import { Fault } from "../src/core/faults.ts"
 import {
   type Budget,
@@ -16,7 +17,6 @@ import {
   uidSchema,
 } from "../src/core/instance.ts"
 import { type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
-import { nameOf } from "../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
 import { spanOf } from "../src/core/view.ts"
 import { refSchema, repositorySchema, workspaceSchema } from "../src/core/workspace.ts"
@@ -34,6 +34,7 @@ import {
   relationsOf,
 } from "./child.ts"
 import { budgetOf, foreseen, freeName, keyedName, loopOf, subjectOf } from "./declaration.ts"
+import { digestOf, equalBefore, makerOf, originOf, takenBy } from "./repeats.ts"
 
 const instancesMax = 10_000
 /** Between finding a free name and taking it another spawn may have taken it. */
@@ -97,7 +98,7 @@ export default defineTool({
 })
 
 async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
-  const { store, ledger, bus, projects, clock, who, newId } = ctx
+  const { store, projects, who } = ctx
   const [others, readings] = await Promise.all([ctx.visible(), readingsOf(ctx)])
   const parent = parentOf(ctx, others)
   const subject = parent ? inherited(parent) : await subjectOf(ctx, input)
@@ -110,10 +111,12 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
   const madeBefore = async (instance: Instance) => {
     const { name, uid, createdAtMs, spec } = instance
     const { phase, why } = seenOf(instance, readings)
-    await ledger.born(uid, name, spec.lineage, createdAtMs) // the call that made it may have ended before this
+    await recordBirth(ctx, instance) // the call that made it may have ended before this
+    const maker = makerOf(instance, who)
+    const by = maker === undefined || maker === "you" ? "" : ` of ${maker}`
     return {
       ...{ name, uid, created: false, phase },
-      why: `An earlier call with this idempotencyKey made it, ${spanOf(readings.nowMs - createdAtMs)} ago. ${why}`,
+      why: `An earlier call${by} with this idempotencyKey made it, ${spanOf(readings.nowMs - createdAtMs)} ago. ${why}`,
       budget: { ...spec.budget, from: "the earlier call" },
       next: `inspect_instance {"name":"${name}"}`,
     }
@@ -122,6 +125,8 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
   const before = ofKey(others)
   if (before) return madeBefore(before)
 
+  const digest = await digestOf({ ...input, dryRun: false })
+  const equal = equalBefore(ctx, others, digest)
   const { from, ...own } = parent ? ofParent(parent, input, others, readings) : ofPerson(ctx, input)
   const { budget } = own
   const spec: Spec = {
@@ -129,6 +134,7 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
     ...(input.goal !== undefined && { goal: input.goal }),
     ...(input.ref !== undefined && { ref: input.ref }),
     ...{ labels: input.labels, lineage: [], ...own, ...(parent && inherited(parent)) },
+    origin: originOf(who, digest),
   }
   const place = await projects.foresee(spec, others.filter(waits))
   // A stranger's name is not told.
@@ -142,12 +148,7 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
       'Find those that ended with list_instances {"phases":["Completed","Stopped"]} and remove them: stop_instances with remove.',
     )
 
-  const taken = async (name: string): Promise<Fault> =>
-    new Fault(
-      "Conflict",
-      `The name ${name} is taken.`,
-      `Give another, e.g. "name":"${await freeName(ctx, others, input.name ?? project)}".`,
-    )
+  const taken = (name: string): Promise<Fault> => takenBy(ctx, name, { others, project, base: input.name ?? project })
   if (input.dryRun) {
     if (wanted !== undefined && (await store.get(wanted))) throw await taken(wanted)
     const name = wanted ?? (await freeName(ctx, others, project))
@@ -161,6 +162,7 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
   let instance: Instance | undefined
   for (let race = 0; !instance; race++) {
     const name = wanted ?? (await freeName(ctx, others, project))
+    checkWanted(ctx)
     try {
       instance = await store.create(name, spec)
     } catch (error) {
@@ -170,16 +172,27 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
       if (wanted !== undefined || race >= racesMax) throw await taken(name)
     }
   }
-  const { name, uid, createdAtMs } = instance
-  await ledger.born(uid, name, spec.lineage, createdAtMs)
-  const message = `Spawned by ${nameOf(who)} for project ${project}.`
-  await bus.append({ id: newId("e"), uid, kind: "Spawned", message, atMs: clock.nowMs() })
+  const { name, uid } = instance
+  // Whoever cancelled it knows of nothing that was made.
+  if (ctx.signal.aborted) await store.delete(instance)
+  checkWanted(ctx)
+  await recordBirth(ctx, instance)
   const { phase, why } = foreseen(ctx, instance, others, readings)
-  const next = `inspect_instance {"name":"${name}"} shows in a minute what it does.`
+  const twin = equal ? ` An equal call of yours made ${equal.name} ${spanOf(readings.nowMs - equal.createdAtMs)} ago.` : ""
+  const undo = equal
+    ? `If this call only repeated that one: stop_instances {"names":["${name}"],"remove":true}; with an idempotencyKey a repeat makes nothing. `
+    : ""
   return {
-    ...{ name, uid, created: true, phase, why: why + shared },
-    ...{ loop: place.loop, workspace: place.at(name, uid), budget: { ...budget, from }, next },
+    ...{ name, uid, created: true, phase, why: why + shared + twin },
+    ...{ loop: place.loop, workspace: place.at(name, uid), budget: { ...budget, from } },
+    next: `${undo}inspect_instance {"name":"${name}"} shows in a minute what it does.`,
   }
+}
+
+/** @throws Unavailable when nobody waits for the answer any more. */
+function checkWanted({ signal }: Pick<ToolContext, "signal">): void {
+  if (signal.aborted)
+    throw new Fault("Unavailable", "The call was cancelled; nothing was made.", "Call it again if it is wanted.")
 }
 
 interface Asked extends AskedChild {

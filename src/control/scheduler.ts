@@ -1,3 +1,4 @@
+import { completeBirths } from "../core/birth.ts"
 import { Fault } from "../core/faults.ts"
 import { holds } from "../core/holds.ts"
 import { plan } from "../core/plan.ts"
@@ -54,13 +55,14 @@ const asFleet = (source: Source): Source<"fleet"> =>
     for await (const _ of source(signal)) yield "fleet"
   }
 
-export const schedule = (
+export async function schedule(
   ports: SchedulerPorts,
   term: number,
   report: (key: string, error: unknown) => void,
   signal: AbortSignal,
-): Promise<void> =>
-  control(
+): Promise<void> {
+  await completeBirths(ports).catch((error: unknown) => report("births", error))
+  await control(
     {
       sources: [ports.store.watch, ports.bus.watch, ports.policyChanged].map((source) => asFleet(source)),
       reconcile: reconcileFleet(ports, term),
@@ -70,3 +72,4 @@ export const schedule = (
     },
     signal,
   )
+}

@@ -103,6 +103,8 @@ export const specSchema = z.strictObject({
   // Instances of before this field was there may spawn nobody.
   children: childrenSchema.default({ depth: 0, total: 0, running: 0 }),
   lineage: z.array(uidSchema).max(16),
+  /** Who spawned it, as the audit names them, and a digest of what the call asked for. */
+  origin: z.strictObject({ by: z.string().max(200), input: z.string().max(64) }).optional(),
 })
 export type Spec = z.output<typeof specSchema>
 

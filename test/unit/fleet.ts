@@ -104,6 +104,7 @@ function memoryBus(clock: ManualClock) {
     returnAll: unused,
     async append(event) {
       if (hooks.silent) throw new Fault("Unavailable", "The timeline is away.", "Try again.")
+      if (events.some(({ id, uid }) => id === event.id && uid === event.uid)) return
       const told = { ...event, cursor: String(events.length + 1) }
       events.push(told)
       for (const wake of [...waiters]) wake(told)

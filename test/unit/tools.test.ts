@@ -142,6 +142,7 @@ describe("spawn_instance", () => {
       ...{ project: "shop", state: "Running", attempt: 1, goal: "Sell.", orders: [], mode: "until-complete", loop: "ralf" },
       ...{ workspace: "auto", priority: 0, labels: { team: "web" }, budget: { usd: 10, iterations: 50 }, lineage: [] },
       children: { depth: 2, total: 20, running: 4 },
+      origin: { by: "operator ann", input: expect.stringMatching(/^[0-9a-f]{32}$/) },
     })
     expect(fleet.spent.get(made.uid)?.lineage).toEqual([])
     expect(messagesOf(fleet, "Spawned")).toEqual(["Spawned by operator ann for project shop."])
@@ -216,13 +217,70 @@ describe("spawn_instance", () => {
     fleet.add("web")
     await expect(fleet.call(operator)("spawn_instance", { name: "web" })).rejects.toMatchObject({
       code: "Conflict",
-      next: 'Give another, e.g. "name":"web-1".',
+      message: "The name web is taken: made 0 s ago for this project.",
+      next: expect.stringContaining('Give another name, e.g. "name":"web-1".'),
     })
     fleet.storeHooks.beforeWrite = () => {
       fleet.storeHooks.beforeWrite = undefined
       fleet.add("shop-1")
     }
     expect(await fleet.call(operator)("spawn_instance", {})).toMatchObject({ name: "shop-2", created: true })
+  })
+
+  it("says who made what has the name, when and for what, and nothing of a stranger's", async () => {
+    const fleet = makeFleet()
+    fleet.world.projects = ["shop", "blog"]
+    const asAnn = (input: object) => fleet.call(operator)("spawn_instance", { project: "shop", ...input })
+    await asAnn({ name: "web" })
+    fleet.clock.advance(5000)
+    await expect(asAnn({ name: "web" })).rejects.toMatchObject({
+      code: "Conflict",
+      message: "The name web is taken: made 5 s ago by you for this project.",
+      next: expect.stringMatching(/inspect_instance \{"name":"web"\}.*"name":"web-1"/),
+    })
+    await expectFault(asAnn({ name: "web", project: "blog" }), "Conflict", /5 s ago by you for project shop\./)
+    await expectFault(fleet.call(admin)("spawn_instance", { project: "shop", name: "web" }), "Conflict", /by operator ann for/)
+    const parent = fleet.running("parent")
+    await expectFault(fleet.call(agent(parent))("spawn_instance", { name: "web" }), "Conflict", /^The name web is taken\.$/)
+    const web = fleet.byName.get("web")
+    if (web) fleet.put({ ...web, deletedAtMs: fleet.clock.nowMs() })
+    await expectFault(asAnn({ name: "web" }), "Conflict", /still being removed/)
+  })
+
+  it("makes two equal ones where two are asked for, and says of the second that it may be a repeat", async () => {
+    const fleet = makeFleet()
+    const spawn = (who = operator, input: object = {}) =>
+      fleet.call(who)("spawn_instance", { goal: "Sell.", labels: { team: "web" }, ...input })
+    expect((await spawn()).why).not.toContain("equal call")
+    fleet.clock.advance(5000)
+    const second = await spawn()
+    expect(second).toMatchObject({
+      name: "shop-2",
+      created: true,
+      why: expect.stringContaining("equal call of yours made shop-1 5 s ago"),
+    })
+    expect(second.next).toMatch(/^If this call only repeated that one: stop_instances \{"names":\["shop-2"\],"remove":true\}/)
+    // Another caller, another wish, or another time is no repeat.
+    for (const made of [await spawn(admin), await spawn(operator, { goal: "Buy." })]) expect(made.why).not.toContain("equal call")
+    fleet.clock.advance(60_000)
+    expect((await spawn()).why).not.toContain("equal call")
+    const parent = fleet.running("parent")
+    const child = () => fleet.call(agent(parent))("spawn_instance", { goal: "Help.", budget: { usd: 1, iterations: 1 } })
+    expect((await child()).why).not.toContain("equal call")
+    expect((await child()).why).toContain("equal call of yours")
+  })
+
+  it("makes nothing for a caller who is gone, before or while it is made", async () => {
+    const fleet = makeFleet()
+    const gone = new AbortController()
+    fleet.storeHooks.beforeWrite = () => gone.abort()
+    const spawn = fleet.call(operator, gone.signal)
+    await expectFault(spawn("spawn_instance", {}), "Unavailable", /cancelled; nothing was made/)
+    expect([...fleet.byName.values()].filter(({ deletedAtMs }) => deletedAtMs === undefined)).toEqual([])
+    expect(messagesOf(fleet, "Spawned")).toEqual([])
+    const before = snapshot(fleet)
+    await expectFault(spawn("spawn_instance", {}), "Unavailable", /cancelled; nothing was made/)
+    expect(snapshot(fleet)).toBe(before)
   })
 
   it("changes nothing in a dry run, and foretells the same", async () => {

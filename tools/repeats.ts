@@ -1,0 +1,68 @@
+import { Fault } from "../src/core/faults.ts"
+import type { Instance } from "../src/core/instance.ts"
+import { nameOf, type Principal } from "../src/core/principal.ts"
+import type { ToolContext } from "../src/core/tool.ts"
+import { spanOf } from "../src/core/view.ts"
+import { freeName } from "./declaration.ts"
+
+/** Whether a spawn repeats an earlier one: a client that was cut off cannot know whether its call made something. */
+
+const recentMs = 60_000
+
+/** Digest of what a call asks for. Its fields are in the schema's order, whatever the caller's was. */
+export async function digestOf(input: object): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(JSON.stringify(input)))
+  return [...new Uint8Array(digest).slice(0, 16)].map((byte) => byte.toString(16).padStart(2, "0")).join("")
+}
+
+export const originOf = (who: Principal, input: string): NonNullable<Instance["spec"]["origin"]> => ({
+  by: nameOf(who).slice(0, 200),
+  input,
+})
+
+/** Who made it, as the caller would say it; undefined of what was made before that was written down. */
+export function makerOf({ spec }: Instance, who: Principal): string | undefined {
+  if (!spec.origin) return undefined
+  // An instance's name may be used again; its uid is not.
+  const isYours = spec.origin.by === nameOf(who).slice(0, 200) && (who.kind === "human" || spec.lineage.at(-1) === who.uid)
+  return isYours ? "you" : spec.origin.by
+}
+
+/** The last instance that an equal call of the same caller made within a minute. */
+export function equalBefore(
+  { who, clock }: Pick<ToolContext, "who" | "clock">,
+  others: readonly Instance[],
+  input: string,
+): Instance | undefined {
+  const nowMs = clock.nowMs()
+  return others
+    .filter(({ deletedAtMs, createdAtMs }) => deletedAtMs === undefined && Math.abs(nowMs - createdAtMs) < recentMs)
+    .filter((one) => one.spec.origin?.input === input && makerOf(one, who) === "you")
+    .toSorted((a, b) => b.createdAtMs - a.createdAtMs)[0]
+}
+
+/** The conflict on a name: whose it is, as far as the caller may know, and how to go on. */
+export async function takenBy(
+  ctx: Pick<ToolContext, "store" | "who" | "clock">,
+  name: string,
+  { others, project, base }: { others: readonly Instance[]; project: string; base: string },
+): Promise<Fault> {
+  const another = `Give another name, e.g. "name":"${await freeName(ctx, others, base)}".`
+  // A stranger's name is not told of.
+  const bearer = others.find((one) => one.name === name) && (await ctx.store.get(name))
+  if (!bearer) return new Fault("Conflict", `The name ${name} is taken.`, another)
+  if (bearer.deletedAtMs !== undefined)
+    return new Fault(
+      "Conflict",
+      `The name ${name} is taken by an instance that is still being removed.`,
+      `Wait for it, or: ${another}`,
+    )
+  const maker = makerOf(bearer, ctx.who)
+  const made = `made ${spanOf(ctx.clock.nowMs() - bearer.createdAtMs)} ago${maker === undefined ? "" : ` by ${maker}`}`
+  const where = bearer.spec.project === project ? "this project" : `project ${bearer.spec.project}`
+  return new Fault(
+    "Conflict",
+    `The name ${name} is taken: ${made} for ${where}.`,
+    `If that is the one you want: inspect_instance {"name":"${name}"}. ${another}`,
+  )
+}
