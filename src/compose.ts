@@ -4,6 +4,7 @@ import { join } from "node:path"
 import { tools } from "../tools/index.ts"
 import { directoryIn, type Launch, launchOf, projectsIn } from "./adapters/local/code-root.ts"
 import { createCodeRoots, noCodeRoot } from "./adapters/local/code-roots.ts"
+import { createKeptTrees } from "./adapters/local/kept-trees.ts"
 import { localLogs } from "./adapters/local/logs.ts"
 import { createLocalRuntime } from "./adapters/local/runtime.ts"
 import { createTrees } from "./adapters/local/trees.ts"
@@ -124,9 +125,10 @@ export async function composeLocal(
   })
   const isolation = (): Isolation =>
     policy.current().isolation === "off" ? { kind: "process tree", why: "The policy says isolation: off." } : strongest
+  const trusted = () => policy.current().trustedFilters
+  const keptTrees = createKeptTrees({ stateDirectory: config.stateDirectory, trusted, nowMs: clock.nowMs })
   const trees = createTrees({
-    stateDirectory: config.stateDirectory,
-    codeRoots,
+    ...{ stateDirectory: config.stateDirectory, codeRoots, trusted, kept: keptTrees },
     repositories: () => policy.current().repositories,
   })
   const projects: Projects = {
@@ -188,6 +190,7 @@ export async function composeLocal(
       clock,
       logs: localLogs(config.stateDirectory),
       projects,
+      keptTrees,
       windows,
       tokens,
       limits() {

@@ -1,17 +1,20 @@
 import { spawn } from "node:child_process"
-import { existsSync, readFileSync, realpathSync, statSync } from "node:fs"
-import { dirname, join, resolve } from "node:path"
+import { existsSync } from "node:fs"
 import { Fault } from "./core/faults.ts"
 import { oneLine } from "./core/view.ts"
+import type { FilterCommands, TrustedFilters } from "./core/workspace.ts"
+import { judgeFilters } from "./git-filters.ts"
 
 /**
- * Our own git. A repository's configuration is written by agents, too, so nothing that it names is run: no hooks, no fsmonitor, no filters, no
- * configured programs. What the person has set for all repositories stays in force, credentials among it.
+ * Our own git. A repository's configuration is written by agents, too, so nothing that it alone names is run: no hooks, no fsmonitor, no filters,
+ * no configured programs. What the person has set for all repositories stays in force, credentials and filters among it.
  */
 
 /** Reading takes milliseconds; a repository that needs longer than this is not waited for. */
 const localMs = 10_000
-const bytesMax = 1_048_576
+const bytesMaxUsual = 1_048_576
+/** For lists of all files of a repository: half a million of them. */
+export const listBytesMax = 67_108_864
 /** From SIGTERM, at which git takes its lock files away, to SIGKILL. */
 const killMs = 2000
 
@@ -26,16 +29,26 @@ export interface GitOptions {
   readonly signal?: AbortSignal | undefined
   /** At the most; a reading's time if nobody says. */
   readonly ms?: number
+  /** Of each of its outputs, at the most. */
+  readonly bytesMax?: number
+  /** What it reads on its stdin. */
+  readonly input?: string
+  /** An index of our own instead of the tree's. */
+  readonly indexFile?: string
   /** May talk to other machines. Otherwise no protocol is allowed at all. */
   readonly network?: boolean
   /** Configuration above that of all files. */
   readonly config?: readonly (readonly [string, string])[]
 }
-export type Git = (args: readonly string[], options?: Pick<GitOptions, "ms" | "network">) => Promise<Ran>
+export type Git = (args: readonly string[], options?: Omit<GitOptions, "signal" | "config">) => Promise<Ran>
 
 const always: readonly (readonly [string, string])[] = [
   ["core.hooksPath", "/dev/null"],
   ["core.fsmonitor", "false"],
+  // A file that was changed behind the index's back is looked at all the same.
+  ["core.untrackedCache", "false"],
+  ["core.trustctime", "true"],
+  ["core.checkStat", "default"],
   ["core.pager", "cat"],
   ["gc.auto", "0"],
   ["maintenance.auto", "false"],
@@ -46,11 +59,11 @@ const always: readonly (readonly [string, string])[] = [
   ["http.lowSpeedLimit", "1000"],
   ["http.lowSpeedTime", "60"],
 ]
-/** How the person's git reaches other machines. All other GIT_ variables are of somebody else's repository. */
-const kept = /^GIT_(?:SSH|SSH_COMMAND|SSH_VARIANT|SSL_CAINFO|SSL_CAPATH)$/
+/** How the person's git reaches other machines, and where the person's own configuration is. All other GIT_ variables are of somebody else's repository. */
+const kept = /^GIT_(?:SSH|SSH_COMMAND|SSH_VARIANT|SSL_CAINFO|SSL_CAPATH|CONFIG_GLOBAL|CONFIG_SYSTEM|CONFIG_NOSYSTEM)$/
 
-function environment(config: GitOptions["config"], network: boolean): NodeJS.ProcessEnv {
-  const all = [...always, ...(config ?? [])]
+function environment({ config = [], network = false, indexFile }: GitOptions): NodeJS.ProcessEnv {
+  const all = [...always, ...config]
   return {
     ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("GIT_") || kept.test(name))),
     // Nobody is there to be asked: without a credential it fails at once.
@@ -62,6 +75,7 @@ function environment(config: GitOptions["config"], network: boolean): NodeJS.Pro
     GIT_OPTIONAL_LOCKS: "0",
     GIT_ALLOW_PROTOCOL: network ? "https:http:ssh:git:file" : "",
     LC_ALL: "C",
+    GIT_INDEX_FILE: indexFile,
     // Not -c, which cuts names at the first equals sign.
     GIT_CONFIG_COUNT: String(all.length),
     ...Object.fromEntries(
@@ -75,15 +89,17 @@ function environment(config: GitOptions["config"], network: boolean): NodeJS.Pro
 
 /** Runs one git; never waits for a person, and never longer than it may. @throws Fault when there is no git. */
 export function runGit(directory: string, args: readonly string[], options: GitOptions = {}): Promise<Ran> {
-  const { signal, ms = localMs, network = false, config } = options
+  const { signal, ms = localMs, bytesMax = bytesMaxUsual, input } = options
   return new Promise((done, failed) => {
     // A session of its own: no terminal to ask at, and a group that its helpers are ended with.
     const child = spawn("git", args, {
       cwd: directory,
       detached: true,
-      stdio: ["ignore", "pipe", "pipe"],
-      env: environment(config, network),
+      stdio: ["pipe", "pipe", "pipe"],
+      env: environment(options),
     })
+    child.stdin.on("error", () => {}) // it ended before it had read all: its exit code says why
+    child.stdin.end(input ?? "")
     const texts = { stdout: "", stderr: "" }
     let cut = false
     let killing: NodeJS.Timeout | undefined
@@ -131,114 +147,51 @@ export function runGit(directory: string, args: readonly string[], options: GitO
   })
 }
 
-/** What a repository's own configuration would have us run at a checkout or a status. What stands in the person's files wins instead. */
-async function disarmed(directory: string, signal: AbortSignal | undefined): Promise<[string, string][]> {
-  const { code, stdout, stderr } = await runGit(directory, ["config", "--list", "--show-scope", "--includes", "-z"], { signal })
-  if (code !== 0)
-    throw new Fault("Unavailable", `git cannot read the configuration of ${directory}: ${lastWords(stderr)}`, "Mend it.")
-  const persons = new Map<string, string>()
-  const planted = new Set<string>()
-  const fields = stdout.split("\0")
-  for (let at = 0; at + 1 < fields.length; at += 2) {
-    const [scope, entry = ""] = [fields[at], fields[at + 1]]
-    const cut = entry.indexOf("\n")
-    const key = cut < 0 ? entry : entry.slice(0, cut)
-    if (!/^(?:filter\..*\.(?:clean|smudge|process|required)|hook\..*\.(?:command|event|enabled))$/s.test(key)) continue
-    if (scope === "local" || scope === "worktree") planted.add(key)
-    else persons.set(key, cut < 0 ? "true" : entry.slice(cut + 1))
-  }
-  return [...planted].map((key) => [key, persons.get(key) ?? (/\.(?:required|enabled)$/.test(key) ? "false" : "")])
+export interface ArmedGit {
+  readonly git: Git
+  /** Filters that only the repository's own configuration defines and nobody trusts, with their commands. They are not run. */
+  readonly untrusted: ReadonlyMap<string, FilterCommands>
 }
-
-/** git in a directory, with what its repository would run taken out. Made anew for each piece of work: the configuration may change. */
-export async function gitIn(directory: string, signal?: AbortSignal): Promise<Git> {
-  const config = await disarmed(directory, signal)
-  return (args, options) => runGit(directory, args, { ...options, signal, config })
+/**
+ * git in a directory, with what its repository alone would run taken out. Made anew for each piece of work: the configuration may change.
+ * @throws Unavailable with git's own words.
+ */
+export async function armGit(directory: string, trusted: TrustedFilters, signal?: AbortSignal): Promise<ArmedGit> {
+  const listed = await runGit(directory, ["config", "--list", "--show-scope", "--includes", "-z"], { signal })
+  if (listed.code !== 0) throw gitFault(listed, `Reading the git configuration of ${directory}`, "Correct that file.")
+  const { config, untrusted } = judgeFilters(listed.stdout, trusted)
+  return { git: (args, options) => runGit(directory, args, { ...options, signal, config }), untrusted }
 }
+/** The same, for who reads only, or checks nothing out. */
+export const gitIn = async (directory: string, trusted: TrustedFilters = {}, signal?: AbortSignal): Promise<Git> =>
+  (await armGit(directory, trusted, signal)).git
 
-/** The last line of what git said, safe to show. */
-export const lastWords = (stderr: string): string => oneLine(stderr.trim().split("\n").at(-1) ?? "", 300) || "it said nothing."
+/** What git said last, with the advice that follows it, as one line that is safe to show. */
+export function gitWords({ stderr, cut }: Pick<Ran, "stderr" | "cut">): string {
+  if (cut) return "it took too long, or said too much."
+  const lines = stderr.trim().split("\n")
+  const from = lines.findLastIndex((line) => /^(?:fatal|error): /.test(line))
+  return oneLine(lines.slice(from < 0 ? -1 : from).join(" "), 400) || "it said nothing."
+}
+export const gitFault = (ran: Ran, what: string, next: string): Fault =>
+  new Fault("Unavailable", `${what} failed: ${gitWords(ran)}`, next)
 
-/** @throws Unavailable with git's own words. */
-export function must(ran: Ran, what: string, next: string): string {
+/** What it printed. @throws Unavailable with git's own words. */
+export function must(ran: Ran, what: string, next = "Put right what git says, then try again."): string {
   if (ran.code === 0) return ran.stdout.trim()
-  throw new Fault("Unavailable", `${what} failed: ${ran.cut ? "it took too long." : lastWords(ran.stderr)}`, next)
+  throw gitFault(ran, what, next)
 }
 
-export interface Repository {
-  /** The work tree that it was found by. */
-  readonly top: string
-  /** The directory that all its work trees have in common: the same for the same repository. */
-  readonly common: string
-}
-
-/** The repository that a directory is in, by the file system alone. */
-export function findRepository(directory: string): Repository | undefined {
-  for (let at = realpathSync(directory); ; at = dirname(at)) {
-    const common = commonOf(join(at, ".git"))
-    if (common !== undefined) return { top: at, common }
-    if (at === dirname(at)) return undefined
-  }
-}
-function commonOf(dotGit: string): string | undefined {
-  const stat = statSync(dotGit, { throwIfNoEntry: false })
-  const real = (path: string): string | undefined => (existsSync(join(path, "HEAD")) ? realpathSync(path) : undefined)
-  if (stat?.isDirectory()) return real(dotGit)
-  if (!stat?.isFile() || stat.size > 8192) return undefined
-  // A linked work tree or a submodule: gitrepository-layout(5).
-  const [, named] = /^gitdir: (.+)\n?$/.exec(readFileSync(dotGit, "utf8")) ?? []
-  if (named === undefined) return undefined
-  const own = resolve(dirname(dotGit), named)
-  const commonFile = join(own, "commondir")
-  return real(existsSync(commonFile) ? resolve(own, readFileSync(commonFile, "utf8").trim()) : own)
-}
-
-/** True for a work tree of that repository, whose top it is. */
-export function isTreeOf(path: string, common: string): boolean {
-  const found = findRepository(path)
-  return found !== undefined && found.top === realpathSync(path) && found.common === realpathSync(common)
-}
-
-/** The commit that a name means here, or on the remote. */
+/**
+ * The commit that the first of these names means; undefined when git knows none of them.
+ * @throws Unavailable when git cannot say: a repository that it refuses to read is not one without commits.
+ */
 export async function commitOf(git: Git, names: readonly string[]): Promise<string | undefined> {
   for (const name of names) {
-    const { code, stdout } = await git(["rev-parse", "--verify", "--quiet", "--end-of-options", `${name}^{commit}`])
-    if (code === 0) return stdout.trim()
+    const ran = await git(["rev-parse", "--verify", "--quiet", "--end-of-options", `${name}^{commit}`])
+    if (ran.code === 0) return ran.stdout.trim()
+    // With --quiet, 1 means that there is no such commit; everything else is a failure.
+    if (ran.code !== 1) throw gitFault(ran, `Looking up ${name}`, "Put right what git says, then try again.")
   }
   return undefined
-}
-
-export interface Measured {
-  /** Undefined where HEAD is on no branch. */
-  readonly branch?: string
-  /** Undefined where nothing was committed yet. */
-  readonly head?: string
-  /** On HEAD, beyond the base. */
-  readonly commits: number
-  /** Something is changed or untracked, and not ignored; the loop's own logs do not count. */
-  readonly dirty: boolean
-}
-
-/** What stands in a work tree, below `directory`. @throws Unavailable. */
-export async function measure(directory: string, base: string | undefined, signal?: AbortSignal): Promise<Measured> {
-  const git = await gitIn(directory, signal)
-  const status = await git([
-    ...["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal", "--ignore-submodules=all", "--no-renames"],
-    ...["--", ".", ":(exclude,glob)**/.autonomous/LOGS/**"],
-  ])
-  // So much output that it was cut is no clean tree.
-  if (!status.cut || status.stdout === "") must(status, `git status in ${directory}`, "Look at that tree.")
-  const lines = status.stdout.split("\0")
-  const header = (name: string): string | undefined => lines.find((line) => line.startsWith(`# ${name} `))?.slice(name.length + 3)
-  const [head, branch] = [header("branch.oid"), header("branch.head")]
-  const counted =
-    base === undefined || head === undefined || head === "(initial)"
-      ? undefined
-      : await git(["rev-list", "--count", "--end-of-options", `${base}..${head}`])
-  return {
-    ...(branch !== undefined && branch !== "(detached)" && { branch: oneLine(branch, 200) }),
-    ...(head !== undefined && head !== "(initial)" && { head }),
-    commits: counted?.code === 0 ? Number(counted.stdout.trim()) : 0,
-    dirty: lines.some((line) => line !== "" && !line.startsWith("# ")),
-  }
 }

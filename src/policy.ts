@@ -5,6 +5,7 @@ import { iterationMinutesMaxDefault } from "./core/link.ts"
 import { namedLoopSchema } from "./core/loop.ts"
 import { roles } from "./core/principal.ts"
 import type { Limits } from "./core/tool.ts"
+import { trustedFiltersSchema } from "./core/workspace.ts"
 import { type FollowedFile, followFile, parseFile, parseYaml } from "./followed-file.ts"
 
 /** The fleet's policy: one YAML file, `policy.yaml`, checked and read again whenever it changes. */
@@ -32,6 +33,8 @@ export const policySchema = z.strictObject({
   billing: z.enum(["auto", "subscription", "metered"]).default("auto"),
   /** `auto`: the strongest that works here. `off`: none, for loops that need setuid programs (sudo), which a user namespace disables. */
   isolation: z.enum(["auto", "off"]).default("auto"),
+  /** Filters of a repository's own configuration that a checkout may run, with their very commands. */
+  trustedFilters: trustedFiltersSchema.default({}),
   /** What `owner/name` is appended to when a repository is cloned. */
   repositories: z
     .string()

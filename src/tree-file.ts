@@ -1,4 +1,5 @@
 import { z } from "zod"
+import { trustedFiltersSchema } from "./core/workspace.ts"
 
 /** The tree that an instance works in, decided once and kept for its life; its supervisor makes it. */
 export const treeSchema = z.strictObject({
@@ -23,6 +24,8 @@ export const treeSchema = z.strictObject({
   url: z.string().optional(),
   /** The loop script needs a directory `.autonomous` in the project. */
   autonomous: z.boolean(),
+  /** Filters of the repository's own configuration that a checkout may run: what the policy said when the run began. */
+  trustedFilters: trustedFiltersSchema.optional(),
 })
 export type TreeFile = z.output<typeof treeSchema>
 /** Where the work began, and on which branch: written by the supervisor, before it makes the tree and after. */

@@ -1,12 +1,15 @@
 import { z } from "zod"
-import { finished } from "../src/core/instance.ts"
+import { finished, type Instance, type Uid } from "../src/core/instance.ts"
 import type { Work } from "../src/core/link.ts"
-import { beatOf } from "../src/core/outline.ts"
 import { targetsOf } from "../src/core/selector.ts"
-import { defineTool } from "../src/core/tool.ts"
-import { changeAll, changeFields, changeOutput, nextOf, type Step, showChanges } from "./changes.ts"
+import { defineTool, type ToolContext } from "../src/core/tool.ts"
+import { changesOf } from "./change-wait.ts"
+import { type Changes, changeAll, changeFields, changeOutput, nextOf, type Step, showChanges } from "./changes.ts"
 
-/** What its removal leaves, as far as its last report goes; the event of the removal says what was really kept. */
+/** From the end of the loop's grace to the last look at its tree. What takes longer is told by an event. */
+const endMs = 15_000
+
+/** What its removal leaves, as far as its last report goes: for a dry run, and where the end does not come in time. */
 function keptOf(work: Work | undefined): string {
   if (!work?.own) return ""
   if (work.dirty)
@@ -42,21 +45,71 @@ export default defineTool({
       : `Stop ${which}${count}? Running iterations end.`
   },
   async handler(ctx, input) {
+    const awaited = new Map<string, Uid>()
     const changes = await changeAll(ctx, input, {
       past: input.remove ? "Removed" : "Stopped",
       ...(input.remove && { weight: "final" as const }),
       step(instance, readings): Step {
+        const { name, uid, spec } = instance
         if (instance.deletedAtMs !== undefined) return { why: "It is being removed already." }
-        if (input.remove) return { remove: true, kept: keptOf(beatOf(instance, readings)?.work) }
-        if (instance.spec.state === "Stopped") return { why: "It was told to stop already." }
+        if (input.remove) {
+          const work = readings.beats.get(uid)?.work
+          if (work?.own ?? hasOwnTree(instance)) awaited.set(name, uid)
+          return { remove: true, kept: keptOf(work) }
+        }
+        if (spec.state === "Stopped") return { why: "It was told to stop already." }
         if (finished(instance)) return { why: "Its loop has ended by itself: nothing of it runs." }
-        return { spec: { ...instance.spec, state: "Stopped" } }
+        return { spec: { ...spec, state: "Stopped" } }
       },
     })
+    const ended = input.dryRun ? new Map<string, string>() : await endOf(ctx, awaited)
+    const instances = changes.instances.map((row): Changes["instances"][number] => {
+      const words = ended.get(row.name)
+      if (words === undefined) return row
+      return { ...row, phase: "Removed", why: words }
+    })
+    const late =
+      ended.size < awaited.size ? ' Some are still ending: read_events {"kinds":["Removed"]} will say what was kept.' : ""
     const after = input.remove
-      ? "A name is free again when list_instances {} no longer shows it. What they committed, or have not committed yet, is kept."
+      ? `A name is free again when list_instances {} no longer shows it. \`blackbox5 trees\` lists and removes what was kept.${late}`
       : "resume_instances starts them afresh; stop_instances with remove: true deletes them."
-    return { ...changes, next: nextOf(changes, input, after, ctx) }
+    return { ...changes, instances, next: nextOf(changes, input, after, ctx) }
   },
   show: showChanges("stopped"),
 })
+
+/** It has one by what was asked for, also before its supervisor reports it. */
+const hasOwnTree = ({ spec, status }: Instance): boolean =>
+  status.run !== undefined && (spec.workspace === "worktree" || spec.repository !== undefined || spec.ref !== undefined)
+
+/**
+ * Waits until nothing runs any more of instances with trees of their own and their trees were looked at, because only then it is known what had
+ * to be kept: a loop may write until it ends. What the timeline says of those that are gone, by name.
+ */
+async function endOf(ctx: ToolContext, awaited: ReadonlyMap<string, Uid>): Promise<ReadonlyMap<string, string>> {
+  const { store, bus } = ctx
+  const left = new Map(awaited)
+  const gone = new Map<string, Uid>()
+  if (left.size === 0) return new Map()
+  const changes = changesOf(ctx, new Set(left.keys()), new Set(), endMs)
+  try {
+    do {
+      for (const [name, uid] of left)
+        if ((await store.get(name))?.uid !== uid) {
+          gone.set(name, uid)
+          left.delete(name)
+        }
+      ctx.progress(gone.size, `${gone.size} of ${awaited.size} have ended`)
+    } while (left.size > 0 && (await changes.next()))
+  } finally {
+    changes.end()
+  }
+  if (gone.size === 0) return new Map()
+  const query = { uids: [...gone.values()], kinds: ["Removed" as const], limit: 3 * gone.size }
+  const { events } = await bus.lastEvents(query)
+  const words = [...gone].map(([name, uid]) => {
+    const event = events.find((one) => one.uid === uid && one.message.startsWith(`${name} was removed.`))
+    return [name, event?.message ?? `${name} was removed.`] as const
+  })
+  return new Map(words)
+}

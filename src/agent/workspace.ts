@@ -5,9 +5,13 @@ import { asFault, Fault } from "../core/faults.ts"
 import type { Problem } from "../core/instance.ts"
 import type { Beat, Work } from "../core/link.ts"
 import { cut, oneLine } from "../core/view.ts"
-import { commitOf, type Git, gitIn, isTreeOf, measure, must, runGit } from "../git.ts"
+import { armGit, commitOf, type Git, gitFault, gitIn, must } from "../git.ts"
+import { checkFilters } from "../git-filters.ts"
+import { entriesOf, forgetEntry, isTreeOf } from "../repository.ts"
 import { type RunFile, readLasting, writeLasting } from "../run-directory.ts"
 import type { TreeFile } from "../tree-file.ts"
+import { entryLoss } from "../tree-loss.ts"
+import { measure } from "../tree-work.ts"
 import { fetchClone } from "./clone.ts"
 import { lock } from "./lock.ts"
 
@@ -58,7 +62,10 @@ export function createWorkspace({ run, directory, nowMs, changed }: WorkspaceOpt
     const { path, own } = tree
     const begun = readLasting(instance, "begun")
     try {
-      const now = tree.repository === undefined ? { commits: 0, dirty: false } : await measure(path, begun?.base)
+      const now =
+        tree.repository === undefined
+          ? { commits: 0, dirty: false }
+          : await measure(path, begun?.base, { trusted: tree.trustedFilters })
       const { branch, commits, dirty } = { branch: undefined, ...now }
       work = { path, own, ...(branch !== undefined && { branch }), commits, dirty }
     } catch {
@@ -86,8 +93,8 @@ export function createWorkspace({ run, directory, nowMs, changed }: WorkspaceOpt
           const release = await lock(instance, "tree.lock", signal, lockMs)
           await make(tree, instance, busy, signal).finally(release)
         } else if (tree?.repository !== undefined && !readLasting(instance, "begun")) {
-          const { code, stdout } = await runGit(tree.path, ["rev-parse", "--verify", "--quiet", "HEAD"], { signal })
-          writeLasting(instance, "begun", { ...(code === 0 && { base: stdout.trim() }), made: true })
+          const base = await commitOf(await gitIn(tree.path, {}, signal), ["HEAD"])
+          writeLasting(instance, "begun", { ...(base !== undefined && { base }), made: true })
         }
       } catch (error) {
         // A shared tree is there whatever git says of it; only what is told of it is lost.
@@ -129,7 +136,8 @@ async function make(tree: TreeFile, instance: string, busy: (summary: string) =>
       `The git repository ${repository} is not there any more.`,
       "Bring it back, then resume the instance.",
     )
-  const git = await gitIn(repository, signal)
+  const armed = await armGit(repository, tree.trustedFilters ?? {}, signal)
+  const { git } = armed
   if (filled) {
     // Only what was cut off while it was made, before anything ran there, is taken away.
     const removed =
@@ -143,23 +151,42 @@ async function make(tree: TreeFile, instance: string, busy: (summary: string) =>
   }
   busy(`make the work tree ${path}`)
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
-  await git(["worktree", "prune"])
-  const add = async (...args: readonly string[]): Promise<void> => {
+  await forgetDeleted(path, common)
+  const add = async (commit: string, ...args: readonly string[]): Promise<void> => {
+    await checkFilters(armed, common, commit)
     const next = "Put right what git says, then resume the instance."
     must(await git(["worktree", "add", "--quiet", ...args], { ms: checkoutMs }), `Making the work tree ${path}`, next)
   }
-  if (begun?.branch !== undefined && (await commitOf(git, [`refs/heads/${begun.branch}`])) !== undefined) {
-    await add("--", path, begun.branch)
+  const tip = begun?.branch === undefined ? undefined : await commitOf(git, [`refs/heads/${begun.branch}`])
+  if (begun?.branch !== undefined && tip !== undefined) {
+    await add(tip, "--", path, begun.branch)
     writeLasting(instance, "begun", { ...begun, made: true })
   } else {
     const base = await beginning(tree, git, signal)
     const branch = await freeBranch(git, tree.branch)
     // Before it is made: a successor knows what was begun.
     writeLasting(instance, "begun", { base, branch, made: false })
-    await add("-b", branch, "--no-track", "--", path, base)
+    await add(base, "-b", branch, "--no-track", "--", path, base)
     writeLasting(instance, "begun", { base, branch, made: true })
   }
   autonomous(tree)
+}
+
+/**
+ * What the repository still keeps about this tree, which somebody deleted, makes room for a new one: its entry alone, for the trees of others may
+ * be on a disk that is not there now. @throws Conflict when commits would be lost with it.
+ */
+async function forgetDeleted(path: string, common: string): Promise<void> {
+  for (const entry of entriesOf(path, common)) {
+    const why = await entryLoss(entry, common)
+    if (why.length > 0)
+      throw new Fault(
+        "Conflict",
+        `Somebody deleted the work tree ${path}, but ${why.join("; ")}: git keeps it in ${entry.directory}.`,
+        `Save it (git --git-dir '${entry.directory}' branch rescued HEAD), delete that directory, then resume the instance.`,
+      )
+    forgetEntry(entry)
+  }
 }
 
 /** The commit at which a tree of its own begins. */
@@ -175,7 +202,7 @@ async function beginning({ ref, from, url, repository }: TreeFile, git: Git, sig
     )
   }
   const found =
-    (from !== undefined && existsSync(from) ? await commitOf(await gitIn(from, signal), ["HEAD"]) : undefined) ??
+    (from !== undefined && existsSync(from) ? await commitOf(await gitIn(from, {}, signal), ["HEAD"]) : undefined) ??
     (await commitOf(
       git,
       ["refs/remotes/origin/HEAD", "refs/remotes/origin/main", "refs/remotes/origin/master"].slice(url ? 0 : 3),
@@ -193,8 +220,10 @@ async function beginning({ ref, from, url, repository }: TreeFile, git: Git, sig
 async function freeBranch(git: Git, wanted: string): Promise<string> {
   for (let number = 1; number <= branchesMax; number++) {
     const branch = number === 1 ? wanted : `${wanted}-${number}`
-    const { code } = await git(["show-ref", "--verify", "--quiet", `refs/heads/${branch}`])
-    if (code !== 0) return branch
+    const ran = await git(["show-ref", "--verify", "--quiet", `refs/heads/${branch}`])
+    if (ran.code === 1) return branch
+    if (ran.code !== 0)
+      throw gitFault(ran, `Looking for the branch ${branch}`, "Put right what git says, then resume the instance.")
   }
   throw new Fault(
     "Conflict",

@@ -92,8 +92,14 @@ export const reconcileInstance =
         const kept = await runtime.clean(name, wanted.uid)
         // Behind what makes room on a full disk.
         await tellParent(ports, { ...wanted, spec: { ...wanted.spec, state: "Stopped" } })
+        // Told before it is released: whoever sees that it is gone finds what was kept. Without room it is told behind what makes some.
+        const tell = (): Promise<void> => say(wanted, "Removed", `removed-${wanted.uid}`.slice(0, 64), removedWords(name, kept))
+        const isTold = await tell().then(
+          () => true,
+          () => false,
+        )
         await store.release(wanted)
-        await say(wanted, "Removed", newId("e"), removedWords(name, kept))
+        if (!isTold) await tell()
         break
       }
       default:

@@ -209,6 +209,31 @@ export interface Foreseen {
   at(name: string, uid?: Uid): { readonly path?: string; readonly branch?: string }
 }
 
+/** What the removal of an instance left, because work in it stands nowhere else: a tree with its branch, or a branch alone. */
+export interface KeptTree {
+  /** Tells them apart: the tree's directory name. */
+  readonly name: string
+  /** The instance that worked in it; unknown of what an older version left. */
+  readonly instance?: string
+  /** Absent where only the branch is left. */
+  readonly path?: string
+  readonly branch?: string
+  readonly repository?: string
+  readonly why: string
+  /** On the disk. */
+  readonly bytes: number
+  readonly sinceMs: number
+}
+export interface KeptTrees {
+  /** The oldest first. */
+  list(signal: AbortSignal): Promise<readonly KeptTree[]>
+  /**
+   * Removes what is reachable elsewhere by now. `discard`: also the tree with what only it holds; where that is gone, the branch. What is still
+   * kept, and what was lost, in words. @throws NotFound.
+   */
+  remove(name: string, how: { readonly discard: boolean }): Promise<{ readonly kept?: string; readonly lost?: string }>
+}
+
 /** What a schedule means. */
 export interface Windows {
   /** @throws Invalid when it is none. */

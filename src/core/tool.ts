@@ -1,6 +1,6 @@
 import type { z } from "zod"
 import type { Budget, Children, Instance } from "./instance.ts"
-import type { Bus, Clock, InstanceStore, Ledger, Logs, Projects, Tokens, Windows } from "./ports.ts"
+import type { Bus, Clock, InstanceStore, KeptTrees, Ledger, Logs, Projects, Tokens, Windows } from "./ports.ts"
 import type { Principal, Verb } from "./principal.ts"
 
 /** Which instances a call is about: by name, or all that match. invoke finds and authorizes them. */
@@ -57,6 +57,7 @@ export interface ToolContext extends Call {
   readonly ledger: Ledger
   readonly clock: Clock
   readonly projects: Projects
+  readonly keptTrees: KeptTrees
   readonly windows: Windows
   readonly tokens: Tokens
   limits(): Limits

@@ -20,6 +20,18 @@ export const refSchema = z
   .max(200)
   .refine((ref) => !noRef.test(ref), "the name of a branch or tag, or a commit")
 
+/** The commands of a git filter driver: gitattributes(5). */
+export const filterCommands = ["clean", "smudge", "process"] as const
+const commandSchema = z.string().min(1).max(1000).optional()
+const filterCommandsSchema = z.strictObject({ clean: commandSchema, smudge: commandSchema, process: commandSchema })
+export type FilterCommands = z.output<typeof filterCommandsSchema>
+/**
+ * Filters that a repository's own configuration may define and a checkout may run, by name. The commands are part of the trust: an agent could
+ * write others under the same name.
+ */
+export const trustedFiltersSchema = z.record(z.string().min(1).max(100), filterCommandsSchema)
+export type TrustedFilters = z.output<typeof trustedFiltersSchema>
+
 interface Asked {
   readonly workspace: z.output<typeof workspaceSchema>
   readonly repository?: string | undefined

@@ -90,15 +90,15 @@ describe("several agents in one project", () => {
 
     const { why, removed } = await remove(client, ["shop-1", "shop-2", "shop-3", "shop-4"])
     expect(why("shop-1")).not.toMatch(/kept/)
-    expect(why("shop-2")).toMatch(/1 commit is kept on branch ralf\/shop-2/)
-    expect(why("shop-3")).toMatch(/not committed: it is kept, with branch ralf\/shop-3/)
-    expect(why("shop-4")).not.toMatch(/kept/)
     expect(removed("shop-1")).toBe("shop-1 was removed.")
-    expect(removed("shop-2")).toMatch(/Kept: branch ralf\/shop-2 in .*, with 1 commit\.$/)
-    expect(removed("shop-3")).toMatch(
-      /Kept: its tree .*shop-3-.* and branch ralf\/shop-3: it holds work that is not committed\.$/,
-    )
-    expect(removed("shop-4")).toBe("shop-4 was removed.")
+    // The answer of the call itself names what was kept, as the timeline does.
+    for (const told of [why, removed]) {
+      expect(told("shop-2")).toMatch(/Kept: branch ralf\/shop-2 in .*, with 1 commit\.$/)
+      expect(told("shop-3")).toMatch(
+        /Kept: its tree .*shop-3-.* and branch ralf\/shop-3: it holds work that is not committed \(three\.md\)\.$/,
+      )
+      expect(told("shop-4")).toBe("shop-4 was removed.")
+    }
     expect(treesOf(world)).toEqual([expect.stringMatching(/^shop-3-/)])
     expect(readFileSync(join(world.state, "trees", treesOf(world)[0] ?? "", "three.md"), "utf8")).toBe("text\n")
     expect(branches(shop)).toEqual(["main", "ralf/shop-2", "ralf/shop-3"])
@@ -266,6 +266,7 @@ describe("a hostile repository", () => {
     await using world = await makeWorld(obedient)
     const shop = world.projectOf("shop")
     const marker = join(world.directory, "marker")
+    git(shop, "tag", "before")
     writeFileSync(join(shop, ".gitattributes"), "* filter=evil\n")
     git(shop, "add", ".gitattributes")
     git(shop, "commit", "-q", "-m", "Attributes")
@@ -282,11 +283,18 @@ describe("a hostile repository", () => {
     rmSync(marker, { force: true })
     const client = await world.connect()
     const go = join(world.directory, "go")
-    for (const name of ["shop-1", "shop-2"])
-      await client.call("spawn_instance", {
+    const spawn = (name: string, more: object = {}): Promise<Result> =>
+      client.call("spawn_instance", {
         name,
         goal: run(`${inTree}; echo ${name} > ${name}.md; while [ ! -e ${go} ]; do sleep 0.05; done`),
+        ...more,
       })
+    await spawn("shop-1")
+    // Without its filter a tree would hold wrong files, and with it we would run it: the person decides.
+    await expect(spawn("shop-2")).rejects.toThrow(
+      /filter evil, which only the repository's own configuration defines.*trustedFilters: /,
+    )
+    await spawn("shop-2", { ref: "before" })
     await eventually(async () => (await workOf(client, "shop-2")).own, "the tree", 60)
     writeFileSync(go, "")
     await completed(client, "shop-1")

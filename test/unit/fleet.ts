@@ -3,7 +3,7 @@ import { Fault } from "../../src/core/faults.ts"
 import { type Instance, type Run, revisionOf, type Spec, type Status, type Uid } from "../../src/core/instance.ts"
 import { type Invoke, invokeHere } from "../../src/core/invoke.ts"
 import { type Beat, type Event, type EventKind, noUsage, type Receipt, type Usage } from "../../src/core/link.ts"
-import type { Bus, InstanceStore, LogLine, Posted, Spent, Token, Tokens, Turn } from "../../src/core/ports.ts"
+import type { Bus, InstanceStore, KeptTree, LogLine, Posted, Spent, Token, Tokens, Turn } from "../../src/core/ports.ts"
 import { may, type Principal } from "../../src/core/principal.ts"
 import { topic } from "../../src/core/source.ts"
 import type { Limits, Tool } from "../../src/core/tool.ts"
@@ -204,6 +204,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
     roots: new Map<string, readonly string[]>(),
     today: noUsage,
     spentSinceMs: Number.NaN,
+    keptTrees: [] as readonly KeptTree[],
   }
   let ids = 0
   const asCaller = invokeHere({
@@ -251,6 +252,17 @@ export function makeFleet(more: readonly Tool[] = tools) {
             sharedWith: own ? [] : here.map(({ name }) => name),
             at: (name, of) => (own ? { branch: `ralf/${name}`, ...(of && { path: `/trees/${name}` }) } : { path: "/code/shop" }),
           }
+        },
+      },
+      keptTrees: {
+        list: async () => world.keptTrees,
+        async remove(name, { discard }) {
+          const found = world.keptTrees.find((one) => one.name === name)
+          if (!found) throw new Fault("NotFound", `No tree ${name} was kept.`, "`blackbox5 trees` lists those that were.")
+          const holds = found.why !== "nothing"
+          if (holds && !discard) return { kept: found.why }
+          world.keptTrees = world.keptTrees.filter((one) => one !== found)
+          return holds ? { lost: found.why } : {}
         },
       },
       windows: cronWindows(),

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import { createCodeRoots } from "../../src/adapters/local/code-roots.ts"
+import { createKeptTrees } from "../../src/adapters/local/kept-trees.ts"
 import { createTrees, type Trees } from "../../src/adapters/local/trees.ts"
 import { fetchClone } from "../../src/agent/clone.ts"
 import { createWorkspace } from "../../src/agent/workspace.ts"
@@ -24,7 +25,8 @@ const state = (): string => join(directory, "state")
 const open = (): Trees => {
   const options = { loops: () => ({}), claude: () => process.execPath, builtIn: ["loop"] }
   const codeRoots = createCodeRoots({ ...options, stateDirectory: state(), first: join(directory, "code") })
-  return createTrees({ stateDirectory: state(), codeRoots, repositories: () => "file:///nowhere/" })
+  const kept = createKeptTrees({ stateDirectory: state(), trusted: () => ({}), nowMs: () => 0 })
+  return createTrees({ stateDirectory: state(), codeRoots, repositories: () => "file:///nowhere/", trusted: () => ({}), kept })
 }
 beforeEach(() => {
   directory = realpathSync(mkdtempSync(join(tmpdir(), "bb5-trees-")))
@@ -170,15 +172,16 @@ describe("what a removal keeps", () => {
     ],
     ["a tree that is none any more", (path) => rmSync(join(path, ".git")), /no work tree of its repository/, ["main", "ralf/a"]],
     [
-      "a submodule",
+      "a submodule that was committed to",
       (path) => {
         git(path, "-c", "protocol.file.allow=always", "submodule", "add", "-q", shop, "sub")
-        git(path, "commit", "-q", "-m", "Sub")
+        git(join(path, "sub"), "commit", "-q", "--allow-empty", "-m", "Only here")
+        git(path, "commit", "-q", "-a", "-m", "Sub")
       },
-      /submodules/,
+      /a submodule of it has a commit that no remote has/,
       ["main", "ralf/a"],
     ],
-    ["a locked tree", (path) => git(path, "worktree", "lock", path), /could not remove/, ["main", "ralf/a"]],
+    ["a locked tree", (path) => git(path, "worktree", "lock", path), /it is locked/, ["main", "ralf/a"]],
   ])("the tree: %s", async (_, act, words, left) => {
     const { path } = await start("a", { workspace: "worktree" })
     act(path)

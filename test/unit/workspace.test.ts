@@ -3,7 +3,7 @@ import { revisionOf, specSchema } from "../../src/core/instance.ts"
 import { ownTree, refSchema, repositorySchema } from "../../src/core/workspace.ts"
 import { policySchema } from "../../src/policy.ts"
 import { aSpec } from "../contract/harness.ts"
-import { agent, makeFleet, operator } from "./fleet.ts"
+import { agent, type Fleet, makeFleet, operator, type Result } from "./fleet.ts"
 
 describe("ownTree", () => {
   const parent = "p"
@@ -145,7 +145,38 @@ describe("stop_instances with remove", () => {
     const fleet = makeFleet()
     fleet.running("x", {}, { work: { path, ...work } })
     expect((await fleet.call(operator)("inspect_instance", { name: "x" })).work).toEqual({ path, ...work })
-    const { instances } = await fleet.call(operator)("stop_instances", { names: ["x"], remove: true })
+    const dry = await fleet.call(operator)("stop_instances", { names: ["x"], remove: true, dryRun: true })
+    expect(dry.instances[0].why).toMatch(words)
+    // Nothing ends here: the answer comes when its time is over, and says so.
+    const answer = fleet.call(operator)("stop_instances", { names: ["x"], remove: true })
+    const { instances, next } = await passing(fleet, answer)
     expect(instances[0].why).toMatch(words)
+    if (work.own) expect(next).toMatch(/still ending: read_events/)
+    else expect(next).not.toMatch(/still ending/)
+  })
+
+  it("answers with what was really kept, once it has ended", async () => {
+    const fleet = makeFleet()
+    const { uid } = fleet.running("x", {}, { work: { path, own: true, branch: "ralf/x", commits: 0, dirty: false } })
+    const answer = fleet.call(operator)("stop_instances", { names: ["x"], remove: true })
+    while (fleet.byName.get("x")?.deletedAtMs === undefined) await turn()
+    const message = "x was removed. Kept: its tree /trees/x: it holds work that is not committed (new.md)."
+    await fleet.memory.bus.append({ id: "e-1", uid, kind: "Removed", message, atMs: fleet.clock.nowMs() })
+    fleet.byName.delete("x")
+    expect((await passing(fleet, answer)).instances).toEqual([{ name: "x", changed: true, phase: "Removed", why: message }])
   })
 })
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+/** An answer that waits for time to pass. */
+async function passing(fleet: Fleet, answer: Promise<Result>): Promise<Result> {
+  let isOver = false
+  void answer.finally(() => {
+    isOver = true
+  })
+  while (!isOver) {
+    fleet.clock.advance(1000)
+    await turn()
+  }
+  return answer
+}

@@ -3,9 +3,12 @@ import { join, relative, resolve } from "node:path"
 import { Fault } from "../../core/faults.ts"
 import type { Instance, Spec, Uid } from "../../core/instance.ts"
 import type { Foreseen } from "../../core/ports.ts"
+import type { TrustedFilters } from "../../core/workspace.ts"
 import { ownTree } from "../../core/workspace.ts"
 import { isDirectory } from "../../find-code-root.ts"
-import { commitOf, findRepository, gitIn, isTreeOf, measure, type Repository } from "../../git.ts"
+import { armGit, commitOf, gitIn, must } from "../../git.ts"
+import { checkFilters } from "../../git-filters.ts"
+import { findRepository, type Repository } from "../../repository.ts"
 import {
   instanceDirectory,
   instancesIn,
@@ -15,14 +18,18 @@ import {
   runsOf,
   writeLasting,
 } from "../../run-directory.ts"
-import type { BegunFile, TreeFile } from "../../tree-file.ts"
+import type { TreeFile } from "../../tree-file.ts"
 import type { CodeRoots } from "./code-roots.ts"
+import type { ReleasedTrees } from "./kept-trees.ts"
 
 export interface TreesOptions {
   readonly stateDirectory: string
   readonly codeRoots: Pick<CodeRoots, "layoutOf" | "launch">
   /** What `owner/name` is appended to. */
   repositories(): string
+  /** Filters of repositories' own configuration that a checkout may run. */
+  trusted(): TrustedFilters
+  readonly kept: Pick<ReleasedTrees, "release" | "releasedBefore">
 }
 type Who = Pick<Instance, "name" | "uid" | "spec">
 /** The work trees of this machine's instances: who works where, decided when an instance is first started and kept for its life. */
@@ -49,7 +56,7 @@ interface Found {
   readonly autonomous: boolean
 }
 
-export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOptions): Trees {
+export function createTrees({ stateDirectory, codeRoots, repositories, trusted, kept: keptTrees }: TreesOptions): Trees {
   const claims = new Map<Uid, { readonly tree: TreeFile; readonly name: string }>()
   for (const uid of instancesIn(stateDirectory) as Uid[]) {
     // names of directories that were made from uids
@@ -99,8 +106,9 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
     const tracked = async (path: string | undefined): Promise<boolean> => {
       if (path === "") return true
       if (path === undefined || commit === undefined) return false
-      const { code, stdout } = await git(["ls-tree", "--name-only", "-z", commit, "--", path])
-      return code === 0 && stdout !== ""
+      return (
+        must(await git(["ls-tree", "--name-only", "-z", commit, "--", path]), `Looking ${path} up in ${repository.top}`) !== ""
+      )
     }
     if (inside === undefined || !(await tracked(inside))) return { directory, scope, inside: "", autonomous }
     const rooted = program === undefined || (await tracked(within(program)))
@@ -146,6 +154,17 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
     }
   }
 
+  /** A tree as its run is told of it: with what the policy says now. */
+  const told = (tree: TreeFile): TreeFile => ({ ...tree, trustedFilters: trusted() })
+  /** @throws Fault when git refuses the repository, or a checkout would run filters that nobody trusts. */
+  async function checkCheckout({ ref, from, common }: TreeFile): Promise<void> {
+    if (common === undefined) return
+    const armed = await armGit(common, trusted())
+    const git = from === undefined ? armed.git : await gitIn(from)
+    const commit = await commitOf(git, ref === undefined ? ["HEAD"] : [ref, `refs/remotes/origin/${ref}`])
+    if (commit !== undefined) await checkFilters(armed, common, commit)
+  }
+
   return {
     async settle({ name, uid, spec }) {
       const kept = claims.get(uid)?.tree
@@ -156,7 +175,7 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
       const others = (tree: TreeFile): boolean => working(tree.common ?? tree.path, uid).length > 0
       // Who had finished gave the shared tree up; started afresh, it may find somebody else in it.
       const lost = before && finished && !before.own && spec.workspace === "auto" && others(before)
-      if (before && !lost) return before
+      if (before && !lost) return told(before)
       if (!found) throw new Error(`nothing was found out about the tree of ${name}`)
       const tree = decide({ name, uid, spec }, found, working(found.repository?.common ?? found.scope, uid).length > 0)
       const instance = instanceDirectory(stateDirectory, uid)
@@ -164,7 +183,7 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
       if (lost) rmSync(join(instance, "begun.json"), { force: true })
       writeLasting(instance, "tree", tree)
       claims.set(uid, { tree, name })
-      return tree
+      return told(tree)
     },
     async foresee(spec, others) {
       const found = await find(spec)
@@ -181,6 +200,7 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
       const tree = treeOf("", "")
       const { own, path } = tree
       const { loop } = codeRoots.launch(spec, tree)
+      if (own && tree.url === undefined) await checkCheckout(tree)
       return {
         loop,
         sharedWith: own ? [] : here.filter(({ tree }) => tree.path === path).map(({ name }) => name),
@@ -194,9 +214,10 @@ export function createTrees({ stateDirectory, codeRoots, repositories }: TreesOp
       }
     },
     async clean(uid) {
-      const tree = claims.get(uid)?.tree
+      const { tree, name } = claims.get(uid) ?? {}
+      if (!tree || name === undefined) return keptTrees.releasedBefore(uid)
       const begun = readLasting(instanceDirectory(stateDirectory, uid), "begun")
-      const words = tree?.own ? await cleared(tree, begun) : undefined
+      const words = tree.own ? await keptTrees.release({ name, uid, tree, begun }) : undefined
       claims.delete(uid)
       return words
     },
@@ -216,49 +237,4 @@ function formerTree({ command, directory }: RunFile): TreeFile | undefined {
 function inTop(top: string, path: string): string | undefined {
   const inside = relative(top, path)
   return inside.startsWith("..") || inside.startsWith("/") ? undefined : inside
-}
-/** Takes a tree away that is proved to hold nothing that stands nowhere else. */
-async function cleared(tree: TreeFile, begun: BegunFile | undefined): Promise<string | undefined> {
-  const { path, repository } = tree
-  const branch = begun?.branch ?? ""
-  if (repository === undefined || !there(repository)) return there(path) ? `its tree ${path}: its repository is gone` : undefined
-  try {
-    const git = await gitIn(repository)
-    if (there(path)) {
-      // Nothing has run yet in one that was not made to its end.
-      const why = begun?.made ? await obstacle(tree, begun.base) : undefined
-      if (why !== undefined) return `its tree ${path}${branch && ` and branch ${branch}`}: ${why}`
-      // Forced only past the loop's own logs: all else was proved not to be there.
-      const removed = await git(["worktree", "remove", "--force", path])
-      if (removed.code !== 0) return `its tree ${path}${branch && ` and branch ${branch}`}: git could not remove it`
-    } else await git(["worktree", "prune"])
-    if (branch === "" || (await commitOf(git, [`refs/heads/${branch}`])) === undefined) return undefined
-    const count = async (...range: readonly string[]): Promise<number> => {
-      const { code, stdout } = await git(["rev-list", "--count", ...range])
-      return code === 0 ? Number(stdout.trim()) : Number.NaN
-    }
-    const commits = await count(`${begun?.base}..refs/heads/${branch}`)
-    const alone = await count(`refs/heads/${branch}`, "--not", `--exclude=${branch}`, "--branches", "--tags", "--remotes")
-    const counted = commits === 1 ? "1 commit" : `${Number.isNaN(commits) ? "its" : commits} commits`
-    if (commits !== 0 || alone !== 0) return `branch ${branch} in ${repository}, with ${counted}`
-    const deleted = await git(["branch", "-D", "--end-of-options", branch])
-    return deleted.code === 0 ? undefined : `branch ${branch} in ${repository}, without commits: git could not remove it`
-  } catch (error) {
-    return `its tree ${path}${branch && ` and branch ${branch}`}: ${error instanceof Error ? error.message : String(error)}`
-  }
-}
-const there = (path: string): boolean => statSync(path, { throwIfNoEntry: false }) !== undefined
-
-/** Why a tree cannot be taken away without losing work; undefined when that is proved. */
-async function obstacle({ path, common }: TreeFile, base: string | undefined): Promise<string | undefined> {
-  if (common === undefined || !isTreeOf(path, common)) return "it is no work tree of its repository any more"
-  const { dirty, head } = await measure(path, base)
-  if (dirty) return "it holds work that is not committed"
-  const git = await gitIn(path)
-  const gitDirectory = (await git(["rev-parse", "--absolute-git-dir"])).stdout.trim()
-  // What is in a submodule is not looked into: its configuration would be obeyed.
-  if (gitDirectory === "" || there(join(gitDirectory, "modules"))) return "it has submodules, which are not looked into"
-  if (head === undefined) return undefined
-  const { code, stdout } = await git(["rev-list", "--count", head, "--not", "--branches", "--tags", "--remotes"])
-  return code === 0 && stdout.trim() === "0" ? undefined : "it has commits that are on no branch"
 }

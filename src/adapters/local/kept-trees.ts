@@ -1,0 +1,169 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs"
+import { basename, join } from "node:path"
+import { z } from "zod"
+import { Fault } from "../../core/faults.ts"
+import { type Uid, uidSchema } from "../../core/instance.ts"
+import type { KeptTree, KeptTrees } from "../../core/ports.ts"
+import type { TrustedFilters } from "../../core/workspace.ts"
+import { runGit } from "../../git.ts"
+import { entriesOf, gitDirectoryOf } from "../../repository.ts"
+import { instanceDirectory, instancesIn, readLasting, replaceFile } from "../../run-directory.ts"
+import { type BegunFile, begunSchema, type TreeFile, treeSchema } from "../../tree-file.ts"
+import { lossOf } from "../../tree-loss.ts"
+import { scanTree } from "../../tree-scan.ts"
+import { type Kept, type RemovalOptions, removeTree } from "./tree-removal.ts"
+
+/** Trees that outlive their instances. Their records are beside the trees, which agents see, and not in them. */
+
+/** A larger tree's size is told as far as it was counted. */
+const sizedEntriesMax = 500_000
+
+const recordSchema = z.strictObject({
+  instance: z.string(),
+  uid: uidSchema,
+  tree: treeSchema,
+  begun: begunSchema.optional(),
+  /** Only the branch is left. */
+  branchAlone: z.boolean(),
+  why: z.string(),
+  atMs: z.int(),
+})
+type KeptRecord = z.output<typeof recordSchema>
+
+export interface ReleasedTrees extends KeptTrees {
+  /** Takes the tree of a removed instance away, unless that could lose work. What was kept, in words. */
+  release(of: { name: string; uid: Uid; tree: TreeFile; begun: BegunFile | undefined }): Promise<string | undefined>
+  /** The same, of a release that was cut off after it. */
+  releasedBefore(uid: Uid): string | undefined
+}
+export interface KeptTreesOptions {
+  readonly stateDirectory: string
+  trusted(): TrustedFilters
+  nowMs(): number
+}
+
+export function createKeptTrees({ stateDirectory, trusted, nowMs }: KeptTreesOptions): ReleasedTrees {
+  const directory = join(stateDirectory, "kept-trees")
+  const trees = join(stateDirectory, "trees")
+  const fileOf = (name: string): string => join(directory, `${name}.json`)
+  const read = (name: string): KeptRecord | undefined => {
+    try {
+      return recordSchema.safeParse(JSON.parse(readFileSync(fileOf(name), "utf8"))).data
+    } catch {
+      return undefined
+    }
+  }
+  const forget = (name: string): void => rmSync(fileOf(name), { force: true })
+  const write = (record: KeptRecord): void => {
+    try {
+      mkdirSync(directory, { recursive: true, mode: 0o700 })
+      replaceFile(fileOf(basename(record.tree.path)), JSON.stringify(record))
+    } catch {
+      // On a full disk a removal goes on: the tree itself is found without a record.
+    }
+  }
+  /** What is in the directory of trees without an instance and without a record: of an older version, or of a full disk. */
+  const unrecorded = (name: string): KeptRecord => {
+    const path = join(trees, name)
+    const git = isDirectory(path) ? gitDirectoryOf(path) : undefined
+    const branch = git && /^ref: refs\/heads\/(.+)$/m.exec(readFileSync(join(git.own, "HEAD"), "utf8"))?.[1]
+    return {
+      instance: "",
+      uid: uidSchema.parse("unknown"),
+      tree: { own: true, path, project: path, autonomous: false, ...(git && { repository: git.common, common: git.common }) },
+      ...(branch !== undefined && { begun: { branch, made: true } }),
+      branchAlone: false,
+      why: "",
+      atMs: Math.round(statSync(path).mtimeMs),
+    }
+  }
+  const all = (): ReadonlyMap<string, KeptRecord> => {
+    const names = namesIn(directory).flatMap((file) => (file.endsWith(".json") ? [file.slice(0, -".json".length)] : []))
+    const found = new Map(names.flatMap((name) => asEntry(name, read(name))))
+    const others = namesIn(trees).filter((name) => !found.has(name))
+    if (others.length > 0) {
+      const used = new Set(
+        instancesIn(stateDirectory).map((uid) => readLasting(instanceDirectory(stateDirectory, uid), "tree")?.path),
+      )
+      for (const name of others) if (!used.has(join(trees, name))) found.set(name, unrecorded(name))
+    }
+    return found
+  }
+
+  return {
+    async release({ name, uid, tree, begun }) {
+      const kept = await removeTree(tree, begun, { trusted: trusted() })
+      if (kept === undefined) return undefined
+      write({ instance: name, uid, tree, begun, branchAlone: !kept.tree, why: kept.why, atMs: nowMs() })
+      return keptWords(tree, kept)
+    },
+    releasedBefore(uid) {
+      const record = [...all().values()].find((one) => one.uid === uid)
+      return record && keptWords(record.tree, { tree: !record.branchAlone, branch: record.begun?.branch, why: record.why })
+    },
+    async list(signal) {
+      const rows: KeptTree[] = []
+      for (const [name, record] of all()) {
+        signal.throwIfAborted()
+        if (await isGone(record)) forget(name)
+        else rows.push(await rowOf(name, record, trusted(), signal))
+      }
+      return rows.toSorted((a, b) => a.sinceMs - b.sinceMs)
+    },
+    async remove(name, { discard }) {
+      const record = all().get(name)
+      if (!record) throw new Fault("NotFound", `No tree ${name} was kept.`, "`blackbox5 trees` lists those that were.")
+      const remove = (more: Pick<RemovalOptions, "discard">): Promise<Kept | undefined> =>
+        removeTree(record.tree, record.begun, { trusted: trusted(), merged: true, ...more })
+      const first = await remove({})
+      const left = first && discard ? await remove({ discard: first.tree ? "tree" : "branch" }) : first
+      if (left) write({ ...record, branchAlone: !left.tree, why: left.why })
+      else forget(name)
+      return {
+        ...(left && { kept: keptWords(record.tree, left) }),
+        ...(first && discard && (!left || first.tree !== left.tree) && { lost: first.why }),
+      }
+    },
+  }
+}
+
+/** As a person reads it in an answer and in the timeline. */
+function keptWords({ path, repository }: TreeFile, { tree, branch, why }: Kept): string {
+  if (!tree) return `branch ${branch} in ${repository}, ${why}`
+  return `its tree ${path}${branch === undefined ? "" : ` and branch ${branch}`}: ${why}`
+}
+
+/** A person took it away by hand. */
+async function isGone({ tree, begun, branchAlone }: KeptRecord): Promise<boolean> {
+  const { path, common } = tree
+  if (!branchAlone)
+    return !existsSync(path) && (common === undefined || !existsSync(common) || entriesOf(path, common).length === 0)
+  if (common === undefined || !existsSync(common)) return false // on a disk that is not there now
+  const { code } = await runGit(common, ["show-ref", "--verify", "--quiet", `refs/heads/${begun?.branch}`])
+  return code === 1
+}
+
+async function rowOf(
+  name: string,
+  { instance, tree, begun, branchAlone, why, atMs }: KeptRecord,
+  trusted: TrustedFilters,
+  signal: AbortSignal,
+): Promise<KeptTree> {
+  const { path, repository, common } = tree
+  const isHere = !branchAlone && existsSync(path)
+  const found = why === "" && common !== undefined ? (await lossOf(path, common, trusted)).why.join("; ") : why
+  return {
+    name,
+    ...(instance !== "" && { instance }),
+    ...(!branchAlone && { path }),
+    ...(begun?.branch !== undefined && { branch: begun.branch }),
+    ...(repository !== undefined && { repository }),
+    why: found || "it was left by an earlier version, and holds no work",
+    bytes: isHere ? (await scanTree(path, { sized: true, signal, entriesMax: sizedEntriesMax })).bytes : 0,
+    sinceMs: atMs,
+  }
+}
+const namesIn = (directory: string): readonly string[] => (existsSync(directory) ? readdirSync(directory) : [])
+const isDirectory = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true
+const asEntry = (name: string, record: KeptRecord | undefined): (readonly [string, KeptRecord])[] =>
+  record ? [[name, record]] : []

@@ -1,0 +1,109 @@
+import { rmSync, statSync } from "node:fs"
+import type { TrustedFilters } from "../../core/workspace.ts"
+import { commitOf, type Git, gitIn, gitWords, must } from "../../git.ts"
+import { entriesOf, forgetEntry, isLocked } from "../../repository.ts"
+import type { BegunFile, TreeFile } from "../../tree-file.ts"
+import { entryLoss, looseCommits, lossOf, reflogOf } from "../../tree-loss.ts"
+
+/** What a removal left, and why. */
+export interface Kept {
+  /** The tree is still there, or what its repository keeps about it. */
+  readonly tree: boolean
+  readonly branch: string | undefined
+  /** A clause about "it", the tree; or the branch and its commits. */
+  readonly why: string
+}
+export interface RemovalOptions {
+  readonly trusted: TrustedFilters
+  /** A person's word that what only the tree holds may be lost, or, where that is gone, what only its branch holds. */
+  readonly discard?: "tree" | "branch" | undefined
+  /** A branch whose commits are on another one goes, too: what it was for is done. */
+  readonly merged?: boolean
+}
+
+/** Takes a tree away that is proved to hold nothing that stands nowhere else, and then its branch. Never throws; what is left, if anything. */
+export async function removeTree(
+  tree: TreeFile,
+  begun: BegunFile | undefined,
+  options: RemovalOptions,
+): Promise<Kept | undefined> {
+  const { path, repository, common } = tree
+  const branch = begun?.branch
+  const left = (why: string): Kept => ({ tree: true, branch, why })
+  if (repository === undefined || common === undefined || !isThere(common)) {
+    if (!isThere(path)) return undefined
+    if (options.discard !== "tree") return left("its repository is gone")
+    rmSync(path, { recursive: true, force: true })
+    return undefined
+  }
+  try {
+    const git = await gitIn(common, options.trusted)
+    const why = isThere(path) ? await removeDirectory(git, tree, begun, options) : await forget(tree, common, options)
+    if (why !== undefined) return left(why)
+    return branch === undefined ? undefined : await removeBranch(git, common, { branch, base: begun?.base }, options)
+  } catch (error) {
+    return left(error instanceof Error ? error.message : String(error))
+  }
+}
+const isThere = (path: string): boolean => statSync(path, { throwIfNoEntry: false }) !== undefined
+
+/** Why it is still there. */
+async function removeDirectory(
+  git: Git,
+  { path, common = "" }: TreeFile,
+  begun: BegunFile | undefined,
+  { trusted, discard }: RemovalOptions,
+): Promise<string | undefined> {
+  const [own] = entriesOf(path, common)
+  // Nothing has run yet in a tree that was not made to its end.
+  const { why, entries, forbidden } =
+    begun?.made === false ? { why: [], entries: [], forbidden: undefined } : await lossOf(path, common, trusted)
+  if (why.length > 0 && discard !== "tree") return why.join("; ")
+  if (forbidden !== undefined) return forbidden
+  if (own && isLocked(own)) return `it is locked; git worktree unlock ${path} ends that`
+  if (!own) rmSync(path, { recursive: true, force: true })
+  else {
+    // Forced only past what is no work, or what a person gave up.
+    const removed = await git(["worktree", "remove", "--force", "--", path], { ms: 120_000 })
+    if (removed.code !== 0) return `git could not remove it: ${gitWords(removed)}`
+  }
+  for (const entry of entries) if (!isThere(entry.tree)) forgetEntry(entry)
+  return undefined
+}
+
+/** Forgets a tree of ours that somebody deleted; no other. Why it must not be forgotten. */
+async function forget({ path }: TreeFile, common: string, { discard }: RemovalOptions): Promise<string | undefined> {
+  for (const entry of entriesOf(path, common)) {
+    const why = discard === "tree" ? [] : await entryLoss(entry, common)
+    if (why.length > 0) return `somebody deleted it, but ${why.join("; ")}: see ${entry.directory}`
+    forgetEntry(entry)
+  }
+  return undefined
+}
+
+/** Deletes a branch without commits of its own, or whose commits are elsewhere, too. */
+async function removeBranch(
+  git: Git,
+  common: string,
+  { branch, base }: { readonly branch: string; readonly base: string | undefined },
+  { discard, merged = false }: RemovalOptions,
+): Promise<Kept | undefined> {
+  const tip = await commitOf(git, [`refs/heads/${branch}`])
+  if (tip === undefined) return undefined
+  const left = (why: string): Kept => ({ tree: false, branch, why })
+  const alone = await looseCommits(git, common, [tip], { without: branch })
+  const made =
+    base === undefined
+      ? alone
+      : Number(must(await git(["rev-list", "--count", `${base}..${tip}`]), `Counting the commits of ${branch}`))
+  const words = made === 1 ? "1 commit" : `${made} commits`
+  const force = discard === "branch"
+  if (!force && (alone > 0 || (made > 0 && !merged))) return left(`with ${words}`)
+  // Merged as git branch -d means it: the tip counts. Otherwise what its reflog alone keeps is not lost either.
+  if (!force && !merged) {
+    const dropped = await looseCommits(git, common, reflogOf(common, branch), { without: branch, reflogsKeep: true })
+    if (dropped > 0) return left(`without commits, but ${dropped === 1 ? "1 commit" : `${dropped} commits`} in its reflog`)
+  }
+  const deleted = await git(["branch", "-D", "--end-of-options", branch])
+  return deleted.code === 0 ? undefined : left(`which git could not remove: ${gitWords(deleted)}`)
+}
