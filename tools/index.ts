@@ -14,6 +14,7 @@ import resumeInstances from "./resume_instances.ts"
 import revokeToken from "./revoke_token.ts"
 import spawnInstance from "./spawn_instance.ts"
 import stopInstances from "./stop_instances.ts"
+import trees from "./trees.ts"
 import updateInstance from "./update_instance.ts"
 import waitForInstances from "./wait_for_instances.ts"
 
@@ -36,4 +37,5 @@ export const tools: readonly Tool[] = [
   listTokens,
   revokeToken,
   audit,
+  trees,
 ]

@@ -39,6 +39,7 @@ describe("the catalogue", () => {
       ["list_tokens", "GET /v1/tokens", "administer", "r-i-"],
       ["revoke_token", "POST /v1/tokens:revoke", "administer", "-d--"],
       ["audit", "GET /v1/audit", "administer", "r-i-"],
+      ["trees", "POST /v1/trees", "administer", "-di-"],
     ])
   })
 

@@ -1,0 +1,94 @@
+import { z } from "zod"
+import { asFault, Fault } from "../src/core/faults.ts"
+import type { KeptTree } from "../src/core/ports.ts"
+import { defineTool, type ToolContext } from "../src/core/tool.ts"
+import { isoOf } from "./moments.ts"
+
+const shownMax = 200
+const namesMax = 100
+
+interface Removal {
+  readonly name: string
+  readonly removed: boolean
+  readonly why: string
+}
+
+async function removeOne({ keptTrees }: ToolContext, name: string, force: boolean): Promise<Removal> {
+  try {
+    const { kept, lost } = await keptTrees.remove(name, { discard: force })
+    if (kept === undefined) return { name, removed: true, why: lost === undefined ? "It held no work." : `Lost: ${lost}.` }
+    const gone = lost === undefined ? "" : `Lost: ${lost}. `
+    return {
+      name,
+      removed: false,
+      why: `${gone}Still kept: ${kept}.${force ? "" : " To lose that, give its name with --force."}`,
+    }
+  } catch (error) {
+    const { message, next } = asFault(error)
+    return { name, removed: false, why: `${message} ${next}` }
+  }
+}
+
+export default defineTool({
+  name: "trees",
+  title: "List and remove kept work trees",
+  description:
+    "Work trees and branches of removed instances that were kept because work in them is nowhere else: why, how large, since when. With names or merged it removes those whose work is reachable elsewhere by now.",
+  toolset: "admin",
+  route: "POST /v1/trees",
+  verb: "administer",
+  input: z.strictObject({
+    names: z.array(z.string().min(1).max(200)).max(namesMax).default([]).describe("remove these"),
+    merged: z.boolean().default(false).describe("remove all whose work is reachable elsewhere by now"),
+    force: z.boolean().default(false).describe("with names: remove them with the work that is nowhere else"),
+  }),
+  output: z.strictObject({
+    trees: z.array(
+      z.strictObject({
+        name: z.string(),
+        instance: z.string().optional(),
+        path: z.string().optional(),
+        branch: z.string().optional(),
+        repository: z.string().optional(),
+        why: z.string(),
+        bytes: z.int(),
+        since: z.string(),
+      }),
+    ),
+    removals: z.array(z.strictObject({ name: z.string(), removed: z.boolean(), why: z.string() })),
+    next: z.string(),
+  }),
+  hints: { readOnlyHint: false, destructiveHint: true, idempotentHint: true, openWorldHint: false },
+  subject: ({ names }) => names,
+  async handler(ctx, { names, merged, force }) {
+    const { keptTrees, signal } = ctx
+    if (force && names.length === 0)
+      throw new Fault("Invalid", "force loses work, so it needs names.", "Give the names of the trees to remove with it.")
+    const wanted = merged ? (await keptTrees.list(signal)).map(({ name }) => name) : []
+    const removals: Removal[] = []
+    for (const name of new Set([...names, ...wanted])) {
+      if (signal.aborted) break
+      removals.push(await removeOne(ctx, name, force && names.includes(name)))
+      ctx.progress(removals.length, `${removals.length} looked at`)
+    }
+    const trees = await keptTrees.list(signal)
+    return { trees: trees.slice(0, shownMax).map(shownTree), removals, next: nextOf(trees.length) }
+  },
+  show: ({ trees, removals, next }) => ({
+    text: [...removals.map(({ name, removed, why }) => `${name}: ${removed ? "removed" : "kept"}. ${why}`), next].join("\n"),
+    rows: trees.map(({ name, instance = "", branch = "", repository = "", path = "", why, bytes, since }) => ({
+      ...{ name, instance, branch, size: sizeOf(bytes), since, where: path || repository, why },
+    })),
+  }),
+})
+
+const shownTree = ({ sinceMs, ...tree }: KeptTree) => ({ ...tree, since: isoOf(sinceMs) })
+function nextOf(count: number): string {
+  if (count === 0) return "Nothing is kept."
+  const more = count > shownMax ? ` The first ${shownMax} of ${count} are listed.` : ""
+  return `Look into a tree, or merge its branch; then \`blackbox5 trees --merged\` removes it.${more}`
+}
+function sizeOf(bytes: number): string {
+  if (bytes < 1_048_576) return `${Math.ceil(bytes / 1024)} KiB`
+  return bytes < 1_073_741_824 ? `${Math.round(bytes / 1_048_576)} MiB` : `${(bytes / 1_073_741_824).toFixed(1)} GiB`
+}
