@@ -55,6 +55,8 @@ const always: readonly (readonly [string, string])[] = [
   ["submodule.recurse", "false"],
   ["fetch.recurseSubmodules", "false"],
   ["protocol.ext.allow", "never"],
+  // It is run in git directories, too: those that we chose.
+  ["safe.bareRepository", "all"],
   // A transfer that stands still ends by itself, also where nobody is left to end it.
   ["http.lowSpeedLimit", "1000"],
   ["http.lowSpeedTime", "60"],

@@ -61,15 +61,28 @@ export interface TreeEntry {
 }
 export function treeEntries(common: string): readonly TreeEntry[] {
   const all = join(common, "worktrees")
-  if (!existsSync(all)) return []
-  return readdirSync(all).flatMap((id): TreeEntry[] => {
-    const directory = join(all, id)
-    const file = join(directory, "gitdir")
-    return existsSync(file) ? [{ directory, tree: dirname(resolve(directory, readFileSync(file, "utf8").trim())) }] : []
-  })
+  return existsSync(all) ? readdirSync(all).flatMap((id) => entryIn(join(all, id)) ?? []) : []
 }
-export const entriesOf = (path: string, common: string): readonly TreeEntry[] =>
-  treeEntries(common).filter(({ tree }) => canonical(tree) === canonical(path))
+function entryIn(directory: string): TreeEntry | undefined {
+  const file = join(directory, "gitdir")
+  return existsSync(file) ? { directory, tree: dirname(resolve(directory, readFileSync(file, "utf8").trim())) } : undefined
+}
+/** What the repository keeps about a tree that git made at this path. Its id begins with the path's last name: git-worktree(1). */
+export function entriesOf(path: string, common: string): readonly TreeEntry[] {
+  const all = join(common, "worktrees")
+  if (!existsSync(all)) return []
+  return readdirSync(all)
+    .filter((id) => id.startsWith(basename(path)))
+    .flatMap((id) => entryIn(join(all, id)) ?? [])
+    .filter(({ tree }) => canonical(tree) === canonical(path))
+}
+/** The entry that a tree and its repository name each other by. */
+export function linkedAt(path: string, common: string): TreeEntry | undefined {
+  const found = gitDirectoryOf(path)
+  if (found === undefined || found.common !== realpathSync(common) || found.own === found.common) return undefined
+  const entry = entryIn(found.own)
+  return entry && canonical(entry.tree) === canonical(path) ? entry : undefined
+}
 
 /** Somebody wants it kept: git-worktree(1), lock. */
 export const isLocked = ({ directory }: TreeEntry): boolean => existsSync(join(directory, "locked"))

@@ -4,7 +4,7 @@ import { dirname, join, relative, resolve } from "node:path"
 import { Fault } from "./core/faults.ts"
 import type { TrustedFilters } from "./core/workspace.ts"
 import { commitOf, type Git, gitIn, listBytesMax, must } from "./git.ts"
-import { entriesOf, gitDirectoryOf, isLocked, isWithin, type TreeEntry, treeEntries } from "./repository.ts"
+import { gitDirectoryOf, isLocked, isWithin, linkedAt, type TreeEntry, treeEntries } from "./repository.ts"
 import { scanTree } from "./tree-scan.ts"
 import { type Change, statusOf } from "./tree-work.ts"
 
@@ -94,12 +94,6 @@ export async function entryLoss(entry: TreeEntry, common: string): Promise<reado
     else must(staged, "git diff-index")
   }
   return why
-}
-
-/** The entry that a tree and its repository name each other by. */
-function linkedAt(path: string, common: string): TreeEntry | undefined {
-  const own = gitDirectoryOf(path)?.own
-  return own === undefined ? undefined : entriesOf(path, common).find(({ directory }) => gitDirectoryOf(path)?.own === directory)
 }
 
 /** What would be lost with a linked work tree and what its repository, which stays, keeps about it. */

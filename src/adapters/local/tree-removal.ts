@@ -1,7 +1,7 @@
 import { rmSync, statSync } from "node:fs"
 import type { TrustedFilters } from "../../core/workspace.ts"
 import { commitOf, type Git, gitIn, gitWords, must } from "../../git.ts"
-import { entriesOf, forgetEntry, isLocked } from "../../repository.ts"
+import { entriesOf, forgetEntry, isLocked, linkedAt } from "../../repository.ts"
 import type { BegunFile, TreeFile } from "../../tree-file.ts"
 import { entryLoss, looseCommits, lossOf, reflogOf } from "../../tree-loss.ts"
 
@@ -36,6 +36,8 @@ export async function removeTree(
     rmSync(path, { recursive: true, force: true })
     return undefined
   }
+  // It was never begun: most of a large fleet that is removed. No git is asked.
+  if (begun === undefined && !isThere(path)) return undefined
   try {
     const git = await gitIn(common, options.trusted)
     const why = isThere(path) ? await removeDirectory(git, tree, begun, options) : await forget(tree, common, options)
@@ -54,7 +56,7 @@ async function removeDirectory(
   begun: BegunFile | undefined,
   { trusted, discard }: RemovalOptions,
 ): Promise<string | undefined> {
-  const [own] = entriesOf(path, common)
+  const own = linkedAt(path, common)
   // Nothing has run yet in a tree that was not made to its end.
   const { why, entries, forbidden } =
     begun?.made === false ? { why: [], entries: [], forbidden: undefined } : await lossOf(path, common, trusted)
