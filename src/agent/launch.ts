@@ -4,6 +4,7 @@ import { delimiter, relative } from "node:path"
 import { lastingOf } from "../core/environment.ts"
 import type { Problem } from "../core/instance.ts"
 import { secretsVariable } from "../core/mcp-servers.ts"
+import { shellWord } from "../core/view.ts"
 import { isolated } from "../isolation.ts"
 import { alive, instanceVariable, type ProcessId, processId } from "../processes.ts"
 import type { RunDirectory } from "../run-directory.ts"
@@ -44,7 +45,7 @@ function obstacle(directory: string, claude: string, program: string): Problem |
       return existsSync(path)
         ? {
             reason: "NotExecutable",
-            message: `${path} (${what}) is not executable. Run chmod +x ${path}, then resume the instance.`,
+            message: `${path} (${what}) is not executable. Run chmod +x ${shellWord(path)}, then resume the instance.`,
           }
         : {
             reason: "ProgramMissing",

@@ -1,4 +1,14 @@
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, statSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs"
 import { createServer, request } from "node:http"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
@@ -9,6 +19,7 @@ import { linkUrl, websocketTo } from "../../src/agent/connection.ts"
 import { pathEntryFor } from "../../src/agent/path-entry.ts"
 import { readConfig } from "../../src/config.ts"
 import { listeningPath, requestOptionsTo } from "../../src/local-socket.ts"
+import { checkSocket } from "../../src/roles/doctor/socket.ts"
 
 /** What a path becomes: an entry of PATH, and a socket that is connected to. */
 
@@ -108,6 +119,30 @@ describe("a socket", () => {
           .end()
       })
       expect(failure.syscall).toBe("connect")
+    }
+  })
+})
+
+describe("doctor's look at the socket", () => {
+  it("connects as agents do: beside serve where none runs, leaving nothing there, and to serve itself", async () => {
+    for (const name of ["short", "long ".repeat(30)]) {
+      const stateDirectory = made(join(directory, "doctor", name))
+      const socketPath = join(stateDirectory, "serve.sock")
+      expect(await checkSocket({ stateDirectory, socketPath }, false)).toMatchObject({ state: "ok" })
+      expect(readdirSync(stateDirectory)).toEqual([])
+      // Whatever answers there is no gateway.
+      const server = createServer((_, response) => response.end("hello"))
+      await new Promise<void>((resolve) => void server.listen(listeningPath(socketPath), resolve))
+      expect(await checkSocket({ stateDirectory, socketPath }, true)).toMatchObject({
+        state: "FAIL",
+        what: expect.stringContaining("HTTP status 200"),
+      })
+      server.closeAllConnections()
+      await new Promise((resolve) => server.close(resolve))
+      expect(await checkSocket({ stateDirectory, socketPath }, true)).toMatchObject({
+        state: "FAIL",
+        what: expect.stringContaining("cannot connect"),
+      })
     }
   })
 })

@@ -149,6 +149,11 @@ describe("the keys", () => {
       { kind: "message", name: "a", text: "xbc!" },
     ])
     expect(written(..."für 😀", "backspace", "é", "return").orders).toEqual([{ kind: "message", name: "a", text: "für é" }])
+    // One character, as people see it, is one step: also where it is several code points.
+    expect(written("x", ..."👨‍👩‍👧‍👦", "y", "left", "backspace", "return").orders).toEqual([
+      { kind: "message", name: "a", text: "xy" },
+    ])
+    expect(written("a", "b", "left", "\u0301", "c", "return").orders).toEqual([{ kind: "message", name: "a", text: "a\u0301cb" }])
     expect(written(..."x", "escape").orders).toEqual([])
     expect(written(" ", "return").orders).toEqual([])
     const line = type(three, "m", ..."abc").state

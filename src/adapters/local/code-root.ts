@@ -3,6 +3,7 @@ import { basename, isAbsolute, join } from "node:path"
 import { Fault } from "../../core/faults.ts"
 import type { Spec } from "../../core/instance.ts"
 import type { Completion, NamedLoop } from "../../core/loop.ts"
+import { shellWord } from "../../core/view.ts"
 import { findClaude } from "../../find-claude.ts"
 import { isDirectory, projectsDirectory } from "../../find-code-root.ts"
 import { executable } from "../../find-program.ts"
@@ -118,7 +119,7 @@ export function launchOf(
     throw new Fault(
       "Invalid",
       `The project ${spec.project} has no directory .autonomous, which ralf-loop.sh needs.`,
-      `Make it: mkdir ${join(tree.project, ".autonomous")}`,
+      `Make it: mkdir ${shellWord(join(tree.project, ".autonomous"))}`,
     )
   const where = `${script.path} in ${tree.root === undefined ? root : `its own work tree of ${root}`}`
   return {
@@ -174,5 +175,5 @@ const whyBuiltIn = (root: string): string => {
 
 const notExecutable = (path: string): Fault =>
   existsSync(path)
-    ? new Fault("Invalid", `The loop script ${path} is not executable.`, `Run chmod +x ${path}, then try again.`)
+    ? new Fault("Invalid", `The loop script ${path} is not executable.`, `Run chmod +x ${shellWord(path)}, then try again.`)
     : new Fault("NotFound", `The loop script ${path} is not there.`, "Correct the loop in the policy file.")

@@ -3,7 +3,7 @@ import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import type { Config } from "../../config.ts"
-import { clean } from "../../core/view.ts"
+import { clean, shellWord } from "../../core/view.ts"
 import { whoAnswers } from "../../find-serve.ts"
 import { probeIsolation, warningOf } from "../../isolation.ts"
 import type { Policy } from "../../policy.ts"
@@ -67,7 +67,11 @@ export async function checkState({ stateDirectory, socketPath }: Config): Promis
   return (mode & 0o077) === 0
     ? [ok("state", `${at}, for this user alone`), socket]
     : [
-        warn("state", `${at} is open to others (mode ${mode.toString(8)}).`, `Run chmod 700 ${at}; serve does it at its start.`),
+        warn(
+          "state",
+          `${at} is open to others (mode ${mode.toString(8)}).`,
+          `Run chmod 700 ${shellWord(at)}; serve does it at its start.`,
+        ),
         socket,
       ]
 }

@@ -1,5 +1,5 @@
 import { dollarsOf } from "../../core/budget.ts"
-import { clean, oneLine } from "../../core/view.ts"
+import { charactersOf, clean, oneLine } from "../../core/view.ts"
 import type { Fleet, Row, State, View } from "./state.ts"
 
 /** The screen as lines: state and size in, exactly as many lines as the screen has out. */
@@ -23,7 +23,7 @@ const alarming = new Set(["NeedsAnswer", "Blocked", "Failed", "CrashLoop", "Budg
 
 /** At most so many characters. */
 const cut = (text: string, columns: number): string => {
-  const letters = [...text]
+  const letters = charactersOf(text)
   return letters.length <= columns ? text : `${letters.slice(0, Math.max(0, columns - 1)).join("")}…`
 }
 /** Text that others write, as one line of characters that stay where they are put. */
@@ -108,7 +108,7 @@ function textLines({ of, name, lines, above }: Extract<View, { kind: "text" }>, 
 
 /** The end of the line is what is being written. */
 function editor({ to, text, at }: Extract<View, { kind: "message" }>, columns: number): string {
-  const letters = [...text]
+  const letters = charactersOf(text)
   const prompt = `To ${to}: `
   const room = Math.max(1, columns - prompt.length - 1)
   const start = Math.max(0, at - room + 1)

@@ -1,4 +1,4 @@
-import { clean } from "../../core/view.ts"
+import { charactersOf, clean } from "../../core/view.ts"
 
 /** What `top` shows, and what a key makes of it. Pure: no terminal, no calls. */
 
@@ -81,7 +81,7 @@ export function withText(state: State, of: TextOf, name: string, text: string, c
   const lines = clean(text)
     .split("\n")
     .flatMap((line) => {
-      const letters = [...line.replaceAll("\t", "  ")]
+      const letters = charactersOf(line.replaceAll("\t", "  "))
       const parts = Math.max(1, Math.ceil(letters.length / columns))
       return Array.from({ length: parts }, (_, part) => letters.slice(part * columns, (part + 1) * columns).join(""))
     })
@@ -132,10 +132,12 @@ function inMessage(
   view: Extract<View, { kind: "message" }>,
   { name = "", ctrl, meta, text = "" }: Key,
 ): { state: State; order?: Order } {
-  const letters = [...view.text]
-  const written = (next: readonly string[], at: number): { state: State } => ({
-    state: { ...state, view: { ...view, text: next.join(""), at: Math.min(Math.max(0, at), next.length) } },
-  })
+  const letters = charactersOf(view.text)
+  const written = (next: readonly string[], at: number): { state: State } => {
+    // Counted again: a mark that was typed is one with the letter before it.
+    const before = charactersOf(next.slice(0, Math.max(0, at)).join("")).length
+    return { state: { ...state, view: { ...view, text: next.join(""), at: before } } }
+  }
   const typed = (more: readonly string[]): { state: State } => {
     const room = more.slice(0, Math.max(0, messageMax - letters.length))
     return written(letters.toSpliced(view.at, 0, ...room), view.at + room.length)
@@ -171,7 +173,7 @@ function inMessage(
     case "end":
       return written(letters, letters.length)
     default:
-      return /^\P{Cc}+$/u.test(text) ? typed([...text]) : { state }
+      return /^\P{Cc}+$/u.test(text) ? typed(charactersOf(text)) : { state }
   }
 }
 
