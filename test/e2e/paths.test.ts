@@ -1,10 +1,13 @@
-import { mkdirSync } from "node:fs"
+import { execFileSync, spawn } from "node:child_process"
+import { mkdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
+import { Client } from "@modelcontextprotocol/sdk/client/index.js"
+import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
 import { describe, expect, it, vi } from "vitest"
 import { z } from "zod"
 import { type ModelRequest, say, use } from "../model/model.ts"
 import { git } from "./code-root.ts"
-import { eventually, makeWorld } from "./world.ts"
+import { eventually, main, makeWorld } from "./world.ts"
 
 /** Two whole agents in each test, and other tests beside them. */
 vi.setConfig({ testTimeout: 240_000 })
@@ -16,8 +19,10 @@ const bash = (command: string) => use([{ name: "Bash", input: { command, descrip
 
 const reports = z.object({ findings: z.array(z.object({ check: z.string(), state: z.string(), what: z.string() })) })
 
+const oddName = "ein é # : % ? ' \" & $x `y` %41 [z]"
+
 describe.each([
-  ["spaces, umlauts, quotes and what URLs, shells and PATH read otherwise", "ein é # : % ? ' \" & $x `y` %41 [z]", ""],
+  ["spaces, umlauts, quotes and what URLs, shells and PATH read otherwise", oddName, ""],
   ["a state directory whose socket's path is too long", "a long one", `/${"state ".repeat(20)}/${"x".repeat(100)}`],
 ])("with %s", (_, under, deep) => {
   it.each(["auto", "off"])("agents work, from their spawn to commit and mail (isolation: %s)", async (isolation) => {
@@ -60,5 +65,47 @@ describe.each([
     const removed = await world.cli("stop-instances", "one", "two", "--remove", "--json")
     expect(removed.code).toBe(0)
     await eventually(async () => (await call("list_instances", {})).total === 0, "the removal")
+  })
+})
+
+const entriesSchema = z.object({
+  mcpServers: z.object({
+    blackbox5: z.looseObject({ command: z.string(), args: z.array(z.string()), env: z.record(z.string(), z.string()) }),
+  }),
+})
+
+describe("the lines that serve prints", () => {
+  it("connect clients to a fleet with such directories, from any shell", async () => {
+    await using world = await makeWorld(() => say("unused"), { under: oddName })
+    const serve = spawn(process.execPath, [main, "serve"], { env: { ...world.env, BLACKBOX5_PORT: "0" }, cwd: world.codeRoot })
+    const home = world.env.HOME ?? ""
+    let printed = ""
+    serve.stdout.setEncoding("utf8").on("data", (more: string) => {
+      printed += more
+    })
+    const lineOf = (client: string): string | undefined => new RegExp(`^ +(.* connect ${client}.*)$`, "m").exec(printed)?.[1]
+    await eventually(() => lineOf("claude-desktop"), "the lines")
+    // A shell of the same user, in which nothing of ours is set.
+    const env = Object.fromEntries(Object.entries(world.env).filter(([name]) => !name.startsWith("BLACKBOX5_")))
+    for (const client of ["claude-code", "claude-desktop"])
+      execFileSync("sh", ["-c", lineOf(client) ?? "false"], { env, cwd: "/", stdio: "pipe" })
+
+    const wanted = {
+      BLACKBOX5_CODE_ROOT: world.codeRoot,
+      BLACKBOX5_STATE: world.state,
+      BLACKBOX5_CONFIG: world.env.BLACKBOX5_CONFIG,
+    }
+    for (const file of [".claude.json", ".config/Claude/claude_desktop_config.json"]) {
+      const { blackbox5 } = entriesSchema.parse(JSON.parse(readFileSync(join(home, file), "utf8"))).mcpServers
+      expect(blackbox5.env).toEqual(wanted)
+      const client = new Client({ name: "paths", version: "1" })
+      await client.connect(
+        new StdioClientTransport({ ...blackbox5, env: { ...env, ...blackbox5.env }, cwd: "/", stderr: "inherit" }),
+      )
+      const status = await client.callTool({ name: "fleet_status", arguments: {} })
+      expect(status.structuredContent).toMatchObject({ projects: [{ name: "shop" }] })
+      await client.close()
+    }
+    expect(world.servePid()).toBe(serve.pid)
   })
 })
