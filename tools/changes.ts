@@ -5,11 +5,14 @@ import { type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
 import { nameOf } from "../src/core/principal.ts"
 import { targetFields } from "../src/core/selector.ts"
 import type { Row, ToolContext } from "../src/core/tool.ts"
+import { countWithin } from "../src/core/view.ts"
 
 /** What pause, resume and stop have in common: many targets, each changed on its own, and a row about each. */
 
 const repeatsMax = 5
 const shownMax = 200
+/** All rows together, whatever their reasons say. */
+const bytesMax = 65_536
 const atOnceMax = 16
 
 export const expectSchema = z.int().min(0).optional()
@@ -84,10 +87,11 @@ export async function changeAll(ctx: ToolContext, { names, all, expect, dryRun }
   const failed = outcomes.find(({ fault }) => fault)?.fault
   // A failure in between is a row of the answer; where nothing succeeded it is the answer.
   if (failed && outcomes.every(({ fault }) => fault)) throw failed
+  const rows = outcomes.slice(0, shownMax).map(({ name, changed, phase, why }) => ({ name, changed, phase, why }))
   return {
     count: outcomes.length,
     changed: outcomes.filter(({ changed }) => changed).length,
-    instances: outcomes.slice(0, shownMax).map(({ name, changed, phase, why }) => ({ name, changed, phase, why })),
+    instances: rows.slice(0, countWithin(rows, bytesMax)),
   }
 }
 
@@ -149,11 +153,11 @@ export const nextOf = (
     ? `The disk is full, so this holds in memory, until \`blackbox5 serve\` restarts: make room on it. ${next}`
     : next
 }
-const nextStep = ({ count, changed }: Changes, { dryRun }: Options, otherwise: string): string => {
+const nextStep = ({ count, changed, instances }: Changes, { dryRun }: Options, otherwise: string): string => {
   if (count === 0) return "No instance matches: list_instances {} shows those that exist."
   if (dryRun) return `Nothing was changed. Call it without dryRun and with "expect":${count} to do it.`
   if (changed === 0) return "Nothing had to be changed: why says how each instance is."
-  return count > shownMax ? `${otherwise} The first ${shownMax} of ${count} are listed.` : otherwise
+  return count > instances.length ? `${otherwise} The first ${instances.length} of ${count} are listed.` : otherwise
 }
 
 export const showChanges =

@@ -3,11 +3,13 @@ import { Fault } from "../src/core/faults.ts"
 import { type Address, operators, type Posted } from "../src/core/ports.ts"
 import { may, nameOf } from "../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
-import { bounded } from "../src/core/view.ts"
+import { bounded, countWithin } from "../src/core/view.ts"
 import { isoOf } from "./moments.ts"
 
 /** All texts of one answer together: Claude Code warns of results above ten thousand tokens. */
 const charactersMax = 32_768
+/** All of one answer, whatever its texts are made of. */
+const bytesMax = 65_536
 
 /** Whose inbox is meant; undefined for what was sent to anybody. */
 function inboxOf({ who, targets }: ToolContext, of: string | undefined, sent: boolean, byId: boolean): Address | undefined {
@@ -30,6 +32,12 @@ async function markRead({ bus, who }: ToolContext, page: readonly Posted[]): Pro
   if (who.kind !== "human" || may(who, "message") !== true) return
   for (const { to, mail, receipt } of page)
     if (to === operators && receipt.state === "Queued") await bus.receipt(operators, { mail: mail.id, state: "Delivered" })
+}
+
+/** How to reach what was left out: what is read no longer stands first, and a larger limit helps only where it was the limit that cut. */
+function moreOf(reads: boolean, isTooMuch: boolean): string {
+  if (!isTooMuch) return "Give a larger limit for more messages, or "
+  return reads ? "Call it again for more messages, or with " : "They are too much for one answer: give "
 }
 
 export default defineTool({
@@ -87,9 +95,8 @@ export default defineTool({
     // A name used again inherits nothing: what its former bearer sent is not its own.
     const bornMs = who.kind === "instance" ? (visible.find(({ uid }) => uid === who.uid)?.createdAtMs ?? 0) : 0
     const mine = sent ? found.filter(({ mail }) => mail.atMs >= bornMs) : found
-    const page = mine.slice(0, limit)
-    await markRead(ctx, page)
-    const each = Math.max(200, Math.floor(charactersMax / Math.max(1, page.length)))
+    const asked = mine.slice(0, limit)
+    const each = Math.max(200, Math.floor(charactersMax / Math.max(1, asked.length)))
     const nameAt = new Map<Address, string>(visible.map(({ uid, name }) => [uid, name]))
     const messageOf = ({ to: address, mail, receipt }: Posted) => {
       const where = [receipt.iteration === undefined ? undefined : `iteration ${receipt.iteration}`, receipt.door].filter(
@@ -103,8 +110,13 @@ export default defineTool({
         untrusted: bounded(mail.text, each),
       }
     }
+    const rows = asked.map(messageOf)
+    const messages = rows.slice(0, countWithin(rows, bytesMax))
+    // Only what is shown has been read.
+    const page = asked.slice(0, messages.length)
+    await markRead(ctx, page)
     const cuts = [
-      ...(mine.length > limit ? ["older messages"] : []),
+      ...(mine.length > page.length ? ["older messages"] : []),
       ...(page.some(({ mail }) => mail.text.length > each) ? [`what exceeds ${each} characters of a text`] : []),
     ]
     const first = page[0]
@@ -113,11 +125,11 @@ export default defineTool({
         ? "There is none."
         : 'There is none. What went to one instance is in read_messages {"of":"<name>"}.'
       : cuts.length > 0
-        ? 'Give a larger limit for more messages, or "mails":["<id>"] for one text in full.'
+        ? `${moreOf(reads, page.length < asked.length)}"mails":["<id>"] for one text in full.`
         : sent || to === undefined
           ? "inspect_instance shows what an agent makes of it."
           : `To answer: message_instances {"to":["<sender>"],"replyTo":"${first.mail.id}","text":"…"}`
-    return { messages: page.map(messageOf), ...(cuts.length > 0 && { cut: `Left out: ${cuts.join("; ")}.` }), next }
+    return { messages, ...(cuts.length > 0 && { cut: `Left out: ${cuts.join("; ")}.` }), next }
   },
   show: ({ messages, cut, next }) => ({
     text: [

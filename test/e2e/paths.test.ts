@@ -1,6 +1,7 @@
 import { execFileSync, spawn } from "node:child_process"
 import { mkdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
+import { pathToFileURL } from "node:url"
 import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
 import { describe, expect, it, vi } from "vitest"
@@ -30,12 +31,13 @@ describe.each([
       if (toolResults.length === 0) return bash(commit)
       return text.includes("use euros") ? say("Done.\n<promise>COMPLETE</promise>") : bash("sleep 0.2")
     }
-    // `project` is what the world names it by; the second directory has no valid project name.
+    // Its directory's name is no valid project name.
     const directory = "Mein Projekt: é #1 %41?"
-    await using world = await makeWorld(script, {
-      ...{ projects: [directory], under, policy: `isolation: ${isolation}\n` },
-      env: { XDG_RUNTIME_DIR: "" },
-    })
+    await using world = await makeWorld(script, { projects: [directory], under })
+    // What is cloned comes from such a directory, and goes into one.
+    const upstream = join(world.directory, under, "upstream")
+    git(world.directory, "clone", "--quiet", "--bare", world.projectOf(directory), join(upstream, "acme/tool.git"))
+    world.policy(`isolation: ${isolation}\nrepositories: ${JSON.stringify(`${pathToFileURL(upstream)}/`)}\n`)
     const state = world.state + deep
     mkdirSync(state, { recursive: true, mode: 0o700 })
     Object.assign(world.env, { BLACKBOX5_STATE: state, XDG_RUNTIME_DIR: join(world.directory, "run") })
@@ -46,23 +48,26 @@ describe.each([
     expect(projects.map(({ name }) => name)).toEqual(["mein-projekt-e-1-41"])
     const [project] = projects.map(({ name }) => name)
 
-    // The first works in the person's tree, the second in a tree of its own.
-    for (const name of ["one", "two"]) await call("spawn_instance", { project, name, goal: "Add a file." })
-    const committed = (ref: string): boolean => git(world.projectOf(directory), "log", "-1", "--format=%s", ref) === "Add a file"
-    await eventually(() => committed("main") && committed("ralf/two"), "both commits", 120)
-    const sent = await call("message_instances", {
-      to: ["one", "two"],
-      text: "Please use euros.",
-      urgency: "now",
-      waitSeconds: 50,
-    })
-    expect(sent.receipts).toMatchObject([{ state: "delivered" }, { state: "delivered" }])
-    const completed = await call("wait_for_instances", { names: ["one", "two"], until: "finished", timeoutSeconds: 50 })
-    expect(completed.instances).toMatchObject([{ phase: "Completed" }, { phase: "Completed" }])
+    // The first works in the person's tree, the second in a tree of its own, the third in one of a clone.
+    const names = ["one", "two", "three"]
+    for (const name of names.slice(0, 2)) await call("spawn_instance", { project, name, goal: "Add a file." })
+    await call("spawn_instance", { repository: "acme/tool", name: "three", goal: "Add a file." })
+    const committed = (at: string, ref: string): boolean => git(at, "log", "-1", "--format=%s", ref) === "Add a file"
+    const own = world.projectOf(directory)
+    const clone = join(state, "clones/acme/tool.git")
+    await eventually(
+      () => committed(own, "main") && committed(own, "ralf/two") && committed(clone, "ralf/three"),
+      "all commits",
+      120,
+    )
+    const sent = await call("message_instances", { to: names, text: "Please use euros.", urgency: "now", waitSeconds: 50 })
+    expect(sent.receipts).toMatchObject(names.map(() => ({ state: "delivered" })))
+    const completed = await call("wait_for_instances", { names, until: "finished", timeoutSeconds: 50 })
+    expect(completed.instances).toMatchObject(names.map(() => ({ phase: "Completed" })))
 
     const looked = reports.parse(JSON.parse((await world.cli("doctor", "--json")).stdout)).findings
     expect(looked.find(({ check }) => check === "socket")).toMatchObject({ state: "ok", what: expect.stringContaining("takes") })
-    const removed = await world.cli("stop-instances", "one", "two", "--remove", "--json")
+    const removed = await world.cli("stop-instances", ...names, "--remove", "--json")
     expect(removed.code).toBe(0)
     await eventually(async () => (await call("list_instances", {})).total === 0, "the removal")
   })

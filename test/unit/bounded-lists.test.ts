@@ -1,6 +1,7 @@
 import * as fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { admin, makeFleet, operator, type Result } from "./fleet.ts"
+import { aMail } from "../contract/harness.ts"
+import { admin, agent, makeFleet, operator, type Result } from "./fleet.ts"
 
 /** An answer is bounded whatever stands in it, and what was cut is reached by its cursor. */
 
@@ -69,6 +70,41 @@ describe("read_events", () => {
       after = page.cursor
     }
     expect(seen).toEqual(Array.from({ length: 600 }, (_, index) => String(index + 1)))
+  })
+})
+
+describe("read_messages", () => {
+  it("is bounded, marks only what it showed as read, and so comes to an end", async () => {
+    const fleet = makeFleet()
+    const writer = fleet.running("writer")
+    for (let index = 0; index < 200; index++)
+      await fleet.memory.bus.send(
+        "@operators",
+        aMail(`m-${index}`, { from: "instance writer", atMs: fleet.clock.nowMs(), text: texts[index % texts.length] ?? "" }),
+      )
+    const seen = new Set<string>()
+    for (let round = 0; round < 10 && seen.size < 200; round++) {
+      const page = await fleet.call(operator)("read_messages", { limit: 200 })
+      expect(bytesOf(page)).toBeLessThan(bytesMax)
+      for (const { mail, state } of page.messages) if (state === "queued") seen.add(mail)
+      if (seen.size < 200) expect(page.next).toMatch(/^Call it again/)
+    }
+    expect(seen.size).toBe(200)
+    const sent = await fleet.call(agent(writer))("read_messages", { sent: true, limit: 200 })
+    expect(sent.next).toMatch(/too much for one answer/)
+  })
+})
+
+describe("a change of many", () => {
+  it("lists as many as fit, and says how many there are", async () => {
+    const fleet = makeFleet()
+    const why = { verdict: "Held" as const, reason: "BudgetReached" as const, message: "中".repeat(1000), term: 1 }
+    for (let index = 0; index < 150; index++) fleet.add(`a-${index}`, {}, { admission: why })
+    const answer = await fleet.call(operator)("update_instance", { name: "a-0" })
+    expect(answer.changed).toEqual([])
+    const stopped = await fleet.call(operator)("resume_instances", { project: "shop" })
+    expect(bytesOf(stopped)).toBeLessThan(bytesMax)
+    expect(stopped.count).toBe(150)
   })
 })
 
