@@ -3,6 +3,7 @@ import { constants } from "node:os"
 import { parseArgs } from "node:util"
 import { main } from "../e2e/world.ts"
 import { beatsPart } from "./beats.ts"
+import { brakePart, removePart } from "./brake.ts"
 import { httpParts } from "./http.ts"
 import { idlePart } from "./idle.ts"
 import { loadPart } from "./load.ts"
@@ -27,6 +28,8 @@ const parts: readonly Part[] = [
   mailPart,
   loadPart,
   pausePart,
+  brakePart,
+  removePart,
   ...listParts,
   beatsPart,
   reconcilePart,

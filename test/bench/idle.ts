@@ -1,12 +1,9 @@
-import { writeFileSync } from "node:fs"
-import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
-import { z } from "zod"
-import { eventually, processesOf, type World } from "../e2e/world.ts"
+import { processesOf, type World } from "../e2e/world.ts"
 import { startChild } from "./child.ts"
 import { median, type Part, quantile, row } from "./measure.ts"
 import { cpuMs, residentMebibytes } from "./process.ts"
-import { type Fleet, openFleet } from "./worlds.ts"
+import { allConnected, type Fleet, openLoops } from "./worlds.ts"
 
 /** The issue's own number of idle instances. */
 const count = 100
@@ -19,32 +16,11 @@ const servePercentMax = 2
 const recoveryMsMax = 2000
 
 const loopScript = `#!/usr/bin/env bash\necho up\nexec sleep 100000\n`
-const page = z.object({ total: z.int(), instances: z.array(z.object({ name: z.string(), phase: z.string() })) })
 
 const supervisorsOf = ({ directory }: World): readonly number[] =>
   processesOf(directory)
     .filter(({ command }) => /main\.js agent/.test(command))
     .map(({ pid }) => pid)
-
-/** True when every supervisor has told the control plane of itself. */
-const allConnected = async ({ call }: Fleet, of: number): Promise<boolean> =>
-  page.parse(await call("list_instances", { phases: ["Running"], limit: 1 })).total === of
-
-async function openIdle(of: number): Promise<Fleet> {
-  const fleet = await openFleet(
-    () => {
-      throw new Error("these loops run no claude")
-    },
-    (_state, world) => {
-      world.policy(`instancesMax: ${of}\n`)
-      writeFileSync(join(world.codeRoot, "2-engine/.autonomous/shell/ralf-loop.sh"), loopScript)
-    },
-  )
-  for (let index = 0; index < of; index++)
-    await fleet.call("spawn_instance", { project: "shop", name: `idle-${index}`, workspace: "shared" })
-  await eventually(() => allConnected(fleet, of), `${of} idle instances`, 180)
-  return fleet
-}
 
 /** Percent of one processor that each process used in the window. */
 async function percents(pids: readonly number[]): Promise<readonly number[]> {
@@ -70,7 +46,7 @@ async function recover(fleet: Fleet): Promise<number> {
 export const idlePart: Part = {
   ids: ["supervisor.rss", "supervisor.cpu", "serve.rss", "serve.cpu", "serve.recovery"],
   async measure() {
-    await using fleet = await openIdle(count)
+    await using fleet = await openLoops(count, loopScript)
     await using bare = startChild(process.execPath, ["-e", "process.stdin.resume()"], fleet.world.env)
     await sleep(settleMs)
     const supervisors = supervisorsOf(fleet.world)

@@ -26,20 +26,21 @@ function still(pid: number): boolean {
 }
 
 /**
- * From the start of the call until every process of the instance is stopped. Those known before are looked at without a pause; when all
+ * From the start of the call until every process of all instances is stopped. Those known before are looked at without a pause; when all
  * are still, a search of /proc must find no other that moves. The moment before that search counts, or the one after it if it found
  * processes that were not known before.
  */
-async function time({ world, call }: Fleet): Promise<number> {
+export async function timePause({ world, call }: Fleet, which: Record<string, unknown>): Promise<number> {
   let known = instanceProcesses(world).map(({ pid }) => pid)
   const callMs = performance.now()
-  const called = call("pause_instances", { names: [name] })
+  const called = call("pause_instances", which)
   called.catch(() => {}) // told below, where it is awaited
   for (;;) {
-    while (!known.every(still)) {
-      if (performance.now() - callMs > frozenMs) throw new Error(`the instance did not stand still after ${frozenMs} ms`)
-      await turn() // the call is made by this process, too
-    }
+    for (const pid of known)
+      while (!still(pid)) {
+        if (performance.now() - callMs > frozenMs) throw new Error(`not everything stood still after ${frozenMs} ms`)
+        await turn() // the call is made by this process, too
+      }
     const ms = performance.now() - callMs
     const found = instanceProcesses(world)
     const searchedMs = performance.now() - callMs
@@ -74,7 +75,7 @@ export const pausePart: Part = {
     }, "the agent's commands")
     const ms: number[] = []
     for (let round = -warmUps; round < rounds; round++) {
-      const one = await time(fleet)
+      const one = await timePause(fleet, { names: [name] })
       if (round >= 0) ms.push(one)
       await resume(fleet)
     }

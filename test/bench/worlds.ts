@@ -1,5 +1,7 @@
+import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
+import { z } from "zod"
 import { invokeOver } from "../../src/client.ts"
 import { noProgress } from "../../src/core/tool.ts"
 import { tools } from "../../tools/index.ts"
@@ -67,4 +69,27 @@ export async function remove({ world, call }: Fleet, name: string): Promise<void
     "its supervisor ended",
   )
   await sleep(50) // what the control plane writes about it afterwards is not the next round's
+}
+
+const page = z.object({ total: z.int() })
+/** True when every supervisor has told the control plane of itself. */
+export const allConnected = async ({ call }: Fleet, of: number): Promise<boolean> =>
+  page.parse(await call("list_instances", { phases: ["Running"], limit: 1 })).total === of
+
+/** Loops of that script, without any claude, that have all begun. */
+export async function openLoops(of: number, script: string, fill: (state: string) => unknown = () => {}): Promise<Fleet> {
+  const fleet = await openFleet(
+    () => {
+      throw new Error("these loops run no claude")
+    },
+    async (state, world) => {
+      world.policy(`instancesMax: ${of}\n`)
+      writeFileSync(join(world.codeRoot, "2-engine/.autonomous/shell/ralf-loop.sh"), script)
+      await fill(state)
+    },
+  )
+  for (let index = 0; index < of; index++)
+    await fleet.call("spawn_instance", { project: "shop", name: `idle-${index}`, workspace: "shared" })
+  await eventually(() => allConnected(fleet, of), `${of} idle instances`, 180)
+  return fleet
 }
