@@ -1,12 +1,13 @@
 import { styleText } from "node:util"
 import { z } from "zod"
-import { git } from "../e2e/code-root.ts"
-import { eventually, makeWorld, processesOf } from "../e2e/world.ts"
+import { git, type Layout, layouts, scriptOf } from "../e2e/code-root.ts"
+import { eventually, type McpClient, makeWorld, processesOf } from "../e2e/world.ts"
 import { type ModelRequest, type Reply, say, use } from "../model/model.ts"
 
 /**
- * `npm run demo`: five minutes in one. A sample code root with two projects, the real claude, an unmodified loop script and the whole control
- * plane; only the language model is scripted, on loopback, so that it needs neither a key nor a network. What it prints is what happened.
+ * `npm run demo`: five minutes in one, on a checkout of each public layout. Two projects, the real claude, an unmodified loop script and the
+ * whole control plane; only the language model is scripted, on loopback, so that it needs neither a key nor a network. What it prints is what
+ * happened.
  */
 
 const began = performance.now()
@@ -58,62 +59,85 @@ function script(): (request: ModelRequest) => Reply {
   }
 }
 
-const policy = "turnsMax: 2\nbilling: metered\n"
-process.stdout.write(`\n${styleText("bold", "Blackbox5: a fleet of two agents, the real claude, a scripted model")}\n\n`)
-await using world = await makeWorld(script(), { projects: ["shop", "blog"], policy })
-const { call } = await world.connect()
-const look = async (name: string): Promise<{ phase: string; why: string }> =>
-  z.object({ phase: z.string(), why: z.string() }).parse(await call("inspect_instance", { name }))
-
-you("Start an agent on shop that writes a price list, and one on blog that writes two posts.")
-const model = "claude-sonnet-4-5"
-await call("spawn_instance", { project: "shop", goal: "Write a price list.", model, budget: { usd: 2 } })
-await call("spawn_instance", { project: "blog", goal: "Write two posts.", model })
-fleet("spawned shop-1 and blog-1: each an unmodified ralf-loop.sh with the real claude in it")
-await eventually(() => git(world.projectOf("shop"), "log", "--format=%s").includes("Add a price list"), "the first commit")
-agent(`shop-1 committed ${git(world.projectOf("shop"), "log", "-1", "--format=%h '%s'")}`)
-fleet(`shop-1 ${(await look("shop-1")).phase}: ${(await look("shop-1")).why}`)
-
-you("Tell shop-1: use euros.   (it is in the middle of its iteration)")
-const told = await call("message_instances", {
-  to: ["shop-1"],
-  text: "Please use euros, not dollars.",
-  urgency: "now",
-  waitSeconds: 30,
+const inspectedSchema = z.object({
+  phase: z.string(),
+  why: z.string(),
+  usage: z.object({ usd: z.number(), tokens: z.number(), iterations: z.number() }),
+  work: z.object({ path: z.string() }).optional(),
 })
-const [receipt] = z.array(z.object({ state: z.string(), note: z.string() })).parse(told.receipts)
-fleet(`receipt: ${receipt?.state}, ${receipt?.note}`)
-await eventually(() => git(world.projectOf("shop"), "log", "--format=%s").includes("Use euros"), "the answer to the message")
-agent(`shop-1 committed ${git(world.projectOf("shop"), "log", "-1", "--format=%h '%s'")}`)
-
-await eventually(() => processesOf(world.directory).some(({ command }) => command.startsWith("sleep 4")), "the tests run")
-you("Pause shop-1, right now.")
-const asked = performance.now()
-await call("pause_instances", { names: ["shop-1"] })
-const standing = () => processesOf(world.directory).filter(({ state }) => state === "T").length
-const stopped = await eventually(() => (standing() >= 4 ? standing() : undefined), "everything stands still")
-fleet(
-  `${stopped} processes stand still after ${Math.round(performance.now() - asked)} ms, claude and the tests it runs among them`,
-)
-await eventually(async () => (await look("shop-1")).why.includes("stand still"), "the pause is confirmed")
-fleet(`shop-1 ${(await look("shop-1")).phase}: ${(await look("shop-1")).why}`)
-await eventually(async () => (await look("blog-1")).phase === "Completed", "blog-1 completes meanwhile")
-agent(`blog-1 completed meanwhile: ${git(world.projectOf("blog"), "log", "--format='%s'").split("\n").slice(0, 2).join(", ")}`)
-
-you("Resume it.")
-await call("resume_instances", { names: ["shop-1"] })
-await eventually(async () => (await look("shop-1")).phase === "Completed", "shop-1 completes")
-agent("shop-1 completed: <promise>COMPLETE</promise>")
-
-const status = z.object({ headline: z.string() }).parse(await call("fleet_status"))
-fleet(status.headline)
-for (const name of ["shop-1", "blog-1"]) {
-  const { usage } = z
-    .object({ usage: z.object({ usd: z.number(), tokens: z.number(), iterations: z.number() }) })
-    .parse(await call("inspect_instance", { name }))
-  fleet(`${name}: $${usage.usd.toFixed(4)}, ${usage.tokens} tokens, ${usage.iterations} iterations`)
+const look = async ({ call }: McpClient, name: string) => inspectedSchema.parse(await call("inspect_instance", { name }))
+const completes = (client: McpClient, name: string, what: string) =>
+  eventually(async () => (await look(client, name)).phase === "Completed", what)
+/** The commits of an agent, the newest first, from the tree that it works in. */
+const commitsOf = async (client: McpClient, name: string, count: number): Promise<string> => {
+  const { work } = await look(client, name)
+  return work === undefined ? "" : git(work.path, "log", `-${count}`, "--format=%h '%s'").replaceAll("\n", ", ")
 }
-await call("stop_instances", { names: ["shop-1", "blog-1"], remove: true })
+
+async function show(layout: Layout): Promise<void> {
+  const policy = "turnsMax: 2\nbilling: metered\n"
+  process.stdout.write(`\n${styleText("bold", `A checkout with ${scriptOf(layout)}`)}\n\n`)
+  await using world = await makeWorld(script(), { projects: ["shop", "blog"], layout, policy })
+  const client = await world.connect()
+  const { call } = client
+
+  you("Start an agent on shop that writes a price list, and one on blog that writes two posts.")
+  const model = "claude-sonnet-4-5"
+  await call("spawn_instance", { project: "shop", goal: "Write a price list.", model, budget: { usd: 2 } })
+  await call("spawn_instance", { project: "blog", goal: "Write two posts.", model })
+  fleet("spawned shop-1 and blog-1: each that unmodified script with the real claude in it")
+  await eventually(async () => (await commitsOf(client, "shop-1", 1)).includes("Add a price list"), "the first commit")
+  agent(`shop-1 committed ${await commitsOf(client, "shop-1", 1)}`)
+  const { phase, why } = await look(client, "shop-1")
+  fleet(`shop-1 ${phase}: ${why}`)
+
+  you("Tell shop-1: use euros.   (it is in the middle of its iteration)")
+  const told = await call("message_instances", {
+    to: ["shop-1"],
+    text: "Please use euros, not dollars.",
+    urgency: "now",
+    waitSeconds: 30,
+  })
+  const [receipt] = z.array(z.object({ state: z.string(), note: z.string() })).parse(told.receipts)
+  fleet(`receipt: ${receipt?.state}, ${receipt?.note}`)
+  await eventually(async () => (await commitsOf(client, "shop-1", 1)).includes("Use euros"), "the answer to the message")
+  agent(`shop-1 committed ${await commitsOf(client, "shop-1", 1)}`)
+
+  await eventually(() => processesOf(world.directory).some(({ command }) => command.startsWith("sleep 4")), "the tests run")
+  await pauseAndResume(client, world.directory)
+
+  const status = z.object({ headline: z.string() }).parse(await call("fleet_status"))
+  fleet(status.headline)
+  for (const name of ["shop-1", "blog-1"]) {
+    const { usage } = await look(client, name)
+    fleet(`${name}: $${usage.usd.toFixed(4)}, ${usage.tokens} tokens, ${usage.iterations} iterations`)
+  }
+  await call("stop_instances", { names: ["shop-1", "blog-1"], remove: true })
+}
+
+async function pauseAndResume(client: McpClient, directory: string): Promise<void> {
+  you("Pause shop-1, right now.")
+  const asked = performance.now()
+  await client.call("pause_instances", { names: ["shop-1"] })
+  const standing = () => processesOf(directory).filter(({ state }) => state === "T").length
+  const stopped = await eventually(() => (standing() >= 4 ? standing() : undefined), "everything stands still")
+  fleet(
+    `${stopped} processes stand still after ${Math.round(performance.now() - asked)} ms, claude and the tests it runs among them`,
+  )
+  await eventually(async () => (await look(client, "shop-1")).why.includes("stand still"), "the pause is confirmed")
+  const { phase, why } = await look(client, "shop-1")
+  fleet(`shop-1 ${phase}: ${why}`)
+  await completes(client, "blog-1", "blog-1 completes meanwhile")
+  agent(`blog-1 completed meanwhile: ${await commitsOf(client, "blog-1", 2)}`)
+
+  you("Resume it.")
+  await client.call("resume_instances", { names: ["shop-1"] })
+  await completes(client, "shop-1", "shop-1 completes")
+  agent("shop-1 completed: <promise>COMPLETE</promise>")
+}
+
+process.stdout.write(`\n${styleText("bold", "Blackbox5: a fleet of two agents, the real claude, a scripted model")}\n`)
+for (const layout of layouts) await show(layout)
 process.stdout.write(
   `\nEverything above really ran, and is cleaned up. The same with your own code root:\n\n  npm start -- --code-root /path/to/your/blackbox5\n\n`,
 )

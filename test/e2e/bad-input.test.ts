@@ -728,7 +728,7 @@ describe("a loop script that exits at once", () => {
     const mcp = await world.connect()
     await mcp.call("spawn_instance", { project: "shop", name: "hasty" })
     const crashed = await reaches(mcp, "hasty", "CrashLoop")
-    expect(crashed.why).toMatch(/exited with code 3 .* started 4 times/)
+    expect(crashed.why).toMatch(/ended without running claude \(exit code 3\).* started 4 times/)
     expect(crashed.fix).toContain("read_logs")
     expect(JSON.stringify(await mcp.call("read_logs", { name: "hasty" }))).toContain("no key for the shop")
     const moments = readFileSync(starts, "utf8").trim().split("\n").map(Number)
