@@ -46,7 +46,7 @@ function textsOf(kind: string | undefined, value: unknown): readonly string[] {
     return plain ? value.map(String) : [JSON.stringify(value)]
   }
   // A text in a field of JSON needs its quotes, else `12` would come back as a number.
-  return [typeof value === "string" && kind !== "json" ? value : JSON.stringify(value)]
+  return [typeof value === "string" && kind !== "json" && kind !== "object" ? value : JSON.stringify(value)]
 }
 
 /** A tool's input as its route takes it. @throws Invalid, TooLarge. */

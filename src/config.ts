@@ -64,6 +64,8 @@ export const defaultStateDirectory = (env: NodeJS.ProcessEnv = process.env): str
 /** Where a program that its host may replace is copied to. Not below the state directory, which loops in namespaces do not see. */
 export const programsDirectory = (env: NodeJS.ProcessEnv = process.env): string =>
   join(env.XDG_DATA_HOME || join(home(), ".local/share"), "blackbox5")
+/** Where a user's own commands are (the XDG base directory specification). */
+export const userBinDirectory = (): string => join(home(), ".local/bin")
 /** The name of the instance that this process belongs to, if it does. */
 export const instanceHere = (env: NodeJS.ProcessEnv = process.env): string | undefined =>
   env.BLACKBOX5_AGENT_URL && env.BLACKBOX5_AGENT_TOKEN ? (env.BLACKBOX5_AGENT_NAME ?? "unknown") : undefined

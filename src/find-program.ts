@@ -23,6 +23,11 @@ const namedIn = (path: string, name: string): readonly string[] =>
     .map((entry) => join(entry, name))
     .filter(executable)
 
+/** The executable files of that name on PATH, as a shell that was started from here finds them. */
+export const programsOnPath = (name: string): readonly string[] => namedIn(process.env.PATH ?? "", name)
+/** Whether a shell that was started from here looks for programs in a directory. */
+export const isOnPath = (directory: string): boolean => (process.env.PATH ?? "").split(delimiter).includes(directory)
+
 let loginPath: string | undefined
 /** PATH as the login shell sets it up, asked once: what a desktop app starts has no Homebrew on its PATH. Empty when it cannot be had. */
 function askLoginShell(): string {

@@ -19,12 +19,28 @@ const roles: Readonly<Record<string, () => Promise<Role>>> = {
   connect: async () => (await import("./roles/connect.ts")).connect,
 }
 
+/** What other programs start. Everything else is for people, who may close the pipe that they read from. */
+const programs: ReadonlySet<string> = new Set(["mcp", "agent", "loop", "turn"])
+
+/** Whoever read it has gone, as `head` does: the rest is said to nobody, and the exit code stays the command's own. */
+function outliveReaders(): void {
+  for (const stream of [process.stdout, process.stderr])
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "EPIPE") return
+      process.exitCode = 1
+      if (stream === process.stdout) process.stderr.write(`error: The output could not be written (${error.code}).\n`)
+    })
+}
+
 /** A Fault, told by its fields: its class is not worth loading before anything failed. */
-function tell(error: unknown): void {
-  const text = error instanceof Error ? error.message : String(error)
-  const next = error instanceof Error && "next" in error ? `next: ${error.next}\n` : ""
-  process.stderr.write(`error: ${text}\n${next}`)
-  if (next === "" && error instanceof Error) process.stderr.write(`${error.stack ?? ""}\n`)
+async function tell(error: unknown): Promise<void> {
+  if (!(error instanceof Error && "next" in error)) {
+    process.stderr.write(`error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+    return
+  }
+  const { hintsInShell } = await import("./roles/cli.ts")
+  const hints = hintsInShell()
+  process.stderr.write(`error: ${hints.text(error.message)}\nnext: ${hints.text(String(error.next))}\n`)
 }
 
 /** The npm package `node`, where one is installed beside this program. */
@@ -70,16 +86,17 @@ async function main([name = "help", ...rest]: string[]): Promise<unknown> {
     process.stdout.write(`${(await import("./version.ts")).version}\n`)
     return 0
   }
+  if (!programs.has(name)) outliveReaders()
   const role = Object.hasOwn(roles, name) ? await roles[name]?.() : undefined
   return role ? role(rest) : (await import("./roles/cli.ts")).cli([name, ...rest])
 }
 
 main(process.argv.slice(2)).then(
   (code) => {
-    if (typeof code === "number") process.exitCode = code
+    if (typeof code === "number" && code !== 0) process.exitCode = code
   },
-  (error: unknown) => {
-    tell(error)
+  async (error: unknown) => {
     process.exitCode = 1
+    await tell(error)
   },
 )

@@ -102,7 +102,7 @@ export default defineTool({
   async handler(ctx, { until, mode, iteration, mail, timeoutSeconds, cursor }) {
     const { who, bus, clock, targets, signal } = ctx
     if ((until === "answer") !== (mail !== undefined))
-      throw new Fault("Invalid", "until answer and mail belong together.", 'Give both: "until":"answer","mail":"m-…".')
+      throw new Fault("Invalid", "until answer and mail belong together.", 'Give both, as in "until":"answer","mail":"m-…".')
     if (who.kind === "instance" && targets.some(({ uid }) => uid === who.uid))
       throw new Fault("Invalid", "An instance cannot wait for itself.", "Leave its own name out.")
     const numbers = until === "iteration" ? iterationsOf(targets, await readingsOf(ctx), iteration, cursor) : []

@@ -4,16 +4,19 @@ import { z } from "zod"
 
 export interface Field {
   readonly name: string
-  readonly kind: "boolean" | "number" | "string" | "list" | "json"
+  readonly kind: "boolean" | "number" | "string" | "list" | "object" | "json"
   readonly required: boolean
   readonly description?: string
   readonly choices?: readonly string[]
+  /** Of an object, where they are known; a record of texts has none. */
+  readonly fields?: readonly Field[]
 }
 
 const kindOf = (schema: JsonSchema): Field["kind"] => {
   if (schema.type === "boolean") return "boolean"
   if (schema.type === "integer" || schema.type === "number") return "number"
   if (schema.type === "string") return "string"
+  if (schema.type === "object") return "object"
   return schema.type === "array" && schema.items?.type === "string" ? "list" : "json"
 }
 interface JsonSchema {
@@ -21,23 +24,100 @@ interface JsonSchema {
   readonly items?: JsonSchema
   readonly enum?: readonly string[]
   readonly description?: string
+  readonly properties?: Readonly<Record<string, JsonSchema>>
+  readonly required?: readonly string[]
+  readonly anyOf?: readonly JsonSchema[]
+}
+
+/** What may also be null is read as what it otherwise is; the word null alone is null. */
+const withoutNull = (schema: JsonSchema): JsonSchema => {
+  const rest = schema.anyOf?.filter(({ type }) => type !== "null") ?? []
+  const [only, second] = rest
+  return only && !second ? Object.assign({}, only, schema) : schema
+}
+
+function fieldOf(name: string, said: JsonSchema, required: boolean): Field {
+  const schema = withoutNull(said)
+  const choices = schema.enum ?? schema.items?.enum
+  const { description, properties } = schema
+  const inner = Object.entries(properties ?? {})
+  return {
+    name,
+    kind: kindOf(schema),
+    required,
+    ...(description !== undefined && { description }),
+    ...(choices && { choices }),
+    ...(properties && { fields: inner.map(([key, one]) => fieldOf(key, one, schema.required?.includes(key) ?? false)) }),
+  }
 }
 
 /** The fields of a tool's input, in the order they were declared. */
 export function fieldsOf(input: z.ZodObject): readonly Field[] {
-  return Object.entries(input.shape).map(([name, field]) => {
-    // toJSONSchema's result is the JSON-schema vocabulary; the four keywords read here have these types by that standard.
-    const schema = z.toJSONSchema(field, { io: "input", unrepresentable: "any" }) as JsonSchema
-    const choices = schema.enum ?? schema.items?.enum
-    const description = schema.description
-    return {
+  return Object.entries(input.shape).map(([name, field]) =>
+    fieldOf(
       name,
-      kind: kindOf(schema),
-      required: !field.safeParse(undefined).success,
-      ...(description !== undefined && { description }),
-      ...(choices && { choices }),
-    }
-  })
+      // toJSONSchema's result is the JSON-schema vocabulary; the keywords read here have these types by that standard.
+      z.toJSONSchema(field, { io: "input", unrepresentable: "any" }) as JsonSchema,
+      !field.safeParse(undefined).success,
+    ),
+  )
+}
+
+const parsed = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}
+
+function listOf(text: string): readonly unknown[] {
+  const list = text.startsWith("[") ? parsed(text) : undefined
+  // Text that merely begins like JSON is comma-separated text.
+  return Array.isArray(list) ? list : text.split(",").filter((part) => part !== "")
+}
+
+/** A comma ends a value only where another `key=` follows: a cron line has commas of its own. */
+const pairEnd = /,(?=[\w./-]+=)/
+
+/**
+ * `team=web,tier=db`, repeated or not; a JSON object; or a bare number where the object has a field `usd`, for money is what people mean by it.
+ * What is none of these stays text.
+ */
+function objectOf(texts: readonly string[], fields: readonly Field[] | undefined): unknown {
+  const last = texts.at(-1) ?? ""
+  if (last === "null" || last.startsWith("{")) return parsed(last)
+  const money = fields?.some(({ name }) => name === "usd") ?? false
+  const entries: [string, unknown][] = []
+  for (const pair of texts.flatMap((text) => text.split(pairEnd))) {
+    const [, key, value] = /^([^=]+)=(.*)$/s.exec(pair) ?? []
+    if (key !== undefined && value !== undefined) {
+      const field = fields?.find(({ name }) => name === key)
+      entries.push([key, field ? read(field, [value]) : value])
+    } else if (money && isNumber(pair)) entries.push(["usd", Number(pair)])
+    else return last
+  }
+  return Object.fromEntries(entries)
+}
+
+const isNumber = (text: string): boolean => text.trim() !== "" && Number.isFinite(Number(text))
+
+function read(field: Field | undefined, texts: readonly string[]): unknown {
+  const text = texts.at(-1) ?? ""
+  switch (field?.kind) {
+    case "boolean":
+      return text === "true" || text === "false" ? text === "true" : text
+    case "number":
+      return isNumber(text) ? Number(text) : text
+    case "list":
+      return texts.flatMap(listOf)
+    case "object":
+      return objectOf(texts, field.fields)
+    case "json":
+      return parsed(text)
+    default:
+      return text
+  }
 }
 
 type Schema = z.core.$ZodType
@@ -74,34 +154,6 @@ export function readInput(schema: Schema, raw: unknown): unknown {
 
 /** What cannot be read as its kind stays text, so that the tool's schema says what is wrong with it. A list is comma-separated, repeated, or a JSON array. */
 export function decode(fields: readonly Field[], flat: ReadonlyMap<string, readonly string[]>): Record<string, unknown> {
-  const kinds = new Map(fields.map(({ name, kind }) => [name, kind]))
-  const listOf = (text: string): readonly unknown[] => {
-    try {
-      const list: unknown = text.startsWith("[") && JSON.parse(text)
-      if (Array.isArray(list)) return list
-    } catch {
-      // Text that merely begins like JSON is comma-separated text.
-    }
-    return text.split(",").filter((part) => part !== "")
-  }
-  const read = (kind: Field["kind"] | undefined, texts: readonly string[]): unknown => {
-    const text = texts.at(-1) ?? ""
-    switch (kind) {
-      case "boolean":
-        return text === "true" || text === "false" ? text === "true" : text
-      case "number":
-        return text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text
-      case "list":
-        return texts.flatMap(listOf)
-      case "json":
-        try {
-          return JSON.parse(text)
-        } catch {
-          return text
-        }
-      default:
-        return text
-    }
-  }
-  return Object.fromEntries([...flat].map(([name, texts]) => [name, read(kinds.get(name), texts)]))
+  const byName = new Map(fields.map((field) => [field.name, field]))
+  return Object.fromEntries([...flat].map(([name, texts]) => [name, read(byName.get(name), texts)]))
 }

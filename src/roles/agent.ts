@@ -6,14 +6,20 @@ import { supervisorServersPath } from "../core/mcp-servers.ts"
 import { noProgress } from "../core/tool.ts"
 import { reviveServe } from "../find-serve.ts"
 import { type RunFile, runDirectory } from "../run-directory.ts"
+import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
+
+const usage = `usage: blackbox5 agent <run directory>
+
+Supervises one instance. serve starts it; people do not need to.
+`
 
 /** `blackbox5 agent <run directory>`: supervises one run. */
 export async function agent(argv: readonly string[]): Promise<number> {
-  const [path] = argv
-  if (path === undefined) {
-    process.stderr.write("usage: blackbox5 agent <run directory>   (started by serve, not by people)\n")
-    return 2
-  }
+  const words = wordsOf(argv, helpFlag)
+  if (typeof words === "string") return usageError(words, usage)
+  if (words.values.help) return showUsage(usage)
+  const [path, ...rest] = words.positionals
+  if (path === undefined || rest.length > 0) return usageError("Give one run directory.", usage)
   const stop = new AbortController()
   process.on("SIGTERM", () => stop.abort())
   process.on("SIGINT", () => stop.abort())

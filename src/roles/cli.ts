@@ -1,13 +1,16 @@
-import { type ParseArgsConfig, parseArgs } from "node:util"
 // @ts-expect-error cliui has no types; `Table` below is the part of it that is used here.
 import cliui from "cliui"
+import { z } from "zod"
 import { tools } from "../../tools/index.ts"
 import { readConfig } from "../config.ts"
-import { decode, type Field, fieldsOf } from "../core/decode.ts"
+import { type Field, fieldsOf } from "../core/decode.ts"
 import { asFault } from "../core/faults.ts"
 import { type Call, noProgress, type Row, type Tool } from "../core/tool.ts"
 import { clean, cut, oneLine } from "../core/view.ts"
 import { invokeServe } from "../find-serve.ts"
+import { kebab, parseInput, placeholder, positionalOf } from "./flags.ts"
+import { createHints, type Hints } from "./hints.ts"
+import { programInShell } from "./shell-command.ts"
 
 interface Cell {
   readonly text: string
@@ -31,10 +34,11 @@ const roles = [
   ["turn", "wait for a turn, then run claude (started by the loop)"],
 ] as const
 
-const kebab = (name: string): string => name.replaceAll("_", "-").replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+/** Exit code of a wait that ended before what it waited for came about. */
+const notMet = 3
 
 /** A mistake in how the command was called: exit code 2. */
-const usageError = (message: string, next: string): 2 => {
+const wrongly = (message: string, next: string): 2 => {
   process.stderr.write(`error: ${clean(message)}\nnext: ${next}\n`)
   return 2
 }
@@ -68,24 +72,25 @@ function help(): string {
   return [...lines, "", "blackbox5 <command> --help says more; --json prints the whole result; --version", ""].join("\n")
 }
 
-const hintOf = ({ kind, choices }: Field): string => {
-  if (choices) return ` ${choices.join("|")}`
-  return { boolean: "", number: " N", string: " TEXT", list: " A,B", json: " JSON" }[kind]
+/** What stands behind a flag in the help. */
+function valueWord({ kind, choices, fields }: Field): string {
+  if (choices) return ` ${choices.join(kind === "list" ? "," : "|")}`
+  if (kind !== "object") return { boolean: "", number: " N", string: " TEXT", list: " A,B", json: " JSON" }[kind]
+  if (!fields) return " KEY=VALUE,…"
+  const pairs = fields.map((field) => `${field.name}=${field.kind === "number" ? "N" : "TEXT"}`).join(",")
+  return fields.some(({ name }) => name === "usd") ? ` USD or ${pairs}` : ` ${pairs}`
 }
-
-/** The field that words without a flag go to. */
-const positionalOf = (fields: readonly Field[]): Field | undefined =>
-  fields.find(({ name }) => name === "name") ?? fields.find(({ name }) => name === "names")
 
 function helpOf(tool: Tool, fields: readonly Field[]): string {
   const positional = positionalOf(fields)
   const word = positional ? ` [${positional.name}${positional.kind === "list" ? "..." : ""}]` : ""
   const flags = fields.map((field) => [
-    `  --${kebab(field.name)}${hintOf(field)}`,
+    `  --${kebab(field.name)}${valueWord(field)}`,
     oneLine(`${field.required ? "(required) " : ""}${field.description ?? ""}`, 500),
   ])
   flags.push(["  --input JSON", "the whole input; flags win over it"], ["  --json", "print the whole result"])
-  return `usage: blackbox5 ${kebab(tool.name)}${word} [flags]\n\n${tool.description}\n\n${columns(flags)}\n`
+  const codes = "met" in tool.output.shape ? `\nExit code: 0 when it is so, ${notMet} when it is not, 1 for an error.\n` : ""
+  return `usage: blackbox5 ${kebab(tool.name)}${word} [flags]\n\n${createHints(tools, "blackbox5").text(tool.description)}\n\n${columns(flags)}\n${codes}`
 }
 
 /** Changes of letters that make one word of the other. */
@@ -105,64 +110,50 @@ function unknownCommand(command: string): number {
   const names = [...roles.map(([name]) => name), ...tools.map(({ name }) => kebab(name))]
   const nearest = names.toSorted((a, b) => distance(asked, a) - distance(asked, b))[0] ?? "help"
   const near = distance(asked, nearest) <= Math.max(2, nearest.length / 3)
-  return usageError(`There is no command ${asked}.`, near ? `blackbox5 ${nearest}` : "`blackbox5 help` lists all.")
+  const program = programInShell()
+  return wrongly(`There is no command ${asked}.`, near ? `${program} ${nearest}` : `\`${program} help\` lists all commands.`)
 }
 
-/** Flags and words as a tool's input; text says what is wrong with them. */
-function inputOf(fields: readonly Field[], argv: string[]): { input: Record<string, unknown>; json: boolean } | string {
-  const options: NonNullable<ParseArgsConfig["options"]> = { input: { type: "string" }, json: { type: "boolean" } }
-  for (const { name, kind } of fields)
-    options[kebab(name)] = { type: kind === "boolean" ? "boolean" : "string", multiple: kind !== "boolean" }
-  let parsed: ReturnType<typeof parseArgs>
-  try {
-    parsed = parseArgs({ args: argv, options, allowPositionals: true, allowNegative: true, strict: true })
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error)
-  }
-  const { values, positionals } = parsed
-  let whole: unknown = {}
-  try {
-    if (typeof values.input === "string") whole = JSON.parse(values.input)
-  } catch {
-    return "--input is not JSON."
-  }
-  if (typeof whole !== "object" || whole === null || Array.isArray(whole)) return "--input is not a JSON object."
-  const flat = new Map<string, readonly string[]>()
-  for (const { name } of fields) {
-    const value = values[kebab(name)]
-    if (value !== undefined) flat.set(name, [value].flat().map(String))
-  }
-  const positional = positionalOf(fields)
-  if (positionals.length > 0) {
-    if (!positional) return `The command takes no ${JSON.stringify(positionals[0])}.`
-    if (positional.kind !== "list" && positionals.length > 1) return `The command takes one ${positional.name}.`
-    flat.set(positional.name, [...(flat.get(positional.name) ?? []), ...positionals])
-  }
-  return { input: { ...whole, ...decode(fields, flat) }, json: values.json === true }
+/** Starts nothing by accident: a spawn that says neither where nor what is asked for both, and a terminal is shown the projects there are. */
+async function askForTask(call: Call): Promise<2> {
+  const program = programInShell()
+  const spawnLine = (project: string): string => `${program} spawn-instance --project ${project} --goal "${placeholder}"`
+  const message = "Say what the agent is to work on: a project, a goal, or both."
+  if (!process.stderr.isTTY) return wrongly(message, spawnLine("NAME"))
+  const found = await invokeServe(readConfig(), tools)("fleet_status", {}, call).catch(() => ({}))
+  const projects = projectsSchema.safeParse(found).data?.projects.map(({ name }) => name) ?? []
+  const shown = projects.length > 0 ? `\n  Projects here: ${projects.join(", ")}` : ""
+  return wrongly(message + shown, spawnLine(projects[0] ?? "NAME"))
 }
+const projectsSchema = z.object({ projects: z.array(z.object({ name: z.string() })) })
+
+/** Hints as a person can paste them where this program runs. */
+export const hintsInShell = (): Hints => createHints(tools, programInShell())
 
 async function run(tool: Tool, input: Record<string, unknown>, json: boolean): Promise<number> {
   const cancelled = new AbortController()
   process.once("SIGINT", () => cancelled.abort())
   const told: Call["progress"] = (_, message) => process.stderr.write(`${oneLine(message, 200)}\n`)
   const call: Call = { signal: cancelled.signal, progress: process.stderr.isTTY ? told : noProgress }
+  if (tool.name === "spawn_instance" && !["project", "repository", "goal"].some((name) => name in input)) return askForTask(call)
+  const hints = hintsInShell()
   try {
     const result = await invokeServe(readConfig(), tools)(tool.name, input, call)
     if (json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`)
     else {
-      const { text, rows = [] } = tool.show(result)
+      const { text, rows = [] } = tool.show(hints.result(result))
       process.stdout.write(`${text}\n${rows.length > 0 ? `${tableOf(rows)}\n` : ""}`)
     }
-    return 0
+    return result.met === false ? notMet : 0
   } catch (error) {
     if (cancelled.signal.aborted) return 130
     const { message, next } = asFault(error)
-    process.stderr.write(`error: ${clean(message)}\nnext: ${clean(next)}\n`)
+    process.stderr.write(`error: ${clean(hints.text(message))}\nnext: ${clean(hints.text(next))}\n`)
     return 1
   }
 }
 
-/** Any tool from a shell. Exit code 0: done; 1: a fault; 2: called wrongly. */
+/** Any tool from a shell. Exit code 0: done; 1: a fault; 2: called wrongly; 3: a wait ended without what it waited for; 130: Ctrl-C. */
 export async function cli([command = "help", ...argv]: readonly string[]): Promise<number> {
   if (command === "help" || command === "--help" || command === "-h") {
     process.stdout.write(help())
@@ -175,7 +166,12 @@ export async function cli([command = "help", ...argv]: readonly string[]): Promi
     process.stdout.write(helpOf(tool, fields))
     return 0
   }
-  const parsed = inputOf(fields, argv)
-  if (typeof parsed === "string") return usageError(parsed, `blackbox5 ${command} --help`)
-  return run(tool, parsed.input, parsed.json)
+  const parsed = parseInput(fields, argv)
+  const usage = `${programInShell()} ${command} --help`
+  if (typeof parsed === "string") return wrongly(parsed, usage)
+  const { input, json } = parsed
+  const missing = fields.filter(({ name, required }) => required && input[name] === undefined)
+  if (missing.length > 0)
+    return wrongly(`${command} needs ${missing.map(({ name }) => `--${kebab(name)}`).join(" and ")}.`, usage)
+  return run(tool, input, json)
 }

@@ -1,6 +1,7 @@
 import { type Config, readConfig } from "../config.ts"
 import { shellWord } from "../core/view.ts"
 import { mainPath } from "../program.ts"
+import { programInShell } from "./shell-command.ts"
 
 /** What a client has to run to reach this fleet: absolute paths, because apps have another PATH than shells. */
 
@@ -34,11 +35,13 @@ export const clientEntry = (config: Config, codeRoot: string | undefined): Clien
   env: { ...(codeRoot !== undefined && { BLACKBOX5_CODE_ROOT: codeRoot }), ...settingsOf(config) },
 })
 
-/** A shell line that runs `connect` with these settings, from anywhere. */
-export function connectLine(config: Config, codeRoot: string | undefined, client: string): string {
+/** A shell line that runs this program with these settings, from anywhere. */
+export function shellLine(config: Config, ...words: readonly string[]): string {
   const settings = Object.entries(settingsOf(config)).map(([name, value]) => `${name}=${value}`)
-  const root = codeRoot === undefined ? [] : ["--code-root", codeRoot]
-  return [...(settings.length > 0 ? ["env", ...settings] : []), process.execPath, mainPath, "connect", client, ...root]
-    .map(shellWord)
-    .join(" ")
+  const line = [programInShell(), ...words.map(shellWord)].join(" ")
+  return settings.length > 0 ? `env ${settings.map(shellWord).join(" ")} ${line}` : line
 }
+
+/** A shell line that runs `connect` with these settings, from anywhere. */
+export const connectLine = (config: Config, codeRoot: string | undefined, client: string): string =>
+  shellLine(config, "connect", client, ...(codeRoot === undefined ? [] : ["--code-root", codeRoot]))

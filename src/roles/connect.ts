@@ -8,21 +8,29 @@ import { clean, shellWord } from "../core/view.ts"
 import { findClaude } from "../find-claude.ts"
 import { codeRootOf } from "../find-code-root.ts"
 import { readPolicy } from "../policy.ts"
+import { lastingProgram } from "../program.ts"
 import { replaceFile } from "../run-directory.ts"
-import { type ClientEntry, clientEntry } from "./client-entry.ts"
-import { wordsOf } from "./words.ts"
+import { type ClientEntry, clientEntry, shellLine } from "./client-entry.ts"
+import { installCommand, launcherOf, launcherPath, offerCommand, removeCommand } from "./shell-command.ts"
+import { showUsage, usageError, wordsOf } from "./words.ts"
 
 const entryName = "blackbox5"
 const claudeMs = 60_000
 const scopes = ["user", "local", "project"] as const
 
-const usage = `usage: blackbox5 connect claude-code | claude-desktop [--code-root DIR] [--scope ${scopes.join("|")}] [--dry-run]
+const usage = `usage: blackbox5 connect claude-code [--code-root DIR] [--scope ${scopes.join("|")}] [--dry-run]
+       blackbox5 connect claude-desktop [--code-root DIR] [--dry-run]
+       blackbox5 connect shell [--remove] [--dry-run]
 
-Makes the client know this fleet; what is set now and is not the default is written down with it.
+Tells a client about this fleet, with the settings that are in force now and differ from the defaults.
+\`connect shell\` makes the command blackbox5 in your ~/.local/bin, so that every shell finds it.
+
   --code-root DIR  the checkout to work in
-  --scope          of Claude Code's entry: user (the default), local, project
-  --dry-run        print what would be written
+  --scope SCOPE    where Claude Code keeps the entry: user (the default), local or project
+  --remove         delete the command again
+  --dry-run        print what would be written, and write nothing
 `
+const clients = ["claude-code", "claude-desktop", "shell"]
 const ask = (client: string): string => `Then ask, in a new session of ${client}: "What are the agents doing?"\n`
 
 /** Runs claude; resolves with its exit code and what it said. */
@@ -109,29 +117,47 @@ function connectClaudeDesktop(config: Config, dryRun: boolean): string {
 const options = {
   "code-root": { type: "string" },
   scope: { type: "string" },
+  remove: { type: "boolean", default: false },
   "dry-run": { type: "boolean", default: false },
   help: { type: "boolean", short: "h", default: false },
 } as const
 
-/** `blackbox5 connect claude-code | claude-desktop`: writes the client's entry. Exit code 0: written; 1: a fault; 2: called wrongly. */
+interface Values {
+  readonly "code-root"?: string | undefined
+  readonly scope?: string | undefined
+  readonly remove: boolean
+}
+
+/** What was asked for cannot be; undefined when it can. */
+function mistakeIn([client = "", ...rest]: readonly string[], values: Values): string | undefined {
+  if (client === "") return `Say what to connect: ${clients.join(", ")}.`
+  if (!clients.includes(client) || rest.length > 0) return `connect knows no ${[client, ...rest].join(" ")}.`
+  if (values.scope !== undefined && client !== "claude-code") return "Only Claude Code has scopes."
+  if (values.scope !== undefined && !scopes.some((one) => one === values.scope)) return `There is no scope ${values.scope}.`
+  if (values["code-root"] !== undefined && client === "shell") return "The command finds the code root where it runs."
+  return values.remove && client !== "shell" ? "--remove is for `connect shell`." : undefined
+}
+
+function connectShell(remove: boolean, dryRun: boolean): string {
+  if (dryRun)
+    return remove ? `Would delete ${launcherPath()}\n` : `Would write ${launcherPath()}:\n${launcherOf(lastingProgram())}`
+  return `${remove ? removeCommand() : installCommand()}\n`
+}
+
+/** `blackbox5 connect claude-code | claude-desktop | shell`: writes the client's entry. Exit code 0: written; 1: a fault; 2: called wrongly. */
 export async function connect(argv: readonly string[]): Promise<number> {
   const words = wordsOf(argv, options)
-  const wrong = (message: string): number => {
-    process.stderr.write(`error: ${clean(message)}\n${usage}`)
-    return 2
-  }
-  if (typeof words === "string") return wrong(words)
+  if (typeof words === "string") return usageError(words, usage)
   const { values, positionals } = words
-  if (values.help) {
-    process.stdout.write(usage)
+  if (values.help) return showUsage(usage)
+  const mistake = mistakeIn(positionals, values)
+  if (mistake !== undefined) return usageError(mistake, usage)
+  const [client = ""] = positionals
+  const dryRun = values["dry-run"]
+  if (client === "shell") {
+    process.stdout.write(connectShell(values.remove, dryRun))
     return 0
   }
-  const [client = "", ...rest] = positionals
-  if (!["claude-code", "claude-desktop"].includes(client) || rest.length > 0)
-    return wrong(client === "" ? "Which client?" : `It connects no ${[client, ...rest].join(" ")}.`)
-  const scope = values.scope ?? "user"
-  if (!scopes.some((one) => one === scope)) return wrong(`There is no scope ${scope}.`)
-  if (client === "claude-desktop" && values.scope !== undefined) return wrong("Claude Desktop has no scopes.")
   const config = readConfig({ codeRoot: values["code-root"] })
   if (config.remote)
     throw new Fault(
@@ -139,9 +165,11 @@ export async function connect(argv: readonly string[]): Promise<number> {
       `This shell talks to the control plane at ${config.remote.url}; connect writes entries for the one of this machine.`,
       "Run it in a shell without BLACKBOX5_URL, outside of an agent.",
     )
-  const dryRun = values["dry-run"]
   process.stdout.write(
-    client === "claude-code" ? await connectClaudeCode(config, scope, dryRun) : connectClaudeDesktop(config, dryRun),
+    client === "claude-code"
+      ? await connectClaudeCode(config, values.scope ?? "user", dryRun)
+      : connectClaudeDesktop(config, dryRun),
   )
+  if (!dryRun) await offerCommand(shellLine(config, "connect", "shell"), new AbortController().signal)
   return 0
 }

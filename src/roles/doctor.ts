@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs"
-import { parseArgs, styleText } from "node:util"
+import { styleText } from "node:util"
 import { exchange } from "../client.ts"
 import { codeRootFor } from "../compose.ts"
 import { type Config, lastingEnvironment, readConfig } from "../config.ts"
@@ -10,9 +10,15 @@ import { type Policy, policyPath, policySchema, readPolicy } from "../policy.ts"
 import { version } from "../version.ts"
 import { type Finding, fail, failWith, looked, ok, warn } from "./doctor/check.ts"
 import { checkClaude, checkHooks, checkRoot, managedSettings } from "./doctor/claude.ts"
-import { checkDisk, checkGit, checkIsolation, checkServe, checkState } from "./doctor/machine.ts"
+import { checkCommand } from "./doctor/command.ts"
+import { checkDisk, checkGit, checkIdentity, checkIsolation, checkServe, checkState } from "./doctor/machine.ts"
+import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
 
-const usage = "usage: blackbox5 doctor [--json]   (looks at what agents need on this machine; changes and starts nothing)\n"
+const usage = `usage: blackbox5 doctor [--json]
+
+Looks at what agents need on this machine, and says what is missing. It changes and starts nothing.
+  --json  print the findings as JSON
+`
 const projectsShown = 10
 
 /** The code root, and what keeps a loop from starting on its projects. */
@@ -87,7 +93,11 @@ async function examine(): Promise<readonly Finding[]> {
         ],
     looked("claude", () => checkClaude(policy.claude, environment)),
     [checkRoot(process.getuid?.(), environment), checkHooks(managedSettings(process.platform))],
-    looked("git", async () => [await checkGit(environment)]),
+    looked("git", async () => {
+      const git = await checkGit(environment)
+      return git.state === "FAIL" ? [git] : [git, await checkIdentity(environment, (config && codeRootOf(config)) ?? "/")]
+    }),
+    looked("command", () => [checkCommand()]),
     looked("code root", () => (config ? checkCodeRoot(config, policy) : [])),
     looked("isolation", async () => [await checkIsolation(policy)]),
     ...(process.platform === "linux"
@@ -114,18 +124,11 @@ const colours = { ok: "green", warn: "yellow", FAIL: "red" } as const
 
 /** `blackbox5 doctor [--json]`. Exit code 0: agents can work; 1: something failed; 2: called wrongly. */
 export async function doctor(argv: readonly string[]): Promise<number> {
-  let values: { json: boolean; help: boolean }
-  try {
-    const flag = { type: "boolean", default: false } as const
-    values = parseArgs({ args: [...argv], options: { json: flag, help: { ...flag, short: "h" } } }).values
-  } catch (error) {
-    process.stderr.write(`error: ${clean(error instanceof Error ? error.message : String(error))}\n${usage}`)
-    return 2
-  }
-  if (values.help) {
-    process.stdout.write(usage)
-    return 0
-  }
+  const words = wordsOf(argv, { ...helpFlag, json: { type: "boolean", default: false } })
+  if (typeof words === "string") return usageError(words, usage)
+  const { values, positionals } = words
+  if (values.help) return showUsage(usage)
+  if (positionals.length > 0) return usageError(`doctor takes no ${JSON.stringify(positionals[0])}.`, usage)
   const findings = await examine()
   const failed = findings.filter(({ state }) => state === "FAIL").length
   if (values.json) process.stdout.write(`${JSON.stringify({ ok: failed === 0, version, findings }, null, 2)}\n`)

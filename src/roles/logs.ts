@@ -9,13 +9,14 @@ import type { Invoke } from "../core/invoke.ts"
 import { noProgress } from "../core/tool.ts"
 import { clean } from "../core/view.ts"
 import { invokeServe } from "../find-serve.ts"
-import { wordsOf } from "./words.ts"
+import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
 
 const usage = `usage: blackbox5 logs <name> [-f] [--tail N] [--source loop|transcript]
 
 Prints what an instance's loop printed, or what claude said and did.
-  -f, --follow  go on until Ctrl-C
-  --tail N      begin with the last N lines (100; at most 2000)
+  -f, --follow     print what comes, too, until Ctrl-C
+  --tail N         begin with the last N lines (100; at most 2000)
+  --source SOURCE  loop: what the loop printed (the default); transcript: what claude said and did
 `
 const pollMs = 500
 const retryMs = 1000
@@ -68,22 +69,16 @@ const options = {
   follow: { type: "boolean", short: "f", default: false },
   tail: { type: "string", default: "100" },
   source: { type: "string", default: "loop" },
-  help: { type: "boolean", short: "h", default: false },
+  ...helpFlag,
 } as const
 
 /** `blackbox5 logs <name> [-f] [--tail N]`. Exit code 0: printed; 1: a fault; 2: called wrongly; 130: Ctrl-C. */
 export async function logs(argv: readonly string[], invoke: Invoke = invokeServe(readConfig(), tools)): Promise<number> {
   const words = wordsOf(argv, options)
-  const wrong = (message: string): number => {
-    process.stderr.write(`error: ${clean(message)}\n${usage}`)
-    return 2
-  }
+  const wrong = (message: string): number => usageError(message, usage)
   if (typeof words === "string") return wrong(words)
   const { values, positionals } = words
-  if (values.help) {
-    process.stdout.write(usage)
-    return 0
-  }
+  if (values.help) return showUsage(usage)
   const [name, ...rest] = positionals
   const tail = Number(values.tail)
   if (name === undefined || rest.length > 0) return wrong("Give the name of one instance.")

@@ -1,11 +1,17 @@
 import { runLoop } from "../agent/loop.ts"
+import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
 
-/** `blackbox5 loop <project directory>`: the built-in loop, for projects without a loop script. */
+const usage = `usage: blackbox5 loop <project directory>
+
+Runs the built-in loop, for projects without a loop script of their own. An agent starts it; people do not need to.
+`
+
+/** `blackbox5 loop <project directory>`. Exit code 2: called wrongly. */
 export async function loop(argv: readonly string[]): Promise<number> {
-  const [directory] = argv
-  if (directory === undefined) {
-    process.stderr.write("usage: blackbox5 loop <project directory>   (started by an agent, not by people)\n")
-    return 2
-  }
+  const words = wordsOf(argv, helpFlag)
+  if (typeof words === "string") return usageError(words, usage)
+  if (words.values.help) return showUsage(usage)
+  const [directory, ...rest] = words.positionals
+  if (directory === undefined || rest.length > 0) return usageError("Give one project directory.", usage)
   return runLoop(directory)
 }

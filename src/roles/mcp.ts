@@ -1,21 +1,18 @@
-import { parseArgs } from "node:util"
 import { setFlagsFromString } from "node:v8"
 import { instanceHere, readOffer } from "../config.ts"
+import { toolsets } from "../core/tool.ts"
 import { instructionsFor } from "../mcp/about.ts"
 import { readBuiltTools } from "../mcp/built-tools.ts"
 import { speak } from "../mcp/stdio.ts"
+import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
 
-const usage =
-  "usage: blackbox5 mcp [--read-only] [--toolsets A,B]   (speaks MCP on stdin and stdout; --read-only offers only tools that change nothing)\n"
+const usage = `usage: blackbox5 mcp [--read-only] [--toolsets A,B]
 
-const optionsOf = (argv: readonly string[]): { readOnly?: boolean; toolsets?: string; help?: boolean } => {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: { "read-only": { type: "boolean" }, toolsets: { type: "string" }, help: { type: "boolean" } },
-  })
-  const { "read-only": readOnly, ...others } = values
-  return { ...others, ...(readOnly !== undefined && { readOnly }) }
-}
+Speaks MCP on stdin and stdout; clients run it.
+  --read-only     offer only the tools that change nothing
+  --toolsets A,B  offer only these sets of tools: ${toolsets.join(", ")}
+`
+const options = { ...helpFlag, "read-only": { type: "boolean" }, toolsets: { type: "string" } } as const
 
 /**
  * One such process stands beside every client and every iteration, and does little: its young objects need 1 MiB, not the 16 that V8 gives them.
@@ -28,18 +25,13 @@ function keepSmall(): void {
 /** MCP over stdio. Loads nothing of weight before `initialize` is answered. */
 export async function mcp(argv: readonly string[]): Promise<number> {
   keepSmall()
-  let options: ReturnType<typeof optionsOf>
-  try {
-    options = optionsOf(argv)
-  } catch (error) {
-    process.stderr.write(`error: ${error instanceof Error ? error.message : error}\n${usage}`)
-    return 2
-  }
-  if (options.help) {
-    process.stderr.write(usage)
-    return 0
-  }
-  const offer = readOffer(options)
+  const words = wordsOf(argv, options)
+  if (typeof words === "string") return usageError(words, usage)
+  const { values, positionals } = words
+  if (values.help) return showUsage(usage)
+  if (positionals.length > 0) return usageError(`mcp takes no ${JSON.stringify(positionals[0])}.`, usage)
+  const { "read-only": readOnly, toolsets: only } = values
+  const offer = readOffer({ readOnly, toolsets: only })
   const ended = new AbortController()
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.once(signal, () => ended.abort())
   // Nobody reads any more: the client is gone.

@@ -1,7 +1,6 @@
 import { chmodSync, mkdirSync, rmSync } from "node:fs"
 import type { Server } from "node:http"
 import type { AddressInfo } from "node:net"
-import { parseArgs } from "node:util"
 import { createAdaptorServer } from "@hono/node-server"
 import { tools } from "../../tools/index.ts"
 import { through } from "../api/app.ts"
@@ -10,7 +9,7 @@ import { acceptLinks } from "../api/link.ts"
 import { type ControlPlane, composeLocal, systemClock } from "../compose.ts"
 import { boundsEnvironment, type Config, defaultPort, isLoopback, readConfig } from "../config.ts"
 import { Fault } from "../core/faults.ts"
-import { offers } from "../core/tool.ts"
+import { offers, toolsets } from "../core/tool.ts"
 import { whoAnswers } from "../find-serve.ts"
 import { listeningPath } from "../local-socket.ts"
 import { createLog } from "../log.ts"
@@ -19,29 +18,44 @@ import { writePressing } from "../reserve.ts"
 import { replaceFile } from "../run-directory.ts"
 import { endServe, olderThanThis, type ServeFile, serveFilePath } from "../serve-file.ts"
 import { version } from "../version.ts"
-import { connectLine } from "./client-entry.ts"
+import { connectLine, shellLine } from "./client-entry.ts"
 import { mountMcp } from "./mount-mcp.ts"
+import { offerCommand } from "./shell-command.ts"
+import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
 
 /** A request of a client that never ends is cut at a shutdown after this. */
 const drainMs = 2000
 
+const usage = `usage: blackbox5 serve [flags]
+
+Runs the control plane of this user on this machine until Ctrl-C; the agents go on without it.
+  --code-root DIR  the checkout whose projects it knows (else the one around this directory)
+  --host ADDRESS   the address to listen on (127.0.0.1); another one needs a token or an issuer first
+  --port N         the TCP port (${defaultPort}, or a free one if that is taken)
+  --read-only      offer only the tools that change nothing
+  --toolsets A,B   offer only these sets of tools: ${toolsets.join(", ")}
+`
+const options = {
+  ...helpFlag,
+  "code-root": { type: "string" },
+  host: { type: "string" },
+  port: { type: "string" },
+  "read-only": { type: "boolean" },
+  toolsets: { type: "string" },
+} as const
+
 /**
- * `blackbox5 serve [--code-root DIR] [--host ADDRESS] [--port N] [--read-only] [--toolsets A,B]`: the control plane of this user on this machine. Resolves with the
- * exit code when it ended. Tests give MCP `servers` that have more than the fleet.
+ * `blackbox5 serve`: the control plane of this user on this machine. Resolves with the exit code when it ended; 2 when it was called wrongly.
+ * Tests give MCP `servers` that have more than the fleet.
  */
 export async function serve(argv: readonly string[], servers?: McpHttpParts["servers"]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: {
-      "code-root": { type: "string" },
-      host: { type: "string" },
-      port: { type: "string" },
-      "read-only": { type: "boolean" },
-      toolsets: { type: "string" },
-    },
-  })
-  const { "code-root": codeRootFlag, "read-only": readOnly, port: portFlag, host, toolsets } = values
-  const config = readConfig({ codeRoot: codeRootFlag, port: portFlag, host, readOnly, toolsets })
+  const words = wordsOf(argv, options)
+  if (typeof words === "string") return usageError(words, usage)
+  const { values, positionals } = words
+  if (values.help) return showUsage(usage)
+  if (positionals.length > 0) return usageError(`serve takes no ${JSON.stringify(positionals[0])}.`, usage)
+  const { "code-root": codeRootFlag, "read-only": readOnly, port: portFlag, host, toolsets: only } = values
+  const config = readConfig({ codeRoot: codeRootFlag, port: portFlag, host, readOnly, toolsets: only })
   const log = createLog(config.logLevel, "serve")
   try {
     mkdirSync(config.stateDirectory, { recursive: true, mode: 0o700 })
@@ -124,6 +138,7 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
     log.warn({ path }, "the disk is full: this file could not be written")
   log.info({ url, socket: config.socketPath, version }, "serving")
   process.stdout.write(await screen(config, plane, url))
+  void offerCommand(shellLine(config, "connect", "shell"), stopping.signal)
 
   const failed = new Promise<void>((resolve) => {
     running.catch((error: unknown) => {
@@ -192,7 +207,11 @@ async function screen(config: Config, { codeRoot, projects, policy }: ControlPla
     `    ${connectLine(config, codeRoot, "claude-desktop")}`,
     "",
     `  Then ask: "What are the agents doing?" or "Start an agent on ${found[0] ?? "my project"} that ...".`,
-    "  From a shell: npx blackbox5 top. Something is wrong: npx blackbox5 doctor. Ctrl-C ends the control plane; the agents go on.",
+    "  To see the fleet from a shell, or what is wrong with this machine:",
+    `    ${shellLine(config, "top")}`,
+    `    ${shellLine(config, "doctor")}`,
+    "",
+    "  Ctrl-C ends the control plane; the agents go on.",
     "",
     "",
   ].join("\n")

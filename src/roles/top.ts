@@ -6,11 +6,17 @@ import { asFault, Fault } from "../core/faults.ts"
 import { noProgress } from "../core/tool.ts"
 import { oneLine } from "../core/view.ts"
 import { invokeServe } from "../find-serve.ts"
+import { hintsInShell } from "./cli.ts"
+import { programInShell } from "./shell-command.ts"
 import { draw } from "./top/screen.ts"
 import { empty, type Key, type Order, press, type State, withFleet, withText } from "./top/state.ts"
 import { openTerminal, type Terminal } from "./top/terminal.ts"
+import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
 
-const usage = "usage: blackbox5 top   (the fleet on one screen, live; needs a terminal)\n"
+const usage = `usage: blackbox5 top
+
+Shows the fleet on one screen, live, with keys to steer it. It needs a terminal.
+`
 /** What an agent does and spends is no event: the table is never older than this. */
 const eventWaitSeconds = 2
 /** Events come in bursts. */
@@ -41,17 +47,12 @@ const unfenced = (text: string): string => text.replace(/^<\/?untrusted-\w+>$\n?
 
 /** `blackbox5 top`. One request is in flight at a time: an order of the person's goes before the next look. */
 export async function top(argv: readonly string[]): Promise<number> {
-  if (argv.length > 0) {
-    const help = argv.every((word) => word === "--help" || word === "-h")
-    process[help ? "stdout" : "stderr"].write(help ? usage : `error: top takes nothing.\n${usage}`)
-    return help ? 0 : 2
-  }
+  const words = wordsOf(argv, helpFlag)
+  if (typeof words === "string") return usageError(words, usage)
+  if (words.values.help) return showUsage(usage)
+  if (words.positionals.length > 0) return usageError(`top takes no ${JSON.stringify(words.positionals[0])}.`, usage)
   if (!process.stdin.isTTY || !process.stdout.isTTY)
-    throw new Fault(
-      "Invalid",
-      "top needs a terminal.",
-      "Use `blackbox5 list-instances` or `blackbox5 fleet-status`; both take --json.",
-    )
+    throw new Fault("Invalid", "top needs a terminal.", "Use `blackbox5 list-instances`, with --json for programs.")
   const invoke = invokeServe(readConfig(), tools)
   const ended = new AbortController()
   let code = 0
@@ -66,6 +67,7 @@ export async function top(argv: readonly string[]): Promise<number> {
   ] as const)
     process.once(name, () => end(number))
 
+  const program = programInShell()
   let state: State = empty
   const orders: Order[] = []
   /** Ends the wait for events. */
@@ -73,7 +75,7 @@ export async function top(argv: readonly string[]): Promise<number> {
   let terminal: Terminal | undefined
   const become = (next: State): void => {
     state = next
-    if (terminal) terminal.show(draw(state, terminal.size()))
+    if (terminal) terminal.show(draw(state, terminal.size(), program))
   }
   const pressed = (key: Key): void => {
     const { state: next, order } = press(state, key)
@@ -93,8 +95,9 @@ export async function top(argv: readonly string[]): Promise<number> {
       throw new Fault("Unavailable", `serve has not answered for ${callMs / 1000} s.`, "`blackbox5 doctor` says whether it runs.")
     }
   }
+  const hints = hintsInShell()
   const shown = (tool: string, result: Record<string, unknown>): string =>
-    tools.find(({ name }) => name === tool)?.show(result).text ?? ""
+    tools.find(({ name }) => name === tool)?.show(hints.result(result)).text ?? ""
 
   const obey = async (order: Order): Promise<void> => {
     if (order.kind === "look" || order.kind === "quit") return
@@ -104,7 +107,7 @@ export async function top(argv: readonly string[]): Promise<number> {
         : [`${order.kind}_instances`, { names: [order.name] }]
     const said = await call(tool, input).then(
       (result) => shown(tool, result),
-      (error: unknown) => `${asFault(error).message} ${asFault(error).next}`,
+      (error: unknown) => hints.text(`${asFault(error).message} ${asFault(error).next}`),
     )
     become({ ...state, notice: oneLine(said, 500) })
   }

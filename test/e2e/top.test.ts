@@ -96,7 +96,7 @@ it("gives the terminal back at every end, draws without colours where NO_COLOR i
   expect(await ended).toBe(0)
   expect(await world.cli("top")).toEqual({
     ...{ code: 1, stdout: "" },
-    stderr: expect.stringMatching(/top needs a terminal.\nnext: Use `blackbox5 list-instances`/),
+    stderr: expect.stringMatching(/top needs a terminal.\nnext: Use `\S+ \S+main\.js list-instances`/),
   })
   expect(await world.cli("top", "one")).toMatchObject({ code: 2 })
 }, 120_000)

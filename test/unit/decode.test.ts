@@ -9,7 +9,9 @@ const fields = fieldsOf(
     limit: z.int().default(20),
     all: z.boolean().optional(),
     mode: z.enum(["once", "continuous"]).optional(),
-    budget: z.strictObject({ usd: z.number() }).optional(),
+    budget: z.strictObject({ usd: z.number().optional(), tokens: z.int().optional() }).optional(),
+    labels: z.record(z.string(), z.string()).optional(),
+    schedule: z.strictObject({ cron: z.string(), minutes: z.int() }).nullable().optional(),
     orders: z.array(z.strictObject({ text: z.string() })).optional(),
   }),
 )
@@ -17,13 +19,19 @@ const read = (...flat: [string, string[]][]) => decode(fields, new Map(flat))
 
 describe("fields of an input", () => {
   it("have kind, need, description and choices, in their order", () => {
+    const number = (name: string, required: boolean) => ({ name, kind: "number", required })
     expect(fields).toEqual([
       { name: "name", kind: "string", required: true, description: "which one" },
       { name: "phases", kind: "list", required: false, choices: ["Running", "Paused"] },
       { name: "limit", kind: "number", required: false },
       { name: "all", kind: "boolean", required: false },
       { name: "mode", kind: "string", required: false, choices: ["once", "continuous"] },
-      { name: "budget", kind: "json", required: false },
+      { name: "budget", kind: "object", required: false, fields: [number("usd", false), number("tokens", false)] },
+      { name: "labels", kind: "object", required: false },
+      {
+        ...{ name: "schedule", kind: "object", required: false },
+        fields: [{ name: "cron", kind: "string", required: true }, number("minutes", true)],
+      },
       { name: "orders", kind: "json", required: false },
     ])
   })
@@ -42,6 +50,16 @@ describe("flat text as an input", () => {
     ["phases", ['["a,b",""]'], ["a,b", ""]],
     ["phases", ["[]"], []],
     ["budget", ['{"usd":1}'], { usd: 1 }],
+    ["budget", ["5"], { usd: 5 }],
+    ["budget", ["0.5"], { usd: 0.5 }],
+    ["budget", ["usd=5,tokens=1000"], { usd: 5, tokens: 1000 }],
+    ["budget", ["5", "tokens=1000"], { usd: 5, tokens: 1000 }],
+    ["labels", ["team=web"], { team: "web" }],
+    ["labels", ["team=web,tier=12", "old="], { team: "web", tier: "12", old: "" }],
+    ["labels", ["a=x=y"], { a: "x=y" }],
+    ["labels", ['{"a":"b"}'], { a: "b" }],
+    ["schedule", ["cron=0 9,17 * * 1,3,minutes=60"], { cron: "0 9,17 * * 1,3", minutes: 60 }],
+    ["schedule", ["null"], null],
   ])("reads %s of %j as %j", (name, texts, value) => {
     expect(read([name, texts])).toEqual({ [name]: value })
   })
@@ -54,6 +72,10 @@ describe("flat text as an input", () => {
     // Only a bare flag of the command line means true without a word, and that arrives as "true".
     ["all", ""],
     ["budget", "{usd:1}"],
+    ["budget", "five"],
+    ["budget", ""],
+    ["labels", "team"],
+    ["labels", "5"],
     ["strange", "1"],
   ])("leaves %s=%j as text, for the schema to refuse", (name, text) => {
     expect(read([name, [text]])).toEqual({ [name]: text })

@@ -2,8 +2,11 @@ import { describe, expect, it } from "vitest"
 import type { Admission, Instance, Run } from "../../src/core/instance.ts"
 import type { Beat } from "../../src/core/link.ts"
 import { type Around, type Phase, phaseOf, phases, silentMs } from "../../src/core/phase.ts"
+import { createHints } from "../../src/roles/hints.ts"
+import { tools } from "../../tools/index.ts"
 import { aBeat, anInstance, aRun, startMs } from "../contract/harness.ts"
 
+const hints = createHints(tools, "blackbox5")
 const nowMs = startMs + 100_000
 const admitted: Admission = { verdict: "Admitted", reason: "Admitted", message: "Admitted.", term: 1 }
 const queued: Admission = { ...admitted, verdict: "Queued", reason: "FleetFull", message: "All 5 places of the fleet are taken." }
@@ -111,6 +114,11 @@ describe("phaseOf", () => {
       expect(why).toMatch(/^[A-Z].*\.$/s)
       expect(fix.length).toBeGreaterThan(10)
     }
+  })
+
+  it("says on a command line what to do there", () => {
+    for (const [, , , instance, latest] of cases)
+      expect(hints.text(seen(instance, latest).fix)).not.toMatch(/"\w+":|\{|[a-z]_[a-z]/)
   })
 
   it("every phase has a case here", () => {

@@ -24,6 +24,27 @@ export async function checkGit(environment: NodeJS.ProcessEnv): Promise<Finding>
     : fail("git", "The program git is not on the PATH.", "Install it; agents commit their work with it.")
 }
 
+/**
+ * By whom agents' commits will be, in one repository: git itself is asked, because settings, variables and the account's own name all count.
+ * `directory`: a repository whose own settings count, too.
+ */
+export async function checkIdentity(environment: NodeJS.ProcessEnv, directory: string): Promise<Finding> {
+  const next = 'git config --global user.name "…"; git config --global user.email "…"'
+  const asked = await Promise.all(
+    ["GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"].map((name) => ask("git", ["-C", existing(directory), "var", name], environment)),
+  )
+  const refused = asked.find(({ code }) => code !== 0)
+  // What it says at first is the reason; after it comes advice.
+  if (refused)
+    return fail("identity", `git would refuse every commit: ${refused.said.split("\n").filter(Boolean).at(-1) ?? ""}.`, next)
+  const [author = "", committer = ""] = asked.map(({ said }) => said.replace(/ \d+ [+-]\d{4}$/, ""))
+  const who = author === committer ? author : `${author}, committed by ${committer}`
+  const told = await ask("git", ["-C", existing(directory), "config", "user.email"], environment)
+  return told.code === 0 || environment.GIT_AUTHOR_EMAIL || environment.EMAIL
+    ? ok("identity", `commits are by ${who}`)
+    : warn("identity", `Nobody said who commits; git makes up ${who}.`, next)
+}
+
 /** How an agent's processes can be kept together. Tried in a directory of its own: looking makes nothing in the state directory. */
 export async function checkIsolation(policy: Policy): Promise<Finding> {
   const next =

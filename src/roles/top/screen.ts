@@ -26,6 +26,12 @@ const cut = (text: string, columns: number): string => {
   const letters = charactersOf(text)
   return letters.length <= columns ? text : `${letters.slice(0, Math.max(0, columns - 1)).join("")}…`
 }
+/** All of a text, in as many lines as it needs. */
+const broken = (text: string, columns: number): readonly string[] => {
+  const letters = [...text]
+  const count = Math.max(1, Math.ceil(letters.length / columns))
+  return Array.from({ length: count }, (_, at) => letters.slice(at * columns, (at + 1) * columns).join(""))
+}
 /** Text that others write, as one line of characters that stay where they are put. */
 const line = (text: string, columns: number): string => cut(oneLine(text, 4 * columns), columns)
 const dollars = ({ usd, budgetUsd }: Row): string => (usd === undefined ? "" : dollarsOf(usd, budgetUsd))
@@ -76,7 +82,7 @@ function table(fleet: Fleet, selected: string | undefined, { columns, rows }: Si
   return [{ text: cut(`  ${lineOf(heads)}`, columns), style: "head" }, ...lines]
 }
 
-function fleetLines({ fleet, selected }: State, size: Size): readonly Line[] {
+function fleetLines({ fleet, selected }: State, size: Size, program: string): readonly Line[] {
   const { columns, rows } = size
   if (!fleet) return [{ text: "Asking serve ..." }]
   const part = fleet.rows.length < fleet.total ? `; ${fleet.rows.length} of ${fleet.total} shown` : ""
@@ -89,7 +95,11 @@ function fleetLines({ fleet, selected }: State, size: Size): readonly Line[] {
   const below: readonly Line[] =
     fleet.rows.length > 0
       ? table(fleet, selected, { columns, rows: Math.max(2, rows - above.length) })
-      : [{ text: cut('There are no agents. Start one: npx blackbox5 spawn-instance --project NAME --goal "..."', columns) }]
+      : [
+          { text: cut("There are no agents. To start one, type in a shell:", columns) },
+          { text: "" },
+          ...broken(`${program} spawn-instance --project NAME --goal "…"`, columns).map((text) => ({ text })),
+        ]
   return [...above, ...below]
 }
 
@@ -115,11 +125,12 @@ function editor({ to, text, at }: Extract<View, { kind: "message" }>, columns: n
   return clean(prompt + [...letters.slice(start, at), "▏", ...letters.slice(at)].slice(0, room).join(""))
 }
 
-/** The whole screen, from its first line to its last. */
-export function draw(state: State, { columns, rows }: Size): readonly Line[] {
+/** The whole screen, from its first line to its last. `program` is what starts this program in a shell. */
+export function draw(state: State, { columns, rows }: Size, program = "blackbox5"): readonly Line[] {
   const { view, trouble, notice } = state
   const height = Math.max(0, rows - 2)
-  const body = view.kind === "text" ? textLines(view, { columns, rows: height }) : fleetLines(state, { columns, rows: height })
+  const body =
+    view.kind === "text" ? textLines(view, { columns, rows: height }) : fleetLines(state, { columns, rows: height }, program)
   const filled = Array.from({ length: height }, (_, at): Line => body[at] ?? { text: "" })
   const status: Line =
     view.kind === "message"

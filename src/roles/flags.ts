@@ -1,0 +1,79 @@
+import { type ParseArgsConfig, parseArgs } from "node:util"
+import { decode, type Field } from "../core/decode.ts"
+import { shellWord } from "../core/view.ts"
+
+/** A tool's input as the flags of a command line, in both directions. */
+
+export const kebab = (name: string): string => name.replaceAll("_", "-").replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+
+/** The field that words without a flag go to. */
+export const positionalOf = (fields: readonly Field[]): Field | undefined =>
+  fields.find(({ name }) => name === "name") ?? fields.find(({ name }) => name === "names")
+
+export interface Parsed {
+  readonly input: Record<string, unknown>
+  readonly json: boolean
+}
+
+/** Flags and words as a tool's input; text says what is wrong with them. */
+export function parseInput(fields: readonly Field[], argv: readonly string[]): Parsed | string {
+  const options: NonNullable<ParseArgsConfig["options"]> = { input: { type: "string" }, json: { type: "boolean" } }
+  for (const { name, kind } of fields)
+    options[kebab(name)] = { type: kind === "boolean" ? "boolean" : "string", multiple: kind !== "boolean" }
+  let parsed: ReturnType<typeof parseArgs>
+  try {
+    parsed = parseArgs({ args: [...argv], options, allowPositionals: true, allowNegative: true, strict: true })
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
+  const { values, positionals } = parsed
+  let whole: unknown = {}
+  try {
+    if (typeof values.input === "string") whole = JSON.parse(values.input)
+  } catch {
+    return "--input is not JSON."
+  }
+  if (typeof whole !== "object" || whole === null || Array.isArray(whole)) return "--input is not a JSON object."
+  const flat = new Map<string, readonly string[]>()
+  for (const { name } of fields) {
+    const value = values[kebab(name)]
+    if (value !== undefined) flat.set(name, [value].flat().map(String))
+  }
+  const positional = positionalOf(fields)
+  if (positionals.length > 0) {
+    if (!positional) return `The command takes no ${JSON.stringify(positionals[0])}.`
+    if (positional.kind !== "list" && positionals.length > 1) return `The command takes one ${positional.name}.`
+    flat.set(positional.name, [...(flat.get(positional.name) ?? []), ...positionals])
+  }
+  return { input: { ...whole, ...decode(fields, flat) }, json: values.json === true }
+}
+
+/** What stands for a value that the reader has to fill in. */
+export const placeholder = "…"
+
+/** The text that `decode` reads as that value again. */
+function textOf({ kind }: Field, value: unknown): string {
+  if (typeof value === "string" && kind !== "json") return value
+  if (kind === "list" && Array.isArray(value)) {
+    const plain = value.length > 0 && value.every((one) => typeof one === "string" && /^[^,[][^,]*$/.test(one))
+    if (plain) return value.join(",")
+  }
+  if (kind === "object" && typeof value === "object" && value !== null) {
+    const pairs = Object.entries(value)
+    const plain = pairs.every(([key, one], at) => {
+      const name = at === 0 ? /^[^=,{\s-][^=,]*$/ : /^[\w./-]+$/
+      return name.test(key) && (typeof one !== "object" || one === null) && !`${one}`.includes(",")
+    })
+    if (plain && pairs.length > 0) return pairs.map(([key, one]) => `${key}=${one}`).join(",")
+  }
+  return JSON.stringify(value)
+}
+
+/** One field of an input as a person types it in a shell. */
+export function flagOf(field: Field, value: unknown): string {
+  const flag = `--${kebab(field.name)}`
+  if (field.kind === "boolean" && typeof value === "boolean") return value ? flag : `--no-${kebab(field.name)}`
+  const text = textOf(field, value)
+  const word = text === placeholder ? `"${placeholder}"` : shellWord(text)
+  return `${flag}${text.startsWith("-") ? "=" : " "}${word}`
+}
