@@ -1,7 +1,7 @@
 import { z } from "zod"
 import { dollarsOf } from "../src/core/budget.ts"
 import { type Instance, nameSchema } from "../src/core/instance.ts"
-import { activityOf, beatOf, readingsOf, seenOf, usageOf } from "../src/core/outline.ts"
+import { activityOf, beatOf, phaseAndWhy, readingsOf, seenOf, usageOf } from "../src/core/outline.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
 import { bounded, oneLine, spanOf } from "../src/core/view.ts"
 import { loggedOf } from "./logged.ts"
@@ -81,7 +81,9 @@ export default defineTool({
     if (!instance) throw new Error(`invoke gave no target for ${name}`)
     const asked = new Set(sections)
     const readings = await readingsOf(ctx)
-    const { phase, why, fix } = seenOf(instance, readings)
+    const { phase, why, fix: advice } = seenOf(instance, readings)
+    // Who just did that needs no other advice than patience.
+    const fix = advice === `inspect_instance {"name":"${name}"}` ? "Nothing to do." : advice
     const { spec, status } = instance
     const activity = asked.has("activity") ? activityOf(instance, readings) : undefined
     const work = beatOf(instance, readings)?.work
@@ -125,18 +127,38 @@ export default defineTool({
       ...(log && { log: { untrusted: log.text } }),
     }
   },
-  show: ({ name, phase, why, fix, activity, last, run, work, usage, mail }) => ({
+  show: ({ name, phase, why, fix, activity, last, run, work, usage, mail, spec, events, log }) => ({
     text: [
-      `${name}: ${phase}. ${why}`,
+      `${name}: ${phaseAndWhy(phase, why)}`,
       `Next: ${fix}`,
       ...(activity ? [`Now: ${activity.tool}: ${activity.summary} (${activity.seconds} s)`] : []),
-      ...(last ? [`Iteration ${last.iteration} ended as ${last.outcome}.`] : []),
+      ...(last
+        ? [`Iteration ${last.iteration} ended as ${last.outcome}.`, ...(last.untrusted === "" ? [] : [last.untrusted])]
+        : []),
       ...(typeof run?.loop === "string" ? [`Loop: ${run.loop}.`] : []),
       ...(work
         ? [`Works in ${work.path}${typeof work.branch === "string" ? `, branch ${work.branch}, ${work.commits} commits` : ""}.`]
         : []),
       `Used: ${dollarsOf(usage.usd, usage.of)}, ${usage.iterations} iterations (${usage.billing}).`,
       `Messages waiting: ${mail.waiting}.`,
+      ...messageLines(mail.messages),
+      ...(spec ? ["", "Declared", ...Object.entries(spec).map(([key, value]) => `${key}: ${wordsOf(value)}`)] : []),
+      ...(events ? ["", "Events", events.untrusted] : []),
+      ...(log ? ["", "Log", log.untrusted] : []),
     ].join("\n"),
   }),
 })
+
+const fenced = z.object({ untrusted: z.string() })
+const wordsOf = (value: unknown): string =>
+  typeof value === "string" ? value : (fenced.safeParse(value).data?.untrusted ?? JSON.stringify(value))
+
+const shownMessages = z.array(
+  z.object({ mail: z.string(), from: z.string(), state: z.string(), at: z.string(), untrusted: z.string() }),
+)
+function messageLines(messages: unknown): readonly string[] {
+  const { data } = shownMessages.safeParse(messages)
+  if (!data) return []
+  const lines = data.map(({ mail, from, state, at, untrusted }) => `${mail} from ${from}, ${at}, ${state}:\n${untrusted}`)
+  return ["", "Messages", ...(lines.length > 0 ? lines : ["none"])]
+}

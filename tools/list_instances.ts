@@ -119,7 +119,7 @@ export default defineTool({
       ...(codeRoot !== undefined && { checkout: codeRoot }),
       phase,
       iteration: iteration ?? "",
-      usd: usd ?? "",
+      usd: usd === undefined ? "" : usd.toFixed(2),
       why,
     })),
   }),

@@ -169,7 +169,9 @@ export default defineTool({
     }
   },
   show: ({ receipts, next }) => ({
-    text: [...receipts.map(({ to, state, note }) => `${to}: ${state}. ${note}`), next].join("\n"),
-    rows: receipts.map(({ mail, to, state, note }) => ({ to, state, mail: mail ?? "", note })),
+    text: [
+      ...receipts.map(({ mail, to, state, note }) => `${to}: ${state}${mail === undefined ? "" : ` (${mail})`}. ${note}`),
+      next,
+    ].join("\n"),
   }),
 })

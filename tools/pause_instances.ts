@@ -56,7 +56,11 @@ export default defineTool({
     }
     const changes = await changeAll(ctx, input, { past: `Paused (${input.when})`, weight: "urgent", step })
     const used = changes.changed > 0 && !input.dryRun
-    return { ...changes, ...(used && { batch }), next: nextOf(changes, input, `resume_instances {"batch":"${batch}"}`, ctx) }
+    return {
+      ...changes,
+      ...(used && { batch }),
+      next: nextOf(changes, input, `resume_instances {"batch":"${batch}"} lets them go on.`, ctx),
+    }
   },
   show: showChanges("paused"),
 })

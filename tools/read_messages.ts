@@ -27,6 +27,10 @@ function inboxOf({ who, targets }: ToolContext, of: string | undefined, sent: bo
   )
 }
 
+/** To whom an answer goes. */
+const senderOf = ({ mail: { from } }: Posted): string =>
+  from.startsWith("instance ") ? from.slice("instance ".length) : operators
+
 /** What a person has read no longer waits. Who may not write to anybody only looks. */
 async function markRead({ bus, who }: ToolContext, page: readonly Posted[]): Promise<void> {
   if (who.kind !== "human" || may(who, "message") !== true) return
@@ -126,9 +130,9 @@ export default defineTool({
         : 'There is none. What went to one instance is in read_messages {"of":"<name>"}.'
       : cuts.length > 0
         ? `${moreOf(reads, page.length < asked.length)}"mails":["<id>"] for one text in full.`
-        : sent || to === undefined
-          ? "inspect_instance shows what an agent makes of it."
-          : `To answer: message_instances {"to":["<sender>"],"replyTo":"${first.mail.id}","text":"…"}`
+        : to === (who.kind === "human" ? operators : who.uid) && !sent
+          ? `To answer: message_instances {"to":["${senderOf(first)}"],"replyTo":"${first.mail.id}","text":"…"}`
+          : "inspect_instance shows what an agent makes of it."
     return { messages, ...(cuts.length > 0 && { cut: `Left out: ${cuts.join("; ")}.` }), next }
   },
   show: ({ messages, cut, next }) => ({
@@ -139,6 +143,5 @@ export default defineTool({
       ...(cut === undefined ? [] : [cut]),
       next,
     ].join("\n"),
-    rows: messages.map(({ mail, from, to, state, at }) => ({ mail, from, to, state, at })),
   }),
 })

@@ -11,7 +11,7 @@ import {
   scheduleSchema,
 } from "../src/core/instance.ts"
 import { setAside } from "../src/core/lineage.ts"
-import { type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
+import { phaseAndWhy, type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
 import { nameOf } from "../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
 import {
@@ -60,7 +60,7 @@ export default defineTool({
   targets: ({ name }) => ({ names: [name] }),
   handler: (ctx, input) => oneByOne(ctx, () => change(ctx, input)),
   show: ({ name, changed, phase, why, next }) => ({
-    text: `${name}: ${changed.length > 0 ? `${changed.join(", ")} changed` : "nothing changed"}. ${phase}: ${why} ${next}`,
+    text: `${name}: ${changed.length > 0 ? `${changed.join(", ")} changed` : "nothing changed"}. ${phaseAndWhy(phase, why)} ${next}`,
   }),
 })
 

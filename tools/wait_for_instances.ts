@@ -133,7 +133,7 @@ export default defineTool({
     if (who.kind !== "instance" || !turn)
       return {
         ...{ met: false, instances: look.instances, ...again },
-        next: `Not yet: call it again${numbers.length > 0 ? ` with "cursor":"${numbers.join(".")}"` : ""}.`,
+        next: `Call it again${numbers.length > 0 ? ` with "cursor":"${numbers.join(".")}"` : ""}.`,
       }
     const nowMs = clock.nowMs()
     const { targets: awaited } = wanted

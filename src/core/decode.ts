@@ -8,6 +8,8 @@ export interface Field {
   readonly required: boolean
   readonly description?: string
   readonly choices?: readonly string[]
+  /** What it is when it is left out. */
+  readonly otherwise?: unknown
   /** Of an object, where they are known; a record of texts has none. */
   readonly fields?: readonly Field[]
 }
@@ -24,6 +26,7 @@ interface JsonSchema {
   readonly items?: JsonSchema
   readonly enum?: readonly string[]
   readonly description?: string
+  readonly default?: unknown
   readonly properties?: Readonly<Record<string, JsonSchema>>
   readonly required?: readonly string[]
   readonly anyOf?: readonly JsonSchema[]
@@ -47,6 +50,7 @@ function fieldOf(name: string, said: JsonSchema, required: boolean): Field {
     required,
     ...(description !== undefined && { description }),
     ...(choices && { choices }),
+    ...(schema.default !== undefined && { otherwise: schema.default }),
     ...(properties && { fields: inner.map(([key, one]) => fieldOf(key, one, schema.required?.includes(key) ?? false)) }),
   }
 }

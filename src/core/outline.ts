@@ -85,6 +85,9 @@ export const usageOf = ({ uid }: Instance, readings: Readings): { usd: number; t
   return { usd: dollars(usd), tokens, iterations: ownOf(uid, readings).iterations }
 }
 
+/** `Running. In iteration 3 ...`; a reason that begins with the phase is not told it twice. */
+export const phaseAndWhy = (phase: string, why: string): string => (why.startsWith(phase) ? why : `${phase}. ${why}`)
+
 /** One instance in a list. */
 export function outlineOf(instance: Instance, readings: Readings, seen: Seen = seenOf(instance, readings)) {
   const activity = activityOf(instance, readings)

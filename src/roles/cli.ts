@@ -1,38 +1,17 @@
-// @ts-expect-error cliui has no types; `Table` below is the part of it that is used here.
-import cliui from "cliui"
 import { z } from "zod"
 import { tools } from "../../tools/index.ts"
-import { readConfig } from "../config.ts"
-import { type Field, fieldsOf } from "../core/decode.ts"
+import { instanceHere, readConfig } from "../config.ts"
+import { fieldsOf } from "../core/decode.ts"
 import { asFault } from "../core/faults.ts"
-import { type Call, noProgress, type Row, type Tool } from "../core/tool.ts"
-import { clean, cut, oneLine } from "../core/view.ts"
+import { type Call, noProgress, type Tool } from "../core/tool.ts"
+import { clean, oneLine, shellWord } from "../core/view.ts"
 import { invokeServe } from "../find-serve.ts"
-import { kebab, parseInput, placeholder, positionalOf } from "./flags.ts"
+import { withoutFences } from "./fence.ts"
+import { kebab, parseInput, placeholder } from "./flags.ts"
+import { helpOf, nearestCommand, overview } from "./help.ts"
 import { createHints, type Hints } from "./hints.ts"
+import { tableOf, terminalWidth } from "./layout.ts"
 import { programInShell } from "./shell-command.ts"
-
-interface Cell {
-  readonly text: string
-  readonly width?: number
-  readonly padding?: readonly [number, number, number, number]
-}
-interface Table {
-  div(...cells: readonly Cell[]): void
-  toString(): string
-}
-
-const roles = [
-  ["top", "show the fleet on one screen, live, with keys to steer it"],
-  ["logs", "print what an agent's loop prints, and follow it with -f"],
-  ["doctor", "say what agents need on this machine and do not have"],
-  ["connect", "make Claude Code or Claude Desktop know this fleet"],
-  ["serve", "run the control plane of this machine"],
-  ["mcp", "speak MCP on stdin and stdout: what a client's configuration runs"],
-  ["agent", "supervise one instance (started by serve)"],
-  ["loop", "run the built-in loop in a project (started by an agent)"],
-  ["turn", "wait for a turn, then run claude (started by the loop)"],
-] as const
 
 /** Exit code of a wait that ended before what it waited for came about. */
 const notMet = 3
@@ -43,75 +22,11 @@ const wrongly = (message: string, next: string): 2 => {
   return 2
 }
 
-/** Columns, aligned; the last one takes what is left. Without a terminal nothing is broken over lines. */
-function columns(rows: readonly (readonly string[])[]): string {
-  const terminal = process.stdout.isTTY ? process.stdout.columns : undefined
-  // 4000 columns: wider than any line that `clip` lets through.
-  const width = terminal ?? 4000
-  const count = Math.max(0, ...rows.map((row) => row.length))
-  const widths = Array.from({ length: count }, (_, at) => Math.max(...rows.map((row) => row[at]?.length ?? 0)) + 2)
-  const ui: Table = cliui({ width, wrap: true })
-  for (const row of rows)
-    ui.div(...row.map((text, at): Cell => (at < count - 1 ? { text, width: Math.min(widths[at] ?? 0, 60) } : { text })))
-  return ui.toString()
-}
-
-function tableOf(rows: readonly Row[]): string {
-  const names = [...new Set(rows.flatMap((row) => Object.keys(row)))]
-  const heads = names.map((name) => kebab(name).replaceAll("-", " ").toUpperCase())
-  return columns([heads, ...rows.map((row) => names.map((name) => oneLine(String(row[name] ?? ""), 500)))])
-}
-
-function help(): string {
-  const lines = ["usage: blackbox5 <command> [flags]", "", "Roles"]
-  lines.push(columns(roles.map(([name, what]) => [`  ${name}`, what])))
-  for (const toolset of new Set(tools.map((tool) => tool.toolset))) {
-    const commands = tools.filter((tool) => tool.toolset === toolset)
-    lines.push("", `Commands: ${toolset}`, columns(commands.map(({ name, title }) => [`  ${kebab(name)}`, title])))
-  }
-  return [...lines, "", "blackbox5 <command> --help says more; --json prints the whole result; --version", ""].join("\n")
-}
-
-/** What stands behind a flag in the help. */
-function valueWord({ kind, choices, fields }: Field): string {
-  if (choices) return ` ${choices.join(kind === "list" ? "," : "|")}`
-  if (kind !== "object") return { boolean: "", number: " N", string: " TEXT", list: " A,B", json: " JSON" }[kind]
-  if (!fields) return " KEY=VALUE,…"
-  const pairs = fields.map((field) => `${field.name}=${field.kind === "number" ? "N" : "TEXT"}`).join(",")
-  return fields.some(({ name }) => name === "usd") ? ` USD or ${pairs}` : ` ${pairs}`
-}
-
-function helpOf(tool: Tool, fields: readonly Field[]): string {
-  const positional = positionalOf(fields)
-  const word = positional ? ` [${positional.name}${positional.kind === "list" ? "..." : ""}]` : ""
-  const flags = fields.map((field) => [
-    `  --${kebab(field.name)}${valueWord(field)}`,
-    oneLine(`${field.required ? "(required) " : ""}${field.description ?? ""}`, 500),
-  ])
-  flags.push(["  --input JSON", "the whole input; flags win over it"], ["  --json", "print the whole result"])
-  const codes = "met" in tool.output.shape ? `\nExit code: 0 when it is so, ${notMet} when it is not, 1 for an error.\n` : ""
-  return `usage: blackbox5 ${kebab(tool.name)}${word} [flags]\n\n${createHints(tools, "blackbox5").text(tool.description)}\n\n${columns(flags)}\n${codes}`
-}
-
-/** Changes of letters that make one word of the other. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, at) => at)
-  for (const [i, letter] of [...a].entries()) {
-    const above = row
-    row = [i + 1]
-    for (let j = 0; j < b.length; j++)
-      row.push(Math.min((above[j + 1] ?? 0) + 1, (row[j] ?? 0) + 1, (above[j] ?? 0) + (letter === b[j] ? 0 : 1)))
-  }
-  return row.at(-1) ?? 0
-}
-
-function unknownCommand(command: string): number {
-  const asked = cut(command, 60)
-  const names = [...roles.map(([name]) => name), ...tools.map(({ name }) => kebab(name))]
-  const nearest = names.toSorted((a, b) => distance(asked, a) - distance(asked, b))[0] ?? "help"
-  const near = distance(asked, nearest) <= Math.max(2, nearest.length / 3)
+function unknownCommand(command: string, argv: readonly string[]): number {
   const program = programInShell()
-  return wrongly(`There is no command ${asked}.`, near ? `${program} ${nearest}` : `\`${program} help\` lists all commands.`)
+  const near = nearestCommand(command)
+  const next = near === undefined ? `\`${program} help\` lists all commands.` : [program, near, ...argv.map(shellWord)].join(" ")
+  return wrongly(`There is no command ${oneLine(command, 60)}.`, next)
 }
 
 /** Starts nothing by accident: a spawn that says neither where nor what is asked for both, and a terminal is shown the projects there are. */
@@ -141,8 +56,10 @@ async function run(tool: Tool, input: Record<string, unknown>, json: boolean): P
     const result = await invokeServe(readConfig(), tools)(tool.name, input, call)
     if (json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`)
     else {
-      const { text, rows = [] } = tool.show(hints.result(result))
-      process.stdout.write(`${text}\n${rows.length > 0 ? `${tableOf(rows)}\n` : ""}`)
+      // Inside an instance a model reads it.
+      const read = instanceHere() === undefined ? withoutFences(result) : result
+      const { text, rows = [] } = tool.show(hints.result(read))
+      process.stdout.write(`${text}\n${rows.length > 0 ? `${tableOf(rows, terminalWidth())}\n` : ""}`)
     }
     return result.met === false ? notMet : 0
   } catch (error) {
@@ -156,14 +73,15 @@ async function run(tool: Tool, input: Record<string, unknown>, json: boolean): P
 /** Any tool from a shell. Exit code 0: done; 1: a fault; 2: called wrongly; 3: a wait ended without what it waited for; 130: Ctrl-C. */
 export async function cli([command = "help", ...argv]: readonly string[]): Promise<number> {
   if (command === "help" || command === "--help" || command === "-h") {
-    process.stdout.write(help())
+    process.stdout.write(overview(programInShell(), terminalWidth()))
     return 0
   }
   const tool = tools.find(({ name }) => kebab(name) === command)
-  if (!tool) return unknownCommand(command)
+  if (!tool) return unknownCommand(command, argv)
   const fields = fieldsOf(tool.input)
   if (argv.includes("--help") || argv.includes("-h")) {
-    process.stdout.write(helpOf(tool, fields))
+    const codes = "met" in tool.output.shape ? `\nExit code: 0 when it is so, ${notMet} when it is not, 1 for an error.\n` : ""
+    process.stdout.write(helpOf(tool, fields, codes, terminalWidth()))
     return 0
   }
   const parsed = parseInput(fields, argv)

@@ -12,6 +12,7 @@ import { type Finding, fail, failWith, looked, ok, warn } from "./doctor/check.t
 import { checkClaude, checkHooks, checkRoot, managedSettings } from "./doctor/claude.ts"
 import { checkCommand } from "./doctor/command.ts"
 import { checkDisk, checkGit, checkIdentity, checkIsolation, checkServe, checkState } from "./doctor/machine.ts"
+import { columns, terminalWidth } from "./layout.ts"
 import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
 
 const usage = `usage: blackbox5 doctor [--json]
@@ -120,6 +121,19 @@ async function examine(): Promise<readonly Finding[]> {
   return (await Promise.all(groups)).flat()
 }
 
+const longestState = 4
+
+/** What to do stands on a line of its own, which only the terminal breaks: so it can be copied. A pipe gets one line for each finding. */
+function lineOf({ check, state, what, next }: Finding, longest: number): string {
+  const width = terminalWidth()
+  // styleText leaves colours out where there is no terminal, and where NO_COLOR asks for that.
+  const mark = styleText(colours[state], state, { stream: process.stdout })
+  const row = (text: string): string =>
+    mark + columns([[state.padEnd(longestState), check.padEnd(longest), text]], width).slice(state.length)
+  if (next === undefined) return row(what)
+  return width === undefined ? row(`${what} Next: ${next}`) : `${row(what)}\n${" ".repeat(longestState)}  next: ${next}`
+}
+
 const colours = { ok: "green", warn: "yellow", FAIL: "red" } as const
 
 /** `blackbox5 doctor [--json]`. Exit code 0: agents can work; 1: something failed; 2: called wrongly. */
@@ -133,12 +147,8 @@ export async function doctor(argv: readonly string[]): Promise<number> {
   const failed = findings.filter(({ state }) => state === "FAIL").length
   if (values.json) process.stdout.write(`${JSON.stringify({ ok: failed === 0, version, findings }, null, 2)}\n`)
   else {
-    const width = Math.max(...findings.map(({ check }) => check.length))
-    for (const { check, state, what, next } of findings) {
-      // styleText leaves colours out where there is no terminal, and where NO_COLOR asks for that.
-      const mark = styleText(colours[state], state.padEnd(4), { stream: process.stdout })
-      process.stdout.write(`${mark}  ${check.padEnd(width)}  ${what}${next === undefined ? "" : ` Next: ${next}`}\n`)
-    }
+    const longest = Math.max(...findings.map(({ check }) => check.length))
+    for (const finding of findings) process.stdout.write(`${lineOf(finding, longest)}\n`)
     process.stdout.write(
       failed === 0 ? "Agents can work here.\n" : `${failed} of ${findings.length} failed: agents cannot work like this.\n`,
     )

@@ -8,7 +8,7 @@ export const kebab = (name: string): string => name.replaceAll("_", "-").replace
 
 /** The field that words without a flag go to. */
 export const positionalOf = (fields: readonly Field[]): Field | undefined =>
-  fields.find(({ name }) => name === "name") ?? fields.find(({ name }) => name === "names")
+  ["name", "names", "to", "of"].map((word) => fields.find(({ name }) => name === word)).find((field) => field !== undefined)
 
 export interface Parsed {
   readonly input: Record<string, unknown>

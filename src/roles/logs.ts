@@ -9,6 +9,7 @@ import type { Invoke } from "../core/invoke.ts"
 import { noProgress } from "../core/tool.ts"
 import { clean } from "../core/view.ts"
 import { invokeServe } from "../find-serve.ts"
+import { unfenced } from "./fence.ts"
 import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
 
 const usage = `usage: blackbox5 logs <name> [-f] [--tail N] [--source loop|transcript]
@@ -25,9 +26,6 @@ const linesMax = 2000
 // Looser than the tool says: a newer serve may say more.
 const pageSchema = z.object({ lines: z.int(), untrusted: z.string(), cursor: z.string(), cut: z.string().optional() })
 type Page = z.output<typeof pageSchema>
-
-/** A person reads this, not a model: the fence around an agent's text is taken off. */
-const unfenced = (text: string): string => /^<untrusted-(\w+)>\n([\s\S]*)\n<\/untrusted-\1>$/.exec(text)?.[2] ?? text
 
 /** Waits where whoever reads is slow. */
 async function print({ lines, untrusted }: Page, signal: AbortSignal): Promise<void> {

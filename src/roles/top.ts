@@ -7,6 +7,7 @@ import { noProgress } from "../core/tool.ts"
 import { oneLine } from "../core/view.ts"
 import { invokeServe } from "../find-serve.ts"
 import { hintsInShell } from "./cli.ts"
+import { withoutFences } from "./fence.ts"
 import { programInShell } from "./shell-command.ts"
 import { draw } from "./top/screen.ts"
 import { empty, type Key, type Order, press, type State, withFleet, withText } from "./top/state.ts"
@@ -41,9 +42,6 @@ const rowSchema = z.object({
 })
 const listSchema = z.object({ total: z.int(), instances: z.array(rowSchema) })
 const eventsSchema = z.object({ cursor: z.string(), events: z.array(z.unknown()) })
-
-/** A person reads this, not a model. */
-const unfenced = (text: string): string => text.replace(/^<\/?untrusted-\w+>$\n?/gm, "")
 
 /** `blackbox5 top`. One request is in flight at a time: an order of the person's goes before the next look. */
 export async function top(argv: readonly string[]): Promise<number> {
@@ -97,7 +95,7 @@ export async function top(argv: readonly string[]): Promise<number> {
   }
   const hints = hintsInShell()
   const shown = (tool: string, result: Record<string, unknown>): string =>
-    tools.find(({ name }) => name === tool)?.show(hints.result(result)).text ?? ""
+    tools.find(({ name }) => name === tool)?.show(hints.result(withoutFences(result))).text ?? ""
 
   const obey = async (order: Order): Promise<void> => {
     if (order.kind === "look" || order.kind === "quit") return
@@ -124,10 +122,10 @@ export async function top(argv: readonly string[]): Promise<number> {
         ? ["read_logs", { name: view.name, tail: logLines }]
         : ["inspect_instance", { name: view.name, sections: ["activity", "mail", "events"] }]
     const text = await call(tool, input).then(
-      (result) => [shown(tool, result), ...(view.of === "inspect" ? moreOf(result) : [])].join("\n"),
+      (result) => shown(tool, result),
       (error: unknown) => asFault(error).message,
     )
-    become(withText(state, view.of, view.name, unfenced(text), terminal?.size().columns ?? columnsUsual))
+    become(withText(state, view.of, view.name, text, terminal?.size().columns ?? columnsUsual))
   }
   let cursor: string | undefined
   const awaitChange = async (): Promise<void> => {
@@ -175,17 +173,4 @@ export async function top(argv: readonly string[]): Promise<number> {
   if (failure) throw failure.error
   // A start of serve in the background would keep the process; it goes on by itself.
   process.exit(code)
-}
-
-const inspectedSchema = z.object({
-  last: z.object({ untrusted: z.string() }).optional(),
-  events: z.object({ untrusted: z.string() }).optional(),
-})
-/** What an inspection has besides the text for everybody: the agent's last words, and what happened. */
-function moreOf(result: Record<string, unknown>): readonly string[] {
-  const { data } = inspectedSchema.safeParse(result)
-  return [
-    ...(data?.last ? ["", "Its last message", data.last.untrusted] : []),
-    ...(data?.events ? ["", "Events", data.events.untrusted] : []),
-  ]
 }

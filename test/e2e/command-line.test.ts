@@ -127,6 +127,11 @@ describe("flags", () => {
     const { stdout } = await world.cli("inspect-instance", "labelled", "--sections", "spec,mail", "--json")
     expect(JSON.parse(stdout)).toMatchObject({ spec: { labels: { team: "web", tier: "db", old: "" } }, mail: { messages: [] } })
     expect((await world.cli("list-instances", "--selector", "team=web")).stdout).toContain("labelled")
+    await world.cli("message-instances", "labelled", "--text", "Use euros.", "--wait-seconds", "0")
+    const shown = (await world.cli("inspect-instance", "labelled", "--sections", "spec,mail,events")).stdout
+    expect(shown).toMatch(/\nMessages\nm-\S+ from operator \S+, .*:\nUse euros\.\n\nDeclared\n[\s\S]*\nlabels: .*"team":"web"/)
+    expect(shown).toMatch(/\nEvents\n[\s\S]*Z Spawned /)
+    expect(shown).not.toContain("untrusted")
     expect(await world.cli("stop-instances", "labelled", "--remove")).toMatchObject({ code: 0 })
   }, 60_000)
 
@@ -170,8 +175,8 @@ describe("what to do next", () => {
   it("is a line that a shell takes as it is", async () => {
     await world.cli("spawn-instance", "--project", "shop", "--name", "hinted", "--loop", "wait")
     const paused = await world.cli("pause-instances", "hinted")
-    const line = /(\S+ \S+main\.js resume-instances --batch \S+)/.exec(paused.stdout)?.[1] ?? "false"
-    expect(await shell(line)).toMatchObject({ code: 0, stdout: expect.stringMatching(/^1 of 1 instances? resumed/) })
+    const line = /`(\S+ \S+main\.js resume-instances --batch [^`]+)`/.exec(paused.stdout)?.[1] ?? "false"
+    expect(await shell(line)).toMatchObject({ code: 0, stdout: expect.stringMatching(/^1 of 1 instance resumed/) })
     const gone = await world.cli("inspect-instance", "nobody")
     expect(gone.stderr).toMatch(/^error: There is no instance nobody\.\nnext: Call `\S+ \S+main\.js list-instances` for/)
     // To programs it stays a call.

@@ -32,7 +32,7 @@ describe("doctor", () => {
   })
   afterAll(() => world[Symbol.asyncDispose]())
 
-  const run = (args: readonly string[], more: Record<string, string> = {}, cwd = world.directory) =>
+  const run = (args: readonly string[], more: Record<string, string | undefined> = {}, cwd = world.directory) =>
     new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
       const env = { ...world.env, BLACKBOX5_PORT: "0", ...more }
       const child = execFile(process.execPath, [main, "doctor", ...args], { env, cwd }, (_error, stdout, stderr) =>
@@ -40,7 +40,7 @@ describe("doctor", () => {
       )
     })
   /** What it says of one thing. */
-  const said = async (check: string, more: Record<string, string> = {}) => {
+  const said = async (check: string, more: Record<string, string | undefined> = {}) => {
     const { code, stdout } = await run(["--json"], { PATH: quick, ...more })
     const { ok, findings } = report.parse(JSON.parse(stdout))
     expect([code, ok]).toEqual(findings.some(({ state }) => state === "FAIL") ? [1, false] : [0, true])
@@ -56,7 +56,20 @@ describe("doctor", () => {
     expect(lines.at(-1)).toBe("Agents can work here.")
     expect(code).toBe(0)
     for (const line of lines.slice(0, -1)) expect(line).toMatch(/^(ok {2}|warn) {2}\S/)
-    const checks = ["node", "settings", "policy", "claude", "login", "user", "hooks", "git", "code root", "isolation"]
+    const checks = [
+      "node",
+      "settings",
+      "policy",
+      "claude",
+      "login",
+      "user",
+      "hooks",
+      "git",
+      "identity",
+      "command",
+      "code root",
+      "isolation",
+    ]
     for (const check of [...checks, "state", "socket", "disk", "serve", "port"])
       expect(lines.filter((line) => line.slice(6).startsWith(`${check} `))).not.toEqual([])
     expect(stdout).toContain(`${world.codeRoot}: shop`)
@@ -100,6 +113,23 @@ describe("doctor", () => {
     const bin = join(world.directory, "bin without git")
     mkdirSync(bin)
     expect(await said("git", { PATH: bin })).toMatchObject([{ state: "FAIL", next: expect.stringContaining("Install it") }])
+  })
+
+  it("asks git by whom commits will be, as agents will have it", async () => {
+    const unset = { GIT_AUTHOR_NAME: undefined, GIT_AUTHOR_EMAIL: undefined }
+    const bare = { ...unset, GIT_COMMITTER_NAME: undefined, GIT_COMMITTER_EMAIL: undefined }
+    const home = join(world.directory, "home of nobody")
+    mkdirSync(home)
+    // Whatever the machine's own name is, git makes nothing up.
+    writeFileSync(join(home, ".gitconfig"), "[user]\n\tuseConfigOnly = true\n")
+    expect(await said("identity", { ...bare, HOME: home })).toMatchObject([
+      { state: "FAIL", what: expect.stringContaining("refuse every commit"), next: expect.stringContaining("user.email") },
+    ])
+    expect(await said("identity")).toMatchObject([{ state: "ok", what: "commits are by RALF <ralf@example.invalid>" }])
+    writeFileSync(join(home, ".gitconfig"), "[user]\n\tname = Ann\n\temail = ann@example.invalid\n")
+    expect(await said("identity", { ...bare, HOME: home })).toMatchObject([
+      { state: "ok", what: "commits are by Ann <ann@example.invalid>" },
+    ])
   })
 
   it("names the line of a policy that is none, and the setting that cannot be", async () => {

@@ -69,7 +69,7 @@ describe("turns", () => {
       const seen = await call("inspect_instance", { name: "second" })
       return seen.phase === "Queued" ? seen : undefined
     }, "the second is queued")
-    expect(queued.why).toContain("All 1 places")
+    expect(queued.why).toContain("The only place of the fleet is taken.")
     // The policy is read again while everything runs.
     world.policy("instancesMax: 2\n")
     await eventually(async () => (await call("inspect_instance", { name: "second" })).phase === "Running", "the second runs")

@@ -23,7 +23,7 @@ describe("fields of an input", () => {
     expect(fields).toEqual([
       { name: "name", kind: "string", required: true, description: "which one" },
       { name: "phases", kind: "list", required: false, choices: ["Running", "Paused"] },
-      { name: "limit", kind: "number", required: false },
+      { name: "limit", kind: "number", required: false, otherwise: 20 },
       { name: "all", kind: "boolean", required: false },
       { name: "mode", kind: "string", required: false, choices: ["once", "continuous"] },
       { name: "budget", kind: "object", required: false, fields: [number("usd", false), number("tokens", false)] },

@@ -34,9 +34,16 @@ export async function checkIdentity(environment: NodeJS.ProcessEnv, directory: s
     ["GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"].map((name) => ask("git", ["-C", existing(directory), "var", name], environment)),
   )
   const refused = asked.find(({ code }) => code !== 0)
-  // What it says at first is the reason; after it comes advice.
+  // Its advice comes first, the reason last.
   if (refused)
-    return fail("identity", `git would refuse every commit: ${refused.said.split("\n").filter(Boolean).at(-1) ?? ""}.`, next)
+    return fail(
+      "identity",
+      `git would refuse every commit: ${refused.said
+        .split("\n")
+        .at(-1)
+        ?.replace(/^fatal: /, "")}.`,
+      next,
+    )
   const [author = "", committer = ""] = asked.map(({ said }) => said.replace(/ \d+ [+-]\d{4}$/, ""))
   const who = author === committer ? author : `${author}, committed by ${committer}`
   const told = await ask("git", ["-C", existing(directory), "config", "user.email"], environment)
