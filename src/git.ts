@@ -173,10 +173,10 @@ export function gitWords({ stderr, cut }: Pick<Ran, "stderr" | "cut">): string {
   if (cut) return "it took too long, or said too much."
   const lines = stderr.trim().split("\n")
   const from = lines.findLastIndex((line) => /^(?:fatal|error): /.test(line))
-  return oneLine(lines.slice(from < 0 ? -1 : from).join(" "), 400) || "it said nothing."
+  return oneLine(lines.slice(from < 0 ? -1 : from).join(" "), 400) || "nothing"
 }
 export const gitFault = (ran: Ran, what: string, next: string): Fault =>
-  new Fault("Unavailable", `${what} failed: ${gitWords(ran)}`, next)
+  new Fault("Unavailable", `${what} failed: ${ran.cut ? gitWords(ran) : `git says "${gitWords(ran)}".`}`, next)
 
 /** What it printed. @throws Unavailable with git's own words. */
 export function must(ran: Ran, what: string, next = "Put right what git says, then try again."): string {

@@ -1,3 +1,4 @@
+import { join } from "node:path"
 import { z } from "zod"
 import { trustedFiltersSchema } from "./core/workspace.ts"
 
@@ -31,3 +32,7 @@ export type TreeFile = z.output<typeof treeSchema>
 /** Where the work began, and on which branch: written by the supervisor, before it makes the tree and after. */
 export const begunSchema = z.strictObject({ base: z.string().optional(), branch: z.string().optional(), made: z.boolean() })
 export type BegunFile = z.output<typeof begunSchema>
+
+/** Where the tree of an instance is, if it has one of its own. */
+export const treePath = (stateDirectory: string, name: string, uid: string): string =>
+  join(stateDirectory, "trees", `${name}-${uid.slice(0, 8)}`)

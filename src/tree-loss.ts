@@ -31,6 +31,8 @@ const unfinished: readonly (readonly [string, string])[] = [
   ["REVERT_HEAD", "a revert in it is not finished"],
   ["BISECT_LOG", "a bisect in it is not finished"],
 ]
+const unfinishedIn = (gitDirectory: string): readonly string[] =>
+  unfinished.flatMap(([name, words]) => (existsSync(join(gitDirectory, name)) ? [words] : []))
 /** Branches' reflogs that are read to find out what they keep; larger ones count as keeping nothing. */
 const reflogBytesMax = 33_554_432
 const oid = /\b(?:[0-9a-f]{64}|[0-9a-f]{40})\b/g
@@ -135,7 +137,7 @@ async function hiddenChanges(git: Git, path: string, gitDirectory: string): Prom
 /** What a repository keeps for one of its trees alone: HEAD, its reflog, refs of its own, an operation under way. */
 async function ownLoss(entry: TreeEntry, common: string): Promise<string[]> {
   const why = isLocked(entry) ? ["it is locked"] : []
-  why.push(...unfinished.flatMap(([name, words]) => (existsSync(join(entry.directory, name)) ? [words] : [])))
+  why.push(...unfinishedIn(entry.directory))
   if (existsSync(join(common, "reftable"))) return [...why, "its repository keeps reflogs in a way that is not looked into"]
   const git = await gitIn(common)
   const of = ["--git-dir", entry.directory]
@@ -210,9 +212,9 @@ async function repositoryLoss(
   if (directory.endsWith("/.git")) {
     const changes = await changesLoss(dirname(directory), directory, trusted)
     why.push(...changes.map((one) => `in ${name} ${one}`))
-    why.push(...unfinished.flatMap(([file, words]) => (existsSync(join(directory, file)) ? [`in ${name} ${words}`] : [])))
   }
-  return why
+  const inside = inTree ? `in ${name}` : "in a submodule of it,"
+  return [...why, ...unfinishedIn(directory).map((one) => `${inside} ${one}`)]
 }
 
 /** The repository that stays uses objects of one that would go. */

@@ -21,6 +21,7 @@ export interface TreeScan {
   readonly mounts: readonly string[]
   /** On the disk; 0 unless that was asked for. */
   readonly bytes: number
+  readonly entries: number
 }
 
 export async function scanTree(
@@ -64,7 +65,7 @@ export async function scanTree(
       obstacles.push(`${name} cannot be read (${error instanceof Error && "code" in error ? String(error.code) : String(error)})`)
     }
   }
-  return { gitDirectories, linked, obstacles: [...new Set(obstacles)], mounts, bytes }
+  return { gitDirectories, linked, obstacles: [...new Set(obstacles)], mounts, bytes, entries }
 }
 /** stat(2): blocks are of 512 bytes, whatever the file system's are. */
 const sizeOf = ({ blocks }: Stats): number => blocks * 512

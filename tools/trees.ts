@@ -51,7 +51,7 @@ export default defineTool({
         branch: z.string().optional(),
         repository: z.string().optional(),
         why: z.string(),
-        bytes: z.int(),
+        bytes: z.int().optional(),
         since: z.string(),
       }),
     ),
@@ -77,7 +77,7 @@ export default defineTool({
   show: ({ trees, removals, next }) => ({
     text: [...removals.map(({ name, removed, why }) => `${name}: ${removed ? "removed" : "kept"}. ${why}`), next].join("\n"),
     rows: trees.map(({ name, instance = "", branch = "", repository = "", path = "", why, bytes, since }) => ({
-      ...{ name, instance, branch, size: sizeOf(bytes), since, where: path || repository, why },
+      ...{ name, instance, branch, size: bytes === undefined ? "" : sizeOf(bytes), since, where: path || repository, why },
     })),
   }),
 })

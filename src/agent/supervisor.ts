@@ -126,7 +126,13 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     void iterations.reconcile()
     void servers.iterationOver()
   }
-  const workspace = createWorkspace({ run, directory: directory.path, nowMs, changed: beat })
+  const workspace = createWorkspace({
+    run,
+    directory: directory.path,
+    nowMs,
+    changed: beat,
+    warn: (message) => emit("Warning", message),
+  })
   const doors = createDoors({
     nowMs,
     nonce: () => randomBytes(6).toString("hex"),

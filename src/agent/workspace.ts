@@ -30,6 +30,8 @@ export interface WorkspaceOptions {
   nowMs(): number
   /** What it reports has changed. */
   changed(): void
+  /** Tells people of what it could not do, though the loop can begin. */
+  warn(message: string): void
 }
 /** The work tree of an instance, as its supervisor sees it. */
 export interface Workspace {
@@ -43,7 +45,7 @@ export interface Workspace {
   report(): Pick<Beat, "work" | "activity">
 }
 
-export function createWorkspace({ run, directory, nowMs, changed }: WorkspaceOptions): Workspace {
+export function createWorkspace({ run, directory, nowMs, changed, warn }: WorkspaceOptions): Workspace {
   const { tree } = run
   const instance = dirname(directory)
   const ended = new AbortController()
@@ -97,11 +99,11 @@ export function createWorkspace({ run, directory, nowMs, changed }: WorkspaceOpt
           writeLasting(instance, "begun", { ...(base !== undefined && { base }), made: true })
         }
       } catch (error) {
-        // A shared tree is there whatever git says of it; only what is told of it is lost.
-        if (tree?.own) {
-          const { message, next } = asFault(error)
-          return { reason: "WorkTree", message: cut(`${message} ${next}`, 2000) }
-        }
+        const fault = asFault(error)
+        const message = cut(`${fault.message} ${fault.next}`, 2000)
+        if (tree?.own) return { reason: "WorkTree", message }
+        // A shared tree is there whatever git says of it; but the agent's own git will say the same.
+        if (!signal.aborted) warn(message)
       } finally {
         busy(undefined)
       }

@@ -220,8 +220,8 @@ export interface KeptTree {
   readonly branch?: string
   readonly repository?: string
   readonly why: string
-  /** On the disk. */
-  readonly bytes: number
+  /** On the disk; absent of a branch, and where there was too much to count. */
+  readonly bytes?: number
   readonly sinceMs: number
 }
 export interface KeptTrees {

@@ -71,7 +71,13 @@ const ran = (): string => (existsSync(join(directory, "ran")) ? readFileSync(joi
 async function make(): Promise<{ path: string; workspace: Workspace }> {
   const tree = await trees.settle({ name: "a", uid: uid("a"), spec: own })
   const at = join(instanceDirectory(join(directory, "state"), "a"), "000000001-x")
-  const workspace = createWorkspace({ run: { tree, name: "a" }, directory: at, nowMs: () => 0, changed: () => {} })
+  const workspace = createWorkspace({
+    run: { tree, name: "a" },
+    directory: at,
+    nowMs: () => 0,
+    changed: () => {},
+    warn: () => {},
+  })
   return { path: tree.path, workspace }
 }
 const refusal = async (): Promise<Fault | undefined> =>

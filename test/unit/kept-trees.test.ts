@@ -16,7 +16,7 @@ import { createCodeRoots } from "../../src/adapters/local/code-roots.ts"
 import { createKeptTrees, type ReleasedTrees } from "../../src/adapters/local/kept-trees.ts"
 import { createTrees, type Trees } from "../../src/adapters/local/trees.ts"
 import { createWorkspace } from "../../src/agent/workspace.ts"
-import type { Problem, Uid } from "../../src/core/instance.ts"
+import type { Problem } from "../../src/core/instance.ts"
 import { programsNamed } from "../../src/find-program.ts"
 import { instanceDirectory } from "../../src/run-directory.ts"
 import type { TreeFile } from "../../src/tree-file.ts"
@@ -50,9 +50,9 @@ afterEach(() => {
 })
 
 const settle = (name: string): Promise<TreeFile> => trees.settle({ name, uid: uid(name), spec: aSpec({ workspace: "worktree" }) })
-function prepare(name: string, tree: TreeFile): Promise<Problem | undefined> {
+function prepare(name: string, tree: TreeFile, warn = (_: string): void => {}): Promise<Problem | undefined> {
   const at = join(instanceDirectory(state(), name), "000000001-x")
-  return createWorkspace({ run: { tree, name }, directory: at, nowMs: () => 0, changed: () => {} }).prepare()
+  return createWorkspace({ run: { tree, name }, directory: at, nowMs: () => 0, changed: () => {}, warn }).prepare()
 }
 async function start(name: string): Promise<TreeFile> {
   const tree = await settle(name)
@@ -60,7 +60,7 @@ async function start(name: string): Promise<TreeFile> {
   return tree
 }
 async function clean(name: string): Promise<string | undefined> {
-  const words = await trees.clean(uid(name) as Uid)
+  const words = await trees.clean({ name, uid: uid(name) })
   rmSync(instanceDirectory(state(), name), { recursive: true, force: true })
   return words
 }
@@ -102,7 +102,7 @@ describe("a tree of ours that somebody deleted", () => {
     })
     expect(await clean("a")).toMatch(/somebody deleted it, but it has a commit that is on no branch/)
     const [row] = await kept.list(signal)
-    expect(row).toMatchObject({ name: "a-a", instance: "a", branch: "ralf/a", bytes: 0 })
+    expect(row).toMatchObject({ name: "a-a", instance: "a", branch: "ralf/a" })
     git(shop, "branch", "saved", lost)
     expect(await kept.remove("a-a", { discard: false })).toEqual({})
     expect(await kept.list(signal)).toEqual([])
@@ -132,7 +132,7 @@ describe("what was kept", () => {
     expect(rows[0]?.bytes).toBeGreaterThan(100_000)
     expect(words).toContain(rows[0]?.why)
     // A second removal of the same, after a crash in the first, tells the same.
-    expect(await trees.clean(uid("a") as Uid)).toBe(words)
+    expect(await trees.clean({ name: "a", uid: uid("a") })).toBe(words)
     rmSync(join(state(), "kept-trees"), { recursive: true })
     expect(await kept.list(signal)).toMatchObject([{ name: "a-a", path, branch: "ralf/a", why: rows[0]?.why }])
   })
@@ -198,10 +198,15 @@ describe("git's own words", () => {
     vi.stubEnv("GIT_CONFIG_SYSTEM", "/dev/null")
     const tree = await settle("a")
     vi.stubEnv("PATH", `${bin}${delimiter}${process.env.PATH}`)
-    const dubious = /dubious ownership in repository at .*git config --global --add safe\.directory/
+    const dubious = /dubious ownership in repository at .*git config --global --add safe\.directory \S+"\./
     await expect(trees.foresee(aSpec({ workspace: "worktree" }), [])).rejects.toThrow(dubious)
     await expect(trees.foresee(aSpec({ ref: "main" }), [])).rejects.toThrow(dubious)
     expect(await prepare("a", tree)).toMatchObject({ reason: "WorkTree", message: expect.stringMatching(dubious) })
+    // The person's own tree can be worked in, but whoever looks is told what the agent's git will say.
+    const warnings: string[] = []
+    const shared = await trees.settle({ name: "b", uid: uid("b"), spec: aSpec({ workspace: "shared" }) })
+    expect(await prepare("b", shared, (message) => warnings.push(message))).toBeUndefined()
+    expect(warnings).toEqual([expect.stringMatching(dubious)])
   })
 
   it("are not invented for a repository without commits", async () => {

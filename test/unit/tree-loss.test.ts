@@ -7,7 +7,6 @@ import { createCodeRoots } from "../../src/adapters/local/code-roots.ts"
 import { createKeptTrees } from "../../src/adapters/local/kept-trees.ts"
 import { createTrees, type Trees } from "../../src/adapters/local/trees.ts"
 import { createWorkspace } from "../../src/agent/workspace.ts"
-import type { Uid } from "../../src/core/instance.ts"
 import { instanceDirectory } from "../../src/run-directory.ts"
 import type { TreeFile } from "../../src/tree-file.ts"
 import { aSpec, uid } from "../contract/harness.ts"
@@ -43,11 +42,11 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }))
 async function start(name: string): Promise<TreeFile> {
   const tree = await trees.settle({ name, uid: uid(name), spec: aSpec({ workspace: "worktree" }) })
   const at = join(instanceDirectory(state(), name), "000000001-x")
-  const workspace = createWorkspace({ run: { tree, name }, directory: at, nowMs: () => 0, changed: () => {} })
+  const workspace = createWorkspace({ run: { tree, name }, directory: at, nowMs: () => 0, changed: () => {}, warn: () => {} })
   expect(await workspace.prepare()).toBeUndefined()
   return tree
 }
-const clean = (name: string): Promise<string | undefined> => trees.clean(uid(name) as Uid)
+const clean = (name: string): Promise<string | undefined> => trees.clean({ name, uid: uid(name) })
 
 const put = (path: string, text: string): void => {
   mkdirSync(dirname(path), { recursive: true })

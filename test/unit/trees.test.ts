@@ -9,7 +9,7 @@ import { createKeptTrees } from "../../src/adapters/local/kept-trees.ts"
 import { createTrees, type Trees } from "../../src/adapters/local/trees.ts"
 import { fetchClone } from "../../src/agent/clone.ts"
 import { createWorkspace } from "../../src/agent/workspace.ts"
-import type { Spec, Uid } from "../../src/core/instance.ts"
+import type { Spec } from "../../src/core/instance.ts"
 import { runGit } from "../../src/git.ts"
 import { createRunDirectory, instanceDirectory, runDirectory, writeLasting } from "../../src/run-directory.ts"
 import type { TreeFile } from "../../src/tree-file.ts"
@@ -48,6 +48,7 @@ async function start(name: string, spec: Partial<Spec> = {}): Promise<TreeFile> 
     directory: join(instanceDirectory(state(), name), place),
     nowMs: () => 0,
     changed: () => {},
+    warn: () => {},
   })
   expect(await workspace.prepare()).toBeUndefined()
   return tree
@@ -70,7 +71,7 @@ function complete(name: string, tree: TreeFile): void {
   run.set("exit", { exit: { code: 0, atMs: 2, outcome: "Complete" } })
 }
 const branches = (): string[] => git(shop, "branch", "--format=%(refname:short)").split("\n").toSorted()
-const clean = (name: string): Promise<string | undefined> => trees.clean(uid(name) as Uid)
+const clean = (name: string): Promise<string | undefined> => trees.clean({ name, uid: uid(name) })
 
 describe("who gets which tree", () => {
   it("the first the person's, also for the next serve; others their own, until it is removed or complete", async () => {

@@ -4,19 +4,22 @@ import { z } from "zod"
 import { Fault } from "../../core/faults.ts"
 import { type Uid, uidSchema } from "../../core/instance.ts"
 import type { KeptTree, KeptTrees } from "../../core/ports.ts"
+import { cut } from "../../core/view.ts"
 import type { TrustedFilters } from "../../core/workspace.ts"
 import { runGit } from "../../git.ts"
 import { entriesOf, gitDirectoryOf } from "../../repository.ts"
-import { instanceDirectory, instancesIn, readLasting, replaceFile } from "../../run-directory.ts"
-import { type BegunFile, begunSchema, type TreeFile, treeSchema } from "../../tree-file.ts"
+import { instancesIn, replaceFile } from "../../run-directory.ts"
+import { type BegunFile, begunSchema, type TreeFile, treePath, treeSchema } from "../../tree-file.ts"
 import { lossOf } from "../../tree-loss.ts"
 import { scanTree } from "../../tree-scan.ts"
 import { type Kept, type RemovalOptions, removeTree } from "./tree-removal.ts"
 
 /** Trees that outlive their instances. Their records are beside the trees, which agents see, and not in them. */
 
-/** A larger tree's size is told as far as it was counted. */
-const sizedEntriesMax = 500_000
+/** Files that are looked at for the sizes of one list; what comes behind them has none. */
+const sizedEntriesMax = 1_000_000
+/** An event holds 4000 characters. */
+const wordsMax = 3000
 
 const recordSchema = z.strictObject({
   instance: z.string(),
@@ -34,7 +37,7 @@ export interface ReleasedTrees extends KeptTrees {
   /** Takes the tree of a removed instance away, unless that could lose work. What was kept, in words. */
   release(of: { name: string; uid: Uid; tree: TreeFile; begun: BegunFile | undefined }): Promise<string | undefined>
   /** The same, of a release that was cut off after it. */
-  releasedBefore(uid: Uid): string | undefined
+  releasedBefore(of: { name: string; uid: Uid }): string | undefined
 }
 export interface KeptTreesOptions {
   readonly stateDirectory: string
@@ -62,30 +65,15 @@ export function createKeptTrees({ stateDirectory, trusted, nowMs }: KeptTreesOpt
       // On a full disk a removal goes on: the tree itself is found without a record.
     }
   }
-  /** What is in the directory of trees without an instance and without a record: of an older version, or of a full disk. */
-  const unrecorded = (name: string): KeptRecord => {
-    const path = join(trees, name)
-    const git = isDirectory(path) ? gitDirectoryOf(path) : undefined
-    const branch = git && /^ref: refs\/heads\/(.+)$/m.exec(readFileSync(join(git.own, "HEAD"), "utf8"))?.[1]
-    return {
-      instance: "",
-      uid: uidSchema.parse("unknown"),
-      tree: { own: true, path, project: path, autonomous: false, ...(git && { repository: git.common, common: git.common }) },
-      ...(branch !== undefined && { begun: { branch, made: true } }),
-      branchAlone: false,
-      why: "",
-      atMs: Math.round(statSync(path).mtimeMs),
-    }
-  }
   const all = (): ReadonlyMap<string, KeptRecord> => {
     const names = namesIn(directory).flatMap((file) => (file.endsWith(".json") ? [file.slice(0, -".json".length)] : []))
     const found = new Map(names.flatMap((name) => asEntry(name, read(name))))
     const others = namesIn(trees).filter((name) => !found.has(name))
-    if (others.length > 0) {
-      const used = new Set(
-        instancesIn(stateDirectory).map((uid) => readLasting(instanceDirectory(stateDirectory, uid), "tree")?.path),
-      )
-      for (const name of others) if (!used.has(join(trees, name))) found.set(name, unrecorded(name))
+    const living = others.length === 0 ? [] : instancesIn(stateDirectory)
+    for (const name of others) {
+      const path = join(trees, name)
+      if (isDirectory(path) && !living.some((uid) => path === treePath(stateDirectory, nameIn(name), uid)))
+        found.set(name, unrecorded(path))
     }
     return found
   }
@@ -97,16 +85,24 @@ export function createKeptTrees({ stateDirectory, trusted, nowMs }: KeptTreesOpt
       write({ instance: name, uid, tree, begun, branchAlone: !kept.tree, why: kept.why, atMs: nowMs() })
       return keptWords(tree, kept)
     },
-    releasedBefore(uid) {
-      const record = [...all().values()].find((one) => one.uid === uid)
+    releasedBefore({ name, uid }) {
+      const record = read(basename(treePath(stateDirectory, name, uid)))
       return record && keptWords(record.tree, { tree: !record.branchAlone, branch: record.begun?.branch, why: record.why })
     },
     async list(signal) {
       const rows: KeptTree[] = []
+      let entriesLeft = sizedEntriesMax
       for (const [name, record] of all()) {
         signal.throwIfAborted()
         if (await isGone(record)) forget(name)
-        else rows.push(await rowOf(name, record, trusted(), signal))
+        else {
+          const row = await rowOf(name, record, trusted())
+          rows.push(row)
+          if (entriesLeft <= 0 || row.path === undefined || !existsSync(row.path)) continue
+          const { bytes, entries } = await scanTree(row.path, { sized: true, signal, entriesMax: entriesLeft })
+          entriesLeft -= entries
+          if (entriesLeft > 0) rows[rows.length - 1] = { ...row, bytes }
+        }
       }
       return rows.toSorted((a, b) => a.sinceMs - b.sinceMs)
     },
@@ -129,8 +125,33 @@ export function createKeptTrees({ stateDirectory, trusted, nowMs }: KeptTreesOpt
 
 /** As a person reads it in an answer and in the timeline. */
 function keptWords({ path, repository }: TreeFile, { tree, branch, why }: Kept): string {
-  if (!tree) return `branch ${branch} in ${repository}, ${why}`
-  return `its tree ${path}${branch === undefined ? "" : ` and branch ${branch}`}: ${why}`
+  const words = tree
+    ? `its tree ${path}${branch === undefined ? "" : ` and branch ${branch}`}: ${why}`
+    : `branch ${branch} in ${repository}, ${why}`
+  return cut(words, wordsMax)
+}
+
+/** What is in the directory of trees without an instance and without a record: of an older version, or of a full disk. */
+function unrecorded(path: string): KeptRecord {
+  const git = gitDirectoryIn(path)
+  const head = git && existsSync(join(git.own, "HEAD")) ? readFileSync(join(git.own, "HEAD"), "utf8") : ""
+  const [, branch] = /^ref: refs\/heads\/(.+)$/m.exec(head) ?? []
+  return {
+    instance: "",
+    uid: uidSchema.parse("unknown"),
+    tree: { own: true, path, project: path, autonomous: false, ...(git && { repository: git.common, common: git.common }) },
+    ...(branch !== undefined && { begun: { branch, made: true } }),
+    branchAlone: false,
+    why: "",
+    atMs: Math.round(statSync(path).mtimeMs),
+  }
+}
+function gitDirectoryIn(path: string): ReturnType<typeof gitDirectoryOf> {
+  try {
+    return gitDirectoryOf(path)
+  } catch {
+    return undefined // it cannot be read: nothing is known about it but that it is there
+  }
 }
 
 /** A person took it away by hand. */
@@ -147,10 +168,8 @@ async function rowOf(
   name: string,
   { instance, tree, begun, branchAlone, why, atMs }: KeptRecord,
   trusted: TrustedFilters,
-  signal: AbortSignal,
 ): Promise<KeptTree> {
   const { path, repository, common } = tree
-  const isHere = !branchAlone && existsSync(path)
   const found = why === "" && common !== undefined ? (await lossOf(path, common, trusted)).why.join("; ") : why
   return {
     name,
@@ -159,11 +178,12 @@ async function rowOf(
     ...(begun?.branch !== undefined && { branch: begun.branch }),
     ...(repository !== undefined && { repository }),
     why: found || "it was left by an earlier version, and holds no work",
-    bytes: isHere ? (await scanTree(path, { sized: true, signal, entriesMax: sizedEntriesMax })).bytes : 0,
     sinceMs: atMs,
   }
 }
 const namesIn = (directory: string): readonly string[] => (existsSync(directory) ? readdirSync(directory) : [])
+/** The instance's name in a tree's, whose last part is of its uid. */
+const nameIn = (tree: string): string => tree.slice(0, Math.max(0, tree.lastIndexOf("-")))
 const isDirectory = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true
 const asEntry = (name: string, record: KeptRecord | undefined): (readonly [string, KeptRecord])[] =>
   record ? [[name, record]] : []

@@ -281,7 +281,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       }
       // What never ran has left nothing to look for; of what ran, its supervisor saw the end, or it was killed.
       if (runsOf(stateDirectory, uid).length > 0 && (await census()).has(uid)) await end(ofInstance(uid), new Set(), 0)
-      const kept = await trees.clean(uid)
+      const kept = await trees.clean({ name, uid })
       rmSync(instanceDirectory(stateDirectory, uid), { recursive: true, force: true })
       return kept
     },

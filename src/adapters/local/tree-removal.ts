@@ -27,25 +27,34 @@ export async function removeTree(
   begun: BegunFile | undefined,
   options: RemovalOptions,
 ): Promise<Kept | undefined> {
+  const left = (why: string): Kept => ({ tree: true, branch: begun?.branch, why })
+  try {
+    return await removeWhole(tree, begun, options, left)
+  } catch (error) {
+    return left(error instanceof Error ? error.message : String(error))
+  }
+}
+
+async function removeWhole(
+  tree: TreeFile,
+  begun: BegunFile | undefined,
+  options: RemovalOptions,
+  left: (why: string) => Kept,
+): Promise<Kept | undefined> {
   const { path, repository, common } = tree
-  const branch = begun?.branch
-  const left = (why: string): Kept => ({ tree: true, branch, why })
+  // It was never begun: most of a large fleet that is removed. No git is asked.
+  if (begun === undefined && !isThere(path)) return undefined
   if (repository === undefined || common === undefined || !isThere(common)) {
     if (!isThere(path)) return undefined
     if (options.discard !== "tree") return left("its repository is gone")
     rmSync(path, { recursive: true, force: true })
     return undefined
   }
-  // It was never begun: most of a large fleet that is removed. No git is asked.
-  if (begun === undefined && !isThere(path)) return undefined
-  try {
-    const git = await gitIn(common, options.trusted)
-    const why = isThere(path) ? await removeDirectory(git, tree, begun, options) : await forget(tree, common, options)
-    if (why !== undefined) return left(why)
-    return branch === undefined ? undefined : await removeBranch(git, common, { branch, base: begun?.base }, options)
-  } catch (error) {
-    return left(error instanceof Error ? error.message : String(error))
-  }
+  const git = await gitIn(common, options.trusted)
+  const why = isThere(path) ? await removeDirectory(git, tree, begun, options) : await forget(tree, common, options)
+  if (why !== undefined) return left(why)
+  const branch = begun?.branch
+  return branch === undefined ? undefined : await removeBranch(git, common, { branch, base: begun?.base }, options)
 }
 const isThere = (path: string): boolean => statSync(path, { throwIfNoEntry: false }) !== undefined
 

@@ -18,7 +18,7 @@ import {
   runsOf,
   writeLasting,
 } from "../../run-directory.ts"
-import type { TreeFile } from "../../tree-file.ts"
+import { type TreeFile, treePath } from "../../tree-file.ts"
 import type { CodeRoots } from "./code-roots.ts"
 import type { ReleasedTrees } from "./kept-trees.ts"
 
@@ -39,7 +39,7 @@ export interface Trees {
   /** What settle would say now. `others`: instances that may not have been started yet. @throws as settle, and when no loop could be started. */
   foresee(spec: Spec, others: readonly Who[]): Promise<Foreseen>
   /** Takes the tree of an instance away of which nothing runs, unless that could lose work. What was kept, in words. */
-  clean(uid: Uid): Promise<string | undefined>
+  clean(one: Pick<Instance, "name" | "uid">): Promise<string | undefined>
 }
 
 /** Where a project is: its directory, and the git repository that tracks it. */
@@ -142,7 +142,7 @@ export function createTrees({ stateDirectory, codeRoots, repositories, trusted, 
         ...{ own: false, path: scope, project: directory, autonomous },
         ...(repository && { repository: repository.top, common: repository.common }),
       }
-    const path = join(stateDirectory, "trees", `${name}-${uid.slice(0, 8)}`)
+    const path = treePath(stateDirectory, name, uid)
     const from = parentTree(spec, repository) ?? (spec.repository === undefined ? repository.top : undefined)
     return {
       ...{ own: true, path, project: join(path, inside), repository: repository.top, common: repository.common },
@@ -213,9 +213,9 @@ export function createTrees({ stateDirectory, codeRoots, repositories, trusted, 
         },
       }
     },
-    async clean(uid) {
-      const { tree, name } = claims.get(uid) ?? {}
-      if (!tree || name === undefined) return keptTrees.releasedBefore(uid)
+    async clean({ name, uid }) {
+      const tree = claims.get(uid)?.tree
+      if (!tree) return keptTrees.releasedBefore({ name, uid })
       const begun = readLasting(instanceDirectory(stateDirectory, uid), "begun")
       const words = tree.own ? await keptTrees.release({ name, uid, tree, begun }) : undefined
       claims.delete(uid)
