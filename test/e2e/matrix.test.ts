@@ -31,6 +31,7 @@ const table = `
   list_tokens          401  403    403      ok     403    403    403         403     403   403
   revoke_token         401  403    403      ok     403    403    403         403     403   403
   audit                401  403    403      ok     403    403    403         403     403   403
+  trees                401  403    403      ok     403    403    403         403     403   403
 `
 const [[, ...principals] = [], ...rows] = table
   .trim()
@@ -56,6 +57,7 @@ const inputs: Record<string, (dry: object, count: number) => object> = {
   list_tokens: () => ({}),
   revoke_token: (_, count) => ({ name: `old-${count}` }),
   audit: () => ({}),
+  trees: () => ({}),
 }
 
 interface Verdict {
