@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { asFault, Fault } from "../core/faults.ts"
 import type { Problem } from "../core/instance.ts"
 import type { Beat, Work } from "../core/link.ts"
-import { cut, oneLine } from "../core/view.ts"
+import { cut, oneLine, shellWord } from "../core/view.ts"
 import { armGit, commitOf, type Git, gitFault, gitIn, must } from "../git.ts"
 import { checkFilters } from "../git-filters.ts"
 import { entriesOf, forgetEntry, isTreeOf } from "../repository.ts"
@@ -185,7 +185,7 @@ async function forgetDeleted(path: string, common: string): Promise<void> {
       throw new Fault(
         "Conflict",
         `Somebody deleted the work tree ${path}, but ${why.join("; ")}: git keeps it in ${entry.directory}.`,
-        `Save it (git --git-dir '${entry.directory}' branch rescued HEAD), delete that directory, then resume the instance.`,
+        `Save it (git --git-dir ${shellWord(entry.directory)} branch rescued HEAD), delete that directory, then resume the instance.`,
       )
     forgetEntry(entry)
   }

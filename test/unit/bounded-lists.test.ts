@@ -139,7 +139,7 @@ describe("what is said in a goal", () => {
         const shown = await fleet.call(operator)("inspect_instance", { name, sections: ["spec"] })
         expect(shown.spec.goal.untrusted.isWellFormed()).toBe(true)
       }),
-      { numRuns: 50 },
+      { numRuns: 20 },
     )
   })
 })

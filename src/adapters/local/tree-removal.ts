@@ -1,4 +1,5 @@
 import { rmSync, statSync } from "node:fs"
+import { shellWord } from "../../core/view.ts"
 import type { TrustedFilters } from "../../core/workspace.ts"
 import { commitOf, type Git, gitIn, gitWords, must } from "../../git.ts"
 import { entriesOf, forgetEntry, isLocked, linkedAt } from "../../repository.ts"
@@ -71,7 +72,7 @@ async function removeDirectory(
     begun?.made === false ? { why: [], entries: [], forbidden: undefined } : await lossOf(path, common, trusted)
   if (why.length > 0 && discard !== "tree") return why.join("; ")
   if (forbidden !== undefined) return forbidden
-  if (own && isLocked(own)) return `it is locked; git worktree unlock ${path} ends that`
+  if (own && isLocked(own)) return `it is locked; git worktree unlock ${shellWord(path)} ends that`
   if (!own) rmSync(path, { recursive: true, force: true })
   else {
     // Forced only past what is no work, or what a person gave up.

@@ -88,7 +88,7 @@ export async function checkState({ stateDirectory, socketPath }: Config): Promis
   if (at !== stateDirectory)
     return [
       ok("state", `${stateDirectory} will be made at the first start`),
-      ok("socket", "is tried once the state directory is there"),
+      await checkSocket({ stateDirectory: at, socketPath }, false),
     ]
   const socket = await checkSocket({ stateDirectory, socketPath }, (await whoAnswers(socketPath)) !== undefined)
   const mode = statSync(at).mode & 0o777
