@@ -11,7 +11,7 @@ import { createTrees } from "./adapters/local/trees.ts"
 import { sqliteBus } from "./adapters/sqlite/bus.ts"
 import { sqliteLead } from "./adapters/sqlite/lead.ts"
 import { sqliteLedger } from "./adapters/sqlite/ledger.ts"
-import { type Database, openDatabase } from "./adapters/sqlite/open.ts"
+import { diskOf, openDatabase } from "./adapters/sqlite/open.ts"
 import { sqliteStore } from "./adapters/sqlite/store.ts"
 import { sqliteTokens } from "./adapters/sqlite/tokens.ts"
 import { type App, createApp } from "./api/app.ts"
@@ -25,13 +25,13 @@ import { watchStanding } from "./api/standing.ts"
 import { boundsEnvironment, type Config, lastingEnvironment, newId, userName } from "./config.ts"
 import { operate } from "./control/operator.ts"
 import { schedule } from "./control/scheduler.ts"
-import { auditOf } from "./core/audit.ts"
+import { type AuditedCall, auditOf } from "./core/audit.ts"
 import { Fault } from "./core/faults.ts"
 import { type Invoke, invokeHere } from "./core/invoke.ts"
 import { secretsVariable, supervisorServersPath } from "./core/mcp-servers.ts"
 import type { Clock, Projects } from "./core/ports.ts"
 import { may, type Principal } from "./core/principal.ts"
-import { type Limits, offers } from "./core/tool.ts"
+import { offers } from "./core/tool.ts"
 import { codeRootOf, isDirectory } from "./find-code-root.ts"
 import { type Isolation, probeIsolation, warningOf } from "./isolation.ts"
 import { createReporter, type Log } from "./log.ts"
@@ -81,15 +81,6 @@ export const codeRootFor = (path: string, { loops, claude }: Policy) => ({
     return launchOf({ loops: () => loops, claude: () => claude, builtIn: [] }, spec, path, tree)
   },
 })
-
-function diskOf({ path, shortage }: Database): Limits["disk"] {
-  const short = shortage()
-  if (!short) return undefined
-  const { since, held } = short
-  const kept = held === 0 ? "" : " The last of it holds in memory alone, until `blackbox5 serve` restarts."
-  const warning = `The disk of ${path} is full since ${since.toISOString().slice(0, 19)}Z: agents can be paused, stopped and removed, and nothing else is written.${kept} Make room on it.`
-  return { warning, held }
-}
 
 /** @throws Fault, with what to do, when the database is in use, damaged or cannot be written. */
 export async function composeLocal(
@@ -176,8 +167,8 @@ export async function composeLocal(
   })
   const metrics = createMetrics(tools)
   const offered = offers(config.offer)
-  const audit = async (who: Principal, tool: string, on: readonly string[], fault: Fault | undefined): Promise<void> => {
-    const event = { ...auditOf(who, tool, on, fault), id: newId("a"), atMs: clock.nowMs() }
+  const audit = async (call: AuditedCall): Promise<void> => {
+    const event = { ...auditOf(call), id: newId("a"), atMs: clock.nowMs() }
     // What was done is done: a call must not look as if it had failed. The log has what the timeline cannot take.
     await bus.append(event).catch((error: unknown) => log.error({ err: error, ...event }, "the audit could not be written"))
   }
@@ -216,7 +207,7 @@ export async function composeLocal(
   const limited = limitRate({
     invokeAs: invokeHereAs,
     isLocal: (who) => who === admin,
-    refused: (who, tool, fault) => audit(who, tool, [], fault),
+    refused: audit,
   })
   const invokeAs = (who: Principal): Invoke => metrics.measured(limited(who))
   const authenticate = localAuthenticate({

@@ -52,6 +52,8 @@ export default defineTool({
         who: z.string(),
         tool: z.string(),
         on: z.array(z.string()),
+        flags: z.array(z.string()).optional(),
+        made: z.array(z.string()).optional(),
         verdict: calledSchema.shape.verdict,
         message: z.string(),
       }),
@@ -87,8 +89,8 @@ export default defineTool({
   },
   show: ({ calls, next }) => ({
     text: `${calls.length} calls. ${next}`,
-    rows: calls.map(({ at, who, tool, on, verdict, message }) => ({
-      ...{ at, who, tool, on: on.join(", "), verdict },
+    rows: calls.map(({ at, who, tool, on, flags = [], made = [], verdict, message }) => ({
+      ...{ at, who, tool: [tool, ...flags].join(" "), on: on.join(", "), made: made.join(", "), verdict },
       why: verdict === "done" ? "" : message,
     })),
   }),

@@ -1,4 +1,5 @@
 import { z } from "zod"
+import { describeTargets } from "../src/core/audit.ts"
 import { asFault, Fault } from "../src/core/faults.ts"
 import { type Mail, urgencySchema } from "../src/core/link.ts"
 import { readingsOf } from "../src/core/outline.ts"
@@ -75,10 +76,15 @@ export default defineTool({
     next: z.string(),
   }),
   hints: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
+  subject: ({ to, project, selector, all }) => to ?? describeTargets(targetsOf({ project, selector, all })),
   targets({ to, project, selector, all }) {
     const targets = targetsOf({ names: to, project, selector, all })
     return "names" in targets ? { names: targets.names.filter((name) => name !== operators) } : targets
   },
+  outcome: ({ receipts }) => ({
+    on: receipts.map(({ to }) => to),
+    made: receipts.flatMap(({ mail }) => (mail === undefined ? [] : [mail])),
+  }),
   async handler(ctx, { to, text, urgency, standing, question, replyTo, waitSeconds, idempotencyKey, dryRun }) {
     const { bus, clock, who, newId } = ctx
     const recipients = [...ctx.targets.map(recipientOf), ...(to?.includes(operators) ? [operatorsRecipient] : [])]

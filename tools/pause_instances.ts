@@ -34,6 +34,7 @@ export default defineTool({
   output: z.strictObject({ ...changeOutput, batch: z.string().optional() }),
   hints: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: false },
   targets: targetsOf,
+  outcome: ({ batch }) => ({ ...(batch !== undefined && { made: [batch] }) }),
   async handler(ctx, input) {
     const batch = newBatch(ctx)
     const asked: Pause = {

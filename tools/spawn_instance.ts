@@ -91,6 +91,8 @@ export default defineTool({
     next: z.string(),
   }),
   hints: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: true },
+  subject: ({ name, project, repository }) => [name ?? (project && `project ${project}`) ?? repository ?? "the only project"],
+  outcome: ({ name }) => ({ on: [name] }),
   handler: (ctx, input) => oneByOne(ctx, () => declare(ctx, input)),
   show: ({ name, created, phase, why, loop, next }) => ({
     text: `${name}: ${phase}${created ? "" : " (not made by this call)"}. ${why}\n${loop ? `Loop: ${loop}.\n` : ""}${next}`,

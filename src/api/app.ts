@@ -107,6 +107,14 @@ function routeOf(tool: Tool): Route {
   }
 }
 
+/** @throws Invalid, TooLarge for what is no input of the route. */
+async function inputOf(c: Context<AppEnv>, route: Route, inPath: Record<string, string>): Promise<Record<string, unknown>> {
+  const input = await route.input(c)
+  const twice = Object.keys(inPath).find((name) => Object.hasOwn(input, name))
+  if (twice === undefined) return { ...input, ...inPath }
+  throw new Fault("Invalid", `${twice} stands in the path already.`, `Leave ${twice} out of the body and the query.`)
+}
+
 /** Some clients escape the colon of `instances:pause`. */
 const pathOf = (c: Context<AppEnv>): string => new URL(c.req.url).pathname.replace(/%3A/gi, ":")
 
@@ -122,7 +130,7 @@ async function call(
   c: Context<AppEnv>,
   invoke: Invoke,
   tool: string,
-  input: Record<string, unknown>,
+  input: Record<string, unknown> | Fault,
   codeRoot: string | undefined,
   log: Log,
 ): Promise<Response> {
@@ -239,11 +247,9 @@ export function createApp({
     for (const route of routes) {
       const inPath = route.method === c.req.method ? route.match(path) : undefined
       if (!inPath) continue
-      const input = await route.input(c)
-      const twice = Object.keys(inPath).find((name) => Object.hasOwn(input, name))
-      if (twice !== undefined)
-        throw new Fault("Invalid", `${twice} stands in the path already.`, `Leave ${twice} out of the body and the query.`)
-      return call(c, invokeAs(c.get("who")), route.tool.name, { ...input, ...inPath }, codeRootOf(c), log)
+      // What cannot be read is a call too: it counts for its caller, and is audited.
+      const input = await inputOf(c, route, inPath).catch(asFault)
+      return call(c, invokeAs(c.get("who")), route.tool.name, input, codeRootOf(c), log)
     }
     return next()
   })

@@ -3,7 +3,7 @@ import type { FetchImplementation, JWTPayload, JWTVerifyGetKey } from "jose"
 import { LRUCache } from "lru-cache"
 import { Fault } from "../core/faults.ts"
 import { type Principal, type Role, roles } from "../core/principal.ts"
-import { oneLine } from "../core/view.ts"
+import { cut, oneLine } from "../core/view.ts"
 import type { BearerOwner } from "./auth.ts"
 
 /** People whom an identity provider vouches for: JSON Web Tokens, checked against the keys that their issuer publishes (JWKS). */
@@ -81,7 +81,8 @@ function personOf(payload: JWTPayload, { issuer, roles: { claim, map } }: Oidc):
   if (!subjectPattern.test(sub)) throw refused("The token names no subject that could stand in an audit.")
   const values = claimOf(payload, claim)
   const role = roles.findLast((one) => values.some((value) => Object.hasOwn(map, value) && map[value] === one))
-  if (role) return { kind: "human", id: `oidc:${sub}`, role }
+  const name = [payload.preferred_username, payload.email, payload.name].find((one) => typeof one === "string" && one !== "")
+  if (role) return { kind: "human", id: `oidc:${sub}`, role, ...(name !== undefined && { name: cut(String(name), 80) }) }
   throw new Fault(
     "Forbidden",
     `${issuer} knows you as ${sub}, but no value of your claim ${claim} has a role here.`,

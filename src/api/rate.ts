@@ -1,4 +1,5 @@
 import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible"
+import { type AuditedCall, namesIn } from "../core/audit.ts"
 import { RateLimited } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import { nameOf, type Principal } from "../core/principal.ts"
@@ -18,7 +19,7 @@ export interface RateOptions {
   invokeAs(who: Principal): Invoke
   isLocal(who: Principal): boolean
   /** Told of the first call above the limit in each window: one for each would be the flood that is to be kept out. */
-  refused(who: Principal, tool: string, fault: RateLimited): Promise<void>
+  refused(call: AuditedCall): Promise<void>
   readonly allowed?: Rates
 }
 
@@ -40,7 +41,7 @@ export function limitRate({ invokeAs, isLocal, refused, allowed = rates }: RateO
         if (!(error instanceof RateLimiterRes)) throw error
         const seconds = Math.max(1, Math.ceil(error.msBeforeNext / 1000))
         const fault = new RateLimited(`${nameOf(who)} made more than ${allowed[kind]} calls in ${windowSeconds} s.`, seconds)
-        if (error.consumedPoints === allowed[kind] + 1) await refused(who, tool, fault)
+        if (error.consumedPoints === allowed[kind] + 1) await refused({ who, tool, on: namesIn(input), fault })
         throw fault
       }
       return invoke(tool, input, call)

@@ -1,4 +1,5 @@
 import type { z } from "zod"
+import { type AuditedCall, describeTargets, flagsOf, namesIn } from "./audit.ts"
 import { readInput } from "./decode.ts"
 import { asFault, Fault } from "./faults.ts"
 import type { Instance } from "./instance.ts"
@@ -19,8 +20,7 @@ export interface Here {
   offered(tool: Tool): boolean
   /** A new random word for each result: what fences untrusted text. */
   nonce(): string
-  /** `on`: the names of what it was about, as far as they are known. */
-  audit(who: Principal, tool: string, on: readonly string[], fault: Fault | undefined): Promise<void>
+  audit(call: AuditedCall): Promise<void>
 }
 
 /** zod's findings, one a line, each with its path: `budget.usd: expected number`. */
@@ -37,8 +37,7 @@ export const invokeHere =
   async (name, raw, call) => {
     const tool = tools.get(name)
     if (!tool) throw new Fault("NotFound", `There is no tool ${JSON.stringify(cut(name, 80))}.`, "List the tools.")
-    let on: readonly string[] = []
-    let fault: Fault | undefined
+    let record: AuditedCall = { who, tool: name, on: namesIn(raw) }
     // A stranger is not found, never forbidden.
     const visible = async (): Promise<readonly Instance[]> =>
       (await ports.store.list()).filter((one) => may(who, "outline", one) === true)
@@ -71,22 +70,28 @@ export const invokeHere =
           `${name} is not offered here.`,
           "Whoever runs `blackbox5 serve` started it with --read-only or --toolsets.",
         )
+      // A face that could not read what it was sent gives its Fault instead: such a call counts, and is audited, as any other.
+      if (raw instanceof Fault) throw raw
       const input = tool.input.safeParse(readInput(tool.input, raw))
       if (!input.success) throw new Fault("Invalid", explain(input.error), `Correct the named fields of ${name}.`)
       const wanted = tool.targets?.(input.data)
-      on = tool.subject?.(input.data) ?? (wanted && "names" in wanted ? wanted.names : [])
+      const described = tool.subject?.(input.data) ?? (wanted ? describeTargets(wanted) : [])
+      record = { who, tool: name, on: described, flags: flagsOf(input.data) }
       const targets = wanted ? await find(wanted) : []
-      if (targets.length > 0) on = targets.map((target) => target.name)
+      if (targets.length > 0) record = { ...record, on: targets.map((target) => target.name) }
       for (const target of [undefined, ...targets]) {
         const verdict = may(who, tool.verb, target)
         if (verdict !== true) throw new Fault("Forbidden", verdict.message, "Ask with message_instances to @operators.")
       }
       const output = await tool.handler({ ...ports, ...call, who, targets, visible }, input.data)
-      return presented(tool.output.parse(output), nonce(), tool.reveals)
+      const checked = tool.output.parse(output)
+      record = { ...record, ...tool.outcome?.(checked) }
+      return presented(checked, nonce(), tool.reveals)
     } catch (error) {
-      fault = asFault(error)
+      const fault = asFault(error)
+      record = { ...record, fault }
       throw fault
     } finally {
-      if (!tool.hints.readOnlyHint) await audit(who, name, on, fault)
+      if (!tool.hints.readOnlyHint) await audit(record)
     }
   }

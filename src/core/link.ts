@@ -175,11 +175,13 @@ export const eventKindSchema = z.enum([
   "Audit",
 ])
 export type EventKind = z.output<typeof eventKindSchema>
-/** Who called what on which instances, and how it ended: `done`, or the fault's code. */
+/** Who called what on which instances, with which switches, what that made, and how it ended: `done`, or the fault's code. */
 export const calledSchema = z.strictObject({
   who: z.string().max(200),
   tool: z.string().max(80),
   on: z.array(z.string()).max(100),
+  flags: z.array(z.string()).max(100).optional(),
+  made: z.array(z.string()).max(100).optional(),
   verdict: z.enum(["done", ...faultCodes]),
 })
 export const emittedSchema = z.strictObject({

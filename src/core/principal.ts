@@ -6,7 +6,13 @@ export type Role = (typeof roles)[number]
 
 /** Who is calling: known from a credential, never from what a caller says. */
 export type Principal =
-  | { readonly kind: "human"; readonly id: string; readonly role: Role }
+  | {
+      readonly kind: "human"
+      readonly id: string
+      readonly role: Role
+      /** What an identity provider calls the person: for people to read, and no proof of who it is. */
+      readonly name?: string
+    }
   | { readonly kind: "instance"; readonly id: string; readonly uid: Uid; readonly lineage: readonly Uid[] }
 
 /** outline: name and phase; see: everything; operate: change, pause, stop; spawn; message; administer. */

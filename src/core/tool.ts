@@ -94,6 +94,8 @@ export interface Tool<I extends z.ZodObject = z.ZodObject, O extends z.ZodObject
   }
   /** For the audit: names of what a call is about, where that is no instance. */
   subject?(input: z.output<I>): readonly string[]
+  /** For the audit: what came of a call, where its targets do not say it. `on` names what it was about, `made` what it made that has no name. */
+  outcome?(output: z.output<O>): { readonly on?: readonly string[]; readonly made?: readonly string[] }
   /** The one field of the output that is a secret made for this caller: it is given as it is, once. */
   readonly reveals?: string
   targets?(input: z.output<I>): Targets

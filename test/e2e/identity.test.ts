@@ -41,7 +41,7 @@ describe("a person's token", () => {
     expect(listed.json.tokens).toContainEqual(expect.objectContaining({ name: "ann", role: "operator", state: "valid" }))
     expect(JSON.stringify(listed.json)).not.toContain("bb5_")
     const events = await plane.rest(plane.local, "GET", "/v1/events?kinds=Audit&limit=500")
-    expect(JSON.stringify(events.json)).toContain("operator ann called message_instances on helper: done")
+    expect(JSON.stringify(events.json)).toContain("operator ann called message_instances on helper, which made m-")
     expect(JSON.stringify(events.json)).not.toContain("bb5_")
 
     const { begun, ended } = await longWait(token)
@@ -145,9 +145,9 @@ describe("the audit", () => {
       { who: "operator max", tool: "message_instances", on: ["helper"], verdict: "done" },
     ])
     expect(await read("who=eve&since=1h")).toMatchObject([
-      { who: "operator eve", tool: "message_instances", verdict: "Forbidden", on: ["helper"] },
+      { who: "viewer eve", tool: "message_instances", verdict: "Forbidden", on: ["helper"] },
     ])
-    expect(await read("tool=message-instances&refused=true")).toMatchObject([{ who: "operator eve" }])
+    expect(await read("tool=message-instances&refused=true")).toMatchObject([{ who: "viewer eve" }])
     expect((await read("tool=create_token&limit=2")).map(({ on }: { on: string[] }) => on)).toEqual([["max"], ["eve"]])
     expect(await read("who=nobody")).toEqual([])
     expect(JSON.stringify(await read("limit=1000"))).not.toContain("4711")
@@ -168,6 +168,45 @@ describe("the audit", () => {
     expect(JSON.stringify((await plane.rest(plane.local, "GET", "/v1/events?limit=500")).json)).not.toContain("forged")
     expect((await plane.rest(plane.local, "GET", "/v1/audit?tool=stop_instances")).json.calls).toEqual([])
     expect(place).toMatch(/^2026/)
+  })
+
+  it("says of each call who made it, what it was, and on whom or what, also where it was refused or could not be read", async () => {
+    const [ann, own] = [await plane.tokenOf("ann2", "operator"), plane.credentialOf("boss")]
+    const post = (bearer: string, path: string, body: unknown) => plane.rest(bearer, "POST", `/v1/${path}`, body)
+    const last = async (tool: string) => {
+      const { calls } = (await plane.rest(plane.local, "GET", `/v1/audit?limit=1&tool=${tool}`)).json
+      const { who, on, flags = [], made = [], verdict } = calls[0]
+      return { who, on, flags, made, verdict }
+    }
+    const spawned = await post(ann, "instances", { project: "shop" })
+    const record = { who: "operator ann2", flags: [], made: [], verdict: "done" }
+    expect(await last("spawn_instance")).toEqual({ ...record, on: [spawned.json.name] })
+    await post(ann, "instances", { project: "shop", loop: "none" })
+    expect(await last("spawn_instance")).toEqual({ ...record, on: ["project shop"], verdict: "Invalid" })
+    const sent = await post(own, "messages", { to: ["@operators"], text: "Done.", standing: false })
+    const { mail } = sent.json.receipts[0]
+    expect(await last("message_instances")).toEqual({ ...record, who: "instance boss", on: ["@operators"], made: [mail] })
+    const paused = await post(ann, "instances:pause", { names: [spawned.json.name] })
+    expect(await last("pause_instances")).toEqual({ ...record, on: [spawned.json.name], made: [paused.json.batch] })
+    await post(ann, "instances:stop", { names: [spawned.json.name], remove: true, dryRun: true })
+    expect(await last("stop_instances")).toEqual({ ...record, on: [spawned.json.name], flags: ["dryRun", "remove"] })
+    await post(ann, "instances:stop", { project: "nowhere", selector: "team=web", remove: true, expect: 0 })
+    expect(await last("stop_instances")).toEqual({ ...record, on: ["project nowhere", "selector team=web"], flags: ["remove"] })
+    await post(ann, "instances:stop", { names: ["boss"], remove: "sure" })
+    expect(await last("stop_instances")).toEqual({ ...record, on: ["boss"], verdict: "Invalid" })
+    // A body that is no JSON, or too large, is a call of somebody who is known.
+    const broken = await fetch(`${plane.url}/v1/instances:stop`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${ann}`, "content-type": "application/json" },
+      body: '{"names":["boss"',
+    })
+    expect(broken.status).toBe(400)
+    expect(await last("stop_instances")).toEqual({ ...record, on: [], verdict: "Invalid" })
+    await post(ann, "instances:stop", { names: ["boss"], project: "x".repeat(2_000_000) })
+    expect(await last("stop_instances")).toEqual({ ...record, on: [], verdict: "TooLarge" })
+    expect((await plane.rest(plane.local, "GET", "/v1/audit?tool=create_token&limit=1")).json.calls).toMatchObject([
+      { who: expect.stringMatching(/^admin /), on: ["ann2"] },
+    ])
   })
 })
 

@@ -58,6 +58,7 @@ const bulk = defineTool({
   name: "bulk",
   description: "Says a lot.",
   output: z.strictObject({ text: z.string() }),
+  outcome: () => ({}),
   show: ({ text }) => ({ text: String(text).slice(0, 10) }),
   handler: async ({ progress }) => {
     for (let part = 1; part <= 400; part++) progress(part, "x".repeat(10_000))

@@ -100,9 +100,14 @@ describe("a token of the issuer", () => {
   })
 
   it("is named in the audit as one whom nobody can make a token for", async () => {
-    await plane.rest(await its.token(), "POST", "/v1/messages", { to: ["boss"], text: "Hello", waitSeconds: 0 })
+    const say = { to: ["boss"], text: "Hello", waitSeconds: 0 }
+    await plane.rest(await its.token(), "POST", "/v1/messages", say)
+    await plane.rest(await its.token({ sub: "7c1f", preferred_username: "Ann Lee" }), "POST", "/v1/messages", say)
     const { calls } = (await plane.rest(plane.local, "GET", "/v1/audit")).json
-    expect(calls).toMatchObject([{ who: "operator oidc:ann", tool: "message_instances", verdict: "done" }])
+    expect(calls).toMatchObject([
+      { who: "operator Ann Lee (oidc:7c1f)", tool: "message_instances", verdict: "done" },
+      { who: "operator oidc:ann", tool: "message_instances", verdict: "done" },
+    ])
   })
 
   const now = () => Math.floor(Date.now() / 1000)

@@ -1,4 +1,5 @@
 /** A fleet in memory: the ports, honest about conflicts and versions, and the tools called on them as any face would. */
+import { auditOf } from "../../src/core/audit.ts"
 import { Fault } from "../../src/core/faults.ts"
 import { type Instance, type Run, revisionOf, type Spec, type Status, type Uid } from "../../src/core/instance.ts"
 import { type Invoke, invokeHere } from "../../src/core/invoke.ts"
@@ -195,7 +196,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
   const { store, byName, put, hooks: storeHooks } = memoryStore(clock)
   const memory = memoryBus(clock)
   const spent = new Map<Uid, Spent>()
-  const audits: { tool: string; targets: readonly string[]; code: string | undefined }[] = []
+  const audits: { tool: string; targets: readonly string[]; code: string | undefined; message: string }[] = []
   const logs: Omit<LogLine, "cursor">[] = []
   const progress: string[] = []
   const world = {
@@ -273,7 +274,9 @@ export function makeFleet(more: readonly Tool[] = tools) {
     may,
     offered: () => true,
     nonce: () => "nonce",
-    audit: async (_who, tool, targets, fault) => void audits.push({ tool, targets, code: fault?.code }),
+    async audit(call) {
+      audits.push({ tool: call.tool, targets: call.on, code: call.fault?.code, message: auditOf(call).message })
+    },
   })
   /** With a place, so that it lives; `iteration` puts it into one. */
   const add = (name: string, spec: Partial<Spec> = {}, status: Status = {}): Instance => {

@@ -169,3 +169,16 @@ function handle(sql: DatabaseSync, path: string, takeReserve: () => boolean): Da
     },
   }
 }
+
+/** What a full disk means now, for people. */
+export function diskOf({
+  path,
+  shortage,
+}: Pick<Database, "path" | "shortage">): { readonly warning: string; readonly held: number } | undefined {
+  const short = shortage()
+  if (!short) return undefined
+  const { since, held } = short
+  const kept = held === 0 ? "" : " The last of it holds in memory alone, until `blackbox5 serve` restarts."
+  const warning = `The disk of ${path} is full since ${since.toISOString().slice(0, 19)}Z: agents can be paused, stopped and removed, and nothing else is written.${kept} Make room on it.`
+  return { warning, held }
+}
