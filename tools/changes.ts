@@ -1,6 +1,6 @@
 import { z } from "zod"
 import { asFault, Fault } from "../src/core/faults.ts"
-import type { Instance, Spec } from "../src/core/instance.ts"
+import { type Instance, live, type Spec } from "../src/core/instance.ts"
 import { type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
 import { nameOf } from "../src/core/principal.ts"
 import { targetFields } from "../src/core/selector.ts"
@@ -73,6 +73,8 @@ export async function changeAll(ctx: ToolContext, { names, all, expect, dryRun }
     )
   const readings = await readingsOf(ctx)
   const outcomes: Outcome[] = []
+  // What runs comes first: it spends money, and changes things, while the others are dealt with.
+  const ordered = targets.toSorted((a, b) => Number(live(b)) - Number(live(a)))
   while (outcomes.length < targets.length) {
     if (signal.aborted)
       throw new Fault(
@@ -80,7 +82,7 @@ export async function changeAll(ctx: ToolContext, { names, all, expect, dryRun }
         `The call was cancelled after ${outcomes.length} of ${targets.length} instances.`,
         "Call it again: those that are done stay as they are.",
       )
-    const some = targets.slice(outcomes.length, outcomes.length + atOnceMax)
+    const some = ordered.slice(outcomes.length, outcomes.length + atOnceMax)
     outcomes.push(...(await Promise.all(some.map((target) => changeOne(ctx, target, readings, dryRun, change)))))
     ctx.progress(outcomes.length, `${outcomes.length} of ${targets.length} instances`)
   }

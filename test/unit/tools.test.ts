@@ -694,6 +694,14 @@ describe("stop_instances", () => {
     expect(await fleet.call(operator)("stop_instances", { names: ["a"], remove: true })).toMatchObject({ changed: 0 })
   })
 
+  it("deals with what runs before what does not", async () => {
+    const fleet = makeFleet()
+    for (const name of ["a", "b", "c"]) fleet.add(name, { state: "Stopped" })
+    fleet.running("d")
+    const removed = await fleet.call(operator)("stop_instances", { names: ["a", "b", "c", "d"], remove: true })
+    expect(namesOf(removed)).toEqual(["d", "a", "b", "c"])
+  })
+
   it("removes what is only described where the count is as expected", async () => {
     const fleet = makeFleet()
     fleet.running("a")
