@@ -53,12 +53,12 @@ export async function supervise({ directory, revive, servers: askServers, stop }
   if (predecessor && predecessor.pid !== process.pid && alive(predecessor)) return // it was only slow to say that it is there
   const token = predecessor?.token ?? randomBytes(32).toString("hex")
   const known = directory.get("loop")
+  // What a predecessor's run has elsewhere is looked for once.
+  const below = treeSearch(processes, self, () => directory.get("loop"), predecessor ? find(processes, self) : [])
   const everywhere: Search = () => members(processes, self)
-  // In a PID namespace nothing leaves the tree; what a predecessor's run has elsewhere is looked for once.
-  const search: Search =
-    run.isolation === "process tree"
-      ? everywhere
-      : treeSearch(processes, self, () => directory.get("loop"), predecessor ? find(processes, self) : [])
+  /** In a PID namespace nothing leaves the tree. Elsewhere a look at all of the machine follows the stop of what is below the loop. */
+  const search = run.isolation === "process tree" ? everywhere : below
+  const halt = (): boolean => freeze(below) && (search === below || freeze(search))
   let frozen = known !== undefined && stopped(known)
   let activity: Beat["activity"]
   /** What the fleet said to this supervisor; until it speaks, nothing is frozen, let go or begun. */
@@ -165,7 +165,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     const still = wanted.freeze !== undefined || (turn !== undefined && wanted.turn?.id !== turn.id)
     if (still !== frozen) {
       if (!still) thaw(search)
-      else if (!freeze(search)) emit("Warning", "Not every process could be stopped; it is tried again.")
+      else if (!halt()) emit("Warning", "Not every process could be stopped; it is tried again.")
       frozen = still
       const stoodMs = iterations.time.still(still)
       if (activity) activity = { ...activity, sinceMs: activity.sinceMs + stoodMs }
@@ -323,7 +323,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     quietMs += lookMs
     if (quietMs < beatMs) return
     quietMs = 0
-    if (frozen) freeze(search)
+    if (frozen) halt()
     beat()
   }
   timer = setInterval(look, lookMs)
