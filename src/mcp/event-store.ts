@@ -8,11 +8,13 @@ export interface Kept extends EventStore {
 }
 
 const eventsMax = 500
-const bytesMax = 262_144
+/** What a call of a few seconds says, in each of a thousand sessions. */
+const bytesMax = 65_536
 
 /** Bounded: the oldest go first; the newest is kept however large it is. */
 export function keepEvents(): Kept {
-  const events: { id: string; stream: string; message: JSONRPCMessage; bytes: number }[] = []
+  /** As text: an answer's objects would take several times as much. */
+  const events: { id: string; stream: string; text: string }[] = []
   /** The number of the newest event of each stream that was dropped. */
   const dropped = new Map<string, number>()
   let count = 0
@@ -29,13 +31,13 @@ export function keepEvents(): Kept {
     resumable,
     async storeEvent(stream, message) {
       const id = `${stream}.${++count}`
-      const size = JSON.stringify(message).length
-      events.push({ id, stream, message, bytes: size })
-      bytes += size
+      const text = JSON.stringify(message)
+      events.push({ id, stream, text })
+      bytes += text.length
       while (events.length > 1 && (events.length > eventsMax || bytes > bytesMax)) {
         const oldest = events.shift()
         if (!oldest) break
-        bytes -= oldest.bytes
+        bytes -= oldest.text.length
         dropped.delete(oldest.stream)
         dropped.set(oldest.stream, parse(oldest.id)?.number ?? 0)
         // A stream that is forgotten altogether cannot be resumed from its middle: what is kept of it says so.
@@ -48,9 +50,9 @@ export function keepEvents(): Kept {
       const at = parse(lastEventId)
       if (!at || !resumable(lastEventId)) throw new Error("These events are not kept any more.")
       // An event without a method or a result only marked a beginning.
-      for (const { id, stream, message } of [...events])
-        if (stream === at.stream && (parse(id)?.number ?? 0) > at.number && Object.keys(message).length > 0)
-          await send(id, message)
+      for (const { id, stream, text } of [...events])
+        if (stream === at.stream && (parse(id)?.number ?? 0) > at.number && text !== "{}")
+          await send(id, JSON.parse(text) as JSONRPCMessage) // as it was given to storeEvent
       return at.stream
     },
   }
