@@ -22,6 +22,8 @@ export const policySchema = z.strictObject({
   turnsMax: z.int().min(1).max(1000).default(4),
   /** Minutes that one iteration may run, the time that it stands still not counted; then it is ended. */
   iterationMinutesMax: z.number().positive().max(100_000).default(iterationMinutesMaxDefault),
+  /** Whether agents go on by themselves when a limit of the model is over; `hold`: they wait until somebody resumes them. */
+  afterRateLimit: z.enum(["continue", "hold"]).default("continue"),
   /** What an instance may use when nobody says. */
   budget: budgetSchema.default({ usd: 10 }),
   /** What an instance may spawn when nobody says. */

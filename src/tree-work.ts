@@ -19,7 +19,7 @@ export interface Measured {
   readonly branch?: string
   /** Undefined where nothing was committed yet. */
   readonly head?: string
-  /** On HEAD, beyond the base. */
+  /** On HEAD, beyond the base; without one, all of them. */
   readonly commits: number
   /** Something is changed or untracked, and not ignored; what the loop itself wrote does not count. */
   readonly dirty: boolean
@@ -34,9 +34,9 @@ export async function measure(
   const git = await gitIn(directory, trusted, signal)
   const { branch, head, changes } = await statusOf(git, directory)
   const counted =
-    base === undefined || head === undefined
+    head === undefined
       ? undefined
-      : await git(["rev-list", "--count", "--end-of-options", `${base}..${head}`])
+      : await git(["rev-list", "--count", "--end-of-options", base === undefined ? head : `${base}..${head}`])
   return {
     ...(branch !== undefined && { branch: oneLine(branch, 200) }),
     ...(head !== undefined && { head }),

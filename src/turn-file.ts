@@ -1,4 +1,5 @@
 import { z } from "zod"
+import { failureSchema, finalMessageSchema } from "./core/iteration-outcome.ts"
 import { doorSchema } from "./core/link.ts"
 import { transcriptSchema } from "./usage-file.ts"
 
@@ -18,6 +19,11 @@ export const turnSchema = z.strictObject({
   unheard: z.boolean().optional(),
   /** Digest of the goal and the orders that the model was given. */
   told: z.string().optional(),
+  /** The model's last message, and what failed after it. */
+  said: finalMessageSchema.optional(),
+  failure: failureSchema.optional(),
+  /** The model was there: it used a tool. */
+  worked: z.boolean().optional(),
   /** Claude's own record of this iteration: the file, and how long it was before the model was asked. */
   transcript: transcriptSchema.optional(),
   /** While its processes stand still: since when, and how long it had run by then. */

@@ -45,6 +45,12 @@ async function mailOf({ bus }: ToolContext, { uid }: Instance, messages: boolean
   }
 }
 
+/** Loose, as the output has it. Without git nobody knows what was done: that is not the same as nothing. */
+function progressOf({ commits }: { readonly [key: string]: unknown }): string {
+  if (typeof commits !== "number") return "progress unknown (no git repository tells)"
+  return `${commits} ${commits === 1 ? "commit" : "commits"}`
+}
+
 export default defineTool({
   name: "inspect_instance",
   title: "Inspect an instance",
@@ -67,7 +73,7 @@ export default defineTool({
     last: z.strictObject({ iteration: z.int(), outcome: z.string(), untrusted: z.string() }).optional(),
     // Loose, because each listed field costs every caller's context.
     run: z.looseObject({ restarts: z.int() }).optional(),
-    work: z.looseObject({ path: z.string(), commits: z.int() }).optional(),
+    work: z.looseObject({ path: z.string() }).optional(),
     usage: z.looseObject({ usd: z.number(), of: z.number().optional(), iterations: z.int(), billing: z.string() }),
     mail: z.looseObject({ waiting: z.int() }),
     spec: z.looseObject({}).optional(),
@@ -137,7 +143,7 @@ export default defineTool({
         : []),
       ...(typeof run?.loop === "string" ? [`Loop: ${run.loop}.`] : []),
       ...(work
-        ? [`Works in ${work.path}${typeof work.branch === "string" ? `, branch ${work.branch}, ${work.commits} commits` : ""}.`]
+        ? [`Works in ${work.path}${typeof work.branch === "string" ? `, branch ${work.branch}` : ""}, ${progressOf(work)}.`]
         : []),
       `Used: ${dollarsOf(usage.usd, usage.of)}, ${usage.iterations} iterations (${usage.billing}).`,
       `Messages waiting: ${mail.waiting}.`,

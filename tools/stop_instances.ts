@@ -14,8 +14,9 @@ function keptOf(work: Work | undefined): string {
   if (!work?.own) return ""
   if (work.dirty)
     return ` Its tree ${work.path} holds work that is not committed: it is kept${work.branch === undefined ? "" : `, with branch ${work.branch}`}.`
-  return work.commits > 0 && work.branch !== undefined
-    ? ` Its ${work.commits === 1 ? "1 commit is" : `${work.commits} commits are`} kept on branch ${work.branch}.`
+  const { commits = 0 } = work
+  return commits > 0 && work.branch !== undefined
+    ? ` Its ${commits === 1 ? "1 commit is" : `${commits} commits are`} kept on branch ${work.branch}.`
     : ""
 }
 

@@ -3,8 +3,9 @@ import { z } from "zod"
 import { summaryOf } from "../core/activity.ts"
 import { choose, opening, standstillWords, stopsMax, wordsOf } from "../core/delivery.ts"
 import { markerOf } from "../core/final-message.ts"
+import type { Failure } from "../core/iteration-outcome.ts"
 import type { Beat, Directive, Door, Mail, Marker, Receipt } from "../core/link.ts"
-import { oneLine } from "../core/view.ts"
+import { cut, oneLine } from "../core/view.ts"
 import type { TurnFile } from "../run-directory.ts"
 
 /** What Claude Code posts to a hook of type "http" (code.claude.com/docs, "Hooks"); only what is read here. `agent_id` is a sub-agent's. */
@@ -43,7 +44,9 @@ export interface DoorsOptions {
   transcript(path: string, fresh: boolean): void
   activity(activity: Beat["activity"]): void
   said(marker: Marker, text: string): void
-  failed(error: string, details: string): void
+  failed(failure: Failure): void
+  /** The model works: what it said last is not its last word. */
+  working(): void
   /** Claude has spoken its last word, or given up, and is expected to exit. */
   stopped(how: "Stopped" | "Failed"): void
   /** It works again. */
@@ -64,6 +67,8 @@ export interface Doors {
   /** A request of the main agent that began then was answered: it proves what was offered before. */
   answered(beganAtMs: number): void
 }
+
+const detailsOf = (details: unknown = ""): string => (typeof details === "string" ? details : JSON.stringify(details))
 
 /** How many delivered mails are remembered: the link repeats only what was not acknowledged a moment ago. */
 const deliveredMax = 1000
@@ -157,6 +162,7 @@ export function createDoors(options: DoorsOptions): Doors {
       if (!waits) options.stopped("Stopped")
       return {}
     }
+    options.working()
     const answer = { decision: "block", reason: words(mails).join("\n\n") }
     answers.set(answer, mails)
     return answer
@@ -187,6 +193,7 @@ export function createDoors(options: DoorsOptions): Doors {
           })
           // No tool runs before the model has answered the prompt. Of what was given after a tool, only that from before the last batch of
           // tools is proved: tools of one answer run side by side.
+          if (main) options.working()
           if (main) prove(({ door, atMs }) => door === "UserPromptSubmit" || atMs <= batchAtMs)
           return {}
         case "PostToolUse":
@@ -208,10 +215,11 @@ export function createDoors(options: DoorsOptions): Doors {
         case "StopFailure":
           if (main) {
             options.stopped("Failed")
-            options.failed(
-              String(input.error ?? "unknown"),
-              `${JSON.stringify(input.error_details ?? "")} ${input.last_assistant_message ?? ""}`,
-            )
+            options.failed({
+              error: cut(String(input.error ?? "unknown"), 100),
+              message: cut(input.last_assistant_message ?? "", 2000),
+              details: cut(detailsOf(input.error_details), 1000),
+            })
           }
           return {}
         default:

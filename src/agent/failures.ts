@@ -1,39 +1,54 @@
 import { backoffMs } from "../core/decide.ts"
+import { describeFailure, type Failure } from "../core/iteration-outcome.ts"
 import type { ReportedHold } from "../core/link.ts"
+import { resetTime } from "../core/reset-time.ts"
+import { oneLine } from "../core/view.ts"
 
 /** What a failed iteration means for the next one: a rate limit is a wait, never a crash or a retry storm. */
 
 const minuteMs = 60_000
-const waitMsMax = 6 * 60 * minuteMs
+/** A limit that names no end is asked again after 1, 2, 4, ... minutes, and then once an hour. */
+const unknownWaitMsMax = 60 * minuteMs
 
-/**
- * The hold for an error of Claude Code's StopFailure hook; undefined where the loop's own retry is the right answer.
- * `failures` counts failed iterations in a row.
- */
-export function holdFor(
-  error: string,
-  details: string,
-  failures: number,
-  nowMs: number,
-): (ReportedHold & { untilMs: number }) | undefined {
-  const growing = nowMs + Math.max(minuteMs, backoffMs(failures + 5))
-  switch (error) {
-    case "rate_limit":
+export interface FailureContext {
+  /** Failed iterations in a row, this one included. */
+  readonly failures: number
+  readonly nowMs: number
+  /** The time zone of this machine (IANA), for a limit that names none. */
+  readonly zone: string
+  /** Added to the end of a limit: agents that met it together do not all ask in the same second. */
+  readonly jitterMs: number
+}
+
+/** The hold for what Claude Code's hook StopFailure told; undefined where the loop's own retry is the right answer. */
+export function holdFor(failure: Failure, context: FailureContext): ReportedHold | undefined {
+  const { nowMs, failures } = context
+  const words = `"${oneLine(describeFailure(failure), 400)}"`
+  switch (kindOf(failure)) {
+    case "limit":
+      return limitHold(failure, words, context)
+    case "service":
       return {
-        reason: "RateLimited",
-        message: "The model's rate limit is reached.",
-        untilMs: resetTime(details, nowMs) ?? growing,
+        reason: "ServiceUnavailable",
+        message: `The model's service failed: ${words}.`,
+        untilMs: nowMs + Math.max(minuteMs, backoffMs(failures + 5)),
       }
-    case "overloaded":
-    case "server_error":
-      return { reason: "RateLimited", message: "The model's service is overloaded.", untilMs: growing }
-    case "authentication_failed":
-    case "oauth_org_not_allowed":
-      return { reason: "LoginRequired", message: "The model's service refused the login.", untilMs: nowMs + 10 * minuteMs }
-    case "billing_error":
+    case "login":
       return {
         reason: "LoginRequired",
-        message: "The model's service reports a billing problem.",
+        message: `The model's service refused the login: ${words}.`,
+        untilMs: nowMs + 10 * minuteMs,
+      }
+    case "billing":
+      return {
+        reason: "AccountProblem",
+        message: `The account cannot pay for the model: ${words}. Add credit, or correct its billing.`,
+        untilMs: nowMs + 30 * minuteMs,
+      }
+    case "organization":
+      return {
+        reason: "AccountProblem",
+        message: `The organization of this login may not use the model: ${words}. Ask its administrator, or use another login or API key.`,
         untilMs: nowMs + 30 * minuteMs,
       }
     default:
@@ -41,13 +56,51 @@ export function holdFor(
   }
 }
 
-/** "resets 11:06am (UTC)", as Claude Code writes a subscription's limit; other zones are left to the growing wait. */
-export function resetTime(text: string, nowMs: number): number | undefined {
-  const groups = /resets\s+(?<hour>\d{1,2})(?::(?<minute>\d{2}))?\s*(?<half>am|pm)\s*\(UTC\)/i.exec(text)?.groups
-  if (!groups) return undefined
-  const hour = (Number(groups.hour) % 12) + (groups.half?.toLowerCase() === "pm" ? 12 : 0)
-  const day = new Date(nowMs)
-  const atMs = Date.UTC(day.getUTCFullYear(), day.getUTCMonth(), day.getUTCDate(), hour, Number(groups.minute ?? 0))
-  const next = atMs > nowMs ? atMs : atMs + 24 * 60 * minuteMs
-  return next - nowMs <= waitMsMax ? next : undefined
+type Kind = "limit" | "service" | "login" | "billing" | "organization" | undefined
+
+/** Claude Code gives a disabled organization as `invalid_request`, a 402 as `unknown` (measured, 2.1.197): there only the words tell. */
+function kindOf(failure: Failure): Kind {
+  const { error } = failure
+  const words = describeFailure(failure)
+  if (/\bdisabled organization\b|\borganization has (?:been )?disabled\b|\bdisabled for your org/i.test(words))
+    return "organization"
+  switch (error) {
+    case "rate_limit":
+      return "limit"
+    case "overloaded":
+    case "server_error":
+      return "service"
+    case "authentication_failed":
+      return "login"
+    case "oauth_org_not_allowed":
+      return "organization"
+    case "billing_error":
+      return "billing"
+    default:
+      return /\bAPI Error: 402\b|\bcredit balance is too low\b/i.test(words) ? "billing" : undefined
+  }
+}
+
+/** A limit that only money or an administrator lifts. */
+const unpaid =
+  /\bout of (?:extra )?usage\b|\badd funds\b|\blimit is set to \$0|\bseat type doesn't include\b|\brequires usage credits\b/i
+
+function limitHold(failure: Failure, words: string, { failures, nowMs, zone, jitterMs }: FailureContext): ReportedHold {
+  const growing = nowMs + Math.min(unknownWaitMsMax, minuteMs * 2 ** Math.min(failures - 1, 10)) + jitterMs
+  const resetMs = resetTime(`${failure.message}\n${failure.details}`, nowMs, zone)
+  const message = `The model's limit is reached: ${words}.`
+  // The text cuts seconds off: a minute later it is certain. A moment that has passed did not help, so the waits grow.
+  if (resetMs !== undefined)
+    return { reason: "RateLimited", message, untilMs: resetMs > nowMs ? resetMs + minuteMs + jitterMs : growing }
+  if (unpaid.test(words))
+    return {
+      reason: "AccountProblem",
+      message: `The account's usage is used up: ${words}. Add credit, or ask its administrator.`,
+      untilMs: nowMs + 30 * minuteMs,
+    }
+  return {
+    reason: "RateLimited",
+    message: `${message} It gives no time, so the agent tries again after growing waits of up to an hour.`,
+    untilMs: growing,
+  }
 }

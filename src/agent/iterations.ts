@@ -3,9 +3,9 @@ import type { Beat, Directive, Marker, Reported } from "../core/link.ts"
 import { cut, oneLine } from "../core/view.ts"
 import { alive, identify, ofRun, type ProcessId } from "../processes.ts"
 import type { RunDirectory, RunFile, TurnFile } from "../run-directory.ts"
-import { holdFor } from "./failures.ts"
 import { clockSetMs, createIterationTime, type IterationTime, runningSinceMs } from "./iteration-time.ts"
 import type { Keeper } from "./keeper.ts"
+import { createLastWord, type LastWord, type WordContext } from "./last-word.ts"
 import type { Logs } from "./meter.ts"
 import { createTurnQueue } from "./turn-queue.ts"
 import type { Grant } from "./turnstile.ts"
@@ -31,11 +31,9 @@ export interface Iterations {
   grant(directive: Directive): void
   /** `ms` is how long its claude was there, the time that it stood still included. */
   ended(id: string, code: number, ms?: number): void
-  /** After each iteration, with the commits of its branch: whether what it brought is worth another one. */
-  judge(commits: number): void
-  /** The model's last word so far. */
-  said(marker: Marker, text: string): void
-  failed(error: string, details: string): void
+  /** After each iteration, with the commits of its branch, if they are known: whether what it brought is worth another one. */
+  judge(commits: number | undefined): void
+  readonly word: Pick<LastWord, "said" | "failed" | "working">
   /** Counts an export of telemetry; returns when the main agent's answered requests began. */
   metered(logs: Logs): readonly number[]
   /** Where Claude Code keeps its own record of the iteration; `fresh` when nothing of the iteration can be in it yet. */
@@ -59,13 +57,12 @@ export interface Iterations {
   /** What a beat says of them. */
   report(granted: Directive["turn"]): Pick<Beat, "turn" | "used" | "last" | "hold">
 }
-export interface IterationsOptions {
+export interface IterationsOptions extends WordContext {
   readonly directory: RunDirectory
   readonly keeper: Keeper
   /** A predecessor was there, and then for a while nobody: what runs may have asked a hook that nobody answered. */
   readonly adopted: boolean
   readonly run: RunFile
-  nowMs(): number
   /** A clock that nobody sets and that also counts while the machine sleeps. */
   steadyMs(): number
   /** What a turnstile is given with its turn. */
@@ -73,8 +70,8 @@ export interface IterationsOptions {
   emit(kind: Reported["kind"], message: string): void
   /** Something that a beat says has changed. */
   changed(): void
-  /** After an iteration; the outcome of its claude decides a run of mode `once`. */
-  over(code: number): void
+  /** After an iteration; how its claude ended decides a run of mode `once`, unless it `waits` for a limit or a person. */
+  over(end: { readonly code: number; readonly failed: boolean; readonly waits: boolean }): void
 }
 /** Claude asks its hook within two seconds; slow MCP servers and a busy machine may cost it half a minute. */
 const unheardMsMax = 60_000
@@ -86,7 +83,7 @@ const uncontrolledAfter = (iteration: number, ended: boolean): Beat["hold"] => (
 })
 
 export function createIterations(options: IterationsOptions): Iterations {
-  const { directory, keeper, adopted, run, nowMs, steadyMs, granted, emit, changed, over } = options
+  const { directory, keeper, adopted, run, nowMs, steadyMs, granted, emit, changed } = options
   let turn = directory.get("turn")
   const found = adopted ? turn?.id : undefined
   const book = createUsageBook({
@@ -108,8 +105,6 @@ export function createIterations(options: IterationsOptions): Iterations {
   let unheardMs = 0
   /** The turn that was told to end because nothing was heard of it. */
   let deaf: string | undefined
-  let said: { marker: Marker; text: string } | undefined
-  let failures = 0
   /** Not of a run before, whose last word is carried over: iterations are counted through all runs. */
   const lastHere = (): typeof last => (last && last.iteration > run.iterationsBefore ? last : undefined)
   let offsetMs = nowMs() - steadyMs()
@@ -127,15 +122,31 @@ export function createIterations(options: IterationsOptions): Iterations {
       keeper.remove("turn")
       return false
     }
-    said = undefined
     unheardMs = 0
     time.begin()
     emit("IterationStarted", `Iteration ${iteration} began.`)
     return true
   }
 
+  const word = createLastWord({
+    ...options,
+    turn: () => turn,
+    keep,
+    met(next) {
+      hold = next
+      if (hold) emit("Warning", hold.message)
+    },
+  })
+
   return {
     time,
+    word: {
+      ...word,
+      failed(failure) {
+        word.failed(failure)
+        changed()
+      },
+    },
     turn: () => turn,
     toldBefore: () => toldBefore,
     keep,
@@ -166,29 +177,30 @@ export function createIterations(options: IterationsOptions): Iterations {
           ? uncontrolledAfter(turn.iteration, deaf === id)
           : undefined
       const failed = lost ?? (overdue?.why === "TooLong" ? overdue : undefined)
-      const outcome = failed ? "FAILED" : said && said.marker !== "NONE" ? said.marker : code === 0 ? "NONE" : "FAILED"
-      // Claude refuses some calls before any hook is asked (root without IS_SANDBOX, an unknown flag): only its output says why.
-      const silent =
-        code === 0 ? "" : `claude ended with exit code ${code} before the model had said anything; the log has its own words.`
       const { iteration, told } = turn
-      last = { turn: id, iteration, outcome, text: cut(failed?.message ?? said?.text ?? silent, 4000), atMs: nowMs() }
-      toldBefore = told
-      if (code === 0) failures = 0
-      if (lost || code === 0) hold = lost
+      const end = word.conclude(turn, code)
+      const { outcome, text } = failed ? { outcome: "FAILED" as const, text: failed.message } : end
+      last = { turn: id, iteration, outcome, text: cut(text, 4000), atMs: nowMs() }
+      if (!end.refused) toldBefore = told // the model of a refused one was told nothing
+      hold = lost ?? end.hold
       keepLast()
+      const seconds = Math.round(ranMs / 1000)
+      const how = end.refused
+        ? `was refused after ${seconds} s and does not count`
+        : `ended after ${seconds} s: ${outcome}, exit code ${exit}`
       emit(
         "IterationEnded",
-        `Iteration ${iteration} ended after ${Math.round(ranMs / 1000)} s: ${outcome}, exit code ${exit}. ${overdue && overdue !== failed ? `${overdue.message} ` : ""}${oneLine(last.text, 500)}`,
+        `Iteration ${iteration} ${how}. ${overdue && overdue !== failed ? `${overdue.message} ` : ""}${oneLine(last.text, 500)}`,
       )
-      book.iterationEnded(turn, { ms: ranMs, endedAtMs: nowMs(), adopted: found === id })
+      book.iterationEnded(turn, { ms: ranMs, endedAtMs: nowMs(), adopted: found === id, counted: !end.refused })
       turn = undefined
       keeper.remove("turn")
       changed()
-      if (!lost) over(code)
+      if (!lost) options.over({ code, failed: outcome === "FAILED", waits: hold !== undefined })
     },
     judge(commits) {
       if (!last) return
-      const waits = hold !== undefined && hold.reason !== "CircuitOpen" && (hold.untilMs ?? last.atMs + 1) > last.atMs
+      const waits = hold !== undefined && hold.reason !== "CircuitOpen"
       const after = judged(circuit, last, commits, waits)
       circuit = after.circuit
       if (after.hold) {
@@ -196,14 +208,6 @@ export function createIterations(options: IterationsOptions): Iterations {
         emit("Warning", hold.message)
       }
       keepLast()
-      changed()
-    },
-    said(marker, text) {
-      said = { marker, text }
-    },
-    failed(error, details) {
-      hold = holdFor(error, details, ++failures, nowMs())
-      if (hold) emit("Warning", hold.message)
       changed()
     },
     metered: book.metered,

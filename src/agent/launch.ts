@@ -60,7 +60,7 @@ function obstacle(directory: string, claude: string, program: string): Problem |
 export function startLoop(
   directory: RunDirectory,
   keeper: Keeper,
-  output: Output,
+  output: Pick<Output, "openForLoop">,
   door: Door,
   ended: (code: number) => void,
 ): Problem | "Rival" | undefined {

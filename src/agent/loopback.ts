@@ -17,7 +17,7 @@ import type { Grant } from "./turnstile.ts"
 export interface LoopbackHandlers {
   /** Waits until the turn is granted; undefined when the wait was too long for one call, or the signal came. */
   turn(id: string, self: ProcessId, signal: AbortSignal): Promise<Grant | undefined>
-  turnEnded(id: string, code: number, ms: number): void
+  turnEnded(id: string, code: number, ms: number): Promise<void>
   hook(input: HookInput): HookAnswer
   /** The answer went out whole, to somebody who still waited for it. */
   given(answer: HookAnswer): void
@@ -56,7 +56,7 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
   })
   app.post("/turns/:id/end", async (context) => {
     const { code, ms } = endSchema.parse(await context.req.json())
-    handlers.turnEnded(context.req.param("id"), code, ms)
+    await handlers.turnEnded(context.req.param("id"), code, ms)
     return context.json({})
   })
   app.post("/hooks", async (context) => {

@@ -10,6 +10,9 @@ import { passes } from "./keeper.ts"
 export const logBytesMax = 8 * 1024 * 1024
 /** A longer line is broken. */
 const lineCharactersMax = 16_384
+/** Lines that are remembered, to say what a claude printed that refused to start; and how many of these are told. */
+const recentMax = 50
+const toldMax = 3
 /** What is taken of a loop's output: 10 MiB/s, which is 200,000 lines of 50 bytes. */
 const sliceMs = 50
 const sliceBytesMax = 512 * 1024
@@ -17,6 +20,8 @@ const sliceBytesMax = 512 * 1024
 export interface Output {
   /** For the loop's stdout and stderr: open for reading and writing, so that the loop never sees a broken pipe. */
   openForLoop(): number
+  /** The first lines that were printed since then, of the last ones that are remembered. */
+  printedSince(ms: number): readonly string[]
   /** Takes what is still in the FIFO once nobody writes any more, and closes. */
   finish(): Promise<void>
 }
@@ -55,12 +60,16 @@ export function captureOutput(directory: RunDirectory, nowMs: () => number): Out
       lost += lines
     }
   }
+  const recent: { atMs: number; line: string }[] = []
   const decoder = new StringDecoder("utf8")
   let rest = ""
   const lines = (text: string): void => {
-    const stamp = new Date(nowMs()).toISOString()
+    const atMs = nowMs()
+    const stamp = new Date(atMs).toISOString()
     const parts = (rest + text).split("\n").flatMap((line) => partsOf(line, lineCharactersMax))
     rest = parts.pop() ?? ""
+    recent.push(...parts.slice(-recentMax).map((line) => ({ atMs, line })))
+    recent.splice(0, Math.max(0, recent.length - recentMax))
     if (parts.length > 0) write(parts.map((line) => `${stamp} ${line}\n`).join(""), parts.length)
   }
   // Non-blocking and for reading and writing: libuv watches it like a pipe, and it never ends while this supervisor lives.
@@ -86,6 +95,11 @@ export function captureOutput(directory: RunDirectory, nowMs: () => number): Out
   })
   return {
     openForLoop: () => openSync(directory.output, constants.O_RDWR),
+    printedSince: (ms) =>
+      recent
+        .filter(({ atMs, line }) => atMs >= ms && line.trim() !== "")
+        .slice(0, toldMax)
+        .map(({ line }) => line),
     async finish() {
       finishing = true
       reader.resume()

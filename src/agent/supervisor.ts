@@ -32,6 +32,11 @@ const flushMs = 20_000
 /** A transcript is a local file of some megabytes; a file system that hangs may not keep a run from its end. */
 const reconcileMs = 5000
 
+/** What goes through a loop's `tee` takes milliseconds. */
+const printedMs = 150
+/** Agents that met a limit together try again within a minute of one another. */
+const jitterMsMax = 60_000
+
 export interface SupervisorOptions {
   readonly directory: RunDirectory
   /** Nobody answers at the gateway's socket: called after some failed attempts. */
@@ -114,13 +119,22 @@ export async function supervise({ directory, revive, servers: askServers, stop }
       beat()
       if (directive && !frozen) iterations.grant(directive)
     },
-    over(code) {
+    zone: Intl.DateTimeFormat().resolvedOptions().timeZone,
+    jitterMs: () => Math.round(Math.random() * jitterMsMax),
+    printed: (sinceMs) => output.printedSince(sinceMs),
+    over({ code, failed, waits }) {
       activity = undefined
-      void workspace.look().then(() => iterations.judge(workspace.report().work?.commits ?? 0))
-      if (run.mode === "once") void finish({ code, outcome: code === 0 ? "Complete" : "Failed" })
+      void workspace.look().then(() => iterations.judge(workspace.report().work?.commits))
+      // What waits for a limit has not had its iteration yet.
+      if (run.mode === "once" && !waits)
+        void finish({ code, outcome: failed ? "Failed" : "Complete" }, failed ? failedOnce() : undefined)
     },
   })
   iterations.time.still(frozen)
+  const failedOnce = (): Problem => ({
+    reason: "IterationFailed",
+    message: cut(`Its only iteration failed: ${iterations.report(undefined).last?.text ?? ""}`, 2000),
+  })
   const iterationEnded: typeof iterations.ended = (id, code, ms) => {
     iterations.ended(id, code, ms)
     void iterations.reconcile()
@@ -142,8 +156,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     keep: iterations.keep,
     delivered: spool.receipts(),
     receipt: (receipt) => connection.send({ type: "receipt", receipt }),
-    said: iterations.said,
-    failed: iterations.failed,
+    ...iterations.word,
     stopped: iterations.time.stopped,
     goesOn: iterations.time.goesOn,
     standstillTold: iterations.time.standstillTold,
@@ -253,7 +266,11 @@ export async function supervise({ directory, revive, servers: askServers, stop }
       const granted = await iterations.ask(id, pid, signal)
       return granted && { ...granted, mcp: await servers.configuration({ port, token }) }
     },
-    turnEnded: iterationEnded,
+    async turnEnded(id, code, ms) {
+      // What a claude printed that refused to start says why, and may still be on its way through the loop's pipes.
+      if (code !== 0 && iterations.turn()?.unheard) await sleep(printedMs)
+      iterationEnded(id, code, ms)
+    },
     mcp: servers.call,
     hook: doors.hook,
     given: doors.given,

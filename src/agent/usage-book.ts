@@ -23,6 +23,8 @@ export interface EndedIteration {
   readonly endedAtMs: number
   /** Another supervisor saw it begin. */
   readonly adopted: boolean
+  /** False for one that the model's service refused: it is none of the budget's iterations. */
+  readonly counted: boolean
 }
 export interface UsageBookOptions {
   /** Finished iterations of the runs before. */
@@ -136,11 +138,11 @@ export function createUsageBook({ iterationsBefore, directory, keeper, warn, cha
       changed()
       return mainBeganAtMs
     },
-    iterationEnded({ iteration, sinceMs, transcript }, { ms, endedAtMs, adopted }) {
+    iterationEnded({ iteration, sinceMs, transcript }, { ms, endedAtMs, adopted, counted }) {
       if (iteration <= iterationsBefore + file.used.iterations) return // a predecessor died between counting it and forgetting the turn
       const pending = { iteration, sinceMs, endedAtMs, adopted, ...(transcript && { transcript }), requests: file.requests }
       keep({
-        used: { ...file.used, iterations: file.used.iterations + 1, ms: file.used.ms + ms },
+        used: { ...file.used, iterations: file.used.iterations + (counted ? 1 : 0), ms: file.used.ms + ms },
         requests: [],
         pending: [...file.pending, pending].slice(-pendingMax),
       })

@@ -64,12 +64,10 @@ export function createWorkspace({ run, directory, nowMs, changed, warn }: Worksp
     const { path, own } = tree
     const begun = readLasting(instance, "begun")
     try {
-      const now =
-        tree.repository === undefined
-          ? { commits: 0, dirty: false }
-          : await measure(path, begun?.base, { trusted: tree.trustedFilters })
-      const { branch, commits, dirty } = { branch: undefined, ...now }
-      work = { path, own, ...(branch !== undefined && { branch }), commits, dirty }
+      const now = tree.repository === undefined ? undefined : await measure(path, begun?.base, { trusted: tree.trustedFilters })
+      work = { path, own, ...(now?.branch !== undefined && { branch: now.branch }) }
+      // Where nobody wrote down at which commit it began, what it brought cannot be counted.
+      if (now) work = { ...work, ...(begun && { commits: now.commits }), dirty: now.dirty }
     } catch {
       work = undefined // nothing is known, and nothing else depends on it
     }

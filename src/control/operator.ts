@@ -117,7 +117,8 @@ async function tellParent({ store, bus, clock }: OperatorPorts, child: Instance)
   const outcome = run?.lastExit?.outcome
   const how = outcome === "Complete" ? "is complete" : outcome === "Failed" ? "failed" : "was stopped"
   const words = last ? ` Its last message, of iteration ${last.iteration} (${last.outcome}):\n${last.text}` : ""
-  const made = work?.own && work.branch !== undefined ? ` It left ${work.commits} commits on branch ${work.branch}.` : ""
+  const commits = work?.commits === undefined ? "its work" : `${work.commits} ${work.commits === 1 ? "commit" : "commits"}`
+  const made = work?.own && work.branch !== undefined ? ` It left ${commits} on branch ${work.branch}.` : ""
   const mail: Mail = {
     id: `end-${run?.place ?? child.uid}`.slice(0, 64),
     from: `instance ${child.name}`,

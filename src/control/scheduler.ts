@@ -1,7 +1,7 @@
 import { completeBirths } from "../core/birth.ts"
 import { Fault } from "../core/faults.ts"
 import { holds } from "../core/holds.ts"
-import { plan } from "../core/plan.ts"
+import { plan, type Snapshot } from "../core/plan.ts"
 import type { Bus, Clock, InstanceStore, Ledger, Windows } from "../core/ports.ts"
 import type { Source } from "../core/source.ts"
 import { control, type Reconcile } from "./controller.ts"
@@ -12,7 +12,7 @@ export interface SchedulerPorts {
   readonly ledger: Ledger
   readonly clock: Clock
   readonly windows: Windows
-  policy(): { readonly instancesMax: number; readonly turnsMax: number }
+  policy(): Snapshot["policy"]
   /** Tells that the policy changed. */
   readonly policyChanged: Source<string>
 }

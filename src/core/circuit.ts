@@ -2,10 +2,10 @@ import { z } from "zod"
 import type { Beat, Last } from "./link.ts"
 import { oneLine } from "./view.ts"
 
-/** Opens when iterations cost money and bring nothing: the same error again and again, or neither a marker nor a commit. */
+/** Opens when iterations cost money and bring nothing: the same error again and again, or neither a marker nor a commit. Where commits cannot be counted, nothing is said of progress. */
 
 export const circuitSchema = z.strictObject({
-  /** Iterations in a row that ended in this error. */
+  /** Iterations in a row that ended in this error, as `sameError` tells errors apart. */
   errors: z.int().min(0),
   error: z.string(),
   /** Iterations in a row that brought nothing. */
@@ -21,22 +21,33 @@ export const idleMax = 10
 /** Then one iteration is tried; another that brings nothing opens it again. */
 const coolDownMs = 1_800_000
 
-/** `waits`: a rate limit or a login ended it, which is its own hold and nobody's failure. */
+/** What makes two failures the same one: their words without the numbers and ids that differ each time (requests, sizes, ports). */
+const sameError = (text: string): string =>
+  oneLine(text, 200)
+    .replace(/\breq_\w+|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/gi, "#")
+    .replace(/\d{4,}/g, "#")
+
+/**
+ * `waits`: a rate limit or a login ended it, which is its own hold and nobody's failure. `commits` of its branch so far; undefined where there
+ * is no git repository that could tell.
+ */
 export function judged(
   before: Circuit,
   { outcome, text, atMs }: Pick<Last, "outcome" | "text" | "atMs">,
-  commits: number,
+  known: number | undefined,
   waits: boolean,
 ): { circuit: Circuit; hold?: NonNullable<Beat["hold"]> } {
+  const commits = known ?? before.commits
   if (waits) return { circuit: { ...before, commits } }
   const failed = outcome === "FAILED"
-  const error = failed ? oneLine(text, 200) : ""
+  const error = failed ? sameError(text) : ""
   const errors = !failed ? 0 : error === before.error ? before.errors + 1 : 1
   const moved = commits > before.commits || outcome === "COMPLETE" || outcome === "PARTIAL" || outcome === "BLOCKED"
-  const idle = moved ? 0 : before.idle + 1
+  const idleOnes = known === undefined ? before.idle : before.idle + 1
+  const idle = moved ? 0 : idleOnes
   const why =
     errors >= errorsMax
-      ? `${errors} iterations in a row failed in the same way: "${error}".`
+      ? `${errors} iterations in a row failed in the same way: "${oneLine(text, 200)}".`
       : idle >= idleMax
         ? `${idle} iterations in a row brought neither a commit nor a word on how far it is.`
         : undefined

@@ -38,12 +38,18 @@ const outsideWindow: Hold = ({ spec: { schedule } }, { windows, nowMs }) => {
   return { verdict: "Held", reason: "OutsideWindow", message, untilMs: window.untilMs }
 }
 
-/** What the supervisor met: a rate limit, a login that ended, a claude without its doors. Only its reporter is held. */
+/** What the supervisor met: a limit, a login that ended, a claude without its doors. Only its reporter is held. */
 const reported: Hold = (instance, readings) => {
   const beat = ofAttempt(instance) ? beatOf(instance, readings) : undefined
   const hold = beat?.hold
   // What a person says may be what helps: then it is worth a trial.
   if (hold?.reason === "CircuitOpen" && beat?.news === "instruction") return undefined
+  if (hold?.reason === "RateLimited" && readings.afterRateLimit === "hold")
+    return {
+      verdict: "Held",
+      reason: "RateLimited",
+      message: `${hold.message} The policy says afterRateLimit: hold, so it waits until somebody resumes it.`.slice(0, 1000),
+    }
   return hold && !(hold.untilMs !== undefined && hold.untilMs <= readings.nowMs) ? { verdict: "Held", ...hold } : undefined
 }
 

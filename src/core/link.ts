@@ -142,14 +142,17 @@ export const beatSchema = z.strictObject({
   last: lastSchema.optional(),
   /** What the next iteration would be told that the last one was not: an operator's word (mail, goal, order), or other mail alone. */
   news: z.enum(["instruction", "mail"]).optional(),
-  /** Its work tree, as it was at the end of the last iteration: `commits` beyond where it began. `own`: no other works in it. */
+  /**
+   * Its work tree, as it was at the end of the last iteration: `commits` beyond where it began. `own`: no other works in it. Without git neither
+   * `commits` nor `dirty` is known.
+   */
   work: z
     .strictObject({
       path: z.string().max(4096),
       own: z.boolean(),
       branch: z.string().max(300).optional(),
-      commits: z.int().min(0),
-      dirty: z.boolean(),
+      commits: z.int().min(0).optional(),
+      dirty: z.boolean().optional(),
     })
     .optional(),
   hold: holdSchema.optional(),

@@ -102,7 +102,8 @@ export function outlineOf(instance: Instance, readings: Readings, seen: Seen = s
     iteration: iterationOf(instance, readings),
     usd: usageOf(instance, readings).usd,
     ...(budget.usd !== undefined && { budgetUsd: budget.usd }),
-    ...(work?.branch !== undefined && { branch: work.branch, commits: work.commits }),
+    ...(work?.branch !== undefined && { branch: work.branch }),
+    ...(work?.branch !== undefined && work.commits !== undefined && { commits: work.commits }),
   }
 }
 

@@ -144,7 +144,7 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, w
   if (beat.last?.outcome === "FAILED")
     return seen(
       "Running",
-      `Between iterations; the last one failed, the loop tries again.`,
+      `Between iterations; the last one failed, and the loop tries again. It ended so: "${oneLine(beat.last.text, 300)}".`,
       `read_logs {"name":"${name}"} shows what claude said.`,
     )
   return seen("Running", `Between iterations; ${iterations} done.`, inspect)
@@ -181,7 +181,16 @@ function held(
   const tell = (more = ""): string => `message_instances {"to":["${name}"]${more},"text":"…"}`
   switch (reason) {
     case "RateLimited":
-      return seen("RateLimited", `${message}${until}`, "Nothing to do: it goes on by itself.")
+      // Without an end the policy wants a person's word.
+      return untilMs === undefined
+        ? seen("Held", message, `${call("resume_instances")} when the limit is over`, true)
+        : seen("RateLimited", `${message}${until}`, "Nothing to do: it goes on by itself.")
+    case "ServiceUnavailable":
+      return seen("Waiting", `${message}${until}`, "Nothing to do: it goes on by itself.")
+    case "AccountProblem":
+      return seen("Held", `${message}${until}`, `mend that, then ${call("resume_instances")}`, true)
+    case "ClaudeMissing":
+      return seen("Held", message, "Install it again, or correct `claude` in the policy; it goes on by itself.", true)
     case "BudgetReached":
       return seen("BudgetReached", message, `update_instance {"name":"${name}","budget":{…}} with a larger one`, true)
     case "NeedsAnswer":
@@ -202,7 +211,14 @@ function held(
       return seen("Held", message, `${call("stop_instances", ',"remove":true')}, or raise the limit with update_instance`, true)
     case "ParentStopped":
       return seen("Held", message, `resume_instances its parent, or ${call("stop_instances")}`, true)
+    case "LoginRequired":
+      return seen(
+        "Held",
+        `${message}${until}`,
+        `run \`claude\` once on that machine and log in, or correct its API key; then ${call("resume_instances")}`,
+        true,
+      )
     default:
-      return seen("Held", `${message}${until}`, "Run `claude` once on that machine and log in.", true)
+      return seen("Held", `${message}${until}`, call("resume_instances"), true)
   }
 }

@@ -7,9 +7,11 @@ import type { Spent, Turn, Windows } from "./ports.ts"
 import type { WaitsByUid } from "./waits.ts"
 
 type ByUid<T> = ReadonlyMap<Uid, T>
+/** Whether agents go on by themselves when a limit of the model is over, or wait until somebody resumes them. */
+export type AfterRateLimit = "continue" | "hold"
 /** The fleet at one moment, as the scheduler read it. */
 export interface Snapshot {
-  readonly policy: { readonly instancesMax: number; readonly turnsMax: number }
+  readonly policy: { readonly instancesMax: number; readonly turnsMax: number; readonly afterRateLimit?: AfterRateLimit }
   readonly instances: readonly Instance[]
   readonly beats: ByUid<Beat>
   readonly turns: ByUid<Turn>
@@ -22,6 +24,7 @@ export interface Facts extends Readings {
   readonly byUid: ByUid<Instance>
   readonly family: Family
   readonly windows: Windows["at"]
+  readonly afterRateLimit: AfterRateLimit
 }
 /** A reason not to run an instance, if it applies; holds.ts has them. */
 export type Hold = (instance: Instance, facts: Facts) => Verdict | undefined
@@ -41,7 +44,19 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
   const { spent, waits, windows } = snapshot
   const used = { used: turns.size, max: policy.turnsMax }
   const totals = totalsBelow(spent)
-  const facts: Facts = { beats, spent, waits, totals, turns: used, nowMs, byUid, family: familyOf(spent), windows }
+  const { afterRateLimit = "continue" } = policy
+  const facts: Facts = {
+    beats,
+    spent,
+    waits,
+    totals,
+    turns: used,
+    nowMs,
+    byUid,
+    family: familyOf(spent),
+    windows,
+    afterRateLimit,
+  }
 
   // 0 Most of a large fleet was stopped and has ended long ago: nothing of it is to be decided.
   const open = instances.filter(

@@ -142,7 +142,7 @@ describe("several agents in one project", () => {
     writeFileSync(go, "")
     await completed(client, "shop-1")
     await completed(client, "shop-2")
-    expect(await workOf(client, "shop-2")).toEqual({ path: shop, own: false, commits: 0, dirty: false })
+    expect(await workOf(client, "shop-2")).toEqual({ path: shop, own: false })
   })
 
   it("begin at a ref, and refuse what is none", async () => {

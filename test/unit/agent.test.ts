@@ -17,7 +17,6 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { createDoors, type DoorsOptions, type HookInput } from "../../src/agent/doors.ts"
-import { holdFor, resetTime } from "../../src/agent/failures.ts"
 import { createIterations } from "../../src/agent/iterations.ts"
 import { createKeeper } from "../../src/agent/keeper.ts"
 import { startLoop } from "../../src/agent/launch.ts"
@@ -60,46 +59,6 @@ afterEach(() => {
 const until = async (holds: () => boolean): Promise<void> => {
   while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5))
 }
-
-const minuteMs = 60_000
-
-describe("what a failed iteration means", () => {
-  const nowMs = Date.UTC(2026, 0, 1, 10, 0)
-
-  it.each<[string, string, number, { reason: string; afterMs: number } | undefined]>([
-    ["rate_limit", "resets 11:06am (UTC)", 1, { reason: "RateLimited", afterMs: 66 * minuteMs }],
-    ["rate_limit", "", 1, { reason: "RateLimited", afterMs: 64_000 }],
-    ["rate_limit", "", 2, { reason: "RateLimited", afterMs: 128_000 }],
-    ["rate_limit", "", 50, { reason: "RateLimited", afterMs: 300_000 }],
-    ["overloaded", "resets 11:06am (UTC)", 1, { reason: "RateLimited", afterMs: 64_000 }],
-    ["server_error", "", 3, { reason: "RateLimited", afterMs: 256_000 }],
-    ["authentication_failed", "", 1, { reason: "LoginRequired", afterMs: 10 * minuteMs }],
-    ["oauth_org_not_allowed", "", 9, { reason: "LoginRequired", afterMs: 10 * minuteMs }],
-    ["billing_error", "", 1, { reason: "LoginRequired", afterMs: 30 * minuteMs }],
-    ["invalid_request", "", 1, undefined],
-    ["unknown", "resets 11:06am (UTC)", 1, undefined],
-  ])("%s (%j), failure %i", (error, details, failures, expected) => {
-    const hold = holdFor(error, details, failures, nowMs)
-    expect(hold && { reason: hold.reason, afterMs: hold.untilMs - nowMs }).toEqual(expected)
-  })
-
-  it.each<[string, string, number | undefined]>([
-    ["minutes", "limit reached ∙ resets 11:06am (UTC)", 66],
-    ["a full hour", "resets 3pm (UTC)", 5 * 60],
-    ["noon", "resets 12:00pm (UTC)", 2 * 60],
-    ["exactly now is tomorrow, and too far", "resets 10am (UTC)", undefined],
-    ["farther than a limit lasts: misread, so it is not believed", "resets 9pm (UTC)", undefined],
-    ["another zone", "resets 11:06am (Europe/Berlin)", undefined],
-    ["no time", "resets soon", undefined],
-  ])("the moment of a reset: %s", (_, text, minutes) => {
-    expect(resetTime(text, nowMs)).toBe(minutes === undefined ? undefined : nowMs + minutes * minuteMs)
-  })
-
-  it("finds a reset after midnight", () => {
-    const lateMs = Date.UTC(2026, 0, 31, 23, 30)
-    expect(resetTime("resets 12:15am (UTC)", lateMs)).toBe(Date.UTC(2026, 1, 1, 0, 15))
-  })
-})
 
 describe("the turnstile", () => {
   it.each<[boolean, string[]]>([
@@ -233,7 +192,8 @@ function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: 
     transcript: (path) => void transcripts.push(path),
     activity: () => {},
     said: (marker) => void said.push(marker),
-    failed: (error) => void failed.push(error),
+    failed: ({ error }) => void failed.push(error),
+    working: () => {},
     stopped: () => {},
     goesOn: () => {},
     standstillTold: () => {},
@@ -683,7 +643,10 @@ describe("an iteration whose claude asks no hook", () => {
       steadyMs: () => performance.now(),
       emit: () => {},
       changed: () => {},
-      over: (code: number) => void overs.push(code),
+      zone: "UTC",
+      jitterMs: () => 0,
+      printed: () => [],
+      over: ({ code }: { code: number }) => void overs.push(code),
     }
     return { ...createIterations({ ...parts, granted: () => ({ settings: {} }) }), overs }
   }
@@ -723,6 +686,113 @@ describe("an iteration whose claude asks no hook", () => {
     expect(iterations.uncontrolled()).toBe(uncontrolled)
     expect(iterations.report(undefined).last?.outcome).toBe(unheard ? "FAILED" : "NONE")
     expect(iterations.overs).toEqual(uncontrolled ? [] : [code])
+  })
+})
+
+describe("an iteration that fails", () => {
+  const limit = { error: "rate_limit", message: "You've hit your session limit · resets 11:06am (UTC)", details: "" }
+  const tooLarge = { error: "invalid_request", message: "Request too large (max 32MB).", details: "" }
+  const nowMs = Date.UTC(2026, 0, 1, 10)
+  const supervised = (directory: RunDirectory) => {
+    const run = directory.get("run")
+    if (!run) throw new Error("no run")
+    const ends: { failed: boolean; waits: boolean }[] = []
+    const events: string[] = []
+    const iterations = createIterations({
+      directory,
+      keeper: createKeeper(directory, () => {}),
+      adopted: false,
+      run,
+      nowMs: () => nowMs,
+      steadyMs: () => performance.now(),
+      zone: "UTC",
+      jitterMs: () => 7,
+      printed: () => ["error: unknown option '--nope'"],
+      granted: () => ({ settings: {} }),
+      emit: (kind, message) => void events.push(`${kind}: ${message}`),
+      changed: () => {},
+      over: ({ failed, waits }) => void ends.push({ failed, waits }),
+    })
+    const seen = () => iterations.report(undefined)
+    return { ...iterations.word, end: (code: number) => iterations.ended("t-1", code, 1000), seen, ends, events, iterations }
+  }
+  const begun = (unheard = false): RunDirectory => {
+    const directory = aRun()
+    const turnstile = { pid: 1, startTicks: 1 }
+    directory.set("turn", { id: "t-1", turnstile, iteration: 1, sinceMs: 1, stops: 0, unheard, offered: [] })
+    return directory
+  }
+
+  it("because of a limit, before the model did anything, is none of the budget's, and waits with claude's words", () => {
+    const { failed, end, seen, ends, events } = supervised(begun())
+    failed(limit)
+    end(1)
+    expect(seen()).toMatchObject({
+      used: { iterations: 0 },
+      last: { iteration: 1, outcome: "FAILED", text: limit.message },
+      hold: { reason: "RateLimited", message: expect.stringContaining(limit.message), untilMs: nowMs + 67 * 60_000 + 7 },
+    })
+    expect(ends).toEqual([{ failed: true, waits: true }])
+    expect(events.at(-1)).toBe(`IterationEnded: Iteration 1 was refused after 1 s and does not count. ${limit.message}`)
+  })
+
+  it("because of a limit, after it had worked, counts and waits", () => {
+    const { working, failed, end, seen, ends } = supervised(begun())
+    working()
+    failed(limit)
+    end(1)
+    expect(seen()).toMatchObject({ used: { iterations: 1 }, hold: { reason: "RateLimited" } })
+    expect(ends).toEqual([{ failed: true, waits: true }])
+  })
+
+  it("after the model's last word has failed, whatever the exit code; what was heard outlives the supervisor", () => {
+    const directory = begun()
+    const before = supervised(directory)
+    before.said("COMPLETE", "Done.")
+    before.failed(tooLarge)
+    const { end, seen, ends } = supervised(directory)
+    end(0)
+    expect(seen().last).toMatchObject({ outcome: "FAILED", text: tooLarge.message })
+    expect(ends).toEqual([{ failed: true, waits: false }])
+  })
+
+  it("because of a limit that a predecessor heard, waits too", () => {
+    const directory = begun()
+    supervised(directory).failed(limit)
+    const { end, seen } = supervised(directory)
+    end(1)
+    expect(seen()).toMatchObject({ used: { iterations: 0 }, hold: { reason: "RateLimited" } })
+  })
+
+  it("and recovers has not failed", () => {
+    const { failed, said, end, seen, ends } = supervised(begun())
+    failed(limit)
+    said("PARTIAL", "More to do.")
+    end(0)
+    expect(seen().last).toMatchObject({ outcome: "PARTIAL", text: "More to do." })
+    expect(seen().hold).toBeUndefined()
+    expect(ends).toEqual([{ failed: false, waits: false }])
+  })
+
+  it("while the model works on after a word is told by that failure, not by the word", () => {
+    const { said, working, end, seen } = supervised(begun())
+    said("COMPLETE", "Done.")
+    working()
+    end(137)
+    expect(seen().last).toMatchObject({ outcome: "FAILED", text: expect.stringContaining("SIGKILL") })
+  })
+
+  it("because claude refused to start says what it printed", () => {
+    const { end, seen } = supervised(begun(true))
+    end(1)
+    expect(seen().last?.text).toBe("claude refused to start (exit code 1). It printed: error: unknown option '--nope'")
+  })
+
+  it("in ten ways, without a git repository, opens no circuit for want of progress", () => {
+    const { end, iterations, seen } = supervised(begun())
+    end(0)
+    for (let count = 0; count < 20; count++) iterations.judge(undefined)
+    expect(seen().hold).toBeUndefined()
   })
 })
 

@@ -5,14 +5,14 @@ import type { Last } from "../../src/core/link.ts"
 interface Ended {
   readonly outcome?: Last["outcome"]
   readonly text?: string
-  readonly commits?: number
+  readonly commits?: number | "unknown"
   readonly waits?: boolean
 }
 /** After which of these iterations it is open. */
 function opens(ended: readonly Ended[]): readonly number[] {
   let circuit: Circuit = closed
   return ended.flatMap(({ outcome = "NONE", text = "", commits = 0, waits = false }, index) => {
-    const after = judged(circuit, { outcome, text, atMs: 0 }, commits, waits)
+    const after = judged(circuit, { outcome, text, atMs: 0 }, commits === "unknown" ? undefined : commits, waits)
     circuit = after.circuit
     return after.hold ? [index + 1] : []
   })
@@ -27,6 +27,24 @@ describe("the circuit", () => {
     ["closes with an iteration that ends well", [...times(5, failed), { outcome: "PARTIAL" }, ...times(4, failed)], [5]],
     ["opens when ten bring nothing", times(11, {}), [10, 11]],
     ["counts commits as progress", Array.from({ length: 30 }, (_, at) => ({ commits: Math.floor(at / 5) })), []],
+    ["says nothing of progress without git", times(30, { commits: "unknown" }), []],
+    ["without git it opens at the fifth failure", times(6, { ...failed, commits: "unknown" }), [5, 6]],
+    [
+      "tells the answers of the API apart",
+      ["404 no such model", "413 too large", "401 no such key", "exit code 137", "500 internal"].map((text) => ({
+        ...failed,
+        text,
+      })),
+      [],
+    ],
+    [
+      "takes numbers of requests, sizes and sessions for no difference",
+      [1, 2, 3, 4, 5].map((at) => ({
+        ...failed,
+        text: `400: prompt is too long: 20${at}000 > 200000 (request req_0${at}Ab, session 1b4e28ba-2fa1-11d2-883f-0016d3cca42${at})`,
+      })),
+      [5],
+    ],
     ["takes no blame for a rate limit", times(20, { ...failed, waits: true }), []],
     ["takes a blocked one for an answer", times(20, { outcome: "BLOCKED" }), []],
   ])("%s", (_name, ended, open) => {

@@ -39,10 +39,11 @@ function ofA(
   waits: readonly Wait[] = [],
   others: readonly Instance[] = [],
   a: Instance = live("a"),
+  policy: { readonly afterRateLimit?: "continue" | "hold" } = {},
 ): string {
   const { admit, grant } = plan(
     {
-      policy: { instancesMax: 10, turnsMax: 2 },
+      policy: { instancesMax: 10, turnsMax: 2, ...policy },
       instances: [a, ...others],
       beats: new Map([[a.uid, aBeat({ ...wanted, ...beat })]]),
       turns: new Map(),
@@ -84,6 +85,23 @@ describe("an iteration that ended as blocked", () => {
   it("says nothing about the iteration after it, once that runs: a pause in it ends as ever", () => {
     const frozen = { ...blocked, frozen: true, turn: { id: "t1", state: "Running" as const, sinceMs: nowMs } }
     expect(ofA(frozen)).toBe("granted")
+  })
+})
+
+describe("a limit of the model", () => {
+  const limit = (untilMs: number): Partial<Beat> => ({ hold: { reason: "RateLimited", message: "The limit.", untilMs } })
+  const service: Partial<Beat> = { hold: { reason: "ServiceUnavailable", message: "It failed.", untilMs: nowMs } }
+  it.each<[string, Partial<Beat>, "continue" | "hold", string]>([
+    ["withholds the next turn until its end", limit(nowMs + 1), "continue", "RateLimited"],
+    ["is over by itself then", limit(nowMs), "continue", "granted"],
+    ["lasts until somebody resumes it where the policy says so", limit(nowMs), "hold", "RateLimited"],
+    ["is all that the policy means: a failing service passes", service, "hold", "granted"],
+  ])("%s", (_name, beat, afterRateLimit, verdict) => {
+    expect(ofA(beat, [], [], live("a"), { afterRateLimit })).toBe(verdict)
+  })
+
+  it("is over for a new attempt, as a resume wants it", () => {
+    expect(ofA(limit(nowMs), [], [], live("a", { spec: { attempt: 2 } }), { afterRateLimit: "hold" })).toBe("granted")
   })
 })
 

@@ -45,7 +45,10 @@ function iteration(existing?: { run: RunDirectory; atMs: number }) {
     granted: () => ({ settings: {} }),
     emit: (_kind, message) => void events.push(message),
     changed: () => {},
-    over: (code) => void overs.push(code),
+    zone: "UTC",
+    jitterMs: () => 0,
+    printed: () => [],
+    over: ({ code }) => void overs.push(code),
   })
   const doors = createDoors({
     nowMs: () => wallMs,
@@ -58,8 +61,7 @@ function iteration(existing?: { run: RunDirectory; atMs: number }) {
     receipt: () => {},
     transcript: () => {},
     activity: () => {},
-    said: iterations.said,
-    failed: iterations.failed,
+    ...iterations.word,
     stopped: iterations.time.stopped,
     goesOn: iterations.time.goesOn,
     standstillTold: iterations.time.standstillTold,

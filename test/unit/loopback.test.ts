@@ -33,7 +33,7 @@ async function port(answer?: (incoming: IncomingMessage, response: ServerRespons
   }
   const door = await listen(0, token, {
     turn: async () => undefined,
-    turnEnded: () => {},
+    turnEnded: async () => {},
     hook: () => ({}),
     given: () => {},
     openingPart: () => ({}),

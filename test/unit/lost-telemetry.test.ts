@@ -120,7 +120,7 @@ function bookOf(directory = aRun()) {
         offered: [],
         ...(transcript && { transcript }),
       },
-      { ms: 1, endedAtMs: 2000, adopted },
+      { ms: 1, endedAtMs: 2000, adopted, counted: true },
     )
   return { ...book, end, warnings, directory }
 }
