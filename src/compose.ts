@@ -32,6 +32,7 @@ import { secretsVariable, supervisorServersPath } from "./core/mcp-servers.ts"
 import type { Clock, Projects } from "./core/ports.ts"
 import { may, type Principal } from "./core/principal.ts"
 import { offers } from "./core/tool.ts"
+import { findClaude } from "./find-claude.ts"
 import { codeRootOf, isDirectory } from "./find-code-root.ts"
 import { type Isolation, probeIsolation, warningOf } from "./isolation.ts"
 import { createReporter, type Log } from "./log.ts"
@@ -128,7 +129,10 @@ export async function composeLocal(
     named: async (root) => codeRoots.named(root),
     rootOf: async ({ project, repository }, callers) =>
       repository === undefined ? codeRoots.find(project, callers) : codeRoots.usual(callers),
-    foresee: trees.foresee,
+    async foresee(spec, others) {
+      findClaude(policy.current().claude) // an agent that is there would wait for it; one that is spawned now is told at once
+      return trees.foresee(spec, others)
+    },
   }
   const [node = process.execPath, ...main] = entry
   const runtime = createLocalRuntime(

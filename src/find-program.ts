@@ -52,6 +52,11 @@ function askLoginShell(): string {
   return loginPath
 }
 
+/** Where programs are looked for: the entries of PATH, then those that only the login shell's PATH has. */
+export const searchedDirectories = (): readonly string[] => [
+  ...new Set([process.env.PATH ?? "", askLoginShell()].flatMap((path) => path.split(delimiter)).filter((entry) => entry !== "")),
+]
+
 /** The executable files of that name, absolute paths: those on PATH, then those on the login shell's PATH, which is asked only when needed. */
 export function* programsNamed(name: string): Generator<string> {
   yield* namedIn(process.env.PATH ?? "", name)

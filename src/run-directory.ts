@@ -45,8 +45,10 @@ const files = {
     directory: z.string(),
     /** Absent in what a version before 0.2 started: the person's tree. */
     tree: treeSchema.optional(),
-    /** The real claude, an absolute path. */
+    /** The real claude, an absolute path; where it was nowhere, one where it is looked for. */
     claude: z.string(),
+    /** It stands in the policy: no other one counts. */
+    claudeNamed: z.boolean().optional(),
     /** What the loop's environment has beside the supervisor's. */
     environment: z.record(z.string(), z.string()).optional(),
     /** What decides that the loop is complete. Absent in a run of before this was known: its exit code does. */

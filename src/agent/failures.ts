@@ -104,3 +104,9 @@ function limitHold(failure: Failure, words: string, { failures, nowMs, zone, jit
     untilMs: growing,
   }
 }
+
+/** What nobody can talk to, count or stop at its end does not go on by itself. */
+export const uncontrolledAfter = (iteration: number, ended: boolean): ReportedHold => ({
+  reason: "Uncontrolled",
+  message: `Uncontrolled: in iteration ${iteration} claude ${ended ? "asked none of its hooks for a minute and was ended" : "ended without having asked any of its hooks"}, so that no mail could reach it. Something turns hooks off: --bare, --safe-mode or another --settings behind the loop's claude, allowedHttpHookUrls in a settings file, or managed settings.`,
+})

@@ -1,8 +1,12 @@
 import { closed, judged } from "../core/circuit.ts"
+import { describeEnd } from "../core/iteration-outcome.ts"
 import type { Beat, Directive, Marker, Reported } from "../core/link.ts"
-import { cut, oneLine } from "../core/view.ts"
+import { cut } from "../core/view.ts"
+import type { ClaudeSearch } from "../find-claude.ts"
 import { alive, identify, ofRun, type ProcessId } from "../processes.ts"
 import type { RunDirectory, RunFile, TurnFile } from "../run-directory.ts"
+import { watchClaude } from "./claude-watch.ts"
+import { uncontrolledAfter } from "./failures.ts"
 import { clockSetMs, createIterationTime, type IterationTime, runningSinceMs } from "./iteration-time.ts"
 import type { Keeper } from "./keeper.ts"
 import { createLastWord, type LastWord, type WordContext } from "./last-word.ts"
@@ -65,8 +69,10 @@ export interface IterationsOptions extends WordContext {
   readonly run: RunFile
   /** A clock that nobody sets and that also counts while the machine sleeps. */
   steadyMs(): number
-  /** What a turnstile is given with its turn. */
-  granted(): Granted
+  /** Looks for the real claude. */
+  claude(): ClaudeSearch
+  /** What a turnstile is given with its turn, with where claude is. */
+  granted(): Omit<Granted, "claude">
   emit(kind: Reported["kind"], message: string): void
   /** Something that a beat says has changed. */
   changed(): void
@@ -75,12 +81,6 @@ export interface IterationsOptions extends WordContext {
 }
 /** Claude asks its hook within two seconds; slow MCP servers and a busy machine may cost it half a minute. */
 const unheardMsMax = 60_000
-
-/** What nobody can talk to, count or stop at its end does not go on by itself. */
-const uncontrolledAfter = (iteration: number, ended: boolean): Beat["hold"] => ({
-  reason: "Uncontrolled",
-  message: `Uncontrolled: in iteration ${iteration} claude ${ended ? "asked none of its hooks for a minute and was ended" : "ended without having asked any of its hooks"}, so that no mail could reach it. Something turns hooks off: --bare, --safe-mode or another --settings behind the loop's claude, allowedHttpHookUrls in a settings file, or managed settings.`,
-})
 
 export function createIterations(options: IterationsOptions): Iterations {
   const { directory, keeper, adopted, run, nowMs, steadyMs, granted, emit, changed } = options
@@ -94,6 +94,8 @@ export function createIterations(options: IterationsOptions): Iterations {
     changed,
   })
   const queue = createTurnQueue<Granted>()
+  const claude = watchClaude(options.claude, nowMs, changed)
+  const grantOf = (path: string): Granted => ({ ...granted(), claude: path })
   const before = directory.get("last")
   let last = before?.last
   let toldBefore = before?.told
@@ -151,7 +153,8 @@ export function createIterations(options: IterationsOptions): Iterations {
     toldBefore: () => toldBefore,
     keep,
     async ask(id, self, signal) {
-      if (turn?.id === id) return granted() // granted before, but the answer was lost
+      const path = claude.path()
+      if (turn?.id === id) return path === undefined ? undefined : grantOf(path) // granted before, but the answer was lost
       const turnstile = identify(self, ofRun(run.uid, run.place))
       if (!turnstile) throw new Error("who asks is no process of this instance")
       const answer = queue.ask({ id, turnstile, sinceMs: nowMs() }, signal)
@@ -161,9 +164,11 @@ export function createIterations(options: IterationsOptions): Iterations {
     grant(directive) {
       const wanted = queue.first()
       if (!wanted || turn || directive.freeze !== undefined || directive.turn?.id !== wanted.id) return
+      const path = claude.path()
+      if (path === undefined) return // it is looked for while somebody waits
       const asks = alive(wanted.turnstile)
       if (asks && !begin(wanted.id, wanted.turnstile)) return // asked again while it waits
-      queue.answer(asks ? granted() : undefined)
+      queue.answer(asks ? grantOf(path) : undefined)
       changed()
     },
     ended(id, exit, ms = time.ms()) {
@@ -179,20 +184,18 @@ export function createIterations(options: IterationsOptions): Iterations {
       const failed = lost ?? (overdue?.why === "TooLong" ? overdue : undefined)
       const { iteration, told } = turn
       const end = word.conclude(turn, code)
-      const { outcome, text } = failed ? { outcome: "FAILED" as const, text: failed.message } : end
+      // It was there when its turn was granted, and gone when it was to begin.
+      const gone = turn.unheard && code === 127 && claude.path() === undefined ? claude.hold() : undefined
+      const obstacle = failed ?? gone
+      const { outcome, text } = obstacle ? { outcome: "FAILED" as const, text: obstacle.message } : end
+      const refused = end.refused || gone !== undefined
       last = { turn: id, iteration, outcome, text: cut(text, 4000), atMs: nowMs() }
-      if (!end.refused) toldBefore = told // the model of a refused one was told nothing
-      hold = lost ?? end.hold
+      if (!refused) toldBefore = told // the model of a refused one was told nothing
+      hold = lost ?? gone ?? end.hold
       keepLast()
-      const seconds = Math.round(ranMs / 1000)
-      const how = end.refused
-        ? `was refused after ${seconds} s and does not count`
-        : `ended after ${seconds} s: ${outcome}, exit code ${exit}`
-      emit(
-        "IterationEnded",
-        `Iteration ${iteration} ${how}. ${overdue && overdue !== failed ? `${overdue.message} ` : ""}${oneLine(last.text, 500)}`,
-      )
-      book.iterationEnded(turn, { ms: ranMs, endedAtMs: nowMs(), adopted: found === id, counted: !end.refused })
+      const note = overdue && overdue !== failed ? overdue.message : ""
+      emit("IterationEnded", describeEnd({ ...last, ms: ranMs, code: exit, refused, note }))
+      book.iterationEnded(turn, { ms: ranMs, endedAtMs: nowMs(), adopted: found === id, counted: !refused })
       turn = undefined
       keeper.remove("turn")
       changed()
@@ -238,9 +241,11 @@ export function createIterations(options: IterationsOptions): Iterations {
         changed()
       }
       if (queue.dropDead()) changed()
+      if (queue.first()) claude.path()
     },
     report(grantedTurn) {
       const wanted = queue.first()
+      const withheld = (wanted && claude.hold()) ?? hold
       const asked = turn
         ? { id: turn.id, sinceMs: runningSinceMs(turn), state: "Running" as const }
         : wanted && { ...wanted, state: "Wanted" as const }
@@ -257,7 +262,7 @@ export function createIterations(options: IterationsOptions): Iterations {
         }),
         used: { ...used, ms: Math.round(ms) },
         ...(last && { last }),
-        ...(hold && { hold }),
+        ...(withheld && { hold: withheld }),
       }
     },
   }

@@ -27,33 +27,28 @@ const inherited = (): NodeJS.ProcessEnv => {
   )
 }
 
-/** Why the loop cannot be started, in words that say what to do. */
-function obstacle(directory: string, claude: string, program: string): Problem | undefined {
+/** Why the loop cannot be started, in words that say what to do. Its claude may be missing: it waits for that at its turn. */
+function obstacle(directory: string, program: string): Problem | undefined {
   if (!existsSync(directory))
     return {
       reason: "DirectoryMissing",
       message: `The directory ${directory} is not there any more. Bring it back, then resume the instance.`,
     }
-  for (const [what, path] of [
-    ["claude", claude],
-    ["the loop", program],
-  ] as const) {
-    if (!path.includes("/")) continue
-    try {
-      accessSync(path, constants.X_OK)
-    } catch {
-      return existsSync(path)
-        ? {
-            reason: "NotExecutable",
-            message: `${path} (${what}) is not executable. Run chmod +x ${shellWord(path)}, then resume the instance.`,
-          }
-        : {
-            reason: "ProgramMissing",
-            message: `${path} (${what}) is not there. Install it or correct the policy, then resume the instance.`,
-          }
-    }
+  if (!program.includes("/")) return undefined
+  try {
+    accessSync(program, constants.X_OK)
+    return undefined
+  } catch {
+    return existsSync(program)
+      ? {
+          reason: "NotExecutable",
+          message: `${program} (the loop) is not executable. Run chmod +x ${shellWord(program)}, then resume the instance.`,
+        }
+      : {
+          reason: "ProgramMissing",
+          message: `${program} (the loop) is not there. Install it or correct the policy, then resume the instance.`,
+        }
   }
-  return undefined
 }
 
 /** Starts the loop in a session of its own, its output into the FIFO: neither ends with its supervisor. `Rival`: another supervisor has. */
@@ -66,7 +61,7 @@ export function startLoop(
 ): Problem | "Rival" | undefined {
   const run = directory.get("run")
   if (!run) throw new Error(`${directory.path} is no run directory`)
-  const problem = obstacle(run.directory, run.claude, run.command[0] ?? "")
+  const problem = obstacle(run.directory, run.command[0] ?? "")
   if (problem) return problem
   const first = pathEntryFor(directory, process.env)
   if ("problem" in first) return first.problem

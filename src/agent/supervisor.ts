@@ -5,6 +5,7 @@ import type { Exit, Problem } from "../core/instance.ts"
 import { type Beat, type Directive, iterationMinutesMaxDefault, type Reported } from "../core/link.ts"
 import { ranNoClaude } from "../core/loop.ts"
 import { cut } from "../core/view.ts"
+import { searchClaude } from "../find-claude.ts"
 import { treeSearch } from "../process-search.ts"
 import { alive, end, find, freeze, members, ofRun, ofTurn, processId, type Search, stopped, thaw, tickMs } from "../processes.ts"
 import { writePressing } from "../reserve.ts"
@@ -113,6 +114,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     run,
     nowMs,
     steadyMs: sinceBootMs,
+    claude: () => searchClaude(run.claudeNamed ? { named: run.claude } : { known: run.claude }),
     granted: () => ({ settings: settingsFor({ port, token }), ...(run.model !== undefined && { model: run.model }) }),
     emit,
     changed() {

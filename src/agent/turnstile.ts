@@ -21,7 +21,13 @@ export const claudeVariable = "BLACKBOX5_AGENT_CLAUDE"
 export const agentNameVariable = "BLACKBOX5_AGENT_NAME"
 
 /** What the supervisor gives with a turn. Said, not written: its run directory cannot be seen from inside. */
-export const grantSchema = z.object({ settings: settingsSchema, model: z.string().optional(), mcp: z.string() })
+export const grantSchema = z.object({
+  settings: settingsSchema,
+  model: z.string().optional(),
+  mcp: z.string(),
+  /** Where the real claude is now. A supervisor of before this was known does not say. */
+  claude: z.string().optional(),
+})
 export type Grant = z.output<typeof grantSchema>
 
 /** sysexits.h: a temporary failure; the loop tries again by itself. */
@@ -89,12 +95,13 @@ function ask(method: string, path: string, body: unknown): Promise<Asked> {
 
 /** Asks until there is an answer; a supervisor that is being replaced is asked again. */
 async function insist(path: string, body: unknown, msMax: number): Promise<Asked | undefined> {
-  const sinceMs = performance.now()
-  for (let waitMs = 20; performance.now() - sinceMs < msMax; waitMs = Math.min(1000, waitMs * 2)) {
+  let heardMs = performance.now()
+  for (let waitMs = 20; performance.now() - heardMs < msMax; waitMs = Math.min(1000, waitMs * 2)) {
     try {
       const asked = await ask("POST", path, body)
       if (asked.status !== 204) return asked
       waitMs = 20
+      heardMs = performance.now() // who says "not yet" is there, however long that lasts
     } catch {
       await sleep(waitMs)
     }
@@ -152,13 +159,13 @@ export async function runTurn(args: readonly string[]): Promise<number> {
     )
     return exitTempFail
   }
-  const { settings, model, mcp } = grantSchema.parse(JSON.parse(asked.body))
+  const { settings, model, mcp, claude: real = claude } = grantSchema.parse(JSON.parse(asked.body))
   const own = args.includes("--model") || model === undefined ? [] : ["--model", model]
-  const env = { ...process.env, [turnVariable]: id }
+  const env = { ...process.env, [turnVariable]: id, [claudeVariable]: real }
   const ours = { ...settings, env: { ...settings.env, ...ownOf(env) } }
   const began = performance.now()
   const withOurs = appended(mergeSettings(args, ours, wayOut(env, process.cwd())), ["--mcp-config", mcp, ...own])
-  const { code } = await run(claude, withOurs, env)
+  const { code } = await run(real, withOurs, env)
   await insist(`/turns/${id}/end`, { code, ms: Math.round(performance.now() - began) }, askMsMax)
   return code
 }

@@ -1,5 +1,5 @@
 import { z } from "zod"
-import { type Marker, markerSchema } from "./link.ts"
+import { type Last, type Marker, markerSchema } from "./link.ts"
 import { oneLine } from "./view.ts"
 
 /** How an iteration ended: by the model's last word, by a failure that came after it, or by the exit of a claude that said nothing. */
@@ -89,4 +89,16 @@ export function concludeIteration(
   return failed
     ? { outcome: "FAILED", text: `claude ended with exit code ${exited.code} after its last message: ${said.text}` }
     : { outcome: said.marker, text: said.text }
+}
+
+/** As the timeline tells it. `note` is what was done to it from outside. */
+export function describeEnd(
+  ended: Last & { readonly ms: number; readonly code: number; readonly refused: boolean; readonly note: string },
+): string {
+  const { iteration, outcome, text, ms, code, refused, note } = ended
+  const seconds = Math.round(ms / 1000)
+  const how = refused
+    ? `was refused after ${seconds} s and does not count`
+    : `ended after ${seconds} s: ${outcome}, exit code ${code}`
+  return `Iteration ${iteration} ${how}. ${note === "" ? "" : `${note} `}${oneLine(text, 500)}`
 }

@@ -624,15 +624,6 @@ describe("what goes wrong only when a loop is started", () => {
   }
   it.each<[string, string, () => () => void, RegExp]>([
     [
-      "claude was removed",
-      "ralf",
-      () => {
-        claude.remove()
-        return claude.bring
-      },
-      /`claude` is not on the PATH.*npm install/,
-    ],
-    [
       "the loop script is not executable any more",
       "ralf",
       () => {
@@ -697,22 +688,50 @@ describe("what goes wrong only when a loop is started", () => {
     120_000,
   )
 
-  it("is tried again by the loop itself where it still runs: claude, removed during a pause", async () => {
+  const missing = /`claude` is not on the PATH: \/.*waits for it and goes on by itself\.$/
+  const iterationsOf = async (name: string) =>
+    z
+      .looseObject({ usage: z.looseObject({ iterations: z.int() }), run: z.looseObject({ restarts: z.int() }) })
+      .parse(await mcp.call("inspect_instance", { name }))
+
+  it("claude, removed during a pause, is waited for: its loop goes on when it is there again, and nothing counts", async () => {
     const name = "patient"
     await mcp.call("spawn_instance", { project: "shop", name })
     await reaches(mcp, name, "Running")
     await mcp.call("pause_instances", { names: [name] })
     await eventually(async () => (await look(mcp, name)).why.includes("stand still"), "it stands still")
+    const [before] = processesOf(world.directory).filter(({ command }) => /claude.*--settings/.test(command))
     claude.remove()
     await mcp.call("resume_instances", { names: [name] })
-    await eventually(
-      async () => JSON.stringify(await mcp.call("read_logs", { name })).includes("could not be started"),
-      "the log that says why",
-    )
-    expect(["Running", "Waiting"]).toContain((await look(mcp, name)).phase)
+    if (before) process.kill(before.pid, "SIGKILL") // so that the loop calls claude again
+    const held = await reaches(mcp, name, "Held")
+    expect(held.why).toMatch(missing)
+    expect(held.fix).toMatch(/Install it again/)
+    const { usage, run } = await iterationsOf(name)
     claude.bring()
     const requests = world.model.requests.length
     await eventually(() => world.model.requests.length > requests, "claude at work again")
+    expect(await iterationsOf(name)).toMatchObject({ usage: { iterations: usage.iterations }, run: { restarts: run.restarts } })
+    await remove(name)
+  }, 120_000)
+
+  it("claude, missing when a loop is started, is waited for in the same way", async () => {
+    const name = "early"
+    await mcp.call("spawn_instance", { project: "shop", name })
+    await reaches(mcp, name, "Running")
+    await mcp.call("stop_instances", { names: [name] })
+    await reaches(mcp, name, "Stopped")
+    const { usage } = await iterationsOf(name)
+    claude.remove()
+    try {
+      await mcp.call("resume_instances", { names: [name] })
+      expect((await reaches(mcp, name, "Held")).why).toMatch(missing)
+      expect(await iterationsOf(name)).toMatchObject({ usage: { iterations: usage.iterations }, run: { restarts: 0 } })
+    } finally {
+      claude.bring()
+    }
+    await reaches(mcp, name, "Running")
+    expect(await iterationsOf(name)).toMatchObject({ usage: { iterations: usage.iterations }, run: { restarts: 0 } })
     await remove(name)
   }, 120_000)
 })

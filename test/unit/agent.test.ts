@@ -643,6 +643,7 @@ describe("an iteration whose claude asks no hook", () => {
       steadyMs: () => performance.now(),
       emit: () => {},
       changed: () => {},
+      claude: () => ({ path: "/claude" }),
       zone: "UTC",
       jitterMs: () => 0,
       printed: () => [],
@@ -705,6 +706,7 @@ describe("an iteration that fails", () => {
       run,
       nowMs: () => nowMs,
       steadyMs: () => performance.now(),
+      claude: () => ({ path: "/claude" }),
       zone: "UTC",
       jitterMs: () => 7,
       printed: () => ["error: unknown option '--nope'"],
@@ -863,7 +865,6 @@ describe("a loop that cannot be started", () => {
       (at) => ({ directory: `${at}/gone` }),
       /gone is not there any more\. Bring it back/,
     ],
-    ["claude is gone", "ProgramMissing", (at) => ({ claude: `${at}/claude` }), /claude.* is not there\. Install it/],
     ["the loop is gone", "ProgramMissing", (at) => ({ command: [`${at}/loop.sh`] }), /loop\.sh \(the loop\) is not there/],
     [
       "the loop is not executable",

@@ -45,6 +45,7 @@ function iteration(existing?: { run: RunDirectory; atMs: number }) {
     granted: () => ({ settings: {} }),
     emit: (_kind, message) => void events.push(message),
     changed: () => {},
+    claude: () => ({ path: "/claude" }),
     zone: "UTC",
     jitterMs: () => 0,
     printed: () => [],

@@ -129,7 +129,7 @@ describe("a clock that is set back under a supervisor", () => {
       ...{ directory: run, keeper: createKeeper(run, () => {}), adopted: true, run: runFile("0a-1"), nowMs },
       steadyMs: () => performance.now(),
       ...{ granted: () => ({ settings: {} }), emit: () => {}, changed: () => {}, over: () => {} },
-      ...{ zone: "UTC", jitterMs: () => 0, printed: () => [] },
+      ...{ claude: () => ({ path: "/claude" }), zone: "UTC", jitterMs: () => 0, printed: () => [] },
     })
     iterations.look()
     expect(iterations.report(undefined)).toMatchObject({ turn: { sinceMs }, hold })

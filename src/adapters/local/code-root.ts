@@ -4,7 +4,7 @@ import { Fault } from "../../core/faults.ts"
 import type { Spec } from "../../core/instance.ts"
 import type { Completion, NamedLoop } from "../../core/loop.ts"
 import { shellWord } from "../../core/view.ts"
-import { findClaude } from "../../find-claude.ts"
+import { searchClaude } from "../../find-claude.ts"
 import { isDirectory, projectsDirectory } from "../../find-code-root.ts"
 import { executable } from "../../find-program.ts"
 import type { TreeFile } from "../../tree-file.ts"
@@ -29,11 +29,16 @@ const scripts: readonly RalfScript[] = [
   { path: "bin/ralf-tools/ralf-loop.sh", takesProject: false },
 ]
 
+/** Where there is none. Never a bare name, which would find the shim. */
+const usualClaude = "/usr/local/bin/claude"
+
 /** What a start needs to know. */
 export interface Launch {
   readonly command: readonly string[]
   readonly directory: string
+  /** The real claude, an absolute path; it may not be there now: the loop waits for it. */
   readonly claude: string
+  readonly claudeNamed: boolean
   /** What the loop finds in its environment, as the checkout's own `bin/ralf` sets it. */
   readonly environment: Readonly<Record<string, string>>
   /** What decides that it is complete. */
@@ -96,7 +101,13 @@ export function launchOf(
 ): Launch {
   // In a tree of its own that holds the code root, the loop of that tree runs, not the person's.
   const at = tree.root ?? root ?? tree.project
-  const always = { claude: findClaude(claude()), environment: environmentOf(root, at, tree.project) }
+  const policys = claude()
+  const found = searchClaude({ named: policys })
+  const always = {
+    claude: "path" in found ? found.path : (policys ?? usualClaude),
+    claudeNamed: policys !== undefined,
+    environment: environmentOf(root, at, tree.project),
+  }
   const named = loops()[spec.loop]
   if (named) return { ...always, ...launchNamed(spec.loop, named, root, tree) }
   if (spec.loop !== "ralf")
