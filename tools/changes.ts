@@ -93,9 +93,12 @@ export async function changeAll(ctx: ToolContext, { names, all, expect, dryRun }
   return {
     count: outcomes.length,
     changed: outcomes.filter(({ changed }) => changed).length,
-    instances: rows.slice(0, countWithin(rows, bytesMax)),
+    instances: shownRows(rows),
   }
 }
+
+/** As many as an answer may hold. */
+export const shownRows = (rows: Changes["instances"]): Changes["instances"] => rows.slice(0, countWithin(rows, bytesMax))
 
 async function changeOne(
   ctx: ToolContext,

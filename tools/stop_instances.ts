@@ -4,7 +4,7 @@ import type { Work } from "../src/core/link.ts"
 import { targetsOf } from "../src/core/selector.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
 import { changesOf } from "./change-wait.ts"
-import { type Changes, changeAll, changeFields, changeOutput, nextOf, type Step, showChanges } from "./changes.ts"
+import { type Changes, changeAll, changeFields, changeOutput, nextOf, type Step, showChanges, shownRows } from "./changes.ts"
 
 /** From the end of the loop's grace to the last look at its tree. What takes longer is told by an event. */
 const endMs = 15_000
@@ -64,17 +64,18 @@ export default defineTool({
       },
     })
     const ended = input.dryRun ? new Map<string, string>() : await endOf(ctx, awaited)
-    const instances = changes.instances.map((row): Changes["instances"][number] => {
+    const rows = changes.instances.map((row): Changes["instances"][number] => {
       const words = ended.get(row.name)
-      if (words === undefined) return row
-      return { ...row, phase: "Removed", why: words }
+      return words === undefined ? row : { ...row, phase: "Removed", why: words }
     })
+    const instances = shownRows(rows)
     const late =
       ended.size < awaited.size ? ' Some are still ending: read_events {"kinds":["Removed"]} will say what was kept.' : ""
     const after = input.remove
       ? `A name is free again when list_instances {} no longer shows it. \`blackbox5 trees\` lists and removes what was kept.${late}`
       : "resume_instances starts them afresh; stop_instances with remove: true deletes them."
-    return { ...changes, instances, next: nextOf(changes, input, after, ctx) }
+    const shown = { ...changes, instances }
+    return { ...shown, next: nextOf(shown, input, after, ctx) }
   },
   show: showChanges("stopped"),
 })

@@ -161,7 +161,7 @@ describe("stop_instances with remove", () => {
     const answer = fleet.call(operator)("stop_instances", { names: ["x"], remove: true })
     while (fleet.byName.get("x")?.deletedAtMs === undefined) await turn()
     const message = "x was removed. Kept: its tree /trees/x: it holds work that is not committed (new.md)."
-    await fleet.memory.bus.append({ id: "e-1", uid, kind: "Removed", message, atMs: fleet.clock.nowMs() })
+    await fleet.memory.bus.append({ id: "removed-x", uid, kind: "Removed", message, atMs: fleet.clock.nowMs() })
     fleet.byName.delete("x")
     expect((await passing(fleet, answer)).instances).toEqual([{ name: "x", changed: true, phase: "Removed", why: message }])
   })
