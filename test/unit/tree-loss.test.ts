@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process"
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
@@ -67,12 +68,17 @@ const file = (path: string, text: string): Work => {
 }
 const inShop = (commit: string): Work => ({ commit, in: shop })
 
-/** Named by something that git's garbage collection respects, in a repository that is there. */
+/** There as it was, or named by something that git's garbage collection respects, in a repository that is there. */
 function isReachable(work: Work): boolean {
-  if ("file" in work) return existsSync(work.file) && readFileSync(work.file, "utf8") === work.text
-  if (!existsSync(work.in)) return false
-  return git(work.in, "rev-list", "--all", "--reflog").split("\n").includes(work.commit)
+  if (!("file" in work)) return existsSync(work.in) && named(work.in).has(work.commit)
+  if (existsSync(work.file) && readFileSync(work.file, "utf8") === work.text) return true
+  // A later step may have committed it.
+  return named(shop, "--objects").has(
+    execFileSync("git", ["hash-object", "--stdin"], { input: work.text, encoding: "utf8" }).trim(),
+  )
 }
+const named = (repository: string, ...more: string[]): ReadonlySet<string> =>
+  new Set(git(repository, "rev-list", "--all", "--reflog", ...more).match(/^[0-9a-f]{40}/gm))
 
 /** Puts work into a tree, at a place that it has for itself; what must survive. */
 const kinds: Readonly<Record<string, (tree: string, id: string) => readonly Work[]>> = {
@@ -136,6 +142,49 @@ const kinds: Readonly<Record<string, (tree: string, id: string) => readonly Work
     git(tree, "bisect", "start")
     const at = join(git(tree, "rev-parse", "--absolute-git-dir"), "BISECT_START")
     return [{ file: at, text: readFileSync(at, "utf8") }]
+  },
+  "a rebase under way, with a stash of its own": (tree, id) => {
+    commit(tree, id)
+    put(join(tree, "README.md"), `${id} is not committed\n`)
+    expect(() => git(tree, "rebase", "-q", "--autostash", "--exec", "false", "HEAD~1")).toThrow()
+    const at = join(git(tree, "rev-parse", "--absolute-git-dir"), "rebase-merge/autostash")
+    return [{ file: at, text: readFileSync(at, "utf8") }]
+  },
+  "a merge under way that changes no file": (tree, id) => {
+    const before = git(tree, "rev-parse", "HEAD")
+    commit(tree, id)
+    git(tree, "checkout", "-q", "--detach", before)
+    git(tree, "commit", "-q", "--allow-empty", "-m", `Beside ${id}`)
+    git(tree, "merge", "-q", "--no-commit", "-s", "ours", "ORIG_HEAD", "HEAD@{1}", "HEAD@{2}")
+    const at = join(git(tree, "rev-parse", "--absolute-git-dir"), "MERGE_HEAD")
+    return [{ file: at, text: readFileSync(at, "utf8") }]
+  },
+  "an ignored clone with a work tree elsewhere": (tree, id) => {
+    const inner = join(tree, "build", id)
+    git(tree, "clone", "-q", remote, inner)
+    git(inner, "worktree", "add", "-q", "--detach", join(directory, `elsewhere-${id}`))
+    return [{ commit: git(inner, "rev-parse", "HEAD"), in: join(directory, `elsewhere-${id}`) }]
+  },
+  "an ignored clone that the repository takes objects from": (tree, id) => {
+    const inner = join(tree, "build", id)
+    git(tree, "clone", "-q", remote, inner)
+    const made = commit(inner, id)
+    git(inner, "push", "-q", "origin", `HEAD:refs/heads/${id}`)
+    put(join(shop, ".git/objects/info/alternates"), `${join(inner, ".git/objects")}\n`)
+    git(shop, "update-ref", `refs/heads/borrowed-${id}`, made)
+    return [inShop(made)]
+  },
+  "an ignored clone with a tag of its own": (tree, id) => {
+    const inner = join(tree, "build", id)
+    git(tree, "clone", "-q", remote, inner)
+    git(inner, "tag", "-a", "-m", "What was tested", id)
+    return [{ file: join(inner, ".git/refs/tags", id), text: `${git(inner, "rev-parse", id)}\n` }]
+  },
+  "an ignored repository that is not git's": (tree, id) => [file(join(tree, "build", id, ".hg/store/data"), id)],
+  "a file in a submodule": (tree, id) => {
+    git(tree, "-c", "protocol.file.allow=always", "submodule", "add", "-q", "--name", id, remote, `sub-${id}`)
+    git(tree, "commit", "-q", "-a", "-m", `Add ${id}`)
+    return [file(join(tree, `sub-${id}`, "new.md"), id)]
   },
   "an ignored repository": (tree, id) => {
     const inner = join(tree, "build", id)
