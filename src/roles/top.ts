@@ -83,6 +83,13 @@ export async function top(argv: readonly string[]): Promise<number> {
     if (orders.length < ordersMax) orders.push(order)
     waiting.abort()
   }
+  /** A text is broken anew for the new width. */
+  const resized = (): void => {
+    become(state)
+    if (state.view.kind !== "text" || orders.length >= ordersMax) return
+    orders.push({ kind: "look" })
+    waiting.abort()
+  }
   const call = async (tool: string, input: object, more?: AbortSignal): Promise<Record<string, unknown>> => {
     const late = AbortSignal.timeout(callMs)
     try {
@@ -110,8 +117,8 @@ export async function top(argv: readonly string[]): Promise<number> {
     become({ ...state, notice: oneLine(said, 500) })
   }
   const refresh = async (): Promise<void> => {
-    const status = statusSchema.parse(await call("fleet_status", {}))
-    const { total, instances } = listSchema.parse(await call("list_instances", { limit: rowsMax }))
+    const status = statusSchema.parse(hints.result(await call("fleet_status", {})))
+    const { total, instances } = listSchema.parse(hints.result(await call("list_instances", { limit: rowsMax })))
     const { headline, turns, warnings } = status
     const fleet = { headline, turns: `${turns.used} of ${turns.max} turns in use`, warning: warnings[0], total, rows: instances }
     become(withFleet(state, fleet))
@@ -163,7 +170,7 @@ export async function top(argv: readonly string[]): Promise<number> {
         end(1)
       }
     }
-  terminal = openTerminal({ key: guarded(pressed), resized: guarded(() => become(state)), gone: () => end(129) })
+  terminal = openTerminal({ key: guarded(pressed), resized: guarded(resized), gone: () => end(129) })
   try {
     become(state)
     await work()

@@ -1,5 +1,6 @@
-import { spawn } from "node:child_process"
+import { execFileSync, spawn } from "node:child_process"
 import { once } from "node:events"
+import { readlinkSync } from "node:fs"
 import { expect, it } from "vitest"
 import { z } from "zod"
 import { say } from "../model/model.ts"
@@ -28,6 +29,11 @@ function watch(world: World, more: Record<string, string> = {}) {
     ...{ screen, text: () => text },
     press: (keys: string) => child.stdin.write(keys),
     sees: (line: RegExp) => eventually(() => screen().some((one) => line.test(one)), `${line} on the screen`),
+    /** As a person who pulls at the window's corner. */
+    resize: (columns: number) => {
+      const pid = processesOf(world.directory).find(({ command }) => / top $/.test(command))?.pid ?? 0
+      execFileSync("stty", ["-F", readlinkSync(`/proc/${pid}/fd/0`), "cols", String(columns)])
+    },
     pid: () => processesOf(world.directory).find(({ command }) => / top $/.test(command))?.pid ?? 0,
     ended: once(child, "close").then(() => child.exitCode),
   }
@@ -39,7 +45,7 @@ it("is a live table of the fleet whose keys pause, resume, tell and show, throug
   })
   const start = (name: string) => world.cli("spawn-instance", "--project", "shop", "--name", name, "--loop", "wait")
   await start("one")
-  const { press, sees, screen, ended, text } = watch(world)
+  const { press, resize, sees, screen, ended, text } = watch(world)
   await sees(/^> one +shop +(?:Starting|Waiting|Running)/)
   expect(screen()).toHaveLength(20)
   // Unasked: what others do.
@@ -61,6 +67,22 @@ it("is a live table of the fleet whose keys pause, resume, tell and show, throug
   await sees(/MailSent/)
   press("\u001b")
   await sees(/^> two /)
+  press("l")
+  await sees(/Z hello$/)
+  press("q")
+  resize(60)
+  await sees(/^p pause .* q quit$/)
+  expect(screen()[3]).toMatch(/^ {2}NAME +PHASE +USED +NOW$/)
+  resize(100)
+  await sees(/^ {2}NAME +PROJECT +PHASE +ITER/)
+  press("s")
+  await sees(/^Stop two\? /)
+  press("n")
+  await sees(/^two was not stopped\.$/)
+  press("s")
+  await sees(/^Stop two\? /)
+  press("y")
+  await sees(/^> two +shop +Stopped/)
   press("l")
   await sees(/Z hello$/)
   process.kill(world.servePid(), "SIGKILL")

@@ -44,7 +44,7 @@ describe("the screen", () => {
       "  shop-2  Failed   3     $1.50 of $10  why of shop-2",
       ...["", "", "", ""],
       "Paused.",
-      "up/down: select  p: pause  r: resume  m: message  i: inspect  l: logs  q: quit",
+      "p: pause  r: resume  s: stop  m: message  i: inspect  l: logs  q: quit",
     ])
     expect(draw(state, { columns: 80, rows: 12 }).map(({ style }) => style)).toEqual([
       ...["title", "faint", undefined, "head", "selected", "alarm"],
@@ -53,10 +53,27 @@ describe("the screen", () => {
     expect(textsOf(state, 120)[3]).toMatch(/^ {2}NAME +PROJECT +PHASE/)
   })
 
+  it("shows what fits at 60 columns: whole keys, a readable last column, both ends of a name", () => {
+    const long = "a-project-with-a-long-name"
+    const why = "Paused: all its processes stand still. It goes on by itself in 3 h, when the window of its schedule opens again."
+    const state = shown([row(`${long}-1`, { phase: "Paused", why }), row(`${long}-2`)])
+    const lines = textsOf(state, 60, 20)
+    expect(lines[3]).toBe("  NAME             PHASE    USED   NOW")
+    expect(lines[4]).toMatch(/^> a-project-…me-1 {2}Paused {3}\$1\.50 {2}all its processes s.*…$/)
+    expect(lines[5]).toMatch(/^ {2}a-project-…me-2 /)
+    expect(lines.at(-1)).toBe("p pause  r resume  s stop  m tell  i look  l logs  q quit")
+    // All that the selected row has no room for.
+    expect(lines.slice(-4, -2).join(" ")).toContain(`${long}-1: all its processes stand still. It goes on by itself in 3 h`)
+    expect(textsOf(state, 200, 20)[4]).toMatch(/^> a-project-with-a-long-name-1 .* opens again\.$/)
+    expect(textsOf(state, 200, 20).slice(-4, -2)).toEqual(["", ""])
+    for (const columns of [60, 80, 120, 200]) expect(textsOf(state, columns, 20).at(-1)).toMatch(/s:? stop .*q:? quit$/)
+  })
+
   it("has exactly the lines and at most the columns of the terminal, whatever that is, in every view", () => {
     const views: readonly State[] = [
       ...[empty, three, many, shown([]), { ...three, trouble: "t".repeat(500), notice: "n".repeat(500) }],
       shown([row("x".repeat(53), { why: "w".repeat(900), phase: "NeedsAnswer" })], { warning: "W".repeat(300) }),
+      type(three, "s").state,
       type(three, "m", ..."a message that is longer than some terminals are wide").state,
       withText(type(three, "i").state, "inspect", "a", "line\n".repeat(300) + "y".repeat(700), 40),
     ]
@@ -140,6 +157,22 @@ describe("the keys", () => {
     for (const view of [three, type(three, "m").state, type(three, "l").state])
       expect(press(view, { name: "c", ctrl: true }).order).toEqual({ kind: "quit" })
     expect(press(three, { name: "p", ctrl: true })).toEqual({ state: three })
+  })
+
+  it("stop what was selected, after a plain y and nothing else", () => {
+    const asked = type(three, "down", "s")
+    expect(asked.orders).toEqual([])
+    expect(textsOf(asked.state).slice(-2)).toEqual([
+      "Stop b? Its iteration ends at once.",
+      "y: stop it  any other key: leave it alone",
+    ])
+    for (const key of ["return", "escape", "n", "q", "s", "up"]) {
+      const { state, orders } = type(asked.state, key)
+      expect([key, orders, state.view.kind, state.notice]).toEqual([key, [], "fleet", "b was not stopped."])
+    }
+    expect(press(asked.state, { name: "y", meta: true }).order).toBeUndefined()
+    // Whatever the table does meanwhile.
+    expect(type(withFleet(asked.state, fleetOf([row("a")])), "y").orders).toEqual([{ kind: "stop", name: "b" }])
   })
 
   it("write a line, with the keys that a line has", () => {

@@ -13,10 +13,19 @@ export interface Line {
   readonly style?: "title" | "head" | "selected" | "good" | "alarm" | "faint"
 }
 
-const keysOf: Readonly<Record<View["kind"], string>> = {
-  fleet: "up/down: select  p: pause  r: resume  m: message  i: inspect  l: logs  q: quit",
-  message: "enter: send, it is read at the next tool call  esc: leave  ctrl-u: begin again",
-  text: "up/down: scroll  end: follow  esc or q: back",
+/** The keys of each view, from the wordiest to the shortest: the first that fits is shown. */
+const keysOf: Readonly<Record<View["kind"], readonly string[]>> = {
+  fleet: [
+    "up/down: select  p: pause  r: resume  s: stop  m: message  i: inspect  l: logs  q: quit",
+    "p: pause  r: resume  s: stop  m: message  i: inspect  l: logs  q: quit",
+    "p pause  r resume  s stop  m tell  i look  l logs  q quit",
+  ],
+  stop: ["y: stop it  any other key: leave it alone", "y: stop  other keys: no"],
+  message: [
+    "enter: send, it is read at the next tool call  esc: leave  ctrl-u: begin again",
+    "enter: send  esc: leave  ctrl-u: begin again",
+  ],
+  text: ["up/down: scroll  end: follow  esc or q: back"],
 }
 /** Needs a person, or has failed. */
 const alarming = new Set(["NeedsAnswer", "Blocked", "Failed", "CrashLoop", "BudgetReached", "Held", "Unknown"])
@@ -34,7 +43,40 @@ const broken = (text: string, columns: number): readonly string[] => {
 }
 /** Text that others write, as one line of characters that stay where they are put. */
 const line = (text: string, columns: number): string => cut(oneLine(text, 4 * columns), columns)
-const dollars = ({ usd, budgetUsd }: Row): string => (usd === undefined ? "" : dollarsOf(usd, budgetUsd))
+/** As `cut`, but with the end of the text: names of one project differ there. */
+const cutInside = (text: string, columns: number): string => {
+  const letters = [...oneLine(text, 4 * columns)]
+  if (letters.length <= columns || columns < 8) return line(text, columns)
+  const tail = Math.floor((columns - 1) / 3)
+  return `${letters.slice(0, columns - 1 - tail).join("")}…${letters.slice(-tail).join("")}`
+}
+/** A text broken between words into at most so many lines. */
+function wrapped(text: string, columns: number, linesMax: number): readonly string[] {
+  const lines: string[] = [""]
+  for (const word of oneLine(text, columns * linesMax).split(" ")) {
+    const longer = [lines.at(-1) ?? "", word].filter((part) => part !== "").join(" ")
+    if (longer.length <= columns || lines.at(-1) === "") lines.splice(-1, 1, longer)
+    else lines.push(word)
+  }
+  return lines.length <= linesMax
+    ? lines.map((one) => cut(one, columns))
+    : [...lines.slice(0, linesMax - 1), cut(lines.slice(linesMax - 1).join(" "), columns)].map((one) => cut(one, columns))
+}
+
+/** From these widths on there is room for more. */
+const widths = { numbers: 70, project: 100 }
+/** Below this height every line is needed for the table. */
+const detailRowsMin = 14
+const detailLines = 2
+
+const dollars = ({ usd, budgetUsd }: Row, withBudget: boolean): string =>
+  usd === undefined ? "" : dollarsOf(usd, withBudget ? budgetUsd : undefined)
+
+/** What it does, where it does something; else why it does not, without the phase, which has a column of its own. */
+function nowOf({ phase, activity, why }: Row): string {
+  if (phase === "Running" && activity) return activity
+  return why.startsWith(phase) ? why.slice(phase.length).replace(/^[:;,.] */, "") || why : why
+}
 
 /** Of a list, the part of that height around one of its places. */
 const around = <T>(all: readonly T[], at: number, height: number): readonly T[] => {
@@ -42,44 +84,62 @@ const around = <T>(all: readonly T[], at: number, height: number): readonly T[] 
   return all.slice(start, start + height)
 }
 
-function table(fleet: Fleet, selected: string | undefined, { columns, rows }: Size): readonly Line[] {
-  const wide = columns >= 100
-  const heads = ["NAME", ...(wide ? ["PROJECT"] : []), "PHASE", "ITER", "USED", "NOW"]
-  const cellsOf = (row: Row): readonly string[] => [
-    row.name,
-    ...(wide ? [row.project] : []),
-    row.phase,
-    row.iteration === undefined ? "" : String(row.iteration),
-    dollars(row),
-    // What it does, where it does something; else why it does not.
-    row.phase === "Running" && row.activity ? row.activity : row.why,
+interface Column {
+  readonly head: string
+  cell(row: Row): string
+}
+function columnsFor(columns: number): readonly Column[] {
+  const numbers = columns >= widths.numbers
+  return [
+    { head: "NAME", cell: ({ name }) => name },
+    ...(columns >= widths.project ? [{ head: "PROJECT", cell: ({ project }: Row) => project }] : []),
+    { head: "PHASE", cell: ({ phase }) => phase },
+    ...(numbers ? [{ head: "ITER", cell: ({ iteration }: Row) => (iteration === undefined ? "" : String(iteration)) }] : []),
+    { head: "USED", cell: (row) => dollars(row, numbers) },
+    { head: "NOW", cell: nowOf },
   ]
+}
+
+const styleOf = (phase: string): Line["style"] => {
+  if (alarming.has(phase)) return "alarm"
+  return phase === "Running" ? "good" : undefined
+}
+
+interface Table {
+  readonly lines: readonly Line[]
+  /** Whether the selected row says less than there is to say. */
+  readonly isCut: boolean
+}
+
+function table(fleet: Fleet, selected: string | undefined, { columns, rows }: Size): Table {
+  const all = columnsFor(columns)
   const at = fleet.rows.findIndex(({ name }) => name === selected)
   const shown = around(fleet.rows, at, rows - 1)
-  const cells = shown.map(cellsOf)
+  const cells = shown.map((row) => all.map(({ cell }) => cell(row)))
   // The last column takes what is left; no other takes more than a quarter.
-  const widths = heads.slice(0, -1).map((head, column) => {
+  const fixed = all.slice(0, -1).map(({ head }, column) => {
     const longest = Math.max(head.length, ...cells.map((row) => row[column]?.length ?? 0))
     return Math.min(longest, Math.max(head.length, Math.floor(columns / 4)))
   })
-  const lineOf = (row: readonly string[]): string =>
-    row
-      .map((text, column) =>
-        column < widths.length ? line(text, widths[column] ?? 0).padEnd(widths[column] ?? 0) : line(text, columns),
-      )
-      .join("  ")
+  const fit = (text: string, column: number): string => {
+    const width = fixed[column]
+    if (width === undefined) return line(text, columns)
+    return (column === 0 ? cutInside(text, width) : line(text, width)).padEnd(width)
+  }
+  const lineOf = (row: readonly string[]): string => row.map(fit).join("  ").trimEnd()
   const lines = shown.map(({ name, phase }, index): Line => {
     const chosen = name === selected
-    const text = cut(`${chosen ? ">" : " "} ${lineOf(cells[index] ?? []).trimEnd()}`, columns)
-    return chosen
-      ? { text: text.padEnd(columns), style: "selected" }
-      : alarming.has(phase)
-        ? { text, style: "alarm" }
-        : phase === "Running"
-          ? { text, style: "good" }
-          : { text }
+    const text = cut(`${chosen ? ">" : " "} ${lineOf(cells[index] ?? [])}`, columns)
+    if (chosen) return { text: text.padEnd(columns), style: "selected" }
+    const style = styleOf(phase)
+    return style === undefined ? { text } : { text, style }
   })
-  return [{ text: cut(`  ${lineOf(heads)}`, columns), style: "head" }, ...lines]
+  const chosen = shown.findIndex(({ name }) => name === selected)
+  const room = columns - 2 - fixed.reduce((sum, width) => sum + width + 2, 0)
+  return {
+    lines: [{ text: cut(`  ${lineOf(all.map(({ head }) => head))}`, columns), style: "head" }, ...lines],
+    isCut: (cells[chosen]?.at(-1)?.length ?? 0) > room || (cells[chosen]?.[0]?.length ?? 0) > (fixed[0] ?? 0),
+  }
 }
 
 function fleetLines({ fleet, selected }: State, size: Size, program: string): readonly Line[] {
@@ -92,15 +152,21 @@ function fleetLines({ fleet, selected }: State, size: Size, program: string): re
     ...(fleet.warning === undefined ? [] : [{ text: line(fleet.warning, columns), style: "alarm" } as const]),
     { text: "" },
   ]
-  const below: readonly Line[] =
-    fleet.rows.length > 0
-      ? table(fleet, selected, { columns, rows: Math.max(2, rows - above.length) })
-      : [
-          { text: cut("There are no agents. To start one, type in a shell:", columns) },
-          { text: "" },
-          ...broken(`${program} spawn-instance --project NAME --goal "…"`, columns).map((text) => ({ text })),
-        ]
-  return [...above, ...below]
+  if (fleet.rows.length === 0)
+    return [
+      ...above,
+      { text: cut("There are no agents. To start one, type in a shell:", columns) },
+      { text: "" },
+      ...broken(`${program} spawn-instance --project NAME --goal "…"`, columns).map((text) => ({ text })),
+    ]
+  const detail = rows >= detailRowsMin ? detailLines : 0
+  const height = Math.max(2, rows - above.length - detail)
+  const { lines, isCut } = table(fleet, selected, { columns, rows: height })
+  const chosen = fleet.rows.find(({ name }) => name === selected)
+  // All that the selected row has no room for, below the table.
+  const more = isCut && chosen && detail > 0 ? wrapped(`${chosen.name}: ${nowOf(chosen)}`, columns, detail) : []
+  const blank = Array.from({ length: Math.max(0, height - lines.length) }, (): Line => ({ text: "" }))
+  return [...above, ...lines, ...blank, ...more.map((text): Line => ({ text, style: "faint" }))]
 }
 
 function textLines({ of, name, lines, above }: Extract<View, { kind: "text" }>, { columns, rows }: Size): readonly Line[] {
@@ -112,7 +178,7 @@ function textLines({ of, name, lines, above }: Extract<View, { kind: "text" }>, 
     { text: "" },
     ...(lines.length === 0
       ? [{ text: "Asking serve ..." }]
-      : lines.slice(Math.max(0, end - height), end).map((text) => ({ text }))),
+      : lines.slice(Math.max(0, end - height), end).map((text) => ({ text: cut(text, columns) }))),
   ]
 }
 
@@ -127,16 +193,19 @@ function editor({ to, text, at }: Extract<View, { kind: "message" }>, columns: n
 
 /** The whole screen, from its first line to its last. `program` is what starts this program in a shell. */
 export function draw(state: State, { columns, rows }: Size, program = "blackbox5"): readonly Line[] {
-  const { view, trouble, notice } = state
+  const { view } = state
   const height = Math.max(0, rows - 2)
   const body =
     view.kind === "text" ? textLines(view, { columns, rows: height }) : fleetLines(state, { columns, rows: height }, program)
   const filled = Array.from({ length: height }, (_, at): Line => body[at] ?? { text: "" })
-  const status: Line =
-    view.kind === "message"
-      ? { text: editor(view, columns), style: "title" }
-      : trouble !== undefined
-        ? { text: line(trouble, columns), style: "alarm" }
-        : { text: line(notice, columns) }
-  return [...filled, status, { text: cut(keysOf[view.kind], columns), style: "faint" } as const].slice(-Math.max(0, rows))
+  const keys = keysOf[view.kind]
+  const bar = keys.find((one) => one.length <= columns) ?? keys.at(-1) ?? ""
+  return [...filled, statusOf(state, columns), { text: cut(bar, columns), style: "faint" } as const].slice(-Math.max(0, rows))
+}
+
+/** What is being asked or written; else what keeps the table from being new; else what became of the last order. */
+function statusOf({ view, trouble, notice }: State, columns: number): Line {
+  if (view.kind === "message") return { text: editor(view, columns), style: "title" }
+  if (view.kind === "stop") return { text: line(`Stop ${view.name}? Its iteration ends at once.`, columns), style: "alarm" }
+  return trouble === undefined ? { text: line(notice, columns) } : { text: line(trouble, columns), style: "alarm" }
 }

@@ -25,6 +25,8 @@ export type View =
   | { readonly kind: "fleet" }
   /** A line being written to an instance; `at` is the cursor, in characters. While something is pasted, an end of line is no order to send. */
   | { readonly kind: "message"; readonly to: string; readonly text: string; readonly at: number; readonly pasting: boolean }
+  /** Asked whether an instance is to be stopped. */
+  | { readonly kind: "stop"; readonly name: string }
   /** `above`: how many lines the end of the text is below the screen; 0 follows it. */
   | {
       readonly kind: "text"
@@ -45,7 +47,7 @@ export interface State {
   readonly trouble: string | undefined
 }
 export type Order =
-  | { readonly kind: "pause" | "resume"; readonly name: string }
+  | { readonly kind: "pause" | "resume" | "stop"; readonly name: string }
   | { readonly kind: "message"; readonly name: string; readonly text: string }
   /** Look at once: another text is shown. */
   | { readonly kind: "look" }
@@ -115,6 +117,8 @@ function inFleet(state: State, { name = "" }: Key): { state: State; order?: Orde
       return { state: { ...state, notice: `Pausing ${selected} ...` }, order: { kind: "pause", name: selected } }
     case "r":
       return { state: { ...state, notice: `Resuming ${selected} ...` }, order: { kind: "resume", name: selected } }
+    case "s":
+      return { state: { ...state, view: { kind: "stop", name: selected }, notice: "" } }
     case "m":
       return { state: { ...state, view: { kind: "message", to: selected, text: "", at: 0, pasting: false }, notice: "" } }
     case "i":
@@ -184,11 +188,19 @@ function inText(state: State, view: Extract<View, { kind: "text" }>, { name = ""
   return { ...state, view: { ...view, above: Math.min(Math.max(0, view.above - by), Math.max(0, view.lines.length - 1)) } }
 }
 
+/** Only a plain y stops; whatever else was pressed was not meant so. */
+function inStop(state: State, { name }: Extract<View, { kind: "stop" }>, key: Key): { state: State; order?: Order } {
+  const back: State = { ...state, view: { kind: "fleet" }, notice: `${name} was not stopped.` }
+  if (key.name !== "y" || key.ctrl || key.meta) return { state: back }
+  return { state: { ...back, notice: `Stopping ${name} ...` }, order: { kind: "stop", name } }
+}
+
 /** What a key does. Ctrl-C quits from everywhere. */
 export function press(state: State, key: Key): { readonly state: State; readonly order?: Order } {
   if (key.ctrl && key.name === "c") return { state, order: { kind: "quit" } }
   const { view } = state
   if (view.kind === "message") return inMessage(state, view, key)
+  if (view.kind === "stop") return inStop(state, view, key)
   if (key.ctrl || key.meta) return { state }
   return view.kind === "fleet" ? inFleet(state, key) : { state: inText(state, view, key) }
 }
