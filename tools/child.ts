@@ -1,9 +1,11 @@
 import type { z } from "zod"
 import { Fault } from "../src/core/faults.ts"
+import { indexOf } from "../src/core/fleet-index.ts"
 import { type Budget, type Children, childrenSchema, type Instance, type Spec, type Uid } from "../src/core/instance.ts"
-import { childLimit, childrenWithin, committed, familyOf, type Relations } from "../src/core/lineage.ts"
+import { childLimit, childrenWithin, committed, type Relations } from "../src/core/lineage.ts"
 import { noUsage, type Usage } from "../src/core/link.ts"
 import type { Readings } from "../src/core/outline.ts"
+import { familyOf } from "../src/core/spending.ts"
 import type { ToolContext } from "../src/core/tool.ts"
 
 /** What an instance may give to one that it spawns: nothing that it has not itself. The leading scheduler decides again at admission. */
@@ -11,7 +13,7 @@ import type { ToolContext } from "../src/core/tool.ts"
 const hourMs = 3_600_000
 
 export const relationsOf = (instances: readonly Instance[], { spent, totals }: Readings): Relations => ({
-  byUid: new Map(instances.map((one) => [one.uid, one])),
+  byUid: indexOf(instances).byUid,
   ...{ spent, totals, family: familyOf(spent) },
 })
 

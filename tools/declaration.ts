@@ -1,4 +1,5 @@
 import { Fault } from "../src/core/faults.ts"
+import { indexOf, indexWith } from "../src/core/fleet-index.ts"
 import { holds } from "../src/core/holds.ts"
 import { type Budget, type Instance, nameSchema, projectSchema, type Spec } from "../src/core/instance.ts"
 import { type Readings, seenOf } from "../src/core/outline.ts"
@@ -77,19 +78,27 @@ function labelOf(text: string, suffixMax: number): string {
 
 export const keyedName = (base: string, key: string): string => `${labelOf(base, key.length)}-${key}`
 
-/** The lowest `base-N` that nobody has, also nobody the caller does not see. */
-export async function freeName(
-  { store }: Pick<ToolContext, "store">,
-  others: readonly Pick<Instance, "name">[],
-  base: string,
-): Promise<string> {
-  const seen = new Set(others.map(({ name }) => name))
+/**
+ * A `base-N` that nobody has, also nobody the caller does not see: the lowest where none was removed, and found in a few looks however many there
+ * are, by doubling, then halving.
+ */
+export async function freeName({ store }: Pick<ToolContext, "store">, base: string): Promise<string> {
   const label = labelOf(base, 6)
-  for (let number = 1; number <= namesTriedMax; number++) {
-    const name = `${label}-${number}`
-    if (!seen.has(name) && !(await store.get(name))) return name
+  const isTaken = async (number: number): Promise<boolean> => (await store.get(`${label}-${number}`)) !== undefined
+  let taken = 0
+  let free = 1
+  while (await isTaken(free)) {
+    taken = free
+    free *= 2
+    if (taken >= namesTriedMax)
+      throw new Fault("Conflict", `All names ${label}-1 to ${label}-${taken} may be taken.`, "Give a name of your own.")
   }
-  throw new Fault("Conflict", `All names ${label}-1 to ${label}-${namesTriedMax} are taken.`, "Give a name of your own.")
+  while (free - taken > 1) {
+    const middle = Math.floor((taken + free) / 2)
+    if (await isTaken(middle)) taken = middle
+    else free = middle
+  }
+  return `${label}-${free}`
 }
 
 /** What the scheduler will say of an instance it has not seen yet: its own rules, over what the caller may see. */
@@ -101,7 +110,7 @@ export function foreseen(
 ): Seen {
   const snapshot = {
     policy: limits(),
-    instances: [...others, made],
+    fleet: indexWith(indexOf(others), made),
     beats: now.beats,
     spent: now.spent,
     waits: now.waits,

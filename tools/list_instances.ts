@@ -1,7 +1,7 @@
 import { z } from "zod"
 import { Fault } from "../src/core/faults.ts"
 import { nameSchema } from "../src/core/instance.ts"
-import { byRank, outlineOf, type Rank, rankedOf, readingsOf } from "../src/core/outline.ts"
+import { byRank, firstRanked, outlineOf, type Rank, rankedOf, readingsOf } from "../src/core/outline.ts"
 import { phases } from "../src/core/phase.ts"
 import { may } from "../src/core/principal.ts"
 import { sharedProjects, targetFields } from "../src/core/selector.ts"
@@ -77,10 +77,10 @@ export default defineTool({
     const found = (above ? ctx.targets.filter(({ spec }) => spec.lineage.at(-1) === above.uid) : ctx.targets)
       .map((instance) => rankedOf(instance, readings))
       .filter(({ seen }) => !wanted || wanted.includes(seen.phase))
-      .sort(byRank)
     const rest = after ? found.filter((one) => byRank(one, after) > 0) : found
     const shared = sharedProjects(visible)
-    const rows = rest.slice(0, limit).map(({ instance, seen }) => {
+    const first = firstRanked(rest, limit)
+    const rows = first.map(({ instance, seen }) => {
       const { name, spec } = instance
       // Its own tree beyond its descendants an instance knows by name and phase alone.
       if (may(ctx.who, "see", instance) !== true)
@@ -89,7 +89,7 @@ export default defineTool({
       const where = shared.has(spec.project) && spec.codeRoot !== undefined ? { codeRoot: spec.codeRoot } : {}
       return { ...outlineOf(instance, readings, seen), ...where, ...goal }
     })
-    const page = rest.slice(0, countWithin(rows, bytesMax))
+    const page = first.slice(0, countWithin(rows, bytesMax))
     const last = page.at(-1)
     const more = last !== undefined && rest.length > page.length ? { nextCursor: cursorOf(last) } : {}
     const needing = page.find(({ instance, seen }) => seen.needsPerson && may(ctx.who, "see", instance) === true)

@@ -1,4 +1,5 @@
 import { Fault } from "../src/core/faults.ts"
+import { indexOf } from "../src/core/fleet-index.ts"
 import type { Instance } from "../src/core/instance.ts"
 import { nameOf, type Principal } from "../src/core/principal.ts"
 import type { ToolContext } from "../src/core/tool.ts"
@@ -35,7 +36,9 @@ export function equalBefore(
   input: string,
 ): Instance | undefined {
   const nowMs = clock.nowMs()
-  return others
+  // One that somebody stopped since is repeated on purpose.
+  return indexOf(others)
+    .open()
     .filter(({ deletedAtMs, createdAtMs }) => deletedAtMs === undefined && Math.abs(nowMs - createdAtMs) < recentMs)
     .filter((one) => one.spec.origin?.input === input && makerOf(one, who) === "you")
     .toSorted((a, b) => b.createdAtMs - a.createdAtMs)[0]
@@ -47,10 +50,10 @@ export async function takenBy(
   name: string,
   { others, project, base }: { others: readonly Instance[]; project: string; base: string },
 ): Promise<Fault> {
-  const another = `Give another name, e.g. "name":"${await freeName(ctx, others, base)}".`
+  const another = `Give another name, e.g. "name":"${await freeName(ctx, base)}".`
   // A stranger's name is not told of.
-  const bearer = others.find((one) => one.name === name) && (await ctx.store.get(name))
-  if (!bearer) return new Fault("Conflict", `The name ${name} is taken.`, another)
+  const bearer = await ctx.store.get(name)
+  if (!bearer || !indexOf(others).byUid.get(bearer.uid)) return new Fault("Conflict", `The name ${name} is taken.`, another)
   if (bearer.deletedAtMs !== undefined)
     return new Fault(
       "Conflict",

@@ -1,6 +1,7 @@
 import { z } from "zod"
 import { recordBirth } from "../src/core/birth.ts"
 import { Fault } from "../src/core/faults.ts"
+import { indexOf } from "../src/core/fleet-index.ts"
 import {
   type Budget,
   budgetSchema,
@@ -17,6 +18,7 @@ import {
   uidSchema,
 } from "../src/core/instance.ts"
 import { type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
+import { may } from "../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
 import { spanOf } from "../src/core/view.ts"
 import { refSchema, repositorySchema, workspaceSchema } from "../src/core/workspace.ts"
@@ -69,6 +71,12 @@ const asked = z.strictObject({
 const waits = (instance: Instance): boolean =>
   instance.deletedAtMs === undefined && instance.spec.state !== "Stopped" && !finished(instance)
 
+/** Those names of instances that the caller may know. */
+async function visibleOf({ who, store }: ToolContext, names: readonly string[]): Promise<readonly string[]> {
+  const found = await Promise.all(names.map((name) => store.get(name)))
+  return found.flatMap((one) => (one && may(who, "outline", one) === true ? [one.name] : []))
+}
+
 export default defineTool({
   name: "spawn_instance",
   title: "Spawn an instance",
@@ -108,8 +116,11 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
 
   const keyed = input.idempotencyKey === undefined ? undefined : keyedName(input.name ?? project, input.idempotencyKey)
   const wanted = keyed ?? input.name
-  const ofKey = (instances: readonly Instance[]): Instance | undefined =>
-    instances.find((one) => one.name === keyed && one.spec.project === project && one.deletedAtMs === undefined)
+  const ofKey = async (): Promise<Instance | undefined> => {
+    const one = keyed === undefined ? undefined : await store.get(keyed)
+    const isIt = one?.spec.project === project && one.deletedAtMs === undefined
+    return isIt && indexOf(await ctx.visible()).byUid.get(one.uid) ? one : undefined
+  }
   const madeBefore = async (instance: Instance) => {
     const { name, uid, createdAtMs, spec } = instance
     const { phase, why } = seenOf(instance, readings)
@@ -124,7 +135,7 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
     }
   }
   // Before anything is checked: what is set aside for it already must not be missing for it.
-  const before = ofKey(others)
+  const before = await ofKey()
   if (before) return madeBefore(before)
 
   const digest = await digestOf({ ...input, dryRun: false })
@@ -138,9 +149,9 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
     ...{ labels: input.labels, lineage: [], ...own, ...(parent && inherited(parent)) },
     origin: originOf(who, digest),
   }
-  const place = await projects.foresee(spec, others.filter(waits))
+  const place = await projects.foresee(spec, indexOf(others).open().filter(waits))
   // A stranger's name is not told.
-  const together = place.sharedWith.filter((one) => others.some(({ name }) => name === one)).slice(0, 3)
+  const together = (await visibleOf(ctx, place.sharedWith)).slice(0, 3)
   const shared = together.length === 0 ? "" : ` It shares its work tree with ${together.join(", ")}.`
 
   if (others.length >= instancesMax)
@@ -153,7 +164,7 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
   const taken = (name: string): Promise<Fault> => takenBy(ctx, name, { others, project, base: input.name ?? project })
   if (input.dryRun) {
     if (wanted !== undefined && (await store.get(wanted))) throw await taken(wanted)
-    const name = wanted ?? (await freeName(ctx, others, project))
+    const name = wanted ?? (await freeName(ctx, project))
     const made = { name, uid: uidSchema.parse("dry-run"), version: "", createdAtMs: readings.nowMs, spec, status: {} }
     const { phase, why } = foreseen(ctx, made, others, readings)
     const next = "Nothing was made: call it without dryRun."
@@ -163,13 +174,13 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
 
   let instance: Instance | undefined
   for (let race = 0; !instance; race++) {
-    const name = wanted ?? (await freeName(ctx, others, project))
+    const name = wanted ?? (await freeName(ctx, project))
     checkWanted(ctx)
     try {
       instance = await store.create(name, spec)
     } catch (error) {
       if (!(error instanceof Fault) || error.code !== "Conflict") throw error
-      const twin = ofKey(await ctx.visible())
+      const twin = await ofKey()
       if (twin) return madeBefore(twin)
       if (wanted !== undefined || race >= racesMax) throw await taken(name)
     }

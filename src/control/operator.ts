@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util"
 import { decide } from "../core/decide.ts"
 import { DiskFull, Fault } from "../core/faults.ts"
+import { indexOf } from "../core/fleet-index.ts"
 import { type Exit, finished, type Instance, type Run, revisionOf } from "../core/instance.ts"
 import type { Mail } from "../core/link.ts"
 import type { Bus, Clock, InstanceStore, Runtime } from "../core/ports.ts"
@@ -110,7 +111,7 @@ export const reconcileInstance =
 /** The end of a child is mailed to its parent, once for each run: with its last message, and what it left. A parent that ended is told nothing. */
 async function tellParent({ store, bus, clock }: OperatorPorts, child: Instance): Promise<void> {
   const uid = child.spec.lineage.at(-1)
-  const parent = uid && (await store.list()).find((one) => one.uid === uid)
+  const parent = uid && indexOf(await store.list()).byUid.get(uid)
   if (!parent || parent.deletedAtMs !== undefined || parent.spec.state === "Stopped" || finished(parent)) return
   const { run } = child.status
   const { last, work } = (await bus.beats()).get(child.uid) ?? {}

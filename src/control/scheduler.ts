@@ -1,5 +1,6 @@
 import { completeBirths } from "../core/birth.ts"
 import { Fault } from "../core/faults.ts"
+import { indexOf } from "../core/fleet-index.ts"
 import { holds } from "../core/holds.ts"
 import { plan, type Snapshot } from "../core/plan.ts"
 import type { Bus, Clock, InstanceStore, Ledger, Windows } from "../core/ports.ts"
@@ -30,7 +31,7 @@ export const reconcileFleet =
     ])
     const nowMs = clock.nowMs()
     const { admit, grant, end, wakeAtMs } = plan(
-      { policy: policy(), instances, beats, turns, spent, waits, windows: windows.at },
+      { policy: policy(), fleet: indexOf(instances), beats, turns, spent, waits, windows: windows.at },
       holds,
       nowMs,
     )

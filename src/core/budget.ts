@@ -1,6 +1,5 @@
-import type { Budget, Uid } from "./instance.ts"
-import { addUsage, noUsage, type Usage } from "./link.ts"
-import type { Spent } from "./ports.ts"
+import type { Budget } from "./instance.ts"
+import type { Usage } from "./link.ts"
 
 /** Which limit is reached (or exceeded: then all of it may be used), in words; undefined while none is. */
 export function reached(budget: Budget, used: Usage, how: "reached" | "exceeded" = "reached"): string | undefined {
@@ -41,20 +40,3 @@ function amount(value: number, limit: number | undefined, digits: number): strin
 /** `$0.50 of $5`; without a limit `$0.50`. */
 export const dollarsOf = (usd: number, limit?: number): string =>
   `$${amount(usd, limit, 2)}${limit === undefined ? "" : ` of $${plain(limit)}`}`
-
-/** What each and all its descendants used. */
-export type Totals = ReadonlyMap<Uid, Usage>
-
-/** A ledger gives the same map as long as nothing changed, and never changes one that it gave. */
-const totalsOf = new WeakMap<ReadonlyMap<Uid, Spent>, ReadonlyMap<Uid, Usage>>()
-
-/** What each uid and every descendant it ever had used, removed ones too: one pass over the ledger, however large the fleet is. */
-export function totalsBelow(spent: ReadonlyMap<Uid, Spent>): ReadonlyMap<Uid, Usage> {
-  const known = totalsOf.get(spent)
-  if (known) return known
-  const totals = new Map<Uid, Usage>()
-  for (const [uid, { lineage, used }] of spent)
-    for (const owner of [uid, ...lineage]) totals.set(owner, addUsage(totals.get(owner) ?? noUsage, used))
-  totalsOf.set(spent, totals)
-  return totals
-}

@@ -4,7 +4,7 @@ import { readInput } from "./decode.ts"
 import { asFault, Fault } from "./faults.ts"
 import type { Instance } from "./instance.ts"
 import type { InstanceStore } from "./ports.ts"
-import type { may as mayFunction, Principal } from "./principal.ts"
+import type { may as mayFunction, Principal, Verb } from "./principal.ts"
 import { asCallerMeans, checkOneCheckout, matches } from "./selector.ts"
 import type { Call, Targets, Tool, ToolContext } from "./tool.ts"
 import { cut, presented } from "./view.ts"
@@ -38,16 +38,19 @@ export const invokeHere =
     const tool = tools.get(name)
     if (!tool) throw new Fault("NotFound", `There is no tool ${JSON.stringify(cut(name, 80))}.`, "List the tools.")
     let record: AuditedCall = { who, tool: name, on: namesIn(raw) }
+    /** Those to whom the caller may do that. Of a person's rights no instance decides, so that nobody goes through a large fleet for them. */
+    const whom = (verb: Verb, all: readonly Instance[]): readonly Instance[] =>
+      who.kind === "human" && may(who, verb) === true ? all : all.filter((one) => may(who, verb, one) === true)
     // A stranger is not found, never forbidden.
-    const visible = async (): Promise<readonly Instance[]> =>
-      (await ports.store.list()).filter((one) => may(who, "outline", one) === true)
+    const visible = async (): Promise<readonly Instance[]> => whom("outline", await ports.store.list())
     const find = async (wanted: Targets): Promise<readonly Instance[]> => {
       // A description means those of them that the caller may do it to; a name means that one.
       if (!("names" in wanted)) {
         const all = await visible()
         const callers = who.kind === "instance" ? all.find(({ uid }) => uid === who.uid)?.spec.codeRoot : call.codeRoot
         const meant = await asCallerMeans(wanted, callers, ports.projects)
-        const found = all.filter(matches(meant)).filter((one) => may(who, tool.verb, one) === true)
+        const described = Object.keys(meant).length === 0 ? all : all.filter(matches(meant))
+        const found = whom(tool.verb, described)
         if (!tool.hints.readOnlyHint) checkOneCheckout(meant, found)
         return found
       }

@@ -1,48 +1,15 @@
-import { reached, type Totals } from "./budget.ts"
+import { reached } from "./budget.ts"
+import type { FleetIndex } from "./fleet-index.ts"
 import { type Children, finished, type Instance, type Uid, type Verdict } from "./instance.ts"
 import { addUsage, maxUsage, noUsage, type Usage } from "./link.ts"
-import type { Spent } from "./ports.ts"
+import type { Family, SpentByUid, Totals } from "./spending.ts"
 
 /** What ancestors allow their descendants: levels, births, and money that was set aside. Told at spawn, decided at admission. */
 
-type ByUid<T> = ReadonlyMap<Uid, T>
-
-/** Everybody who was ever born, removed ones too: nobody gets a birth back by removing a child. */
-export interface Family {
-  /** Its direct children, the oldest first. */
-  readonly children: ByUid<readonly Uid[]>
-  /** All its descendants, the oldest first. */
-  readonly below: ByUid<readonly Uid[]>
-}
-/** A ledger gives the same map as long as nothing changed. */
-const known = new WeakMap<ByUid<Spent>, Family>()
-
-export function familyOf(spent: ByUid<Spent>): Family {
-  const before = known.get(spent)
-  if (before) return before
-  const children = new Map<Uid, Uid[]>()
-  const below = new Map<Uid, Uid[]>()
-  const put = (map: Map<Uid, Uid[]>, owner: Uid, uid: Uid): void => {
-    const list = map.get(owner)
-    if (list) list.push(uid)
-    else map.set(owner, [uid])
-  }
-  const born = [...spent].filter(([, { lineage }]) => lineage.length > 0)
-  born.sort(([a, { bornAtMs: x = 0 }], [b, { bornAtMs: y = 0 }]) => x - y || (a < b ? -1 : 1))
-  for (const [uid, { lineage }] of born) {
-    for (const owner of lineage) put(below, owner, uid)
-    const parent = lineage.at(-1)
-    if (parent !== undefined) put(children, parent, uid)
-  }
-  const family = { children, below }
-  known.set(spent, family)
-  return family
-}
-
 export interface Relations {
-  readonly byUid: ByUid<Instance>
+  readonly byUid: FleetIndex["byUid"]
   readonly totals: Totals
-  readonly spent: ByUid<Spent>
+  readonly spent: SpentByUid
   readonly family: Family
 }
 

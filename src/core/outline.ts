@@ -1,8 +1,8 @@
-import { totalsBelow } from "./budget.ts"
 import type { Instance, Uid } from "./instance.ts"
 import { type Beat, noUsage, type Usage } from "./link.ts"
 import { phaseOf, phases, type Seen } from "./phase.ts"
 import type { Bus, Clock, Ledger, Spent } from "./ports.ts"
+import { totalsBelow } from "./spending.ts"
 import type { Limits } from "./tool.ts"
 import { oneLine, spanOf } from "./view.ts"
 import type { WaitsByUid } from "./waits.ts"
@@ -123,6 +123,23 @@ export function rankedOf(instance: Instance, readings: Readings): Ranked {
   const seen = seenOf(instance, readings)
   const { createdAtMs, name } = instance
   return { phase: rankOfPhase.get(seen.phase) ?? 0, createdAtMs, name, instance, seen }
+}
+/** The first so many, in order: of ten thousand a page is looked for, not all sorted. */
+export function firstRanked<T extends Rank>(all: readonly T[], count: number): readonly T[] {
+  const first: T[] = []
+  for (const one of all) {
+    const last = first.at(-1)
+    if (first.length === count && last && byRank(one, last) >= 0) continue
+    let low = 0
+    for (let high = first.length; low < high; ) {
+      const middle = (low + high) >> 1
+      if (byRank(first[middle] ?? one, one) <= 0) low = middle + 1
+      else high = middle
+    }
+    first.splice(low, 0, one)
+    if (first.length > count) first.pop()
+  }
+  return first
 }
 export const byRank = (a: Rank, b: Rank): number =>
   a.phase - b.phase || b.createdAtMs - a.createdAtMs || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)

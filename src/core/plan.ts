@@ -1,9 +1,9 @@
-import { totalsBelow } from "./budget.ts"
+import type { FleetIndex } from "./fleet-index.ts"
 import { finished, type Instance, live, stateAt, type Uid, type Verdict } from "./instance.ts"
-import { type Family, familyOf } from "./lineage.ts"
 import { type Beat, freezes } from "./link.ts"
 import type { Readings } from "./outline.ts"
 import type { Spent, Turn, Windows } from "./ports.ts"
+import { type Family, familyOf, totalsBelow } from "./spending.ts"
 import type { WaitsByUid } from "./waits.ts"
 
 type ByUid<T> = ReadonlyMap<Uid, T>
@@ -12,7 +12,7 @@ export type AfterRateLimit = "continue" | "hold"
 /** The fleet at one moment, as the scheduler read it. */
 export interface Snapshot {
   readonly policy: { readonly instancesMax: number; readonly turnsMax: number; readonly afterRateLimit?: AfterRateLimit }
-  readonly instances: readonly Instance[]
+  readonly fleet: FleetIndex
   readonly beats: ByUid<Beat>
   readonly turns: ByUid<Turn>
   readonly spent: ByUid<Spent>
@@ -21,7 +21,7 @@ export interface Snapshot {
 }
 /** What holds look up: the readings that phases are computed from, and the instances. */
 export interface Facts extends Readings {
-  readonly byUid: ByUid<Instance>
+  readonly byUid: FleetIndex["byUid"]
   readonly family: Family
   readonly windows: Windows["at"]
   readonly afterRateLimit: AfterRateLimit
@@ -39,8 +39,8 @@ export interface Plan {
 
 /** Who is admitted, whose iteration may run, whose turn is over: numbered steps over one snapshot. */
 export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number): Plan {
-  const { policy, instances, beats, turns } = snapshot
-  const byUid = new Map(instances.map((one) => [one.uid, one]))
+  const { policy, fleet, beats, turns } = snapshot
+  const { byUid } = fleet
   const { spent, waits, windows } = snapshot
   const used = { used: turns.size, max: policy.turnsMax }
   const totals = totalsBelow(spent)
@@ -59,9 +59,7 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
   }
 
   // 0 Most of a large fleet was stopped and has ended long ago: nothing of it is to be decided.
-  const open = instances.filter(
-    (one) => one.spec.state !== "Stopped" || live(one) || one.status.admission?.verdict === "Admitted",
-  )
+  const open = fleet.open()
 
   // 1 Who counts, in order: who lives keeps its place, then priority, then age.
   const ordered = open

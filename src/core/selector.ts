@@ -78,8 +78,13 @@ export function checkOneCheckout({ project, codeRoot }: Described, instances: re
   )
 }
 
+/** Of each list that a store gave: it gives the same until something changes. */
+const sharedIn = new WeakMap<readonly Instance[], ReadonlySet<string>>()
+
 /** Projects of one name that these instances have in several checkouts. */
 export function sharedProjects(instances: readonly Instance[]): ReadonlySet<string> {
+  const before = sharedIn.get(instances)
+  if (before) return before
   const first = new Map<string, string>()
   const shared = new Set<string>()
   for (const { spec } of instances) {
@@ -88,6 +93,7 @@ export function sharedProjects(instances: readonly Instance[]): ReadonlySet<stri
     if (known === undefined) first.set(spec.project, spec.codeRoot)
     else if (known !== spec.codeRoot) shared.add(spec.project)
   }
+  sharedIn.set(instances, shared)
   return shared
 }
 

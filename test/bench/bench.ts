@@ -13,6 +13,7 @@ import { pausePart } from "./pause.ts"
 import { reconcilePart } from "./reconcile.ts"
 import { listParts } from "./scale.ts"
 import { spawnPart } from "./spawn.ts"
+import { spawnCrowdPart } from "./spawn-crowd.ts"
 import { stdioParts } from "./stdio.ts"
 import { toolsPart } from "./tools.ts"
 import { closeAll } from "./worlds.ts"
@@ -25,6 +26,7 @@ import { closeAll } from "./worlds.ts"
 const parts: readonly Part[] = [
   ...stdioParts,
   spawnPart,
+  spawnCrowdPart,
   mailPart,
   loadPart,
   pausePart,

@@ -345,7 +345,7 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         await bus.beat(a, aBeat({ frozen: true }))
         await bus.beat(b, aBeat())
         const beats = await bus.beats()
-        expect(beats).toEqual(
+        expect(new Map(beats)).toEqual(
           new Map([
             [a, aBeat({ frozen: true })],
             [b, aBeat()],

@@ -1,9 +1,10 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { dollarsOf, reached, totalsBelow } from "../../src/core/budget.ts"
+import { dollarsOf, reached } from "../../src/core/budget.ts"
 import type { Budget, Uid } from "../../src/core/instance.ts"
 import { noUsage, type Usage } from "../../src/core/link.ts"
 import type { Spent } from "../../src/core/ports.ts"
+import { totalsBelow } from "../../src/core/spending.ts"
 import { uid } from "../contract/harness.ts"
 
 const used = (more: Partial<Usage>): Usage => ({ ...noUsage, ...more })

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest"
+import { indexOf } from "../../src/core/fleet-index.ts"
 import { holds } from "../../src/core/holds.ts"
 import type { Admission, Instance } from "../../src/core/instance.ts"
 import type { Beat, Last } from "../../src/core/link.ts"
@@ -44,7 +45,7 @@ function ofA(
   const { admit, grant } = plan(
     {
       policy: { instancesMax: 10, turnsMax: 2, ...policy },
-      instances: [a, ...others],
+      fleet: indexOf([a, ...others]),
       beats: new Map([[a.uid, aBeat({ ...wanted, ...beat })]]),
       turns: new Map(),
       spent: new Map(),
@@ -144,7 +145,7 @@ describe("a parked wait", () => {
     const { admit } = plan(
       {
         policy: { instancesMax: 1, turnsMax: 1 },
-        instances: [a, waiting],
+        fleet: indexOf([a, waiting]),
         beats: new Map([[a.uid, aBeat({ ...wanted, last: last() })]]),
         turns: new Map(),
         spent: new Map(),

@@ -1,19 +1,12 @@
 import { describe, expect, it } from "vitest"
-import { totalsBelow } from "../../src/core/budget.ts"
+import { indexOf } from "../../src/core/fleet-index.ts"
 import { holds } from "../../src/core/holds.ts"
 import type { Admission, Instance, Spec, Uid } from "../../src/core/instance.ts"
-import {
-  budgetReached,
-  childLimit,
-  childrenWithin,
-  committed,
-  familyOf,
-  lineageHold,
-  type Relations,
-} from "../../src/core/lineage.ts"
+import { budgetReached, childLimit, childrenWithin, committed, lineageHold, type Relations } from "../../src/core/lineage.ts"
 import { noUsage } from "../../src/core/link.ts"
 import { plan } from "../../src/core/plan.ts"
 import type { Spent } from "../../src/core/ports.ts"
+import { familyOf, totalsBelow } from "../../src/core/spending.ts"
 import { anInstance, aRun, startMs, uid } from "../contract/harness.ts"
 
 /** A family: each with its parent, its spec, and what it used, in the order of birth. Removed ones are known by what they used. */
@@ -53,7 +46,7 @@ function family(members: Readonly<Record<string, Member>>) {
   const verdicts = (instancesMax = 100): Record<string, string> => {
     const snapshot = {
       policy: { instancesMax, turnsMax: 9 },
-      instances: all,
+      fleet: indexOf(all),
       beats: new Map(),
       turns: new Map(),
       spent,

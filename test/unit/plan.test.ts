@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest"
+import { indexOf } from "../../src/core/fleet-index.ts"
 import { holds } from "../../src/core/holds.ts"
 import type { Admission, Instance, Uid } from "../../src/core/instance.ts"
 import { type Beat, directive, noUsage } from "../../src/core/link.ts"
@@ -37,7 +38,7 @@ interface Fleet {
 const planOf = ({ instances, beats = {}, turns = [], spentUsd = {}, waits = {}, policy = {} }: Fleet) => {
   const snapshot: Snapshot = {
     policy: { instancesMax: 10, turnsMax: 2, ...policy },
-    instances,
+    fleet: indexOf(instances),
     beats: new Map(Object.entries(beats).map(([name, more]) => [uid(`u-${name}`), aBeat(more)])),
     turns: new Map(turns.map((one) => [one.uid, one])),
     spent: new Map(Object.entries(spentUsd).map(([name, usd]) => [uid(`u-${name}`), { lineage: [], used: { ...noUsage, usd } }])),
@@ -264,7 +265,7 @@ function randomFleet(seed: number) {
   })
   const snapshot = (): Snapshot => ({
     policy: { instancesMax: 10, turnsMax },
-    instances: fleet.map(({ instance }) => instance),
+    fleet: indexOf(fleet.map(({ instance }) => instance)),
     beats,
     turns,
     spent: new Map(),

@@ -1,6 +1,8 @@
 import { type Uid, uidSchema } from "../../core/instance.ts"
 import { addUsage, maxUsage, noUsage, type Usage } from "../../core/link.ts"
+import { Overlay } from "../../core/overlay.ts"
 import type { Clock, Ledger, Spent } from "../../core/ports.ts"
+import { withSpent } from "../../core/spending.ts"
 import type { Database } from "./open.ts"
 import { numberOf, type Row, textOf } from "./row.ts"
 
@@ -26,14 +28,10 @@ const less = (a: Usage, b: Usage): Usage => ({
 })
 
 export function sqliteLedger(database: Database, clock: Clock): Ledger {
-  const spent = new Map<Uid, Spent>()
-  /** What was given to readers; made anew when something changed since. */
-  let given: ReadonlyMap<Uid, Spent> | undefined
-  const change = (uid: Uid, part: Partial<Spent>): void => {
-    given = undefined
-    spent.set(uid, { lineage: [], used: noUsage, ...spent.get(uid), ...part })
-  }
+  const read = new Map<Uid, Spent>()
   database.read(() => {
+    const change = (uid: Uid, part: Partial<Spent>): void =>
+      void read.set(uid, { lineage: [], used: noUsage, ...read.get(uid), ...part })
     for (const row of database.prepare("SELECT uid, name, lineage, at_ms FROM birth").all())
       change(uidSchema.parse(textOf(row, "uid")), {
         name: textOf(row, "name"),
@@ -43,6 +41,10 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
     for (const row of database.prepare(`SELECT uid, ${sums} FROM usage GROUP BY uid`).all())
       change(uidSchema.parse(textOf(row, "uid")), { used: usageOf(row) })
   })
+  let spent = Overlay.of(read)
+  const change = (uid: Uid, part: Partial<Spent>): void => {
+    spent = withSpent(spent, uid, { lineage: [], used: noUsage, ...spent.get(uid), ...part })
+  }
   const known = database.prepare("SELECT usd, tokens, iterations, ms FROM usage WHERE uid = ? AND place = ?")
   const upsert = database.prepare(
     "INSERT OR REPLACE INTO usage (uid, place, usd, tokens, iterations, ms) VALUES (?, ?, ?, ?, ?, ?)",
@@ -78,10 +80,7 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
       const { changes } = database.write(() => bear.run(uid, name, JSON.stringify(lineage), atMs))
       if (changes === 1) change(uid, { name, bornAtMs: atMs, lineage: [...lineage] })
     },
-    async spent() {
-      given ??= new Map(spent)
-      return given
-    },
+    spent: async () => spent,
     /** By whole hours (UTC): the hour that the moment falls into counts in full. */
     async spentSince(ms) {
       const row = database.read(() => since.get(Math.floor(ms / hourMs)))

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto"
 import { Fault } from "../../core/faults.ts"
+import { type FleetIndex, indexAs, isOpen } from "../../core/fleet-index.ts"
 import {
   type Instance,
   nameSchema,
@@ -77,6 +78,11 @@ function loaded(row: Row, path: string): Instance {
 export function sqliteStore(database: Database, clock: Clock): InstanceStore {
   const rows = database.read(() => database.prepare("SELECT * FROM instance ORDER BY rowid").all())
   const byName = new Map(rows.map((row) => loaded(row, database.path)).map((one) => [one.name, one]))
+  const byUid = new Map([...byName.values()].map((one) => [one.uid, one]))
+  const open = new Map([...byUid].filter(([, one]) => isOpen(one)))
+  const index: FleetIndex = { byUid, open: () => [...open.values()] }
+  /** As it was given last, until something changes. */
+  let listed: readonly Instance[] | undefined
   const { changed, source } = topic(async () => [...byName.keys()])
   const insert = database.prepare(
     "INSERT INTO instance (uid, name, version, created_at_ms, spec, status) VALUES (?, ?, ?, ?, ?, '{}')",
@@ -93,6 +99,10 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
   const conflict = (message: string): Fault => new Fault("Conflict", message, "Read it again and repeat.")
   const keep = (instance: Instance): Instance => {
     byName.set(instance.name, instance)
+    byUid.set(instance.uid, instance)
+    if (isOpen(instance)) open.set(instance.uid, instance)
+    else open.delete(instance.uid)
+    listed = undefined
     changed(instance.name)
     return instance
   }
@@ -123,7 +133,13 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
   return {
     watch: source,
     get: async (name) => byName.get(name),
-    list: async () => [...byName.values()],
+    async list() {
+      if (!listed) {
+        listed = [...byName.values()]
+        indexAs(listed, index)
+      }
+      return listed
+    },
     async create(name, spec) {
       const taken = byName.get(name)
       if (taken)
@@ -178,6 +194,9 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
       if (now?.deletedAtMs === undefined) return
       database.insist(new Map([[`release ${now.uid}`, () => remove.run(now.uid)]]), "reserve")
       byName.delete(now.name)
+      byUid.delete(now.uid)
+      open.delete(now.uid)
+      listed = undefined
       changed(now.name)
     },
   }

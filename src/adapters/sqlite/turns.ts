@@ -1,6 +1,7 @@
 import { Fault } from "../../core/faults.ts"
 import { type Uid, uidSchema } from "../../core/instance.ts"
 import type { Beat } from "../../core/link.ts"
+import { Overlay } from "../../core/overlay.ts"
 import { silentMs } from "../../core/phase.ts"
 import type { Bus, Clock, Turn } from "../../core/ports.ts"
 import { topic } from "../../core/source.ts"
@@ -21,6 +22,8 @@ type TurnsBus = Pick<Bus, "beat" | "beats" | "turns" | "setTurns" | "wait" | "wa
 export function sqliteTurns(database: Database, clock: Clock): TurnsBus {
   // Not in the file: a beat is a level that every supervisor sends at each connect, so after a restart an old one would only be wrong.
   const beats = new Map<Uid, { readonly beat: Beat; readonly heardAtMs: number }>()
+  /** What was given to readers; made when somebody asks. */
+  let given: Overlay<Uid, Beat> | undefined
   const turns = new Map<Uid, Turn>()
   for (const row of database.read(() => database.prepare("SELECT * FROM turn").all())) {
     const uid = uidSchema.parse(textOf(row, "uid"))
@@ -48,11 +51,18 @@ export function sqliteTurns(database: Database, clock: Clock): TurnsBus {
       const heardAtMs = clock.nowMs()
       beats.delete(uid) // set again below at the end: the first of the map is the one silent longest
       beats.set(uid, { beat, heardAtMs })
+      given = given?.with(uid, beat)
       const [longestSilent] = beats.keys()
-      if (beats.size > beatsMax && longestSilent !== undefined) beats.delete(longestSilent)
+      if (beats.size > beatsMax && longestSilent !== undefined) {
+        beats.delete(longestSilent)
+        given = undefined
+      }
       if (!before || telling(before.beat) !== telling(beat) || Math.abs(heardAtMs - before.heardAtMs) > silentMs) changed(uid)
     },
-    beats: async () => new Map([...beats].map(([uid, { beat }]) => [uid, beat])),
+    async beats() {
+      given ??= Overlay.of([...beats].map(([uid, { beat }]) => [uid, beat]))
+      return given
+    },
     turns: async () => new Map(turns),
     async wait(uid, wait) {
       const nowMs = clock.nowMs()
