@@ -29,6 +29,7 @@ import { type AuditedCall, auditOf } from "./core/audit.ts"
 import { Fault } from "./core/faults.ts"
 import { type Invoke, invokeHere } from "./core/invoke.ts"
 import { secretsVariable, supervisorServersPath } from "./core/mcp-servers.ts"
+import { createPace, paced } from "./core/pace.ts"
 import type { Clock, Projects } from "./core/ports.ts"
 import { may, type Principal } from "./core/principal.ts"
 import { offers } from "./core/tool.ts"
@@ -43,6 +44,9 @@ import { cronWindows } from "./windows.ts"
 
 /** There is one for each instance, and it makes little garbage: a small young generation keeps it from growing (3 MiB at once, 16 in time). */
 const supervisorFlags = ["--max-semi-space-size=1"]
+
+/** A look at a large fleet takes a millisecond or two; what steers, and what supervisors say, waits for no more of them than these. */
+const looksPerTurn = 4
 
 /** The only file that names concrete adapters: the control plane of one machine, put together. */
 export interface ControlPlane {
@@ -213,7 +217,9 @@ export async function composeLocal(
     isLocal: (who) => who === admin,
     refused: audit,
   })
-  const invokeAs = (who: Principal): Invoke => metrics.measured(limited(who))
+  const looks = new Set(tools.filter(({ hints }) => hints.readOnlyHint).map(({ name }) => name))
+  const begin = createPace({ perTurn: looksPerTurn, nextTurn: setImmediate })
+  const invokeAs = (who: Principal): Invoke => metrics.measured(paced(limited(who), (name) => looks.has(name), begin))
   const authenticate = localAuthenticate({
     token: readToken(config.stateDirectory),
     admin,
