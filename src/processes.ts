@@ -133,11 +133,11 @@ export const find = (marker: Marker, except: ReadonlySet<number>): readonly Proc
 export type Search = () => Iterable<Process>
 
 /**
- * The process of that marker which sees itself as `self`: in a PID namespace its pid is another one than here, its start is the same.
+ * The process among those meant which sees itself as `self`: in a PID namespace its pid is another one than here, its start is the same.
  * Undefined when there is none.
  */
-export function identify(self: ProcessId, marker: Marker): ProcessId | undefined {
-  for (const { pid, startTicks } of members(marker, new Set()))
+export function identify(self: ProcessId, search: Search): ProcessId | undefined {
+  for (const { pid, startTicks } of search())
     if (startTicks === self.startTicks && innermost(pid) === self.pid) return { pid, startTicks }
   return undefined
 }

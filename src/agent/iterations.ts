@@ -3,7 +3,7 @@ import { describeEnd } from "../core/iteration-outcome.ts"
 import type { Beat, Directive, Marker, Reported } from "../core/link.ts"
 import { cut } from "../core/view.ts"
 import type { ClaudeSearch } from "../find-claude.ts"
-import { alive, identify, ofRun, type ProcessId } from "../processes.ts"
+import { alive, identify, type ProcessId, type Search } from "../processes.ts"
 import type { RunDirectory, RunFile, TurnFile } from "../run-directory.ts"
 import { watchClaude } from "./claude-watch.ts"
 import { uncontrolledAfter } from "./failures.ts"
@@ -67,6 +67,8 @@ export interface IterationsOptions extends WordContext {
   /** A predecessor was there, and then for a while nobody: what runs may have asked a hook that nobody answered. */
   readonly adopted: boolean
   readonly run: RunFile
+  /** The run's processes. */
+  readonly search: Search
   /** A clock that nobody sets and that also counts while the machine sleeps. */
   steadyMs(): number
   /** Looks for the real claude. */
@@ -83,7 +85,7 @@ export interface IterationsOptions extends WordContext {
 const unheardMsMax = 60_000
 
 export function createIterations(options: IterationsOptions): Iterations {
-  const { directory, keeper, adopted, run, nowMs, steadyMs, granted, emit, changed } = options
+  const { directory, keeper, adopted, run, search, nowMs, steadyMs, granted, emit, changed } = options
   let turn = directory.get("turn")
   const found = adopted ? turn?.id : undefined
   const book = createUsageBook({
@@ -155,7 +157,7 @@ export function createIterations(options: IterationsOptions): Iterations {
     async ask(id, self, signal) {
       const path = claude.path()
       if (turn?.id === id) return path === undefined ? undefined : grantOf(path) // granted before, but the answer was lost
-      const turnstile = identify(self, ofRun(run.uid, run.place))
+      const turnstile = identify(self, search)
       if (!turnstile) throw new Error("who asks is no process of this instance")
       const answer = queue.ask({ id, turnstile, sinceMs: nowMs() }, signal)
       changed()

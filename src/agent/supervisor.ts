@@ -113,6 +113,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     adopted: predecessor !== undefined,
     run,
     nowMs,
+    search,
     steadyMs: sinceBootMs,
     claude: () => searchClaude(run.claudeNamed ? { named: run.claude } : { known: run.claude }),
     granted: () => ({ settings: settingsFor({ port, token }), ...(run.model !== undefined && { model: run.model }) }),

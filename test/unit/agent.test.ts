@@ -55,6 +55,8 @@ afterEach(() => {
   for (const path of directories.splice(0)) rmSync(path, { recursive: true, force: true })
 })
 
+const everyOf = (marker: Marker) => () => find(marker, new Set())
+
 /** Looks until it holds: what other processes do has no event here. */
 const until = async (holds: () => boolean): Promise<void> => {
   while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5))
@@ -640,6 +642,7 @@ describe("an iteration whose claude asks no hook", () => {
       adopted: false,
       run,
       nowMs: () => 5,
+      search: () => [],
       steadyMs: () => performance.now(),
       emit: () => {},
       changed: () => {},
@@ -705,6 +708,7 @@ describe("an iteration that fails", () => {
       adopted: false,
       run,
       nowMs: () => nowMs,
+      search: () => [],
       steadyMs: () => performance.now(),
       claude: () => ({ path: "/claude" }),
       zone: "UTC",
@@ -939,12 +943,12 @@ describe("a loop in the strongest isolation that works here", () => {
     await until(() => said().includes("\n"))
     const fields = said().trim().split(" ")
     const self = { pid: Number(fields[0]), startTicks: Number(fields[21]) }
-    const found = identify(self, marker)
+    const found = identify(self, everyOf(marker))
     expect(pids()).toContain(found?.pid)
     expect(processId(found?.pid ?? 0)).toEqual(found)
     expect(readFileSync(`/proc/${found?.pid}/comm`, "utf8")).toBe("bash\n")
-    expect(identify({ ...self, startTicks: self.startTicks + 1 }, marker)).toBeUndefined()
-    expect(identify(self, ofRun("u-one", "p2"))).toBeUndefined()
+    expect(identify({ ...self, startTicks: self.startTicks + 1 }, everyOf(marker))).toBeUndefined()
+    expect(identify(self, everyOf(ofRun("u-one", "p2")))).toBeUndefined()
   })
 
   it("of an ordinary user has no rights in its namespace, cannot take the view away, and ssh still reads its configuration", () => {

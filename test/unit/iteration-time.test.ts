@@ -41,6 +41,7 @@ function iteration(existing?: { run: RunDirectory; atMs: number }) {
     adopted: existing !== undefined,
     run: file,
     nowMs: () => wallMs,
+    search: () => [],
     steadyMs: () => steadyMs,
     granted: () => ({ settings: {} }),
     emit: (_kind, message) => void events.push(message),

@@ -127,6 +127,7 @@ describe("a clock that is set back under a supervisor", () => {
     run.set("last", { last, hold })
     const iterations = createIterations({
       ...{ directory: run, keeper: createKeeper(run, () => {}), adopted: true, run: runFile("0a-1"), nowMs },
+      search: () => [],
       steadyMs: () => performance.now(),
       ...{ granted: () => ({ settings: {} }), emit: () => {}, changed: () => {}, over: () => {} },
       ...{ claude: () => ({ path: "/claude" }), zone: "UTC", jitterMs: () => 0, printed: () => [] },
