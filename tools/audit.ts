@@ -1,7 +1,7 @@
 import { z } from "zod"
 import { calledSchema, type Event } from "../src/core/link.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
-import { bounded, countWithin } from "../src/core/view.ts"
+import { bounded, counted, countWithin } from "../src/core/view.ts"
 import { isoOf, momentSchema, sinceOf } from "./moments.ts"
 
 const pageSize = 1000
@@ -88,7 +88,7 @@ export default defineTool({
     }
   },
   show: ({ calls, next }) => ({
-    text: `${calls.length} calls. ${next}`,
+    text: `${counted(calls.length, "call")}. ${next}`,
     rows: calls.map(({ at, who, tool, on, flags = [], made = [], verdict, message }) => ({
       ...{ at, who, tool: [tool, ...flags].join(" "), on: on.join(", "), made: made.join(", "), verdict },
       why: verdict === "done" ? "" : message,

@@ -5,7 +5,7 @@ import { type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
 import { nameOf } from "../src/core/principal.ts"
 import { targetFields } from "../src/core/selector.ts"
 import type { Row, ToolContext } from "../src/core/tool.ts"
-import { countWithin } from "../src/core/view.ts"
+import { counted, countWithin } from "../src/core/view.ts"
 
 /** What pause, resume and stop have in common: many targets, each changed on its own, and a row about each. */
 
@@ -62,13 +62,13 @@ export async function changeAll(ctx: ToolContext, { names, all, expect, dryRun }
   if (!dryRun && isCounted && expect === undefined)
     throw new Fault(
       "Invalid",
-      `This means ${targets.length} instances now, and needs expect: not every client can ask a person to confirm it.`,
+      `This means ${counted(targets.length, "instance")} now, and needs expect: not every client can ask a person to confirm it.`,
       "Call it with dryRun: true, then with expect: the count it gave.",
     )
   if (!dryRun && expect !== undefined && expect !== targets.length)
     throw new Fault(
       "Conflict",
-      `${targets.length} instances match now, not ${expect}; nothing was changed.`,
+      `${counted(targets.length, "instance matches", "instances match")} now, not ${expect}; nothing was changed.`,
       `Look at them with dryRun: true; if all are meant, call it with expect: ${targets.length}.`,
     )
   const readings = await readingsOf(ctx)
@@ -79,12 +79,12 @@ export async function changeAll(ctx: ToolContext, { names, all, expect, dryRun }
     if (signal.aborted)
       throw new Fault(
         "Unavailable",
-        `The call was cancelled after ${outcomes.length} of ${targets.length} instances.`,
+        `The call was cancelled after ${outcomes.length} of ${counted(targets.length, "instance")}.`,
         "Call it again: those that are done stay as they are.",
       )
     const some = ordered.slice(outcomes.length, outcomes.length + atOnceMax)
     outcomes.push(...(await Promise.all(some.map((target) => changeOne(ctx, target, readings, dryRun, change)))))
-    ctx.progress(outcomes.length, `${outcomes.length} of ${targets.length} instances`)
+    ctx.progress(outcomes.length, `${outcomes.length} of ${counted(targets.length, "instance")}`)
   }
   const failed = outcomes.find(({ fault }) => fault)?.fault
   // A failure in between is a row of the answer; where nothing succeeded it is the answer.
@@ -168,6 +168,6 @@ const nextStep = ({ count, changed, instances }: Changes, { dryRun }: Options, o
 export const showChanges =
   (verb: string) =>
   ({ count, changed, instances, next }: Changes & { next: string }): { text: string; rows: readonly Row[] } => ({
-    text: `${changed} of ${count} instances ${verb}. ${next}`,
+    text: `${changed} of ${counted(count, "instance")} ${verb}. ${next}`,
     rows: instances.map(({ name, phase, changed: yes, why }) => ({ name, phase, changed: yes ? "yes" : "no", why })),
   })

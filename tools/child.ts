@@ -7,6 +7,7 @@ import { noUsage, type Usage } from "../src/core/link.ts"
 import type { Readings } from "../src/core/outline.ts"
 import { familyOf } from "../src/core/spending.ts"
 import type { ToolContext } from "../src/core/tool.ts"
+import { counted } from "../src/core/view.ts"
 
 /** What an instance may give to one that it spawns: nothing that it has not itself. The leading scheduler decides again at admission. */
 
@@ -107,6 +108,8 @@ export type PartialChildren = z.output<typeof partialChildrenSchema>
 
 const amounts = ({ usd, tokens, iterations, ms }: Usage): Budget => ({ usd, tokens, iterations, hours: ms / hourMs })
 const dimensions = ["usd", "tokens", "iterations", "hours"] as const
+const amountOf = (dimension: (typeof dimensions)[number], value: number): string =>
+  dimension === "usd" ? `$${value}` : counted(value, dimension.slice(0, -1))
 const whole = (dimension: (typeof dimensions)[number], value: number): number =>
   dimension === "tokens" || dimension === "iterations" ? Math.floor(value) : Math.floor(value * 1e6) / 1e6
 
@@ -125,7 +128,7 @@ export function budgetWithin(parent: Instance, asked: Budget, relations: Relatio
     const amount = wanted ?? whole(dimension, left / 2)
     if (amount > 0 && amount <= left) return [[dimension, amount]]
     throw refused(
-      `Of ${parent.name}'s budget of ${own} ${dimension}, ${whole(dimension, Math.max(0, left))} are left.`,
+      `${parent.name}'s budget of ${amountOf(dimension, own)} has ${whole(dimension, Math.max(0, left))} left.`,
       amount > left && left > 0 ? `Give at most that.` : `Do the work yourself, or ${ask("I need a larger budget")}`,
     )
   })

@@ -6,6 +6,7 @@ import { operators } from "../src/core/ports.ts"
 import { may } from "../src/core/principal.ts"
 import { sharedProjects } from "../src/core/selector.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
+import { counted } from "../src/core/view.ts"
 import { type Happened, happenedSchema, happenedSince } from "./happened.ts"
 import { momentSchema, sinceOf } from "./moments.ts"
 
@@ -76,8 +77,12 @@ export default defineTool({
         ...(isolation.warning === undefined ? [] : [isolation.warning]),
         ...(unread.length > 0 ? [`${unread.length} unread from agents: read_messages {}.`] : []),
         ...(refused === undefined ? [] : [`Not in force as it stands on disk: ${refused}`]),
-        ...(projects.length > projectsMax ? [`${projects.length - projectsMax} more projects are not listed.`] : []),
-        ...(needing.length > needsYouMax ? [`${needing.length - needsYouMax} more need you: list_instances {}.`] : []),
+        ...(projects.length > projectsMax
+          ? [`${counted(projects.length - projectsMax, "more project is", "more projects are")} not listed.`]
+          : []),
+        ...(needing.length > needsYouMax
+          ? [`${counted(needing.length - needsYouMax, "more needs", "more need")} you: list_instances {}.`]
+          : []),
       ],
       next:
         needing.length > 0
@@ -91,7 +96,7 @@ export default defineTool({
     text: [
       headline,
       ...needsYou.map(({ name, why, do: act }) => `${name}: ${why} ${act}`),
-      `${turns.used} of ${turns.max} turns are in use.`,
+      `${turns.used} of ${counted(turns.max, "turn is", "turns are")} in use.`,
       ...(since ? sinceLines(since) : []),
       ...warnings,
       next,
@@ -143,12 +148,12 @@ function headline(
 ): string {
   const parts = [
     `${counts.get("Running") ?? 0} running`,
-    ...(needing > 0 ? [`${needing} ${needing === 1 ? "needs" : "need"} you`] : []),
+    ...(needing > 0 ? [`${counted(needing, "needs", "need")} you`] : []),
     ...(["Waiting", "Queued", "Paused"] as const).flatMap((phase) =>
       counts.has(phase) ? [`${counts.get(phase)} ${phase.toLowerCase()}`] : [],
     ),
   ]
-  const agents = all.length === 0 ? "No agents" : `${all.length} ${all.length === 1 ? "agent" : "agents"}: ${parts.join(", ")}`
+  const agents = all.length === 0 ? "No agents" : `${counted(all.length, "agent")}: ${parts.join(", ")}`
   const charged = spend?.billing === "subscription" ? " (subscription, not charged)" : ""
   return spend ? `${agents}; $${spend.usd.toFixed(2)} today${charged}` : agents
 }

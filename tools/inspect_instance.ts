@@ -3,7 +3,7 @@ import { dollarsOf } from "../src/core/budget.ts"
 import { type Instance, nameSchema } from "../src/core/instance.ts"
 import { activityOf, beatOf, phaseAndWhy, readingsOf, seenOf, usageOf } from "../src/core/outline.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
-import { bounded, oneLine, spanOf } from "../src/core/view.ts"
+import { bounded, counted, oneLine, spanOf } from "../src/core/view.ts"
 import { loggedOf } from "./logged.ts"
 import { isoOf } from "./moments.ts"
 
@@ -145,7 +145,7 @@ export default defineTool({
       ...(work
         ? [`Works in ${work.path}${typeof work.branch === "string" ? `, branch ${work.branch}` : ""}, ${progressOf(work)}.`]
         : []),
-      `Used: ${dollarsOf(usage.usd, usage.of)}, ${usage.iterations} iterations (${usage.billing}).`,
+      `Used: ${dollarsOf(usage.usd, usage.of)}, ${counted(usage.iterations, "iteration")} (${usage.billing}).`,
       `Messages waiting: ${mail.waiting}.`,
       ...messageLines(mail.messages),
       ...(spec ? ["", "Declared", ...Object.entries(spec).map(([key, value]) => `${key}: ${wordsOf(value)}`)] : []),

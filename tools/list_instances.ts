@@ -6,7 +6,7 @@ import { phases } from "../src/core/phase.ts"
 import { may } from "../src/core/principal.ts"
 import { sharedProjects, targetFields } from "../src/core/selector.ts"
 import { defineTool } from "../src/core/tool.ts"
-import { bounded, countWithin } from "../src/core/view.ts"
+import { bounded, counted, countWithin } from "../src/core/view.ts"
 
 /** One answer: some 15,000 tokens, at which Claude Code still takes it whole. What is beyond is on the next page. */
 const bytesMax = 65_536
@@ -113,7 +113,7 @@ export default defineTool({
     }
   },
   show: ({ total, instances, next }) => ({
-    text: `${instances.length} of ${total} instances. ${next}`,
+    text: `${instances.length} of ${counted(total, "instance")}. ${next}`,
     rows: instances.map(({ name, codeRoot, phase, iteration, usd, why }) => ({
       name,
       ...(codeRoot !== undefined && { checkout: codeRoot }),

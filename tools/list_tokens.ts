@@ -1,5 +1,6 @@
 import { z } from "zod"
 import { defineTool } from "../src/core/tool.ts"
+import { counted } from "../src/core/view.ts"
 import { shownToken, tokenRow, tokenSchema } from "./tokens.ts"
 
 export default defineTool({
@@ -25,5 +26,8 @@ export default defineTool({
         : 'revoke_token {"name":"…"} ends one; create_token makes one.'
     return { total: shown.length, tokens: shown.slice(0, limit), next }
   },
-  show: ({ total, tokens, next }) => ({ text: `${tokens.length} of ${total} tokens. ${next}`, rows: tokens.map(tokenRow) }),
+  show: ({ total, tokens, next }) => ({
+    text: `${tokens.length} of ${counted(total, "token")}. ${next}`,
+    rows: tokens.map(tokenRow),
+  }),
 })

@@ -1,7 +1,7 @@
 import type { Instance } from "../src/core/instance.ts"
 import type { LogLine, LogSource } from "../src/core/ports.ts"
 import type { ToolContext } from "../src/core/tool.ts"
-import { bounded, clean } from "../src/core/view.ts"
+import { bounded, clean, counted } from "../src/core/view.ts"
 import { isoOf } from "./moments.ts"
 
 const lineCharactersMax = 4000
@@ -67,10 +67,12 @@ function lastOf(
   const kept = matching.slice(-count).map(shown)
   const fit = fitting(kept.toReversed(), bytesMax)
   const cuts = [
-    ...(grep === undefined && read >= count ? [`older than the last ${count} lines`] : []),
-    ...(grep !== undefined && matching.length > count ? [`${matching.length - count} older matches`] : []),
+    ...(grep === undefined && read >= count ? [`older than the last ${counted(count, "line")}`] : []),
+    ...(grep !== undefined && matching.length > count
+      ? [`${counted(matching.length - count, "older match", "older matches")}`]
+      : []),
     ...(read >= searchedMax ? [`what is older than ${searchedMax} lines was not searched`] : []),
-    ...(fit < kept.length ? [`${kept.length - fit} older lines, for more than ${bytesMax} bytes`] : []),
+    ...(fit < kept.length ? [`${counted(kept.length - fit, "older line")}, for more than ${bytesMax} bytes`] : []),
   ]
   return { count: fit, text: kept.slice(kept.length - fit).join("\n"), cursor, ...said(cuts) }
 }

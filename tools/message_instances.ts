@@ -7,6 +7,7 @@ import { operators, type Posted } from "../src/core/ports.ts"
 import { nameOf } from "../src/core/principal.ts"
 import { targetFields, targetsOf } from "../src/core/selector.ts"
 import { defineTool } from "../src/core/tool.ts"
+import { counted } from "../src/core/view.ts"
 import { watchDeliveries } from "./delivery-wait.ts"
 import {
   addOrder,
@@ -92,7 +93,7 @@ export default defineTool({
     if (recipients.length > recipientsMax)
       throw new Fault(
         "TooLarge",
-        `${recipients.length} instances match.`,
+        `${counted(recipients.length, "instance matches", "instances match")}.`,
         `Name at most ${recipientsMax}, by project or selector.`,
       )
     if (replyTo !== undefined) await checkReply(ctx, replyTo)

@@ -4,7 +4,7 @@ import { type EventKind, eventKindSchema } from "../src/core/link.ts"
 import type { EventPage, EventQuery } from "../src/core/ports.ts"
 import { stopwatch } from "../src/core/stopwatch.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
-import { bounded, countWithin } from "../src/core/view.ts"
+import { bounded, counted, countWithin } from "../src/core/view.ts"
 import { eventsSeen } from "./events-seen.ts"
 import { isoOf } from "./moments.ts"
 
@@ -112,7 +112,7 @@ export default defineTool({
     }
   },
   show: ({ events, next }) => ({
-    text: `${events.length} events. ${next}`,
+    text: `${counted(events.length, "event")}. ${next}`,
     rows: events.map(({ at, kind, name, message, untrusted }) => ({
       ...{ at, kind, name: name ?? "" },
       message: message ?? untrusted ?? "",

@@ -3,6 +3,7 @@ import { finished, type Instance, type Uid } from "../src/core/instance.ts"
 import type { Work } from "../src/core/link.ts"
 import { targetsOf } from "../src/core/selector.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
+import { counted } from "../src/core/view.ts"
 import { changesOf } from "./change-wait.ts"
 import { type Changes, changeAll, changeFields, changeOutput, nextOf, type Step, showChanges, shownRows } from "./changes.ts"
 
@@ -16,7 +17,7 @@ function keptOf(work: Work | undefined): string {
     return ` Its tree ${work.path} holds work that is not committed: it is kept${work.branch === undefined ? "" : `, with branch ${work.branch}`}.`
   const { commits = 0 } = work
   return commits > 0 && work.branch !== undefined
-    ? ` Its ${commits === 1 ? "1 commit is" : `${commits} commits are`} kept on branch ${work.branch}.`
+    ? ` Its ${counted(commits, "commit is", "commits are")} kept on branch ${work.branch}.`
     : ""
 }
 

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process"
 import { closeSync, constants, existsSync, fstatSync, openSync, renameSync, writeSync } from "node:fs"
 import { Socket } from "node:net"
 import { StringDecoder } from "node:string_decoder"
-import { partsOf } from "../core/view.ts"
+import { counted, partsOf } from "../core/view.ts"
 import type { RunDirectory } from "../run-directory.ts"
 import { passes } from "./keeper.ts"
 
@@ -50,7 +50,10 @@ export function captureOutput(directory: RunDirectory, nowMs: () => number): Out
   }
   const write = (text: string, lines: number): void => {
     const stamp = new Date(nowMs()).toISOString()
-    const note = lost > 0 ? `\n${stamp} blackbox5: ${lost} lines are missing here: the log could not be written (${why}).\n` : ""
+    const note =
+      lost > 0
+        ? `\n${stamp} blackbox5: ${counted(lost, "line is", "lines are")} missing here: the log could not be written (${why}).\n`
+        : ""
     try {
       append(note + text)
       lost = 0

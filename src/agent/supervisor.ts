@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import type { Exit, Problem } from "../core/instance.ts"
 import { type Beat, type Directive, iterationMinutesMaxDefault, type Reported } from "../core/link.ts"
 import { ranNoClaude } from "../core/loop.ts"
-import { cut } from "../core/view.ts"
+import { counted, cut } from "../core/view.ts"
 import { searchClaude } from "../find-claude.ts"
 import { treeSearch } from "../process-search.ts"
 import { alive, end, find, freeze, members, ofRun, ofTurn, processId, type Search, stopped, thaw, tickMs } from "../processes.ts"
@@ -210,7 +210,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
     replaced: () => void finish({ code: 143 }),
     away: revive,
     connected() {
-      if (dropped > 0) emit("Warning", `${dropped} events found no room while the gateway was away.`)
+      if (dropped > 0) emit("Warning", `${counted(dropped, "event")} found no room while the gateway was away.`)
       dropped = 0
     },
   })

@@ -1,15 +1,18 @@
 import type { Budget } from "./instance.ts"
 import type { Usage } from "./link.ts"
+import { counted } from "./view.ts"
 
 /** Which limit is reached (or exceeded: then all of it may be used), in words; undefined while none is. */
 export function reached(budget: Budget, used: Usage, how: "reached" | "exceeded" = "reached"): string | undefined {
   const over = (value: number, limit: number | undefined): boolean =>
     limit !== undefined && (how === "reached" ? value >= limit : value > limit * (1 + rounding))
   if (over(used.usd, budget.usd)) return `${dollarsOf(used.usd, budget.usd)} are spent`
-  if (over(used.tokens, budget.tokens)) return `${used.tokens} of ${budget.tokens} tokens are used`
-  if (over(used.iterations, budget.iterations)) return `${used.iterations} of ${budget.iterations} iterations are done`
+  if (over(used.tokens, budget.tokens)) return `${used.tokens} of ${counted(budget.tokens ?? 0, "token is", "tokens are")} used`
+  if (over(used.iterations, budget.iterations))
+    return `${used.iterations} of ${counted(budget.iterations ?? 0, "iteration is", "iterations are")} done`
   const hours = used.ms / hourMs
-  if (over(hours, budget.hours)) return `${amount(hours, budget.hours, 1)} of ${plain(budget.hours ?? 0)} hours are used`
+  if (over(hours, budget.hours))
+    return `${amount(hours, budget.hours, 1)} of ${plain(budget.hours ?? 0)} ${budget.hours === 1 ? "hour is" : "hours are"} used`
   return undefined
 }
 /** What adding floats may miss. */

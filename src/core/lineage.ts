@@ -3,6 +3,7 @@ import type { FleetIndex } from "./fleet-index.ts"
 import { type Children, finished, type Instance, type Uid, type Verdict } from "./instance.ts"
 import { addUsage, maxUsage, noUsage, type Usage } from "./link.ts"
 import type { Family, SpentByUid, Totals } from "./spending.ts"
+import { counted } from "./view.ts"
 
 /** What ancestors allow their descendants: levels, births, and money that was set aside. Told at spawn, decided at admission. */
 
@@ -24,10 +25,11 @@ export function childLimit(
     if (!owner) continue // held as ParentStopped
     const { depth, total } = owner.spec.children
     const levels = lineage.length - index
-    if (levels > depth) return `${owner.name} may have descendants on ${depth} levels, and this would be level ${levels}`
+    if (levels > depth)
+      return `${owner.name} may have descendants on ${counted(depth, "level")}, and this would be level ${levels}`
     const born = family.below.get(ancestor) ?? []
     const rank = uid === undefined ? born.length : born.indexOf(uid)
-    if (rank >= total) return `${owner.name} may have ${total} descendants in its life, and had them`
+    if (rank >= total) return `${owner.name} may have ${counted(total, "descendant")} in its life, and had them`
   }
   return undefined
 }

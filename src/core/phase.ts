@@ -119,14 +119,14 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, w
   if (beat.turn?.state === "Wanted")
     return seen(
       "Waiting",
-      `Waiting ${spanOf(nowMs - beat.turn.sinceMs)} for a turn: ${turns.used} of ${turns.max} are in use.`,
+      `Waiting ${spanOf(nowMs - beat.turn.sinceMs)} for a turn: ${turns.used} of ${turns.max} in use.`,
       "Nothing to do, or raise turnsMax in the policy.",
     )
   if (beat.turn) {
     if (beat.frozen)
       return seen(
         "Waiting",
-        `Its iteration stands still until one of ${turns.max} turns is free.`,
+        `Its iteration stands still until ${turns.max === 1 ? "the only turn" : `one of ${turns.max} turns`} is free.`,
         "Nothing to do: it goes on by itself.",
       )
     const doing = beat.activity

@@ -37,6 +37,9 @@ export interface Plan {
   readonly wakeAtMs: number
 }
 
+const allTaken = (places: number, of: string): string =>
+  places === 1 ? `The only place of ${of} is taken.` : `All ${places} places of ${of} are taken.`
+
 /** Who is admitted, whose iteration may run, whose turn is over: numbered steps over one snapshot. */
 export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number): Plan {
   const { policy, fleet, beats, turns } = snapshot
@@ -74,7 +77,7 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
       .map((uid) => byUid.get(uid))
       .find((one) => one !== undefined && (below.get(one.uid) ?? 0) >= one.spec.children.running)
     if (!owner) return undefined
-    const message = `All ${owner.spec.children.running} places of the descendants of ${owner.name} are taken.`
+    const message = allTaken(owner.spec.children.running, `the descendants of ${owner.name}`)
     return { verdict: "Queued", reason: "ChildrenFull", message }
   }
   const verdicts = ordered.map((instance) => {
@@ -85,7 +88,11 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
       full ??
       (room > 0 || live(instance)
         ? { verdict: "Admitted", reason: "Admitted", message: "Admitted." }
-        : { verdict: "Queued", reason: "FleetFull", message: `All ${policy.instancesMax} places of the fleet are taken.` })
+        : {
+            verdict: "Queued",
+            reason: "FleetFull",
+            message: allTaken(policy.instancesMax, "the fleet"),
+          })
     // Who waits for others must not keep them from a place: it sleeps in the turnstile.
     if (value.verdict === "Admitted" || (live(instance) && value.reason !== "AwaitingInstances")) {
       room--

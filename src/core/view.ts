@@ -90,7 +90,7 @@ export const charactersOf = (text: string): readonly string[] =>
 export function bounded(text: string, max: number): string {
   if (text.length <= max) return text
   const kept = cut(text, max)
-  return `${kept}… [${text.length - kept.length} more characters]`
+  return `${kept}… [${counted(text.length - kept.length, "more character")}]`
 }
 
 /** How many of these, the first ones first, fit into so many bytes of JSON: at least one. */
@@ -123,6 +123,9 @@ export function presented<T>(value: T, nonce: string, reveals?: string): T {
 
 /** A word as a POSIX shell reads it back. */
 export const shellWord = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`)
+
+/** `1 commit`, `2 commits`. */
+export const counted = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`
 
 /** One line of at most `max` characters. */
 export const oneLine = (text: string, max: number): string => {

@@ -4,7 +4,7 @@ import { exchange } from "../client.ts"
 import { codeRootFor } from "../compose.ts"
 import { type Config, lastingEnvironment, readConfig } from "../config.ts"
 import { noProgress } from "../core/tool.ts"
-import { clean } from "../core/view.ts"
+import { clean, counted } from "../core/view.ts"
 import { codeRootOf } from "../find-code-root.ts"
 import { type Policy, policyPath, policySchema, readPolicy } from "../policy.ts"
 import { version } from "../version.ts"
@@ -82,7 +82,7 @@ async function examine(): Promise<readonly Finding[]> {
       ? [
           ok(
             "policy",
-            `${existsSync(path) ? path : "the defaults"}: ${policy.instancesMax} instances, ${policy.turnsMax} iterations at once`,
+            `${existsSync(path) ? path : "the defaults"}: ${counted(policy.instancesMax, "instance")}, ${counted(policy.turnsMax, "iteration")} at once`,
           ),
         ]
       : [

@@ -4,7 +4,7 @@ import { tools } from "../../tools/index.ts"
 import { readConfig } from "../config.ts"
 import { asFault, Fault } from "../core/faults.ts"
 import { noProgress } from "../core/tool.ts"
-import { oneLine } from "../core/view.ts"
+import { counted, oneLine } from "../core/view.ts"
 import { invokeServe } from "../find-serve.ts"
 import { hintsInShell } from "./cli.ts"
 import { withoutFences } from "./fence.ts"
@@ -120,7 +120,13 @@ export async function top(argv: readonly string[]): Promise<number> {
     const status = statusSchema.parse(hints.result(await call("fleet_status", {})))
     const { total, instances } = listSchema.parse(hints.result(await call("list_instances", { limit: rowsMax })))
     const { headline, turns, warnings } = status
-    const fleet = { headline, turns: `${turns.used} of ${turns.max} turns in use`, warning: warnings[0], total, rows: instances }
+    const fleet = {
+      headline,
+      turns: `${turns.used} of ${counted(turns.max, "turn")} in use`,
+      warning: warnings[0],
+      total,
+      rows: instances,
+    }
     become(withFleet(state, fleet))
     const { view } = state
     if (view.kind !== "text") return

@@ -175,7 +175,7 @@ describe("spawn_instance", () => {
     fleet.running("shop-1")
     expect(await fleet.call(operator)("spawn_instance", {})).toMatchObject({
       phase: "Queued",
-      why: expect.stringContaining("All 1 places"),
+      why: expect.stringContaining("The only place of the fleet is taken."),
     })
   })
 
@@ -1050,8 +1050,8 @@ describe("what people see", () => {
       if (tool) shown.set(name, tool.show(await fleet.call(admin)(name, inputs[name] ?? {})))
     }
     expect(shown.size).toBe(tools.length)
-    expect(shown.get("pause_instances")?.text).toMatch(/^1 of 1 instances paused\. resume_instances/)
-    expect(shown.get("list_instances")?.text).toMatch(/^1 of 1 instances\./)
+    expect(shown.get("pause_instances")?.text).toMatch(/^1 of 1 instance paused\. resume_instances/)
+    expect(shown.get("list_instances")?.text).toMatch(/^1 of 1 instance\./)
     expect(shown.get("read_logs")?.text).toContain("printed")
     expect(shown.get("message_instances")?.text).toMatch(/^a: queued \(m-/)
     expect([...shown.values()].filter(({ text }) => text.length < 10)).toEqual([])

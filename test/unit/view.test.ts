@@ -1,5 +1,7 @@
+import { execFileSync } from "node:child_process"
+import { readFileSync } from "node:fs"
 import { describe, expect, it } from "vitest"
-import { bounded, clean, fenced, oneLine, presented, spanOf } from "../../src/core/view.ts"
+import { bounded, clean, counted, fenced, oneLine, presented, spanOf } from "../../src/core/view.ts"
 
 const long = (count: number): string => "aB3".repeat(count).slice(0, count)
 
@@ -108,5 +110,28 @@ describe("bounds and spans", () => {
     [172_800_000, "2 days"],
   ])("%d ms are %s", (ms, expected) => {
     expect(spanOf(ms)).toBe(expected)
+  })
+})
+
+describe("a number of things", () => {
+  it.each([
+    [counted(0, "commit"), "0 commits"],
+    [counted(1, "commit"), "1 commit"],
+    [counted(2, "commit"), "2 commits"],
+    [counted(1, "more match", "more matches"), "1 more match"],
+    [counted(12, "more match", "more matches"), "12 more matches"],
+  ])("%s", (text, expected) => {
+    expect(text).toBe(expected)
+  })
+
+  it("is put into words in one place, unless there can never be one of it", () => {
+    const neverOne =
+      /allowed\[kind\]|errors|idle|places|turns\.max|searchedMax|others\.length|tokensOf|isNaN|^src\/adapters\/sqlite\/mail\.ts/
+    const plural =
+      /\$\{[^{}]*\} (?:more |older )?(?:agent|instance|commit|iteration|message|line|event|call|token|turn|project|hour|order|place|match|descendant|level)e?s\b/g
+    const files = execFileSync("git", ["ls-files", "src/**.ts", "tools/*.ts"], { encoding: "utf8" }).split("\n").filter(Boolean)
+    expect(files.length).toBeGreaterThan(100)
+    const found = files.flatMap((file) => (readFileSync(file, "utf8").match(plural) ?? []).map((text) => `${file}: ${text}`))
+    expect(found.filter((one) => !neverOne.test(one))).toEqual([])
   })
 })

@@ -1,5 +1,5 @@
 import { rmSync, statSync } from "node:fs"
-import { shellWord } from "../../core/view.ts"
+import { counted, shellWord } from "../../core/view.ts"
 import type { TrustedFilters } from "../../core/workspace.ts"
 import { commitOf, type Git, gitIn, gitWords, must } from "../../git.ts"
 import { entriesOf, forgetEntry, isLocked, linkedAt } from "../../repository.ts"
@@ -108,13 +108,13 @@ async function removeBranch(
     base === undefined
       ? alone
       : Number(must(await git(["rev-list", "--count", `${base}..${tip}`]), `Counting the commits of ${branch}`))
-  const words = made === 1 ? "1 commit" : `${made} commits`
+  const words = counted(made, "commit")
   const force = discard === "branch"
   if (!force && (alone > 0 || (made > 0 && !merged))) return left(`with ${words}`)
   // Merged as git branch -d means it: the tip counts. Otherwise what its reflog alone keeps is not lost either.
   if (!force && !merged) {
     const dropped = await looseCommits(git, common, reflogOf(common, branch), { without: branch, reflogsKeep: true })
-    if (dropped > 0) return left(`without commits, but ${dropped === 1 ? "1 commit" : `${dropped} commits`} in its reflog`)
+    if (dropped > 0) return left(`without commits, but ${counted(dropped, "commit")} in its reflog`)
   }
   const deleted = await git(["branch", "-D", "--end-of-options", branch])
   return deleted.code === 0 ? undefined : left(`which git could not remove: ${gitWords(deleted)}`)
