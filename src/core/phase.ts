@@ -144,7 +144,7 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, w
   if (beat.last?.outcome === "FAILED")
     return seen(
       "Running",
-      `Between iterations; the last one failed, and the loop tries again. It ended so: "${oneLine(beat.last.text, 300)}".`,
+      `Between iterations; the last one failed, and the loop tries again. It failed with: "${oneLine(beat.last.text, 300)}".`,
       `read_logs {"name":"${name}"} shows what claude said.`,
     )
   return seen("Running", `Between iterations; ${iterations} done.`, inspect)
