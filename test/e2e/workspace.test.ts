@@ -186,7 +186,7 @@ describe("a code root that is one git repository", () => {
     await completed(client, "blog-1")
     writeFileSync(go, "")
     const { path } = z.looseObject({ path: z.string() }).parse(spawned.workspace)
-    expect(readFileSync(join(world.directory, "pwd"), "utf8").trim()).toBe(path)
+    expect(readFileSync(join(world.directory, "pwd"), "utf8").trim()).toBe(join(path, "5-project-memory/blog"))
     expect(await workOf(client, "blog-1")).toMatchObject({ path, own: true, branch: "ralf/blog-1", commits: 1, dirty: false })
     expect(git(world.codeRoot, "show", "--stat", "--format=%s", "ralf/blog-1")).toMatch(
       /Add post\.md[\s\S]*5-project-memory\/blog\/post\.md/,
@@ -281,11 +281,15 @@ describe("a hostile repository", () => {
       git(shop, "-c", "core.hooksPath=/dev/null", "config", key, join(world.directory, key))
     }
     rmSync(marker, { force: true })
+    // A claude that works in the project asks git about it, as a person would: this loop's works elsewhere, so that only our git is at it.
+    const apart = ["sh", "-c", 'cd "$0" && echo Go on. | claude -p --dangerously-skip-permissions', world.directory]
+    world.policy(`loops: { apart: ${JSON.stringify(apart)} }\n`)
     const client = await world.connect()
     const go = join(world.directory, "go")
     const spawn = (name: string, more: object = {}): Promise<Result> =>
       client.call("spawn_instance", {
         name,
+        loop: "apart",
         goal: run(`${inTree}; echo ${name} > ${name}.md; while [ ! -e ${go} ]; do sleep 0.05; done`),
         ...more,
       })

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest"
 import { backoffMs, type Decision, decide } from "../../src/core/decide.ts"
 import type { Admission, Exit, Instance, Run } from "../../src/core/instance.ts"
 import { revisionOf } from "../../src/core/instance.ts"
+import { ranNoClaude } from "../../src/core/loop.ts"
 import type { Observed } from "../../src/core/ports.ts"
 import { anInstance, aRun, aSpec, startMs, uid } from "../contract/harness.ts"
 
@@ -126,6 +127,17 @@ describe("decide", () => {
   it("starts again and counts it when the back-off is over", () => {
     const seen = exited({ atMs: nowMs - 8000 })
     expect(decide(wanted(withRun({ restarts: 3 })), revision, seen, nowMs)).toMatchObject({ act: "start", run: { restarts: 4 } })
+  })
+
+  it("starts a loop again at once that ended by itself, and counts it only when it ran no claude", () => {
+    const seen = exited({ code: 0, atMs: nowMs - 1000 })
+    expect(decide(wanted(withRun({ restarts: 3 })), revision, seen, nowMs)).toMatchObject({ act: "start", run: { restarts: 0 } })
+    const ranNone = { ...seen, problem: { reason: ranNoClaude, message: "Ran none." } }
+    expect(decide(wanted(withRun({ restarts: 0 })), revision, ranNone, nowMs)).toMatchObject({
+      act: "start",
+      run: { restarts: 1 },
+    })
+    expect(decide(wanted(withRun({ restarts: 3 })), revision, ranNone, nowMs)).toMatchObject({ afterMs: 7000 })
   })
 
   it("counts from the start after a run that lived long", () => {

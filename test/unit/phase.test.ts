@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest"
 import type { Admission, Instance, Run } from "../../src/core/instance.ts"
 import type { Beat } from "../../src/core/link.ts"
+import { ranNoClaude } from "../../src/core/loop.ts"
 import { type Around, type Phase, phaseOf, phases, silentMs } from "../../src/core/phase.ts"
 import { createHints } from "../../src/roles/hints.ts"
 import { tools } from "../../tools/index.ts"
@@ -22,6 +23,7 @@ const exit = (code: number, outcome?: "Complete" | "Failed"): Partial<Run> => ({
   phase: "Exited",
   lastExit: { code, atMs: nowMs - 60_000, ...(outcome && { outcome }) },
 })
+const ranNone = { reason: ranNoClaude, message: "Ran none." }
 const wanted = { turn: { id: "t", state: "Wanted" as const, sinceMs: nowMs - 20_000 } }
 const running = { turn: { id: "t", state: "Running" as const, sinceMs: nowMs - 20_000 } }
 const paused = (pause: Partial<NonNullable<Instance["spec"]["pause"]>> = {}): More => ({
@@ -113,6 +115,15 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
   ["its parent was stopped", "Held", /The reason/, shop({}, {}, held({ reason: "ParentStopped" })), beat()],
   ["exited once", "Starting", /exited with code 3 .* started again/, shop(exit(3))],
   ["exits again and again", "CrashLoop", /exited with code 3 .* started 4 times/, shop({ ...exit(3), restarts: 3 })],
+  [
+    "ended without a word of its agent",
+    "Starting",
+    /its agent has not said that the goal is reached/,
+    shop(exit(0), { spec: { mode: "until-complete" } }),
+  ],
+  ["ended, and is continuous", "Starting", /because the instance is continuous/, shop(exit(0), { spec: { mode: "continuous" } })],
+  ["ran no claude, once", "Starting", /^Ran none\. It is started again/, shop({ ...exit(0), problem: ranNone })],
+  ["ran no claude, again and again", "CrashLoop", /^Ran none\. .*4 times/, shop({ ...exit(0), problem: ranNone, restarts: 3 })],
   ["cannot be started", "CrashLoop", /^No claude/, shop({ ...exit(1), problem: { reason: "NoClaude", message: "No claude." } })],
   ["a new attempt after a crash loop", "Starting", /being started/, shop({ ...exit(3), restarts: 9 }, { spec: { attempt: 2 } })],
   ["complete", "Completed", /ended as complete 60 s ago/, shop(exit(0, "Complete"))],
