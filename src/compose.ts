@@ -124,7 +124,10 @@ export async function composeLocal(
   const trusted = () => policy.current().trustedFilters
   const keptTrees = createKeptTrees({ stateDirectory: config.stateDirectory, trusted, nowMs: clock.nowMs })
   const trees = createTrees({
-    ...{ stateDirectory: config.stateDirectory, codeRoots, trusted, kept: keptTrees },
+    stateDirectory: config.stateDirectory,
+    codeRoots,
+    trusted,
+    kept: keptTrees,
     repositories: () => policy.current().repositories,
   })
   const projects: Projects = {

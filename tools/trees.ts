@@ -76,9 +76,10 @@ export default defineTool({
   },
   show: ({ trees, removals, next }) => ({
     text: [...removals.map(({ name, removed, why }) => `${name}: ${removed ? "removed" : "kept"}. ${why}`), next].join("\n"),
-    rows: trees.map(({ name, instance = "", branch = "", repository = "", path = "", why, bytes, since }) => ({
-      ...{ name, instance, branch, size: bytes === undefined ? "" : sizeOf(bytes), since, where: path || repository, why },
-    })),
+    rows: trees.map(({ name, instance = "", branch = "", repository = "", path = "", why, bytes, since }) => {
+      const size = bytes === undefined ? "" : sizeOf(bytes)
+      return { name, instance, branch, size, since, where: path || repository, why }
+    }),
   }),
 })
 

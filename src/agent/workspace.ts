@@ -140,14 +140,14 @@ async function make(tree: TreeFile, instance: string, busy: (summary: string) =>
   const { git } = armed
   if (filled) {
     // Only what was cut off while it was made, before anything ran there, is taken away.
-    const removed =
-      begun?.made === false && isTreeOf(path, common) ? await git(["worktree", "remove", "--force", path]) : undefined
-    if (removed?.code !== 0)
+    if (begun?.made !== false || !isTreeOf(path, common))
       throw new Fault(
         "Conflict",
         `${path} is no work tree of ${repository} any more.`,
         "Save what is in it and move it away, then resume the instance: the tree is made again from its branch.",
       )
+    const next = "Move it away, then resume the instance."
+    must(await git(["worktree", "remove", "--force", path]), `Removing the half-made work tree ${path}`, next)
   }
   busy(`make the work tree ${path}`)
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 })

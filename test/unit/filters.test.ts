@@ -43,8 +43,11 @@ beforeEach(() => {
   smudge = program("smudge", "read -r first; [ \"$first\" = encoded ] || { echo 'not encoded' >&2; exit 1; }; tr b-za a-z")
   trusted = {}
   const codeRoots = createCodeRoots({
-    ...{ loops: () => ({}), claude: () => process.execPath, builtIn: ["loop"] },
-    ...{ stateDirectory: join(directory, "state"), first: join(directory, "code") },
+    loops: () => ({}),
+    claude: () => process.execPath,
+    builtIn: ["loop"],
+    stateDirectory: join(directory, "state"),
+    first: join(directory, "code"),
   })
   const options = { stateDirectory: join(directory, "state"), trusted: () => trusted }
   const kept = createKeptTrees({ ...options, nowMs: () => 0 })

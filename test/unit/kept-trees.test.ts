@@ -38,8 +38,11 @@ beforeEach(() => {
   makeCodeRoot(join(directory, "code"), ["shop"])
   shop = join(directory, "code/5-project-memory/shop")
   const codeRoots = createCodeRoots({
-    ...{ loops: () => ({}), claude: () => process.execPath, builtIn: ["loop"] },
-    ...{ stateDirectory: state(), first: join(directory, "code") },
+    loops: () => ({}),
+    claude: () => process.execPath,
+    builtIn: ["loop"],
+    stateDirectory: state(),
+    first: join(directory, "code"),
   })
   kept = createKeptTrees({ stateDirectory: state(), trusted: () => ({}), nowMs: () => 1000 })
   trees = createTrees({ stateDirectory: state(), codeRoots, repositories: () => "file:///nowhere/", trusted: () => ({}), kept })
@@ -125,8 +128,14 @@ describe("what was kept", () => {
     const rows = await kept.list(signal)
     expect(rows).toEqual([
       {
-        ...{ name: "a-a", instance: "a", path, branch: "ralf/a", repository: shop, sinceMs: 1000 },
-        ...{ why: "it holds work that is not committed (large.md)", bytes: expect.any(Number) },
+        name: "a-a",
+        instance: "a",
+        path,
+        branch: "ralf/a",
+        repository: shop,
+        sinceMs: 1000,
+        why: "it holds work that is not committed (large.md)",
+        bytes: expect.any(Number),
       },
     ])
     expect(rows[0]?.bytes).toBeGreaterThan(100_000)

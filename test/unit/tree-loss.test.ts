@@ -32,8 +32,11 @@ beforeEach(() => {
   git(directory, "clone", "-q", "--bare", shop, remote)
   git(shop, "remote", "add", "origin", remote)
   const codeRoots = createCodeRoots({
-    ...{ loops: () => ({}), claude: () => process.execPath, builtIn: ["loop"] },
-    ...{ stateDirectory: state(), first: join(directory, "code") },
+    loops: () => ({}),
+    claude: () => process.execPath,
+    builtIn: ["loop"],
+    stateDirectory: state(),
+    first: join(directory, "code"),
   })
   const kept = createKeptTrees({ stateDirectory: state(), trusted: () => ({}), nowMs: () => 0 })
   trees = createTrees({ stateDirectory: state(), codeRoots, repositories: () => "file:///nowhere/", trusted: () => ({}), kept })
