@@ -156,6 +156,12 @@ describe("the whole tree", () => {
     expect(sources.filter((file) => /\bprocess\.env\b/.test(textOf(file)) && !allowed.has(file))).toEqual([])
   })
 
+  it("cuts text in one place, between whole characters", () => {
+    const cutting = /\.(?:slice\(0, (?:\d{3,}|\w*[cC]haracters\w*)\)|substring\(|substr\()/
+    const places = sources.filter((file) => cutting.test(textOf(file)) && file !== "src/core/view.ts")
+    expect(places).toEqual([])
+  })
+
   it("runs no shell strings", () => {
     expect(sources.filter((file) => /\bexec(Sync)?\(|shell:\s*true/.test(textOf(file).replaceAll(/\.exec\(/g, "")))).toEqual([])
   })

@@ -3,7 +3,7 @@ import { indexOf } from "../src/core/fleet-index.ts"
 import type { Instance } from "../src/core/instance.ts"
 import { nameOf, type Principal } from "../src/core/principal.ts"
 import type { ToolContext } from "../src/core/tool.ts"
-import { spanOf } from "../src/core/view.ts"
+import { cut, spanOf } from "../src/core/view.ts"
 import { freeName } from "./declaration.ts"
 
 /** Whether a spawn repeats an earlier one: a client that was cut off cannot know whether its call made something. */
@@ -17,7 +17,7 @@ export async function digestOf(input: object): Promise<string> {
 }
 
 export const originOf = (who: Principal, input: string): NonNullable<Instance["spec"]["origin"]> => ({
-  by: nameOf(who).slice(0, 200),
+  by: cut(nameOf(who), 200),
   input,
 })
 
@@ -25,7 +25,7 @@ export const originOf = (who: Principal, input: string): NonNullable<Instance["s
 export function makerOf({ spec }: Instance, who: Principal): string | undefined {
   if (!spec.origin) return undefined
   // An instance's name may be used again; its uid is not.
-  const isYours = spec.origin.by === nameOf(who).slice(0, 200) && (who.kind === "human" || spec.lineage.at(-1) === who.uid)
+  const isYours = spec.origin.by === cut(nameOf(who), 200) && (who.kind === "human" || spec.lineage.at(-1) === who.uid)
   return isYours ? "you" : spec.origin.by
 }
 

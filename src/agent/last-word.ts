@@ -1,5 +1,6 @@
 import { concludeIteration, type Failure } from "../core/iteration-outcome.ts"
 import type { Marker, ReportedHold } from "../core/link.ts"
+import { cut } from "../core/view.ts"
 import type { TurnFile } from "../run-directory.ts"
 import { holdFor } from "./failures.ts"
 
@@ -48,7 +49,7 @@ export function createLastWord({ turn: running, keep, met, nowMs, zone, jitterMs
       const turn = running()
       if (!turn) return
       const { failure: _, ...rest } = turn
-      keep({ ...rest, said: { marker, text: text.slice(0, 4000), superseded: false } })
+      keep({ ...rest, said: { marker, text: cut(text, 4000), superseded: false } })
     },
     failed(failure) {
       const turn = running()

@@ -3,7 +3,7 @@ import { budgetReached, lineageHold } from "./lineage.ts"
 import type { Beat } from "./link.ts"
 import { beatOf, ownOf, type Readings, seenOf } from "./outline.ts"
 import type { Facts, Hold } from "./plan.ts"
-import { oneLine } from "./view.ts"
+import { cut, oneLine } from "./view.ts"
 import { answerMs, met, parkedOf, questionOf, reachedBy, stands, type TargetNow, wordsOfWait } from "./waits.ts"
 
 /** The reasons of the system's not to run an instance; the first that speaks counts. */
@@ -48,7 +48,7 @@ const reported: Hold = (instance, readings) => {
     return {
       verdict: "Held",
       reason: "RateLimited",
-      message: `${hold.message} The policy says afterRateLimit: hold, so it waits until somebody resumes it.`.slice(0, 1000),
+      message: cut(`${hold.message} The policy says afterRateLimit: hold, so it waits until somebody resumes it.`, 1000),
     }
   return hold && !(hold.untilMs !== undefined && hold.untilMs <= readings.nowMs) ? { verdict: "Held", ...hold } : undefined
 }

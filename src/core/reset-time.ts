@@ -1,3 +1,5 @@
+import { cut } from "./view.ts"
+
 /**
  * When a limit ends, from the words of Claude Code. It cuts seconds off, gives a date only where the moment is more than a day away, and a year
  * only where that is another one (read in 2.1.197, whose texts and older ones are in the tests).
@@ -38,7 +40,7 @@ const farthestMs = 400 * dayMs
  * of this machine: it counts where the text names none.
  */
 export function resetTime(text: string, nowMs: number, zone: string): number | undefined {
-  const found = readTime(text.slice(0, charactersMax), nowMs, zone)
+  const found = readTime(cut(text, charactersMax), nowMs, zone)
   return found !== undefined && Math.abs(found - nowMs) < farthestMs ? found : undefined
 }
 
