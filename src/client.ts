@@ -5,7 +5,7 @@ import { createParser } from "eventsource-parser"
 import { fieldsOf, readInput } from "./core/decode.ts"
 import { Fault, faultCodes } from "./core/faults.ts"
 import type { Invoke } from "./core/invoke.ts"
-import { type Call, codeRootHeader, noProgress, type Tool } from "./core/tool.ts"
+import { alivePath, type Call, codeRootHeader, noProgress, type Tool } from "./core/tool.ts"
 import { cut } from "./core/view.ts"
 import { requestOptionsTo } from "./local-socket.ts"
 
@@ -169,6 +169,24 @@ export function exchange(target: Target, outgoing: Outgoing, call: Call): Promis
   })
 }
 
+const supervisorMs = 2000
+/**
+ * Asked before each call of an agent: a supervisor that stands still would hold the call for as long, and might do it long after nobody wants
+ * it any more. @throws Unavailable
+ */
+async function checkSupervisor(target: Target, signal: AbortSignal): Promise<void> {
+  const inTime = AbortSignal.timeout(supervisorMs)
+  const call: Call = { signal: AbortSignal.any([signal, inTime]), progress: noProgress }
+  // Whatever it answers, it works; where nobody listens, the call itself says so.
+  await exchange(target, { method: "GET", path: alivePath }, call).catch(() => undefined)
+  if (inTime.aborted && !signal.aborted)
+    throw new Fault(
+      "Unavailable",
+      `The supervisor of this instance has not answered for ${supervisorMs / 1000} s; nothing was sent.`,
+      "Go on with something else, and try again in a minute.",
+    )
+}
+
 /** Calls tools over HTTP, as whoever the target takes the caller for. */
 export function invokeOver(target: Target, tools: readonly Tool[]): Invoke {
   const byName = new Map(tools.map((tool) => [tool.name, tool]))
@@ -176,5 +194,14 @@ export function invokeOver(target: Target, tools: readonly Tool[]): Invoke {
     const tool = byName.get(name)
     if (!tool) throw new Fault("NotFound", `There is no tool ${JSON.stringify(cut(name, 80))}.`, "List the tools.")
     return exchange(target, requestOf(tool, input), call)
+  }
+}
+
+/** As invokeOver, for an agent: its calls go through its supervisor. */
+export const invokeSupervised = (target: Target, tools: readonly Tool[]): Invoke => {
+  const invoke = invokeOver(target, tools)
+  return async (name, input, call) => {
+    await checkSupervisor(target, call.signal)
+    return invoke(name, input, call)
   }
 }

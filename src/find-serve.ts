@@ -14,8 +14,8 @@ import {
 } from "node:fs"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
-import { away, exchange, invokeOver, type Target, unreached } from "./client.ts"
-import { type Config, serveEnvironment } from "./config.ts"
+import { away, exchange, invokeOver, invokeSupervised, type Target, unreached } from "./client.ts"
+import { type Config, instanceHere, serveEnvironment } from "./config.ts"
 import { asFault, Fault } from "./core/faults.ts"
 import type { Invoke } from "./core/invoke.ts"
 import { type Call, noProgress, type Tool } from "./core/tool.ts"
@@ -224,10 +224,10 @@ export async function reviveServe(config: Config, entry?: string): Promise<void>
   }
 }
 
-/** Calls the control plane that the configuration names; on this machine it is started when it is not there. */
+/** Calls the control plane that the configuration names: here it is started when it is not there, elsewhere it is not told of directories. */
 export function invokeServe(config: Config, tools: readonly Tool[], find = findOrStartServe): Invoke & { warm(): void } {
-  // A control plane elsewhere knows nothing of this machine's directories.
-  const invoke = invokeOver(config.remote ?? { socketPath: config.socketPath, codeRoot: codeRootOf(config) }, tools)
+  const over = instanceHere() === undefined ? invokeOver : invokeSupervised
+  const invoke = over(config.remote ?? { socketPath: config.socketPath, codeRoot: codeRootOf(config) }, tools)
   let starting: Promise<Target> | undefined
   const started = (): Promise<Target> => {
     starting ??= find(config).finally(() => {

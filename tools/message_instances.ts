@@ -154,8 +154,20 @@ export default defineTool({
         )
       const mails = sent.filter(({ refused }) => refused === undefined).map(({ mail }) => mail.id)
       const waitFor = sent.filter(({ recipient, refused }) => refused === undefined && reachable(recipient, before))
+      const hasStirred = async ({ to }: Recipient, { atMs }: Mail): Promise<boolean> => {
+        const beat = to === operators ? undefined : (await bus.beats()).get(to)
+        // Unheard of since `serve` began, it may still connect.
+        return beat === undefined || beat.atMs >= atMs
+      }
       if (waitFor.length > 0)
-        await watch?.settled(new Map(waitFor.map(({ mail, recipient }) => [mail.id, recipient.name])), waitSeconds * 1000)
+        await watch?.settled(
+          new Map(
+            waitFor.map(({ mail, recipient }) => [
+              mail.id,
+              { name: recipient.name, hasStirred: () => hasStirred(recipient, mail) },
+            ]),
+          ),
+        )
       const posted = new Map<string, Posted>((await bus.posted({ mails, limit: mails.length })).map((one) => [one.mail.id, one]))
       const after = await readingsOf(ctx)
       const receipts = sent.map(({ recipient, mail, refused, order }) => {

@@ -57,7 +57,8 @@ export interface DoorsOptions {
 export interface Doors {
   /** A mail that the fleet wants delivered; a repeat of one that is known changes nothing. */
   mail(mail: Mail): void
-  hook(input: HookInput): HookAnswer
+  /** `isUnheard`: claude has given up waiting for the answer. Then it gets no mail, which a later door may still give. */
+  hook(input: HookInput, isUnheard?: boolean): HookAnswer
   /** What the next iteration would hear that the last one did not. */
   news(): Beat["news"]
   /** That answer went out whole. What is not known to have gone out proves nothing: it is given again in the next iteration. */
@@ -175,7 +176,7 @@ export function createDoors(options: DoorsOptions): Doors {
       if (before) options.receipt(before)
       else if (!waiting.has(mail.id)) waiting.set(mail.id, mail)
     },
-    hook(input) {
+    hook(input, isUnheard = false) {
       const main = input.agent_id === undefined
       options.goesOn()
       const turn = options.turn()
@@ -201,7 +202,7 @@ export function createDoors(options: DoorsOptions): Doors {
         case "PostToolBatch": {
           if (!main) return {}
           const stood = standstillWords(turn?.stood ?? [])
-          const mails = offer("PostToolUse", stood.join("\n\n").length)
+          const mails = isUnheard ? [] : offer("PostToolUse", stood.join("\n\n").length)
           const answer = context(input.hook_event_name, [...stood, ...words(mails)], mails)
           if (stood.length > 0) toldStandstills.add(answer)
           if (input.hook_event_name === "PostToolBatch") {

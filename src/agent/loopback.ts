@@ -5,6 +5,7 @@ import { Hono } from "hono"
 import { bodyLimit } from "hono/body-limit"
 import { z } from "zod"
 import { Fault } from "../core/faults.ts"
+import { alivePath } from "../core/tool.ts"
 import type { ProcessId } from "../processes.ts"
 import { processIdSchema } from "../run-directory.ts"
 import { type HookAnswer, type HookInput, hookInputSchema } from "./doors.ts"
@@ -18,7 +19,7 @@ export interface LoopbackHandlers {
   /** Waits until the turn is granted; undefined when the wait was too long for one call, or the signal came. */
   turn(id: string, self: ProcessId, signal: AbortSignal): Promise<Grant | undefined>
   turnEnded(id: string, code: number, ms: number): Promise<void>
-  hook(input: HookInput): HookAnswer
+  hook(input: HookInput, isUnheard: boolean): HookAnswer
   /** The answer went out whole, to somebody who still waited for it. */
   given(answer: HookAnswer): void
   openingPart(index: number): HookAnswer
@@ -63,7 +64,7 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
     const input = hookInputSchema.parse(await context.req.json())
     // When this process stood still for long, claude may have given up on its question: that is seen in the next turns of the event loop.
     for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve))
-    const answer = handlers.hook(input)
+    const answer = handlers.hook(input, context.req.raw.signal.aborted)
     context.env.outgoing.once("finish", () => {
       if (!context.req.raw.signal.aborted) handlers.given(answer)
     })
@@ -89,6 +90,7 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
       headers: { authorization: `Bearer ${handlers.fleet.credential}` },
     })
   })
+  app.get(alivePath, (context) => context.json({}))
   app.all("/mcp/:name", (context) => handlers.mcp(context, context.req.param("name")))
   const server = createAdaptorServer({ fetch: app.fetch })
   await new Promise<void>((resolve, reject) => {

@@ -20,7 +20,12 @@ export type Settings = z.output<typeof settingsSchema>
 
 /** The events of Claude Code at which mail, activity, markers and failures are seen. */
 const hookEvents = ["UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure", "PostToolBatch", "Stop", "StopFailure"]
-const hookSeconds = 10
+/**
+ * What claude waits for an answer at most. It comes in milliseconds, unless the supervisor stands still: then a tool call passes three hooks,
+ * of which the first gives no mail.
+ */
+const hookSeconds = { PreToolUse: 0.3, PostToolUse: 0.7, PostToolUseFailure: 0.7, PostToolBatch: 0.95, otherwise: 10 }
+const secondsOf = (event: string): number => new Map(Object.entries(hookSeconds)).get(event) ?? hookSeconds.otherwise
 
 /** The supervisor's loopback port. */
 export interface Door {
@@ -52,15 +57,17 @@ export const nestedLogsPath = "/nested/logs"
 
 export function settingsFor({ port, token }: Door): Settings {
   const url = `http://127.0.0.1:${port}`
-  const hook = { type: "http", url: `${url}/hooks`, headers: { Authorization: `Bearer ${token}` }, timeout: hookSeconds }
-  const parts = Array.from({ length: openingPartsMax }, (_, index) => ({ ...hook, url: `${url}/hooks/opening/${index}` }))
+  const hookAt = (path: string, event: string) => ({
+    ...{ type: "http", url: `${url}${path}`, headers: { Authorization: `Bearer ${token}` }, timeout: secondsOf(event) },
+  })
+  const parts = Array.from({ length: openingPartsMax }, (_, index) => hookAt(`/hooks/opening/${index}`, "UserPromptSubmit"))
   return {
     disableAllHooks: false,
     env: telemetry(url, token, logsPath),
     // Without it a loop that does not skip permissions would be refused the fleet's tools: nobody is there to be asked.
     permissions: { allow: [`mcp__${fleetServer}`] },
     hooks: Object.fromEntries(
-      hookEvents.map((event) => [event, [{ hooks: event === "UserPromptSubmit" ? [hook, ...parts] : [hook] }]]),
+      hookEvents.map((event) => [event, [{ hooks: [hookAt("/hooks", event), ...(event === "UserPromptSubmit" ? parts : [])] }]]),
     ),
   }
 }

@@ -25,6 +25,9 @@ export interface Call {
 /** How a client tells `serve` its code root over HTTP: the path, percent-escaped. */
 export const codeRootHeader = "x-blackbox5-code-root"
 
+/** Where a supervisor's port says that it works. */
+export const alivePath = "/alive"
+
 /** The `progress` of a call whose caller wants none: a face that sees it need not carry any. */
 export const noProgress: Call["progress"] = () => {}
 

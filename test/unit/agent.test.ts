@@ -230,6 +230,8 @@ function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: 
       for (const mail of mails) doors.mail(mail)
     },
     answered: (beganAtMs: number) => doors.answered(beganAtMs),
+    /** A hook whose answer nobody waits for any more. */
+    unheard: (event: string) => doors.hook({ hook_event_name: event }, true),
     /** The ids of the mails in what the hook answers. */
     hook(event: string, more: Partial<HookInput> = {}): string[] {
       const answer = doors.hook({ hook_event_name: event, ...more })
@@ -284,6 +286,13 @@ describe("the doors", () => {
       expect(claude.raw("PostToolUse")).toEqual({})
       full = false
       expect(claude.hook("PostToolUse")).toEqual(["1"])
+    })
+
+    it("nothing after a tool to a claude that has given up waiting, and the same at the next door", () => {
+      const claude = session().begin(1)
+      claude.mail(now("1"))
+      expect(claude.unheard("PostToolUse")).toEqual({})
+      expect(claude.hook("PostToolBatch")).toEqual(["1"])
     })
 
     it("nothing after an answer that may not have gone out, which proves nothing and is given again in the next iteration", () => {

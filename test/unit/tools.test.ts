@@ -846,6 +846,29 @@ describe("message_instances", () => {
     expect(fleet.memory.posts[0]?.mail.id).toBe(gone.receipts[0].mail)
   })
 
+  it("waits two seconds for a supervisor that stands still, and as long as it was told for one that works", async () => {
+    const fleet = makeFleet()
+    const a = fleet.running("a", {}, fleet.inIteration())
+    fleet.clock.advance(1000)
+    const urgent = { urgency: "now", waitSeconds: 50 }
+    let listening = 0
+    fleet.memory.hooks.waiting = () => {
+      if (++listening === 2) fleet.clock.advance(2000)
+    }
+    const still = await fleet.call(operator)("message_instances", say(["a"], urgent))
+    expect(still.receipts[0]).toMatchObject({ state: "queued" })
+    // One that works answers a mail by a beat.
+    listening = 0
+    const beganAtMs = fleet.clock.nowMs()
+    fleet.memory.hooks.waiting = () => {
+      const beat = fleet.memory.beats.get(a.uid)
+      if (beat) fleet.memory.beats.set(a.uid, { ...beat, atMs: fleet.clock.nowMs() })
+      if (++listening > 1) fleet.clock.advance(listening === 2 ? 2000 : 48_000)
+    }
+    await fleet.call(operator)("message_instances", say(["a"], urgent))
+    expect(fleet.clock.nowMs() - beganAtMs).toBe(50_000)
+  })
+
   it("marks a question answered, only by whom it was sent to", async () => {
     const fleet = makeFleet()
     const a = fleet.running("a")
