@@ -10,7 +10,7 @@ import { codeRootOf } from "../find-code-root.ts"
 import { readPolicy } from "../policy.ts"
 import { lastingProgram } from "../program.ts"
 import { replaceFile } from "../run-directory.ts"
-import { type ClientEntry, clientEntry, shellLine } from "./client-entry.ts"
+import { type ClientEntry, clientEntry } from "./client-entry.ts"
 import { installCommand, launcherOf, launcherPath, offerCommand, removeCommand } from "./shell-command.ts"
 import { showUsage, usageError, wordsOf } from "./words.ts"
 
@@ -170,6 +170,6 @@ export async function connect(argv: readonly string[]): Promise<number> {
       ? await connectClaudeCode(config, values.scope ?? "user", dryRun)
       : connectClaudeDesktop(config, dryRun),
   )
-  if (!dryRun) await offerCommand(shellLine(config, "connect", "shell"), new AbortController().signal)
+  if (!dryRun) await offerCommand(new AbortController().signal)
   return 0
 }

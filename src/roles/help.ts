@@ -36,6 +36,7 @@ const groups: readonly Group[] = [
       ["stop-instances", "end agents; --remove deletes them"],
       ["update-instance", "change an agent's goal, budget, priority or labels"],
       ["wait-for-instances", "wait until agents finish or need you"],
+      ["trees", "list the work trees that removed agents left, and delete them"],
     ],
   },
   {

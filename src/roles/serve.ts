@@ -139,7 +139,7 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
     log.warn({ path }, "the disk is full: this file could not be written")
   log.info({ url, socket: config.socketPath, version }, "serving")
   process.stdout.write(await screen(config, plane, url))
-  void offerCommand(shellLine(config, "connect", "shell"), stopping.signal)
+  void offerCommand(stopping.signal)
 
   const failed = new Promise<void>((resolve) => {
     running.catch((error: unknown) => {
@@ -200,8 +200,9 @@ async function screen(config: Config, { codeRoot, projects, policy }: ControlPla
     `  Policy       ${policy.path}: ${counted(limits.instancesMax, "instance")}, ${counted(limits.turnsMax, "iteration")} at once`,
     ...(limits.refused === undefined ? [] : [`               REFUSED, the defaults are in force: ${limits.refused}`]),
     `  State        ${config.stateDirectory}`,
-    `  REST         ${url}   (bearer: the file token in the state directory; ${url}/openapi.json)`,
-    `  MCP          ${url}/mcp   (Streamable HTTP; the same bearer)`,
+    `  REST         ${url}   (described at /openapi.json)`,
+    `  MCP          ${url}/mcp   (Streamable HTTP)`,
+    "  Bearer       for both: the file token in the state directory",
     "",
     "  To connect Claude Code, or Claude Desktop:",
     `    ${connectLine(config, codeRoot, "claude-code")}`,

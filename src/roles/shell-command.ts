@@ -168,13 +168,13 @@ async function askTerminal(question: string, signal: AbortSignal): Promise<strin
 }
 
 /**
- * Offers the command to whoever sits at the terminal. Elsewhere, and where the answer is no or never comes, it prints `line`, which makes the
+ * Offers the command to whoever sits at the terminal. Elsewhere, and where the answer is no or never comes, it prints the line that makes the
  * command from any shell.
  */
-export async function offerCommand(line: string, signal: AbortSignal): Promise<void> {
+export async function offerCommand(signal: AbortSignal): Promise<void> {
   if (!isOfferable()) return
   const say = (text: string): void => void process.stdout.write(text)
-  const later = `To have the command ${commandName} in every shell, run:\n  ${line}\n`
+  const later = `To have the command ${commandName} in every shell, run:\n  ${programInShell()} connect shell\n`
   if (!process.stdin.isTTY || !process.stdout.isTTY || !isInForeground()) return say(later)
   const answer = await askTerminal(`Make ${launcherPath()}, so that ${commandName} is a command in every shell? [Y/n] `, signal)
   if (signal.aborted) return

@@ -268,6 +268,17 @@ describe("the command blackbox5", () => {
     expect((await shell('"$NODE" "$MAIN" inspect-instance nobody', env)).stderr).toContain(main)
   }, 60_000)
 
+  it("is offered by serve, which serves meanwhile and goes on", async () => {
+    const state = join(home, "state")
+    const running = onTerminal('"$NODE" "$MAIN" serve', "y\n", { ...env, BLACKBOX5_STATE: state })
+    await eventually(() => existsSync(command()), "the command")
+    expect((await shell("blackbox5 fleet-status", { ...env, BLACKBOX5_STATE: state })).code).toBe(0)
+    const { pid } = z.object({ pid: z.number() }).parse(JSON.parse(readFileSync(join(state, "serve.json"), "utf8")))
+    process.kill(pid, "SIGTERM")
+    const { code, text } = await running
+    expect([code, text]).toEqual([0, expect.stringContaining(`The command blackbox5 is ${command()} now.`)])
+  }, 60_000)
+
   it("is offered where somebody can answer; elsewhere the line that makes it is printed", async () => {
     const line = '"$NODE" "$MAIN" connect claude-desktop'
     const piped = await shell(line, env)
