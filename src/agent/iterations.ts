@@ -126,6 +126,7 @@ export function createIterations(options: IterationsOptions): Iterations {
       keeper.remove("turn")
       return false
     }
+    hold = undefined // its turn was granted: what held it is over
     unheardMs = 0
     time.begin()
     emit("IterationStarted", `Iteration ${iteration} began.`)
@@ -144,13 +145,7 @@ export function createIterations(options: IterationsOptions): Iterations {
 
   return {
     time,
-    word: {
-      ...word,
-      failed(failure) {
-        word.failed(failure)
-        changed()
-      },
-    },
+    word,
     turn: () => turn,
     toldBefore: () => toldBefore,
     keep,

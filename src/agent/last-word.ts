@@ -30,9 +30,11 @@ export interface LastWordOptions extends WordContext {
   keep(turn: TurnFile): boolean
   /** A failure has a hold, or none. */
   met(hold: ReportedHold | undefined): void
+  /** Something that a beat says has changed. */
+  changed(): void
 }
 
-export function createLastWord({ turn: running, keep, met, nowMs, zone, jitterMs, printed }: LastWordOptions): LastWord {
+export function createLastWord({ turn: running, keep, met, changed, nowMs, zone, jitterMs, printed }: LastWordOptions): LastWord {
   let failures = 0
   let hold: ReportedHold | undefined
   const meet = (failure: Failure): void => {
@@ -56,6 +58,7 @@ export function createLastWord({ turn: running, keep, met, nowMs, zone, jitterMs
       if (!turn) return
       keep({ ...turn, failure })
       meet(failure)
+      changed()
     },
     working() {
       const turn = running()
