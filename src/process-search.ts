@@ -22,19 +22,20 @@ const tellsChildren = existsSync(`/proc/${process.pid}/task/${process.pid}/child
 /** A read of such a file is whole while it is shorter than the half page that the kernel fills at least. */
 const wholeBytesMax = 2048
 
-/** Children of all its threads (proc_pid_task(5)): complete once it is stopped. */
-function childrenOf(pid: number): readonly number[] {
-  const of = (thread: string): readonly number[] => {
-    const path = `/proc/${pid}/task/${thread}/children`
-    try {
-      const text = textOf(path)
-      return (text.length < wholeBytesMax ? text : readFileSync(path, "latin1")).split(" ").filter(Boolean).map(Number)
-    } catch {
-      return [] // a thread that ended leaves its children to the others
-    }
-  }
+function childrenOfThread(pid: number, thread: number | string): readonly number[] {
+  const path = `/proc/${pid}/task/${thread}/children`
   try {
-    return readdirSync(`/proc/${pid}/task`).flatMap(of)
+    const text = textOf(path)
+    return (text.length < wholeBytesMax ? text : readFileSync(path, "latin1")).split(" ").filter(Boolean).map(Number)
+  } catch {
+    return [] // a thread that ended leaves its children to the others
+  }
+}
+/** Children of all its threads (proc_pid_task(5)): complete once it is stopped. */
+function childrenOf({ pid, threads }: Process): readonly number[] {
+  if (threads === 1) return childrenOfThread(pid, pid)
+  try {
+    return readdirSync(`/proc/${pid}/task`).flatMap((thread) => childrenOfThread(pid, thread))
   } catch {
     return []
   }
@@ -71,12 +72,12 @@ export function treeSearch(
       seen.add(pid)
       roots.set(pid, one.startTicks)
       yield one
-      for (const child of childrenOf(pid)) yield* walk(child)
+      for (const child of childrenOf(one)) yield* walk(child)
     }
     yield* walk(root.pid, root.startTicks)
     for (const [pid, startTicks] of [...roots]) yield* walk(pid, startTicks)
-    // Programs that this process runs for the agent (MCP servers with secrets) are outside of the namespace.
-    for (const pid of childrenOf(process.pid)) if (marked(pid, entry)) yield* walk(pid)
+    // Programs that this process runs for the agent (MCP servers with secrets) are outside of the namespace. Node starts all in its first thread.
+    for (const pid of childrenOfThread(process.pid, process.pid)) if (marked(pid, entry)) yield* walk(pid)
   }
 }
 

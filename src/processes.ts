@@ -27,6 +27,7 @@ export const tickMs = 10
 export interface Process extends ProcessId {
   readonly parent: number
   readonly state: string
+  readonly threads: number
   /** A thread of the kernel's own, which has no environment and no children but such. */
   readonly kernel: boolean
 }
@@ -60,6 +61,7 @@ export function read(pid: number): Process | undefined {
     pid,
     state: fields[0] ?? "?",
     parent: Number(fields[1]),
+    threads: Number(fields[17]),
     startTicks: Number(fields[19]),
     kernel: (Number(fields[6]) & kernelFlag) !== 0,
   }
