@@ -243,11 +243,9 @@ export function createIterations(options: IterationsOptions): Iterations {
     report(grantedTurn) {
       const wanted = queue.first()
       const withheld = (wanted && claude.hold()) ?? hold
-      const asked = turn
-        ? { id: turn.id, sinceMs: runningSinceMs(turn), state: "Running" as const }
-        : wanted && { ...wanted, state: "Wanted" as const }
+      const running = turn && { id: turn.id, sinceMs: runningSinceMs(turn), state: "Running" as const }
+      const asked = running ?? (wanted && { ...wanted, state: "Wanted" as const })
       const used = book.used()
-      const ms = used.ms + (turn ? time.ms() : 0)
       return {
         ...(asked && {
           turn: {
@@ -257,7 +255,7 @@ export function createIterations(options: IterationsOptions): Iterations {
             ...(grantedTurn?.id === asked.id && { grantedAtMs: grantedTurn.grantedAtMs }),
           },
         }),
-        used: { ...used, ms: Math.round(ms) },
+        used: { ...used, ms: Math.round(used.ms + (turn ? time.ms() : 0)) },
         ...(last && { last }),
         ...(withheld && { hold: withheld }),
       }
