@@ -333,9 +333,10 @@ describe("several code roots in one serve", () => {
     expect(await projects(here)).toEqual(["shop"])
     const there = await world.connect(join(other, "5-project-memory/blog"))
     const alone = await world.connect(solo)
-    expect(await projects(there)).toEqual(["blog", "shop"])
-    expect(await projects(alone)).toEqual(["blog", "shop", "solo"])
-    expect(await projects(here)).toEqual(["blog", "shop", "solo"])
+    // Each checkout has a shop of its own.
+    expect(await projects(there)).toEqual(["blog", "shop", "shop"])
+    expect(await projects(alone)).toEqual(["blog", "shop", "shop", "solo"])
+    expect(await projects(here)).toEqual(["blog", "shop", "shop", "solo"])
 
     const pathOf = async (client: McpClient, input: object): Promise<unknown> =>
       z
