@@ -9,7 +9,10 @@ import { asCallerMeans, checkOneCheckout, matches } from "./selector.ts"
 import type { Call, Targets, Tool, ToolContext } from "./tool.ts"
 import { cut, presented } from "./view.ts"
 
-/** One operation, called by name. An Invoke belongs to one caller, so no face can forget or forge who calls. */
+/**
+ * One operation, called by name. An Invoke belongs to one caller, so no face can forget or forge who calls. A face that could not read the
+ * input gives the Fault in its place.
+ */
 export type Invoke = (tool: string, input: unknown, call: Call) => Promise<Record<string, unknown>>
 
 export interface Here {

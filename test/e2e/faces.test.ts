@@ -85,6 +85,7 @@ const app = createApp({
   tools,
   invokeAs: (who) =>
     metrics.measured(async (name, raw, call) => {
+      if (raw instanceof Fault) throw raw
       const tool = tools.find((one) => one.name === name)
       const input = tool?.input.safeParse(raw)
       if (!tool || !input?.success) throw new Fault("Invalid", `unknown or invalid: ${input?.error?.message}`, "Correct it.")
