@@ -88,13 +88,8 @@ export function createIterations(options: IterationsOptions): Iterations {
   const { directory, keeper, adopted, run, search, nowMs, steadyMs, granted, emit, changed } = options
   let turn = directory.get("turn")
   const found = adopted ? turn?.id : undefined
-  const book = createUsageBook({
-    iterationsBefore: run.iterationsBefore,
-    directory,
-    keeper,
-    warn: (message) => emit("Warning", message),
-    changed,
-  })
+  const warn = (message: string): void => emit("Warning", message)
+  const book = createUsageBook({ iterationsBefore: run.iterationsBefore, directory, keeper, warn, changed })
   const queue = createTurnQueue<Granted>()
   const claude = watchClaude(options.claude, nowMs, changed)
   const grantOf = (path: string): Granted => ({ ...granted(), claude: path })
