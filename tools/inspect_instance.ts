@@ -48,7 +48,7 @@ async function mailOf({ bus }: ToolContext, { uid }: Instance, messages: boolean
 /** Loose, as the output has it. Without git nobody knows what was done: that is not the same as nothing. */
 function progressOf({ commits }: { readonly [key: string]: unknown }): string {
   if (typeof commits !== "number") return "progress unknown (no git repository tells)"
-  return `${commits} ${commits === 1 ? "commit" : "commits"}`
+  return counted(commits, "commit")
 }
 
 export default defineTool({

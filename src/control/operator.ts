@@ -5,6 +5,7 @@ import { indexOf } from "../core/fleet-index.ts"
 import { type Exit, finished, type Instance, type Run, revisionOf } from "../core/instance.ts"
 import type { Mail } from "../core/link.ts"
 import type { Bus, Clock, InstanceStore, Runtime } from "../core/ports.ts"
+import { counted } from "../core/view.ts"
 import { control, type Reconcile } from "./controller.ts"
 
 export interface OperatorPorts {
@@ -118,7 +119,7 @@ async function tellParent({ store, bus, clock }: OperatorPorts, child: Instance)
   const outcome = run?.lastExit?.outcome
   const how = outcome === "Complete" ? "is complete" : outcome === "Failed" ? "failed" : "was stopped"
   const words = last ? ` Its last message, of iteration ${last.iteration} (${last.outcome}):\n${last.text}` : ""
-  const commits = work?.commits === undefined ? "its work" : `${work.commits} ${work.commits === 1 ? "commit" : "commits"}`
+  const commits = work?.commits === undefined ? "its work" : counted(work.commits, "commit")
   const made = work?.own && work.branch !== undefined ? ` It left ${commits} on branch ${work.branch}.` : ""
   const mail: Mail = {
     id: `end-${run?.place ?? child.uid}`.slice(0, 64),

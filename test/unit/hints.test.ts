@@ -85,13 +85,16 @@ const hintsInSources = (): readonly string[] => {
     .split("\n")
     .filter((file) => file.endsWith(".ts"))
     .flatMap((file) => {
-      // Descriptions are for models alone; names of tools as such are no hints.
-      const code = readFileSync(file, "utf8").replace(/description:\s*(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')/g, "")
+      // Descriptions are for models alone, comments for us; names of tools as such are no hints.
+      const code = readFileSync(file, "utf8")
+        .replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "")
+        .replace(/description:\s*(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')/g, "")
       return code.match(/`(?:[^`\\]|\\.)*`|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'/g) ?? []
     })
     .map((literal) =>
       literal
         .slice(1, -1)
+        .replaceAll("\\`", "`")
         .replace(/\$\{JSON\.stringify\([^}]*\)\}/g, '["m-1"]')
         .replace(/(?<=")\$\{[^{}]*\}(?=")/g, "x-1")
         .replace(/(?<=[\]"}])\$\{[^{}]*\}/g, "")
