@@ -60,7 +60,7 @@ export function requestOf(tool: Tool, input: unknown): Outgoing {
     const value = rest.get(field)
     rest.delete(field)
     if (typeof value !== "string" || /^\.{0,2}$/.test(value))
-      throw new Fault("Invalid", `${field}: expected a name.`, `Correct the named fields of ${tool.name}.`)
+      throw new Fault("Invalid", `${field}: expected a name.`, "Correct that field, then call again.")
     return encodeURIComponent(value)
   })
   if (method === "GET") {

@@ -63,7 +63,7 @@ export async function changeAll(ctx: ToolContext, { names, all, expect, dryRun }
     throw new Fault(
       "Invalid",
       `This means ${counted(targets.length, "instance")} now, and needs expect: not every client can ask a person to confirm it.`,
-      "Call it with dryRun: true, then with expect: the count it gave.",
+      "Call it with dryRun: true, then again with the count it gives as expect.",
     )
   if (!dryRun && expect !== undefined && expect !== targets.length)
     throw new Fault(

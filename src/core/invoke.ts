@@ -79,7 +79,7 @@ export const invokeHere =
       // A face that could not read what it was sent gives its Fault instead: such a call counts, and is audited, as any other.
       if (raw instanceof Fault) throw raw
       const input = tool.input.safeParse(readInput(tool.input, raw))
-      if (!input.success) throw new Fault("Invalid", explain(input.error), `Correct the named fields of ${name}.`)
+      if (!input.success) throw new Fault("Invalid", explain(input.error), "Correct what is named, then call again.")
       const wanted = tool.targets?.(input.data)
       const described = tool.subject?.(input.data) ?? (wanted ? describeTargets(wanted) : [])
       record = { who, tool: name, on: described, flags: flagsOf(input.data) }

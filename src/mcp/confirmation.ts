@@ -57,7 +57,7 @@ export function refusedBy(confirmation: Confirmation, input: Record<string, unkn
       if (typeof input.expect === "number") return undefined
       return refused(
         "This client has nobody to confirm it; nothing was changed.",
-        "Call it with dryRun: true, and then with expect: the count that it gives. That stands in for a confirmation.",
+        "Call it with dryRun: true, then again with the count it gives as expect. That count stands in for a confirmation.",
       )
   }
 }

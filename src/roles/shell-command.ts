@@ -1,4 +1,4 @@
-import { existsSync, lstatSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, lstatSync, mkdirSync, readFileSync, realpathSync, rmSync, type Stats, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { createInterface } from "node:readline/promises"
 import { z } from "zod"
@@ -45,9 +45,16 @@ export interface Found {
   readonly isThere: boolean
 }
 
-/** Undefined where there is no such file. */
+/** Undefined where there is no such file, and where there cannot be one: HOME may be no directory. */
+function entryAt(path: string): Stats | undefined {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false })
+  } catch {
+    return undefined
+  }
+}
 export function lookAtCommand(path: string): Found | undefined {
-  const entry = lstatSync(path, { throwIfNoEntry: false })
+  const entry = entryAt(path)
   if (!entry) return undefined
   try {
     const target = realpathSync(path)

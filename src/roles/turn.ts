@@ -1,6 +1,5 @@
 import { runTurn } from "../agent/turnstile.ts"
 import { instanceHere } from "../config.ts"
-import { showUsage } from "./words.ts"
 
 const usage = `usage: blackbox5 turn [claude's arguments]
 
@@ -8,5 +7,8 @@ Waits for a turn, then runs claude. It is what a loop finds as \`claude\`; peopl
 `
 
 /** `blackbox5 turn ...`: inside an instance every word is claude's, --help too. */
-export const turn = async (argv: readonly string[]): Promise<number> =>
-  instanceHere() === undefined && argv.some((word) => word === "--help" || word === "-h") ? showUsage(usage) : runTurn(argv)
+export async function turn(argv: readonly string[]): Promise<number> {
+  if (instanceHere() !== undefined || !argv.some((word) => word === "--help" || word === "-h")) return runTurn(argv)
+  // Not loaded otherwise: it imports node:util, which opens stderr, and would make the loop's output non-blocking for all who share it.
+  return (await import("./words.ts")).showUsage(usage)
+}

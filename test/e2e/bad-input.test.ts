@@ -26,6 +26,7 @@ import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest"
 import { z } from "zod"
+import { createHints } from "../../src/roles/hints.ts"
 import { tools } from "../../tools/index.ts"
 import { type ModelRequest, say, use } from "../model/model.ts"
 import { makeCodeRoot } from "./code-root.ts"
@@ -136,6 +137,9 @@ const reaches = (mcp: McpClient, name: string, ...phases: readonly string[]) =>
     60,
   )
 
+/** A hint as the command line says it: no launcher is on this PATH. */
+const inShell = createHints(tools, `${process.execPath} ${main}`).text
+
 describe("a call that cannot be done", () => {
   const claude = removableClaude()
   let world: World
@@ -201,7 +205,7 @@ describe("a call that cannot be done", () => {
     },
     {
       what: "no project where there are several",
-      ...{ tool: "spawn_instance", input: {} },
+      ...{ tool: "spawn_instance", input: { goal: "Write a price list." } },
       ...{ status: 400, code: "Invalid" },
       ...{ message: /not said on which project/, next: /Give project: blog, shop/ },
     },
@@ -256,43 +260,43 @@ describe("a call that cannot be done", () => {
       what: "a name that is taken",
       ...spawnOn({ name: "kept" }),
       ...{ status: 409, code: "Conflict" },
-      ...{ message: /The name kept is taken/, next: /Give another, e\.g\. "name":"kept-1"/ },
+      ...{ message: /The name kept is taken/, next: /Give another name, e\.g\. "name":"kept-1"/ },
     },
     {
       what: "a name that is none",
       ...spawnOn({ name: "Kept!" }),
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /name: a lower-case DNS label/, next: /Correct the named fields of spawn_instance/ },
+      ...{ message: /name: a lower-case DNS label/, next: /Correct what is named/ },
     },
     {
       what: "an unknown key",
       ...spawnOn({ colour: "red" }),
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /Unrecognized key: "colour"/, next: /Correct the named fields of spawn_instance/ },
+      ...{ message: /Unrecognized key: "colour"/, next: /Correct what is named/ },
     },
     {
       what: "an unknown key within",
       ...spawnOn({ budget: { euros: 3 } }),
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /budget: Unrecognized key: "euros"/, next: /Correct the named fields/ },
+      ...{ message: /budget: Unrecognized key: "euros"/, next: /Correct what is named/ },
     },
     {
       what: "a text of more than 16 KiB",
       ...{ tool: "message_instances", input: { to: ["kept"], text: "ü".repeat(8193) } },
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /text: at most 16 KiB/, next: /Correct the named fields of message_instances/ },
+      ...{ message: /text: at most 16 KiB/, next: /Correct what is named/ },
     },
     {
       what: "a goal of more than 16 KiB",
       ...spawnOn({ goal: "x".repeat(16_385) }),
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /goal: at most 16 KiB/, next: /Correct the named fields/ },
+      ...{ message: /goal: at most 16 KiB/, next: /Correct what is named/ },
     },
     {
       what: "a number that is none, in a query",
       ...{ tool: "list_instances", input: { limit: "many" } },
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /limit: .*expected number/, next: /Correct the named fields of list_instances/ },
+      ...{ message: /limit: .*expected number/, next: /Correct what is named/ },
     },
     {
       what: "an instance that is none, beside one that is",
@@ -330,7 +334,7 @@ describe("a call that cannot be done", () => {
       for (const answer of answers) expect(answer).toEqual({ status, json: { error } })
       expect(await mcpText(mcp, tool, input)).toEqual({ isError: true, text: `${error.message} Next: ${error.next}` })
       const ran = await run(world, [tool.replaceAll("_", "-"), "--input", JSON.stringify(input)])
-      expect(ran).toEqual({ code: 1, stdout: "", stderr: `error: ${error.message}\nnext: ${error.next}\n` })
+      expect(ran).toEqual({ code: 1, stdout: "", stderr: `error: ${inShell(error.message)}\nnext: ${inShell(error.next)}\n` })
     } finally {
       mend?.()
     }
@@ -383,7 +387,7 @@ describe("a call that cannot be done", () => {
   it.each([
     [["spawn-instance", "--colour", "red"], /--colour/, /spawn-instance --help/],
     [["spawn-instance", "--input", "{"], /--input is not JSON/, /spawn-instance --help/],
-    [["spwan-instance"], /no command spwan-instance/, /blackbox5 spawn-instance/],
+    [["spwan-instance"], /no command spwan-instance/, /main\.js spawn-instance$/],
     [["pause-instances", "--all", "--expect"], /expect/, /pause-instances --help/],
   ])("tells who called the command wrongly how it is called: %j", async (args, message, next) => {
     const ran = await run(world, args)

@@ -186,7 +186,7 @@ describe("raw lines", () => {
     mkdirSync(copy)
     const built = dirname(main)
     for (const name of readdirSync(built).filter((one) =>
-      /^(main|mcp|about|version|config|faults|tool-list|rolldown)\b/.test(one),
+      /^(main|mcp|about|version|config|faults|view|words|tool-list|rolldown)\b/.test(one),
     ))
       copyFileSync(join(built, name), join(copy, name))
     writeFileSync(join(copy, "package.json"), '{"type":"module"}')
@@ -415,7 +415,7 @@ describe("the command line", () => {
     expect(await run(["fleet-stats"])).toMatchObject({
       code: 2,
       out: "",
-      err: expect.stringContaining("next: blackbox5 fleet-status"),
+      err: expect.stringMatching(/next: .*main\.js fleet-status/),
     })
     for (const wrong of [["--strange"], ["word"], ["--input", "{"], ["--input", "[]"]])
       expect(await run(["fleet-status", ...wrong])).toMatchObject({

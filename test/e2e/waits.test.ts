@@ -140,7 +140,7 @@ describe("wait_for_instances", () => {
     const { call, client } = await world.connect()
     await call("spawn_instance", { project: "shop", name: "shop-1", model })
     const first = await call("wait_for_instances", { names: ["shop-1"], until: "finished", timeoutSeconds: 0 })
-    expect(first).toMatchObject({ met: false, next: expect.stringContaining("call it again") })
+    expect(first).toMatchObject({ met: false, next: expect.stringMatching(/call it again/i) })
     const progress: string[] = []
     const { structuredContent } = await client.callTool(
       { name: "wait_for_instances", arguments: { names: ["shop-1"], until: "iteration", timeoutSeconds: 60 } },

@@ -20,7 +20,12 @@ const obedient = (request: ModelRequest) => {
 }
 const inTree = 'cd "$RALF_PROJECT_DIR"'
 const commit = (file: string): string => `${inTree} && echo text > ${file} && git add ${file} && git commit -q -m "Add ${file}"`
-const workSchema = z.looseObject({ path: z.string(), own: z.boolean(), branch: z.string().optional(), commits: z.int() })
+const workSchema = z.looseObject({
+  path: z.string(),
+  own: z.boolean(),
+  branch: z.string().optional(),
+  commits: z.int().optional(),
+})
 
 const inspect = ({ call }: McpClient, name: string): Promise<Result> => call("inspect_instance", { name })
 const workOf = async (client: McpClient, name: string) => workSchema.parse((await inspect(client, name)).work)
