@@ -69,10 +69,11 @@ describe("a removed instance", () => {
     const done = await spawn(client, "done", "echo text > done.md; git add done.md; git commit -q -m Done")
     await completed(client, "done")
 
-    const [first = "", second = "", third = ""] = await remove(client, "hidden", "late", "done")
-    expect(first).toMatch(/Kept: its tree .* the repository \.autonomous\/LOGS\/x in it has a commit that no remote has\.$/)
-    expect(second).toMatch(/Kept: its tree .* not committed \(begun, late\.md\)\.$/)
-    expect(third).toMatch(/Kept: branch ralf\/done in .*, with 1 commit\.$/)
+    // What lives is ended, and answered for, first.
+    const [ofLate = "", ofHidden = "", ofDone = ""] = await remove(client, "hidden", "late", "done")
+    expect(ofHidden).toMatch(/Kept: its tree .* the repository \.autonomous\/LOGS\/x in it has a commit that no remote has\.$/)
+    expect(ofLate).toMatch(/Kept: its tree .* not committed \(begun, late\.md\)\.$/)
+    expect(ofDone).toMatch(/Kept: branch ralf\/done in .*, with 1 commit\.$/)
     await eventually(async () => (await client.call("list_instances")).total === 0, "all are gone")
 
     const nameOf = (path: string): string => path.split("/").at(-1) ?? ""

@@ -312,7 +312,7 @@ describe("what cannot be taken back", () => {
       const uncounted = await one.callTool({ name: "stop_instances", arguments: { names: ["shop-1"], remove: true } })
       expect(uncounted).toMatchObject({
         isError: true,
-        content: [{ text: expect.stringMatching(/nobody to confirm it; nothing was changed.*with expect/) }],
+        content: [{ text: expect.stringMatching(/nobody to confirm it; nothing was changed.*as expect/) }],
       })
       const wrong = await one.callTool({ name: "stop_instances", arguments: { all: true, expect: 2 } })
       expect(wrong).toMatchObject({ isError: true, content: [{ text: expect.stringMatching(/not 2/) }] })

@@ -420,7 +420,7 @@ describe("the command line", () => {
     for (const wrong of [["--strange"], ["word"], ["--input", "{"], ["--input", "[]"]])
       expect(await run(["fleet-status", ...wrong])).toMatchObject({
         code: 2,
-        err: expect.stringContaining("next: blackbox5 fleet-status --help"),
+        err: expect.stringMatching(/next: .*main\.js fleet-status --help/),
       })
     expect(await run(["mcp", "--strange"])).toMatchObject({ code: 2 })
   })
