@@ -18,8 +18,8 @@ export interface LastWord {
 /** What the words of a failure are read with. */
 export interface WordContext {
   nowMs(): number
-  /** The time zone of this machine (IANA). */
-  readonly zone: string
+  /** The time zone of this machine (IANA). Asked only after a failure: the zones of all the world cost 7 MiB. */
+  zone(): string
   /** A chance wait, so that agents that met a limit together do not all try again in the same second. */
   jitterMs(): number
   /** The first lines that the loop and its claude printed since then. */
@@ -39,7 +39,7 @@ export function createLastWord({ turn: running, keep, met, changed, nowMs, zone,
   let hold: ReportedHold | undefined
   const meet = (failure: Failure): void => {
     failures++
-    hold = holdFor(failure, { failures, nowMs: nowMs(), zone, jitterMs: jitterMs() })
+    hold = holdFor(failure, { failures, nowMs: nowMs(), zone: zone(), jitterMs: jitterMs() })
     met(hold)
   }
   // A predecessor heard it, and what that means for the next iteration was not written down.

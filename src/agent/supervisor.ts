@@ -122,7 +122,7 @@ export async function supervise({ directory, revive, servers: askServers, stop }
       beat()
       if (directive && !frozen) iterations.grant(directive)
     },
-    zone: Intl.DateTimeFormat().resolvedOptions().timeZone,
+    zone: () => Intl.DateTimeFormat().resolvedOptions().timeZone,
     jitterMs: () => Math.round(Math.random() * jitterMsMax),
     printed: (sinceMs) => output.printedSince(sinceMs),
     over({ code, failed, waits }) {

@@ -25,6 +25,8 @@ import { mountMcp } from "./mount-mcp.ts"
 import { offerCommand } from "./shell-command.ts"
 import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
 
+/** By then all supervisors are back: collecting often from the start made their return half as long again. */
+const startedMs = 10_000
 /** A request of a client that never ends is cut at a shutdown after this. */
 const drainMs = 2000
 
@@ -58,7 +60,6 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
   if (positionals.length > 0) return usageError(`serve takes no ${JSON.stringify(positionals[0])}.`, usage)
   const { "code-root": codeRootFlag, "read-only": readOnly, port: portFlag, host, toolsets: only } = values
   const config = readConfig({ codeRoot: codeRootFlag, port: portFlag, host, readOnly, toolsets: only })
-  collectOften()
   const log = createLog(config.logLevel, "serve")
   try {
     mkdirSync(config.stateDirectory, { recursive: true, mode: 0o700 })
@@ -140,6 +141,7 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
   if (!writePressing(config.stateDirectory, () => replaceFile(path, JSON.stringify(file))))
     log.warn({ path }, "the disk is full: this file could not be written")
   log.info({ url, socket: config.socketPath, version }, "serving")
+  setTimeout(collectOften, startedMs).unref()
   process.stdout.write(await screen(config, plane, url))
   void offerCommand(stopping.signal)
 

@@ -47,7 +47,7 @@ function iteration(existing?: { run: RunDirectory; atMs: number }) {
     emit: (_kind, message) => void events.push(message),
     changed: () => {},
     claude: () => ({ path: "/claude" }),
-    zone: "UTC",
+    zone: () => "UTC",
     jitterMs: () => 0,
     printed: () => [],
     over: ({ code }) => void overs.push(code),

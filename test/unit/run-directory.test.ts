@@ -130,7 +130,7 @@ describe("a clock that is set back under a supervisor", () => {
       search: () => [],
       steadyMs: () => performance.now(),
       ...{ granted: () => ({ settings: {} }), emit: () => {}, changed: () => {}, over: () => {} },
-      ...{ claude: () => ({ path: "/claude" }), zone: "UTC", jitterMs: () => 0, printed: () => [] },
+      ...{ claude: () => ({ path: "/claude" }), zone: () => "UTC", jitterMs: () => 0, printed: () => [] },
     })
     iterations.look()
     expect(iterations.report(undefined)).toMatchObject({ turn: { sinceMs }, hold })
