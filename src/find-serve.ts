@@ -1,17 +1,5 @@
 import { spawn } from "node:child_process"
-import {
-  closeSync,
-  fstatSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  readSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs"
+import { closeSync, fstatSync, mkdirSync, openSync, readSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { away, exchange, invokeOver, invokeSupervised, type Target, unreached } from "./client.ts"
@@ -22,15 +10,13 @@ import { type Call, noProgress, type Tool } from "./core/tool.ts"
 import { codeRootOf } from "./find-code-root.ts"
 import { lastingProgram } from "./program.ts"
 import { isDiskFull } from "./reserve.ts"
-import { alive, endMs, endServe, environmentOf, newerEntry, olderThanThis, readServeFile } from "./serve-file.ts"
+import { endMs, endServe, environmentOf, newerEntry, olderThanThis, readServeFile } from "./serve-file.ts"
+import { readIfThere, startMs, takeStartLock } from "./start-lock.ts"
 
 /** Finds the serve of this machine, or starts it. */
 
-const startMs = 15_000
 /** V8 lets young objects have 64 MiB each way by itself, and never gives them back: 100 MiB of a serve that many clients asked at once. As in `npm start`. */
 const serveFlags = ["--max-semi-space-size=16"]
-/** A start-lock older than any start may take was left by a process whose id lives on in another. */
-const lockStaleMs = endMs + startMs + 5_000
 const logBytesMax = 1_048_576
 
 /** What the serve on the socket says of itself, or undefined when none answers. */
@@ -47,43 +33,6 @@ export async function whoAnswers(socketPath: string): Promise<{ readonly version
 async function current(socketPath: string): Promise<boolean> {
   const found = await whoAnswers(socketPath)
   return found !== undefined && !olderThanThis(found.version)
-}
-
-const isCode = (error: unknown, code: string): boolean => error instanceof Error && "code" in error && error.code === code
-
-/** Text and age of a file, or undefined when there is none. */
-function look(path: string): { readonly text: string; readonly atMs: number } | undefined {
-  try {
-    return { atMs: statSync(path).mtimeMs, text: readFileSync(path, "utf8") }
-  } catch (error) {
-    if (isCode(error, "ENOENT")) return undefined
-    throw error
-  }
-}
-
-/** True when this process may start serve now. A lock whose holder is gone is broken; the next look takes it. */
-function takeLock(path: string): boolean {
-  try {
-    writeFileSync(path, `${process.pid}`, { flag: "wx", mode: 0o600 })
-    return true
-  } catch (error) {
-    // On a full disk the file is there, without a word in it: it is ours, and the database's own lock decides in the end.
-    if (isDiskFull(error)) return true
-    if (!isCode(error, "EEXIST")) throw error
-  }
-  const lock = look(path)
-  // An empty lock is being written at this moment; if its writer died just then, it ages. One from the future is from before the clock was set back.
-  if (!lock || (Math.abs(Date.now() - lock.atMs) < lockStaleMs && (lock.text === "" || alive(Number(lock.text))))) return false
-  const aside = `${path}.${process.pid}`
-  try {
-    renameSync(path, aside)
-    // Somebody else may have broken it and taken it between the look and the renaming: then it is put back.
-    if (readFileSync(aside, "utf8") !== lock.text) linkSync(aside, path)
-  } catch (error) {
-    if (!isCode(error, "ENOENT") && !isCode(error, "EEXIST")) throw error
-  }
-  rmSync(aside, { force: true })
-  return false
 }
 
 /** The last lines that were written to a file since it had `from` bytes. */
@@ -175,7 +124,7 @@ export async function findOrStartServe(config: Config, entry?: string): Promise<
   const failed = join(stateDirectory, "serve.failed")
   const locked = (): boolean => {
     try {
-      return takeLock(lock)
+      return takeStartLock(lock)
     } catch (error) {
       throw unwritable(stateDirectory, error)
     }
@@ -189,9 +138,9 @@ export async function findOrStartServe(config: Config, entry?: string): Promise<
     }
   }
   const beganMs = performance.now()
-  const before = look(failed)
+  const before = readIfThere(failed)
   while (performance.now() < beganMs + endMs + startMs) {
-    const failure = look(failed)
+    const failure = readIfThere(failed)
     // It is another one than before, whatever the clock did between.
     if (failure && (failure.atMs !== before?.atMs || failure.text !== before.text)) throw away(failure.text)
     if (locked()) {
@@ -218,7 +167,7 @@ export async function findOrStartServe(config: Config, entry?: string): Promise<
  */
 export async function reviveServe(config: Config, entry?: string): Promise<void> {
   const lock = join(config.stateDirectory, "serve.start")
-  if (!takeLock(lock)) return
+  if (!takeStartLock(lock)) return
   try {
     await startOrReplace(config, entry)
   } finally {

@@ -44,7 +44,7 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
   },
   {
     name: "client",
-    pattern: /^src\/(client|find-serve|program|serve-file)\.ts$/,
+    pattern: /^src\/(client|find-serve|start-lock|program|serve-file)\.ts$/,
     may: ["core", "settings", "processes"],
     packages: /^(node:|eventsource-parser|zod$)/,
   },
