@@ -174,7 +174,9 @@ export function freeze(search: Search): boolean {
     let moving = false
     let found = false
     for (const one of search()) {
-      if (still(one.state)) continue
+      // A shell that has vforked (dash does for each command) waits in D until its child executes, and that one may be stopped already. A signal
+      // that it was given is the first thing it takes: it runs nothing of its own before.
+      if (still(one.state) || (one.state === "D" && told.has(keyOf(one)))) continue
       moving = true
       found ||= !told.has(keyOf(one))
       told.add(keyOf(one))

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { describe, expect, it } from "vitest"
 import { z } from "zod"
 import { type ModelRequest, say, use } from "../model/model.ts"
-import { eventually, type McpClient, makeWorld, processesOf, type Result, type World } from "./world.ts"
+import { eventually, type McpClient, makeWorld, processesOf, type Result, standsStill, type World } from "./world.ts"
 
 /**
  * Everything is killed again and again, in random order, while agents work, people write to them, pause them and let them go on.
@@ -305,7 +305,7 @@ describe("chaos", () => {
         for (const { pid, command, state } of processesOf(world.directory)) {
           const uid = variableOf(pid, "BLACKBOX5_INSTANCE")?.split("/")[0]
           const name = names.find((one) => uidOf.get(one) === uid)
-          if (name && paused.has(name) && state !== "T") stirred.push(`${name}: ${command}`)
+          if (name && paused.has(name) && !standsStill({ state })) stirred.push(`${name}: ${command}`)
         }
         await sleep(50)
       }

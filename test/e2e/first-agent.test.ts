@@ -45,7 +45,7 @@ it.each(layouts)("README's first agent, word for word, on the public %s checkout
   const env = shell(world)
 
   // 1. The command, without the build that npm start makes first: other tests run what was built.
-  expect(JSON.parse(read("package.json")).scripts.start).toMatch(/ && node dist\/main\.js serve$/)
+  expect(JSON.parse(read("package.json")).scripts.start).toMatch(/ && node(?: --[\w-]+=\d+)* dist\/main\.js serve$/)
   const [, given = ""] = /`npm start -- ([^`]+)`/.exec(steps) ?? []
   const args = given.replace("/path/to/checkout", world.codeRoot).split(" ")
   expect(args).toEqual(["--code-root", world.codeRoot])

@@ -4,7 +4,7 @@ import { join } from "node:path"
 import { describe, expect, it } from "vitest"
 import { z } from "zod"
 import { say, use } from "../model/model.ts"
-import { eventually, makeWorld, processesOf } from "./world.ts"
+import { eventually, makeWorld, processesOf, standsStill } from "./world.ts"
 
 /**
  * What an agent starts can neither leave its instance nor see the control plane's state, where the kernel has namespaces to give; elsewhere
@@ -80,7 +80,7 @@ describe("a daemon that an agent detaches", () => {
       }
       const pauseAndResume = async (): Promise<void> => {
         await call("pause_instances", { names: ["one"] })
-        await eventually(() => ours().every(({ state }) => state === "T"), "the daemons stand still")
+        await eventually(() => ours().every(standsStill), "the daemons stand still")
         const last = beat()
         await new Promise((resolve) => setTimeout(resolve, 300)) // six of its beats
         expect(beat()).toBe(last)

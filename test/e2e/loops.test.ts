@@ -5,7 +5,7 @@ import { describe, expect, it, vi } from "vitest"
 import { z } from "zod"
 import { type ModelRequest, say, use } from "../model/model.ts"
 import { git, type Layout, loopFixture, scriptOf } from "./code-root.ts"
-import { claudeDirectory, eventually, type McpClient, makeWorld, processesOf, type World } from "./world.ts"
+import { claudeDirectory, eventually, type McpClient, makeWorld, processesOf, standsStill, type World } from "./world.ts"
 
 /** Whole agents under loops of every shape, and other tests beside them. */
 vi.setConfig({ testTimeout: 300_000 })
@@ -158,7 +158,7 @@ describe("a loop of any shape keeps every promise", () => {
     await eventually(() => agents().some(({ command }) => command.includes("while [")), "the long command")
     expect(running()).toHaveLength(1)
     await call("pause_instances", { names: ["one"] })
-    await eventually(() => agents().every(({ state }) => state === "T"), "every process stands still")
+    await eventually(() => agents().every(standsStill), "every process stands still")
     if (holds) expect(agents().map(({ command }) => command)).toContainEqual(expect.stringMatching(holds))
     await eventually(async () => (await inspect(client, "one")).why.includes("stand still"), "the pause is confirmed")
     await call("resume_instances", { names: ["one"] })

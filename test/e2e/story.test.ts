@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest"
 import { z } from "zod"
 import { drop, hold, type ModelRequest, say, use } from "../model/model.ts"
 import { git, layouts, scriptOf } from "./code-root.ts"
-import { eventually, makeWorld, processesOf, type World } from "./world.ts"
+import { eventually, makeWorld, processesOf, standsStill, type World } from "./world.ts"
 
 /** Processor time of a process so far, in clock ticks (proc(5), fields utime and stime). */
 const ticksOf = (pid: number): number => {
@@ -93,7 +93,7 @@ describe.each(layouts)("a day with one agent of the public %s checkout, from an 
     const agents = (): readonly { pid: number; state: string; command: string }[] =>
       processesOf(world.directory).filter(({ command }) => !/main\.js (serve|agent|mcp)/.test(command))
     await call("pause_instances", { names: ["shop-1"], note: "the night" })
-    const still = (): boolean => agents().every(({ state }) => state === "T")
+    const still = (): boolean => agents().every(standsStill)
     await eventually(still, "every process of the instance stands still")
     const frozen = agents()
     for (const part of ["ralf-loop.sh", "main.js turn", "claude", "sleep 1000", "while ["])

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest"
 import { z } from "zod"
 import { say, use } from "../model/model.ts"
-import { eventually, makeWorld, processesOf } from "./world.ts"
+import { eventually, makeWorld, processesOf, standsStill } from "./world.ts"
 
 const list = z.object({
   instances: z.array(z.object({ name: z.string(), phase: z.string(), why: z.string(), iteration: z.number() })),
@@ -107,7 +107,7 @@ describe("the end of an instance", () => {
     await call("resume_instances", { names: ["one"] })
     await eventually(busy, "the agent's commands, again")
     await call("pause_instances", { names: ["one"] })
-    await eventually(() => agents().every(({ state, command }) => state === "T" || command.includes("main.js agent")), "frozen")
+    await eventually(() => agents().every((one) => standsStill(one) || one.command.includes("main.js agent")), "frozen")
     await call("stop_instances", { names: ["one"], remove: true })
     await eventually(async () => Number((await call("list_instances")).total) === 0, "removed")
     expect(agents()).toEqual([])

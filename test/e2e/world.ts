@@ -160,6 +160,9 @@ export function processesOf(directory: string): readonly { pid: number; parent: 
   })
 }
 
+/** Stopped; or a shell that has vforked and waits (D) for a child that is stopped before it could execute anything. */
+export const standsStill = ({ state }: { readonly state: string }): boolean => state === "T" || state === "D"
+
 /** Ends all that a world started, its control plane first: nothing of a test outlives it. */
 async function endEverything(directory: string): Promise<void> {
   for (;;) {

@@ -59,7 +59,8 @@ describe("the search below a loop", () => {
     await until(() => one.pids().length >= 7)
     for (let round = 0; round < 20; round++) {
       expect(freeze(one.search)).toBe(true)
-      expect(new Set(find(one.marker, none).map(({ state }) => state))).toEqual(new Set(["T"]))
+      // D: a shell that waits for a child of its vfork, which is stopped.
+      expect(find(one.marker, none).filter(({ state }) => state !== "T" && state !== "D")).toEqual([])
       thaw(one.search)
     }
   })
