@@ -16,7 +16,8 @@ const claude = (world: World, ...args: string[]): Promise<{ stdout: string; code
     const child = execFile(
       join(checkout, "node_modules/.bin/claude"),
       args,
-      { env: world.env, cwd: checkout },
+      // Claude waits 2 s for its servers by default, and then asks the model without their tools. With this it waits for them.
+      { env: { ...world.env, MCP_CONNECTION_NONBLOCKING: "0" }, cwd: checkout },
       (_error, stdout) => resolve({ stdout, code: child.exitCode ?? -1 }),
     )
     child.stdin?.end()
