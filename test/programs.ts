@@ -1,6 +1,7 @@
 import { spawnSync } from "node:child_process"
 import { accessSync, constants } from "node:fs"
 import { delimiter, join } from "node:path"
+import { ordinaryUser } from "./e2e/person.ts"
 
 /** Programs of the system that loops in the tests run in, each the name of its Debian package too. */
 const needed = ["tmux", "screen"] as const
@@ -16,8 +17,22 @@ const isOnPath = (name: string): boolean =>
   })
 const missing = (): readonly string[] => needed.filter((name) => !isOnPath(name))
 
+const isUser = (name: string): boolean => spawnSync("id", ["-u", name], { stdio: "ignore" }).status === 0
+
+/** The ordinary user as whom root's tests run too; it stays, as installed programs do. @throws Error that says what to do. */
+function makeOrdinaryUser(): void {
+  if (process.getuid?.() !== 0 || isUser(ordinaryUser)) return
+  const { stderr } = spawnSync("useradd", ["--create-home", "--shell", "/bin/bash", ordinaryUser], { encoding: "utf8" })
+  // Tests of another checkout may have made it at the same moment.
+  if (isUser(ordinaryUser)) return
+  throw new Error(
+    `Some tests run as an ordinary user, ${ordinaryUser}, which could not be made (${stderr?.trim() || "there is no useradd"}). Make it, or run the tests as an ordinary user.`,
+  )
+}
+
 /** Before the first test: installs what is missing where that is possible. @throws Error that says what to install. */
 export default function setup(): void {
+  makeOrdinaryUser()
   const wanted = missing()
   if (wanted.length === 0) return
   if (process.getuid?.() === 0 && isOnPath("apt-get")) {

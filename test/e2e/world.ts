@@ -8,6 +8,7 @@ import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
 import { z } from "zod"
 import { type Model, type Script, startModel } from "../model/model.ts"
 import { type Layout, makeCodeRoot } from "./code-root.ts"
+import { type Person, type Seat, seatOf } from "./person.ts"
 
 /** One user on one machine, whole: a code root, a home, a state directory, a scripted model, the built bundle, a real MCP client. */
 
@@ -24,13 +25,24 @@ export interface World extends AsyncDisposable {
   projectOf(name: string): string
   /** A real MCP client over stdio; `from` another directory, where it finds the code root by itself. */
   connect(from?: string): Promise<McpClient>
-  /** The bundle as a command; resolves with what it printed and its exit code. */
-  cli(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }>
+  /** The bundle that this world runs. */
+  readonly main: string
+  /** A program as the person whose world it is; resolves with what it printed and its exit code. */
+  run(program: string, args: readonly string[], options?: { cwd?: string }): Promise<Ran>
+  /** The bundle as a command. */
+  cli(...args: string[]): Promise<Ran>
+  /** Writes a file that belongs to the person. */
+  write(path: string, text: string, mode?: number): void
   policy(text: string): void
   /** pid of the serve that runs now. */
   servePid(): number
   /** The newest run directory of an instance. */
   runOf(uid: string): string
+}
+export interface Ran {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
 }
 export interface McpClient {
   readonly client: Client
@@ -40,6 +52,15 @@ export interface McpClient {
 }
 /** Structured content as a test reads it. */
 export type Result = { [key: string]: unknown } & { readonly [Symbol.toStringTag]?: never }
+
+/** That of whoever runs the tests. */
+const ownSeat: Seat = {
+  main,
+  node: process.execPath,
+  programs: claudeDirectory,
+  give: () => {},
+  argv: (program, args) => [program, ...args],
+}
 
 const statSchema = z.object({ pid: z.number() })
 
@@ -53,19 +74,29 @@ export async function makeWorld(
     state?: string
     /** The directory that everything is in, below the world's own. */
     under?: string
+    /** Whose world it is, and with which /bin/sh; without it, that of whoever runs the tests, as they are. */
+    person?: Person
   } = {},
 ): Promise<World> {
-  const directory = mkdtempSync(join(tmpdir(), "bb5-"))
+  // An ordinary user may reach neither root's own temporary directory nor root's checkout.
+  const directory = mkdtempSync(join(options.person ? "/tmp" : tmpdir(), "bb5-"))
   const at = (name: string): string => join(directory, options.under ?? "", name)
   const [codeRoot, home, state, config] = [at("code"), at("home"), options.state ?? at("state"), at("config")]
   for (const path of [codeRoot, home, state, config]) mkdirSync(path, { recursive: true, mode: 0o700 })
   makeCodeRoot(codeRoot, options.projects ?? ["shop"], options.layout)
-  const policy = (text: string): void => writeFileSync(join(config, "policy.yaml"), text)
+  const seat = options.person ? seatOf(options.person, repository, directory) : ownSeat
+  seat.give(directory)
+  if (options.state !== undefined) seat.give(state)
+  const write = (path: string, text: string, mode?: number): void => {
+    writeFileSync(path, text, { mode })
+    seat.give(path)
+  }
+  const policy = (text: string): void => write(join(config, "policy.yaml"), text)
   policy(options.policy ?? "{}\n")
   const model = await startModel(script)
   const env: Record<string, string> = {
     ...model.environment(home),
-    PATH: [claudeDirectory, dirname(process.execPath), process.env.PATH ?? ""].join(":"),
+    PATH: [seat.programs, dirname(seat.node), process.env.PATH ?? ""].join(":"),
     HOME: home,
     GIT_AUTHOR_NAME: "RALF",
     GIT_AUTHOR_EMAIL: "ralf@example.invalid",
@@ -81,14 +112,16 @@ export async function makeWorld(
   const clients = new Set<McpClient>()
   const servePid = (): number => statSchema.parse(JSON.parse(readFileSync(join(state, "serve.json"), "utf8"))).pid
 
+  const run: World["run"] = (program, args, { cwd = codeRoot } = {}) =>
+    new Promise((resolve) => {
+      const [first, ...rest] = seat.argv(program, args)
+      const child = execFile(first, rest, { env, cwd, maxBuffer: 64 * 1024 * 1024 }, (_error, stdout, stderr) =>
+        resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+      )
+    })
+
   return {
-    directory,
-    codeRoot,
-    state,
-    model,
-    env,
-    policy,
-    servePid,
+    ...{ directory, codeRoot, state, model, env, main: seat.main, run, write, policy, servePid },
     projectOf: (name) => join(codeRoot, "5-project-memory", name),
     runOf(uid) {
       const runs = readdirSync(join(state, "instances", uid), { withFileTypes: true }).filter((entry) => entry.isDirectory())
@@ -106,9 +139,8 @@ export async function makeWorld(
       const { BLACKBOX5_CODE_ROOT: _, ...elsewhere } = env
       const where = from === undefined ? { env, cwd: codeRoot } : { env: elsewhere, cwd: from }
       const client = new Client({ name: "story", version: "1" })
-      await client.connect(
-        new StdioClientTransport({ command: process.execPath, args: [main, "mcp"], ...where, stderr: "inherit" }),
-      )
+      const [command, ...args] = seat.argv(seat.node, [seat.main, "mcp"])
+      await client.connect(new StdioClientTransport({ command, args, ...where, stderr: "inherit" }))
       const mcp: McpClient = {
         client,
         async call(tool, input = {}) {
@@ -124,15 +156,7 @@ export async function makeWorld(
       clients.add(mcp)
       return mcp
     },
-    cli: (...args) =>
-      new Promise((resolve) => {
-        const child = execFile(
-          process.execPath,
-          [main, ...args],
-          { env, cwd: codeRoot, maxBuffer: 64 * 1024 * 1024 },
-          (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
-        )
-      }),
+    cli: (...args) => run(seat.node, [seat.main, ...args]),
     async [Symbol.asyncDispose]() {
       for (const client of clients) await client.close()
       await endEverything(directory)
