@@ -1,13 +1,14 @@
 import { spawn } from "node:child_process"
 import { accessSync, closeSync, constants, existsSync } from "node:fs"
-import { delimiter, relative } from "node:path"
+import { delimiter, join, relative } from "node:path"
 import { lastingOf } from "../core/environment.ts"
 import type { Problem } from "../core/instance.ts"
 import { secretsVariable } from "../core/mcp-servers.ts"
 import { shellWord } from "../core/view.ts"
 import { isolated } from "../isolation.ts"
 import { alive, instanceVariable, type ProcessId, processId } from "../processes.ts"
-import type { RunDirectory } from "../run-directory.ts"
+import { fileName, type RunDirectory } from "../run-directory.ts"
+import { systemPath, systemShell } from "../system-path.ts"
 import type { Keeper } from "./keeper.ts"
 import type { Output } from "./output.ts"
 import { pathEntryFor } from "./path-entry.ts"
@@ -51,13 +52,26 @@ function obstacle(directory: string, program: string): Problem | undefined {
   }
 }
 
+/**
+ * The loop's parent, outside of its namespaces: it writes down how the loop ended, even when no supervisor is there to see it. An argument of the
+ * shell, for a shell may read a file on while an agent changes it; and what it runs at the end it looks for where no agent writes.
+ */
+const parent = `bb5_ended=$1 bb5_path=$2
+shift 2
+"$@"
+bb5_code=$?
+PATH=$bb5_path
+printf '{"code":%d}' "$bb5_code" > "$bb5_ended.tmp" && mv "$bb5_ended.tmp" "$bb5_ended"
+exit "$bb5_code"
+`
+
 /** Starts the loop in a session of its own, its output into the FIFO: neither ends with its supervisor. `Rival`: another supervisor has. */
 export function startLoop(
   directory: RunDirectory,
   keeper: Keeper,
   output: Pick<Output, "openForLoop">,
   door: Door,
-  ended: (code: number) => void,
+  over: (code: number) => void,
 ): Problem | "Rival" | undefined {
   const run = directory.get("run")
   if (!run) throw new Error(`${directory.path} is no run directory`)
@@ -65,7 +79,7 @@ export function startLoop(
   if (problem) return problem
   const first = pathEntryFor(directory, process.env)
   if ("problem" in first) return first.problem
-  const shims = writeShims(directory, first.entry, process.env.SHELL)
+  const shell = writeShims(directory, first.entry, process.env.SHELL)
   const sockets = makeSockets(directory)
   const file = output.openForLoop()
   if (!directory.claim("launched", { atMs: Date.now() })) return "Rival"
@@ -75,7 +89,8 @@ export function startLoop(
     directory: run.directory,
     graceSeconds,
   })
-  const child = spawn(shims.wrapper, command, {
+  const ended = join(directory.status, fileName("ended"))
+  const child = spawn(systemShell, ["-c", parent, "blackbox5-loop", ended, systemPath, ...command], {
     cwd: run.directory,
     detached: true,
     stdio: ["ignore", file, file],
@@ -84,7 +99,7 @@ export function startLoop(
       ...run.environment,
       ...sockets,
       PATH: `${first.entry}${delimiter}${process.env.PATH ?? ""}`,
-      SHELL: shims.shell,
+      SHELL: shell,
       [instanceVariable]: `${run.uid}/${run.place}`,
       [agentUrlVariable]: `http://127.0.0.1:${door.port}`,
       [agentTokenVariable]: door.token,
@@ -95,10 +110,10 @@ export function startLoop(
     },
   })
   closeSync(file)
-  child.once("error", () => ended(126)) // fork or exec failed: the system is out of processes or memory
+  child.once("error", () => over(126)) // fork or exec failed: the system is out of processes or memory
   const id = child.pid === undefined ? undefined : processId(child.pid)
   if (id) keeper.set("loop", id)
-  child.once("exit", (code, signal) => ended(directory.get("ended")?.code ?? code ?? (signal ? 143 : 1)))
+  child.once("exit", (code, signal) => over(directory.get("ended")?.code ?? code ?? (signal ? 143 : 1)))
   return undefined
 }
 

@@ -4,6 +4,7 @@ import { Socket } from "node:net"
 import { StringDecoder } from "node:string_decoder"
 import { counted, partsOf } from "../core/view.ts"
 import type { RunDirectory } from "../run-directory.ts"
+import { systemProgram } from "../system-path.ts"
 import { passes } from "./keeper.ts"
 
 /** The current part of a log; with the part before it a run's log is at most twice this. */
@@ -28,7 +29,7 @@ export interface Output {
 
 /** From the loop's FIFO to the run's log file: each line with the moment of its arrival. */
 export function captureOutput(directory: RunDirectory, nowMs: () => number): Output {
-  if (!existsSync(directory.output)) execFileSync("mkfifo", ["-m", "600", directory.output])
+  if (!existsSync(directory.output)) execFileSync(systemProgram("mkfifo"), ["-m", "600", directory.output])
   let log = openSync(directory.log, "a", 0o600)
   let size = fstatSync(log).size
   /** Lines that a full disk took from the log; the loop goes on, and the log says so when there is room. */

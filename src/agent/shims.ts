@@ -5,31 +5,17 @@ import { shellWord } from "../core/view.ts"
 import { executable } from "../find-program.ts"
 import { type RunDirectory, replaceFile } from "../run-directory.ts"
 
-/** The programs that stand between a loop and the system. Written once: they name only what does not change while the run lives. */
-export interface Shims {
-  /** The loop's parent. */
-  readonly wrapper: string
-  /** What `SHELL` names. */
-  readonly shell: string
-}
-
-/** `pathEntry`: how PATH names `bin`; `named`: what SHELL says without us. */
-export function writeShims(
-  { bin, status }: Pick<RunDirectory, "bin" | "status">,
-  pathEntry: string,
-  named: string | undefined,
-): Shims {
+/**
+ * Writes the programs that stand between a loop and the system, once: they name only what does not change while the run lives. Agents see this
+ * directory, so nothing outside of their run executes anything in it. `pathEntry`: how PATH names `bin`; `named`: what SHELL says without us.
+ * Returns what it is to say.
+ */
+export function writeShims({ bin }: Pick<RunDirectory, "bin">, pathEntry: string, named: string | undefined): string {
   const script = (path: string, text: string, mode = 0o700): string => {
     replaceFile(path, text, mode)
     return path
   }
   script(join(bin, "claude"), `#!/bin/sh\nexec ${shellWord(process.execPath)} ${shellWord(process.argv[1] ?? "")} turn "$@"\n`)
-  // It says how the loop ended even when no supervisor is there to see it.
-  const ended = join(status, "ended.json")
-  const wrapper = script(
-    join(bin, "blackbox5-loop"),
-    `#!/bin/sh\n"$@"\ncode=$?\nprintf '{"code":%d}' "$code" > ${shellWord(`${ended}.tmp`)} && mv ${shellWord(`${ended}.tmp`)} ${shellWord(ended)}\nexit "$code"\n`,
-  )
 
   // A tmux pane is a login shell: profiles set PATH anew, and ~/.bashrc may put the real claude first or make it an alias. In a directory of
   // its own, under the real one's name, for programs judge a shell by that and must not find this one on the PATH.
@@ -50,7 +36,7 @@ export function writeShims(
     const interactive = `exec ${shellWord(real)} --rcfile ${shellWord(rc)} -i`
     script(shell, `#!/bin/sh\n${path}[ $# -gt 0 ] || ${interactive}\nexec ${shellWord(real)} "$@"\n`)
   }
-  return { wrapper, shell }
+  return shell
 }
 
 /** The person's, as tmux and screen choose it. */
