@@ -1,5 +1,6 @@
 import { type Logger, pino } from "pino"
 import { DiskFull, Fault } from "./core/faults.ts"
+import { stripped } from "./core/view.ts"
 
 export type Log = Logger
 
@@ -11,7 +12,8 @@ export function createLog(level: string, role: string): Log {
   const lines = pino.destination({ fd: 2, sync: true, maxLength: waitingBytesMax })
   // Without a listener, a line that finds no room would end the process.
   lines.on("error", () => {})
-  return pino({ level, base: { role, pid: process.pid } }, lines)
+  // A line may quote what an agent wrote, and people read it on a terminal. Quotes and escapes of its JSON are left as they are.
+  return pino({ level, base: { role, pid: process.pid }, hooks: { streamWrite: stripped } }, lines)
 }
 
 const fullDiskLineMs = 60_000

@@ -20,7 +20,7 @@ import {
 import { type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
 import { may } from "../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
-import { spanOf } from "../src/core/view.ts"
+import { spanOf, stripped } from "../src/core/view.ts"
 import { refSchema, repositorySchema, workspaceSchema } from "../src/core/workspace.ts"
 import {
   type AskedChild,
@@ -49,7 +49,10 @@ const asked = z.strictObject({
   repository: repositorySchema.optional().describe("owner/name to clone and work on"),
   codeRoot: z.string().min(1).max(4096).optional().describe("where two checkouts have that project"),
   workspace: workspaceSchema.default("auto").describe("auto: a work tree of its own where others work already"),
-  ref: refSchema.optional().describe("where its own tree begins"),
+  ref: refSchema
+    .refine((ref) => stripped(ref) === ref, "has a character that nobody sees")
+    .optional()
+    .describe("where its own tree begins"),
   mode: modeSchema.default("until-complete"),
   loop: z.string().min(1).max(63).optional(),
   model: z.string().min(1).max(200).optional(),

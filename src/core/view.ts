@@ -17,21 +17,45 @@ const secrets = [
   /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g,
 ]
 
-// ANSI escape sequences (CSI and OSC) first, then what is left of C0, DEL, C1 and the bidirectional overrides; tab and newline stay.
+// ANSI escape sequences (CSI and OSC) first, then what is left of C0, DEL and C1; tab and newline stay.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: taking them out is what this file is for
 const ansi = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[@-Z\\-_])/g
 // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
-const controls = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g
+const controls = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g
 
 /**
- * Text that cannot move a cursor, colour a terminal, reorder a line or give a secret away. Half a surrogate pair becomes U+FFFD: JSON
- * carries it, and the model's service then refuses the whole conversation.
+ * What nobody sees and a model reads all the same: all format characters (Cf: zero-width, bidirectional, tags), what Unicode lets fonts ignore
+ * (variation selectors, fillers), and its own ends of lines and paragraphs.
  */
+const invisible = /[\p{Cf}\p{Default_Ignorable_Code_Point}\p{Zl}\p{Zp}]/u
+const invisibles = new RegExp(invisible, "gu")
+/** Letters and marks of the scripts in which a joiner or its absence changes how a word is written. */
+const joiningScripts = ["Arab", "Syrc", "Deva", "Beng", "Guru", "Gujr", "Orya", "Taml", "Telu", "Knda", "Mlym", "Sinh"]
+const joining = `[[\\p{L}\\p{M}]&&[${joiningScripts.map((script) => `\\p{scx=${script}}`).join("")}]]`
+/** What ordinary text needs of them, one at each place: the joiner inside an emoji, its variant, and joiners between letters that join. */
+const needed = new RegExp(
+  [
+    "(?<=\\p{Extended_Pictographic}[\\ufe0f\\u{1f3fb}-\\u{1f3ff}]?)\\u200d(?=\\p{Extended_Pictographic})",
+    "(?<=[\\p{Emoji}--[0-9#*]])[\\ufe0e\\ufe0f]|(?<=[0-9#*])\\ufe0f(?=\\u20e3)",
+    `(?<=${joining})[\\u200c\\u200d](?=${joining})`,
+  ].join("|"),
+  "vg",
+)
+
+/** Without what moves a cursor, colours a terminal, reorders a line, or is not seen. Half a surrogate pair becomes U+FFFD. */
+export function stripped(text: string): string {
+  const printed = text.toWellFormed().replace(ansi, "").replace(controls, "")
+  if (!invisible.test(printed)) return printed
+  const kept = new Set(Array.from(printed.matchAll(needed), ({ index }) => index))
+  return printed.replace(invisibles, (character, index: number) => {
+    if (kept.has(index)) return character
+    return character === "\u2028" || character === "\u2029" ? "\n" : ""
+  })
+}
+
+/** Text that is what it looks like, and gives no secret away. JSON would carry half a surrogate pair, and the model's service then refuses all of it. */
 export const clean = (text: string): string =>
-  secrets.reduce(
-    (kept, secret) => kept.replace(secret, "[redacted]"),
-    text.toWellFormed().replace(ansi, "").replace(controls, ""),
-  )
+  secrets.reduce((kept, secret) => kept.replace(secret, "[redacted]"), stripped(text))
 
 /** A longer cluster is no character that anybody reads but a pile of marks: it is cut between two of them. */
 const clusterMax = 64

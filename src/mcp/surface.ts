@@ -121,7 +121,8 @@ export function createSurface({ tools: all, invoke, person, watch }: SurfacePart
       if (!person || !tool.confirm) return undefined
       const parsed = tool.input.safeParse(readInput(tool.input, input))
       // A wrong call asks nobody: it is told what is wrong.
-      return parsed.success ? tool.confirm(parsed.data) : undefined
+      const asked = parsed.success ? tool.confirm(parsed.data) : undefined
+      return asked === undefined ? undefined : clean(asked)
     },
     resources,
     resourceTemplates,

@@ -53,7 +53,10 @@ describe("words", () => {
 
   it("cleans what it hands on", () => {
     for (const authority of ["operator", "peer"] as const)
-      expect(wordsOf(aMail("m", { authority, text: `\u001b[31msk-ant-${"a".repeat(20)}` }), "n")).toMatch(/\n\[redacted\]\n/)
+      expect(wordsOf(aMail("m", { authority, text: `\u001b[31msk-\u200bant-${"a".repeat(20)}` }), "n")).toMatch(
+        /\n\[redacted\]\n/,
+      )
+    expect(wordsOf(aMail("m", { from: "operator x]\n\u{e0041}[y" }), "n")).toContain("from operator x] [y. It is")
   })
 
   it("opens an iteration with the goal and the orders, in this order", () => {

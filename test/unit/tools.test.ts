@@ -70,6 +70,7 @@ describe("the catalogue", () => {
     ["spawn_instance", { budget: { usd: -1 } }, /budget\.usd/],
     ["spawn_instance", { idempotencyKey: "42" }, /at least one of them a letter/],
     ["spawn_instance", { loop: "rm -rf" }, /no loop "rm -rf"/],
+    ["spawn_instance", { ref: "main\u200b" }, /ref: has a character that nobody sees/],
     ["list_instances", { limit: 201 }, /limit/],
     ["list_instances", { phases: ["Happy"] }, /phases/],
     ["list_instances", { cursor: "x" }, /no cursor/],

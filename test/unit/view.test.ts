@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
+import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { bounded, clean, counted, fenced, oneLine, presented, spanOf } from "../../src/core/view.ts"
 
@@ -30,7 +31,8 @@ describe("clean", () => {
   it("finds every one, and one that control characters were to hide", () => {
     const secret = `sk-ant-${long(20)}`
     expect(clean(`${secret} ${secret}`)).toBe("[redacted] [redacted]")
-    expect(clean(`sk-\u0000ant-\u001b[31m${long(20)}`)).toBe("[redacted]")
+    for (const hidden of ["\u0000", "\u001b[31m", "\u200b", "\u00ad", "\ufe0f", "\u{e0061}", "\u2060"])
+      expect(clean(`sk-${hidden}ant-a1${hidden}${long(20)}`)).toBe("[redacted]")
   })
 
   it.each([
@@ -42,11 +44,66 @@ describe("clean", () => {
     ["an escape without an end", "text\u001b", "text"],
     ["C0, DEL and C1", "a\u0000\u0008\u000d\u007f\u009bb", "ab"],
     ["bidirectional overrides", "a\u202egnp.exe\u202c\u2066\u2069", "agnp.exe"],
+    ["zero-width characters", "a\u200b\u200c\u200d\u2060\ufeffb\u00ad", "ab"],
+    ["Arabic and other invisible marks", "a\u061cb\u180e\u034f\u115f\u1160\u3164\uffa0\u17b4c", "abc"],
+    ["letters of the tag block", "a\u{e0001}\u{e0068}\u{e0069}\u{e007f}b", "ab"],
+    ["bytes in variation selectors", "a\ufe00\ufe0f\u{e0100}b😀\ufe0f\ufe0f\u{e01ef}c1\ufe0f", "ab😀\ufe0fc1"],
+    ["Unicode's own ends of lines are ends of lines", "a\u2028b\u2029c", "a\nb\nc"],
+    ["a joiner where nothing joins", "ab\u200d世\u200d界 \u200cمی\u200c\u200cخ\u200c", "ab世界 میخ"],
     ["tab and newline stay", "a\tb\nc", "a\tb\nc"],
     ["other scripts stay", "Grüße, 世界 🌍", "Grüße, 世界 🌍"],
+    ...["👩‍💻 👨🏽‍🦰 🏳️‍🌈 👨‍👩‍👧‍👦 ❤️ ☺︎ 1️⃣ #️⃣ 🇩🇪", "می‌خواهم نامه‌ای", "क्‍ष र्‍य", "ශ්‍රී ලංකාව"].map((text): [string, string, string] => [
+      "emoji and words that need a joiner stay",
+      text,
+      text,
+    ]),
     ["words that look alike stay", "task-list, risk-free, ask-me", "task-list, risk-free, ask-me"],
   ])("%s", (_name, text, expected) => {
     expect(clean(text)).toBe(expected)
+  })
+})
+
+describe("what nobody sees", () => {
+  /** Cf, line and paragraph separators, what fonts may ignore, controls but for tab and newline. */
+  const unseen = /[\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]|(?![\t\n])\p{Cc}/u
+
+  it("is taken out, whatever code point it is, and everything else stays", () => {
+    const block = 0x400
+    for (let first = 0; first <= 0x10ffff; first += block) {
+      const all = Array.from({ length: block }, (_, index) => String.fromCodePoint(first + index).toWellFormed())
+      // An escape begins a sequence, and Unicode's ends of lines become ours: these have tests of their own.
+      const characters = all.filter((one) => !["\u001b", "\u2028", "\u2029"].includes(one))
+      const seen = characters.map((one) => (unseen.test(one) ? "" : one))
+      expect(clean(characters.join("|"))).toBe(seen.join("|"))
+    }
+  })
+
+  it("never stands beside another such character, and a second look finds nothing more", () => {
+    const parts = [
+      "a",
+      "1",
+      "😀",
+      "\u{1f3fd}",
+      "م",
+      "क",
+      "्",
+      "\u20e3",
+      "\u200c",
+      "\u200d",
+      "\ufe0f",
+      "\u{e0100}",
+      "\u{e0041}",
+      "\u001b[1m",
+      "\ud83d",
+    ]
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom(...parts), { maxLength: 12 }), (some) => {
+        const shown = clean(some.join(""))
+        expect(clean(shown)).toBe(shown)
+        // An emoji of which the variant is said may be joined to the next one.
+        expect(shown.replaceAll("\ufe0f\u200d", "")).not.toMatch(new RegExp(`(?:${unseen.source}){2}`, "u"))
+      }),
+    )
   })
 })
 
