@@ -1,16 +1,19 @@
 import { z } from "zod"
 import { finished, type Instance, type Spec, stateAt } from "../src/core/instance.ts"
 import { targetsOf } from "../src/core/selector.ts"
+import { authorOf, overrides, refusalToLift, standingActs } from "../src/core/stops.ts"
 import { defineTool } from "../src/core/tool.ts"
 import { changeAll, changeFields, changeOutput, expectSchema, nextOf, type Step, showChanges } from "./changes.ts"
 import { momentSchema, untilOf } from "./moments.ts"
-import { mayLift, newBatch, standsFor } from "./pauses.ts"
 
 type Pause = NonNullable<Spec["pause"]>
 
-/** The pause as it should read now. What stands still is never woken to finish its iteration, so "now" outlives "iteration-end". */
-const merged = (earlier: Pause | undefined, asked: Pause): Pause => ({
-  ...earlier,
+/**
+ * The pause as it should read now. What stands still is never woken to finish its iteration, so "now" outlives "iteration-end". Of somebody
+ * whose pause is overridden nothing else is left: neither an end nor a note.
+ */
+const merged = (earlier: Pause | undefined, asked: Pause, isOverridden: boolean): Pause => ({
+  ...(isOverridden ? {} : earlier),
   ...asked,
   when: earlier?.when === "now" ? "now" : asked.when,
 })
@@ -36,7 +39,7 @@ export default defineTool({
   targets: targetsOf,
   outcome: ({ batch }) => ({ ...(batch !== undefined && { made: [batch] }) }),
   async handler(ctx, input) {
-    const batch = newBatch(ctx)
+    const batch = ctx.newId("b")
     const asked: Pause = {
       when: input.when,
       ...(input.until !== undefined && { untilMs: untilOf(input.until, ctx.clock.nowMs()) }),
@@ -49,11 +52,14 @@ export default defineTool({
       if (state === "Stopped") return { why: "It is stopped: there is nothing to pause." }
       if (finished(instance)) return { why: "Its loop has ended: there is nothing to pause." }
       const earlier: Pause | undefined = state === "Paused" ? (spec.pause ?? { when: "now" }) : undefined
-      const pause = merged(earlier, asked)
-      if (earlier && same(earlier, pause))
+      const [act] = standingActs(spec, nowMs)
+      const isOverridden = act !== undefined && overrides(ctx.who, act, spec.lineage)
+      const pause = merged(earlier, asked, isOverridden)
+      const refusal = refusalToLift(ctx.who, spec, nowMs)
+      if (refusal !== undefined) return { why: refusal }
+      if (earlier && !isOverridden && same(earlier, pause))
         return { why: `It was paused already${earlier.batch === undefined ? "" : `, in batch ${earlier.batch}`}.` }
-      if (earlier && !mayLift(ctx.who, earlier)) return { why: standsFor(ctx.who) }
-      return { spec: { ...spec, state: "Paused", pause: { ...pause, batch } } }
+      return { spec: { ...spec, state: "Paused", pause: { ...pause, batch, by: authorOf(ctx.who), atMs: nowMs } } }
     }
     const changes = await changeAll(ctx, input, { past: `Paused (${input.when})`, weight: "urgent", step })
     const used = changes.changed > 0 && !input.dryRun

@@ -4,9 +4,9 @@ import { type Instance, type Spec, stateAt } from "../src/core/instance.ts"
 import { type Readings, seenOf } from "../src/core/outline.ts"
 import type { Phase } from "../src/core/phase.ts"
 import { targetsOf } from "../src/core/selector.ts"
+import { refusalToLift } from "../src/core/stops.ts"
 import { defineTool } from "../src/core/tool.ts"
 import { changeAll, changeFields, changeOutput, nextOf, type Step, showChanges } from "./changes.ts"
-import { mayLift, standsFor } from "./pauses.ts"
 
 /** What a resume starts afresh, because letting it go on would change nothing. */
 const ended: ReadonlySet<Phase> = new Set<Phase>(["Blocked", "CrashLoop", "Completed", "Failed", "Held", "NeedsAnswer"])
@@ -30,13 +30,11 @@ export default defineTool({
   },
   async handler(ctx, input) {
     const step = (instance: Instance, readings: Readings): Step => {
-      const { pause, ...spec } = instance.spec
+      const { pause: _pause, stop: _stop, ...spec } = instance.spec
       if (instance.deletedAtMs !== undefined) return { why: "It is being removed." }
+      const refusal = refusalToLift(ctx.who, instance.spec, readings.nowMs)
+      if (refusal !== undefined) return { why: refusal }
       const state = stateAt(instance.spec, readings.nowMs)
-      const elapsed = pause?.untilMs !== undefined && pause.untilMs <= readings.nowMs
-      // A stop keeps the pause it found, so that stopping and resuming is no way around it.
-      const stands = state === "Paused" || (state === "Stopped" && pause !== undefined && !elapsed)
-      if (stands && !mayLift(ctx.who, pause)) return { why: standsFor(ctx.who) }
       const running: Spec = { ...spec, state: "Running" }
       const afresh = state === "Stopped" || ended.has(seenOf({ ...instance, spec: running }, readings).phase)
       if (state === "Running" && !afresh) return { why: `It is not paused. ${seenOf(instance, readings).why}` }

@@ -2,6 +2,7 @@ import { z } from "zod"
 import { finished, type Instance, type Uid } from "../src/core/instance.ts"
 import type { Work } from "../src/core/link.ts"
 import { targetsOf } from "../src/core/selector.ts"
+import { authorOf, byWhom, overrides, refusalToLift } from "../src/core/stops.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
 import { counted } from "../src/core/view.ts"
 import { changesOf } from "./change-wait.ts"
@@ -53,15 +54,24 @@ export default defineTool({
       ...(input.remove && { weight: "final" as const }),
       step(instance, readings): Step {
         const { name, uid, spec } = instance
+        const { who } = ctx
         if (instance.deletedAtMs !== undefined) return { why: "It is being removed already." }
         if (input.remove) {
+          // Removed and spawned again, it would have been started after all.
+          const refusal = refusalToLift(who, spec, readings.nowMs)
+          if (refusal !== undefined) return { why: refusal }
           const work = readings.beats.get(uid)?.work
           if (work?.own ?? hasOwnTree(instance)) awaited.set(name, uid)
           return { remove: true, kept: keptOf(work) }
         }
-        if (spec.state === "Stopped") return { why: "It was told to stop already." }
-        if (finished(instance)) return { why: "Its loop has ended by itself: nothing of it runs." }
-        return { spec: { ...spec, state: "Stopped" } }
+        const isStopped = spec.state === "Stopped"
+        const before = isStopped || spec.stop ? { what: "stopped" as const, ...spec.stop } : undefined
+        const stop = { by: authorOf(who), atMs: readings.nowMs }
+        const counts = overrides(who, before, spec.lineage)
+        if (isStopped && !counts) return { why: `It was told to stop already${byWhom(spec.stop ?? {}, readings.nowMs)}.` }
+        if (isStopped || !finished(instance)) return { spec: { ...spec, state: "Stopped", stop } }
+        // Nothing is left to stop, but somebody below could start it afresh.
+        return counts ? { spec: { ...spec, stop } } : { why: "Its loop has ended by itself: nothing of it runs." }
       },
     })
     const ended = input.dryRun ? new Map<string, string>() : await endOf(ctx, awaited)

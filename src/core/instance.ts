@@ -1,4 +1,5 @@
 import { z } from "zod"
+import { roles } from "./principal.ts"
 import { refSchema, repositorySchema, workspaceSchema } from "./workspace.ts"
 
 /** Identity of an instance. Its name is for people and may be used again; a uid never is. */
@@ -60,11 +61,22 @@ export const childrenSchema = z.strictObject({
 /** What an instance may spawn. */
 export type Children = z.output<typeof childrenSchema>
 
+/** A person has a role, an instance a uid. The server alone writes it: rows of before 0.4 have none. */
+const authorSchema = z.strictObject({
+  id: z.string().max(200),
+  role: z.enum(roles).optional(),
+  uid: uidSchema.optional(),
+})
+/** Who stopped or paused an instance. */
+export type Author = z.output<typeof authorSchema>
+
 export const pauseSchema = z.strictObject({
   when: z.enum(["now", "iteration-end"]),
   untilMs: z.int().positive().optional(),
   note: z.string().max(500).optional(),
   batch: z.string().max(64).optional(),
+  by: authorSchema.optional(),
+  atMs: z.int().optional(),
 })
 /** A standing order: what is said to the agent at the start of every iteration. */
 export const orderSchema = z.strictObject({ id: z.string().max(64), text: z.string().min(1).max(500) })
@@ -86,6 +98,8 @@ export const specSchema = z.strictObject({
   project: projectSchema,
   state: z.enum(["Running", "Paused", "Stopped"]),
   pause: pauseSchema.optional(),
+  /** Whose stop stands, also where the loop had ended by itself already: then nobody below them starts it again. */
+  stop: z.strictObject({ by: authorSchema, atMs: z.int() }).optional(),
   attempt: z.int().min(1),
   goal: goalSchema.optional(),
   orders: z.array(orderSchema).max(ordersMax),

@@ -1,6 +1,7 @@
 import { type Admission, finished, type Instance, live, ofAttempt, stateAt } from "./instance.ts"
 import type { Beat } from "./link.ts"
 import { ranNoClaude } from "./loop.ts"
+import { byWhom, byWhomAt } from "./stops.ts"
 import { oneLine, spanOf } from "./view.ts"
 import { type Question, questionOf, type Wait, wordsOfQuestion } from "./waits.ts"
 
@@ -64,7 +65,7 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, w
   if (state === "Stopped")
     return alive
       ? seen("Stopping", "It was told to stop; its processes are ending.", inspect)
-      : seen("Stopped", "It was stopped.", call("resume_instances"))
+      : seen("Stopped", `It was stopped${byWhomAt(spec.stop ?? {})}.`, call("resume_instances"))
   if (finished(instance))
     return run?.lastExit?.outcome === "Complete"
       ? seen(
@@ -159,7 +160,7 @@ function paused(
   call: (tool: string, more?: string) => string,
 ): Seen {
   const { pause } = instance.spec
-  const note = pause?.note ? ` (${oneLine(pause.note, 200)})` : ""
+  const note = `${byWhom(pause ?? {}, nowMs)}${pause?.note ? ` (${oneLine(pause.note, 200)})` : ""}`
   const until = pause?.untilMs === undefined ? "" : ` It goes on by itself in ${spanOf(pause.untilMs - nowMs)}.`
   const fix = call("resume_instances")
   if (!live(instance)) return seen("Paused", `Paused${note}; nothing of it runs.${until}`, fix)

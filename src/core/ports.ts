@@ -23,7 +23,7 @@ export interface InstanceStore {
   updateSpec(seen: Instance, spec: Spec): Promise<Instance>
   /** @throws Conflict also when the section carries a newer term. */
   updateStatus<S extends Section>(seen: Instance, section: S, value: NonNullable<Status[S]>): Promise<Instance>
-  /** Marks it; the operator releases it when nothing of it runs. */
+  /** Marks it; the operator releases it when nothing of it runs. @throws Conflict when its spec is not the one that was seen. */
   delete(seen: Instance): Promise<void>
   release(seen: Instance): Promise<void>
 }

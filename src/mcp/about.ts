@@ -62,7 +62,7 @@ const forAgent = (
 
 - Work for helpers that goes on beside yours: spawn_instance, within your own limits and budget; then wait_for_instances. If it says \`parked\`, end your iteration: you are woken when they are done.
 - "tell", "ask": message_instances, to agents of your tree by name, or to the people with to ["@operators"].
-- You may pause, resume and stop the agents below you; what a person paused stays paused.
+- You may pause, resume and stop the agents below you; what a person, or an agent above you, stopped or paused stays so.
 
 ${always}`
 

@@ -161,6 +161,15 @@ export function describeInstanceStore(name: string, open: Open<InstanceStore>): 
       await Promise.all([store.delete(shop), store.release(shop)])
     })
 
+    it("does not delete what was changed since it was seen", async () => {
+      const shop = await store.create("shop", aSpec())
+      const stopped = await store.updateSpec(shop, aSpec({ state: "Stopped" }))
+      await expectFault(store.delete(shop), "Conflict", /changed meanwhile/)
+      expect((await store.get("shop"))?.deletedAtMs).toBeUndefined()
+      await store.delete(stopped)
+      expect((await store.get("shop"))?.deletedAtMs).toBe(clock.nowMs())
+    })
+
     it("still takes the status of what is marked: its end is a fact to be written", async () => {
       const shop = await store.create("shop", aSpec())
       await store.delete(shop)
@@ -192,11 +201,11 @@ export function describeInstanceStore(name: string, open: Open<InstanceStore>): 
       await store.create("mill", aSpec())
       const names = stepping(store.watch(stop.signal))
       expect((await names.take(2)).toSorted()).toEqual(["mill", "shop"])
-      await store.updateSpec(shop, aSpec({ priority: 1 }))
+      const raised = await store.updateSpec(shop, aSpec({ priority: 1 }))
       expect(await names.next()).toBe("shop")
       await store.updateStatus(shop, "admission", admitted(1))
       expect(await names.next()).toBe("shop")
-      await store.delete(shop)
+      await store.delete(raised)
       expect(await names.next()).toBe("shop")
       await store.release(shop)
       expect(await names.next()).toBe("shop")

@@ -360,7 +360,7 @@ describe("what a child of it may do", () => {
       expect([answer.status, answer.json.changed, answer.json.instances]).toEqual([
         200,
         0,
-        [{ name: "kid", changed: false, phase: "Paused", why: expect.stringContaining("A person or an ancestor") }],
+        [{ name: "kid", changed: false, phase: "Paused", why: expect.stringMatching(/^It was paused by admin /) }],
       ])
     unchanged(await port("/v1/instances:resume", post({ names: ["kid"] })))
     // Its own pause over the person's would be its own to lift.
@@ -378,8 +378,43 @@ describe("what a child of it may do", () => {
     // A stop is a parent's to make; a resume behind it is no way around the pause.
     expect((await port("/v1/instances:stop", post({ names: ["kid"] }))).json.changed).toBe(1)
     const resumed = await port("/v1/instances:resume", post({ names: ["kid"] }))
-    expect(resumed.json.instances).toMatchObject([{ changed: false, why: expect.stringContaining("A person or an ancestor") }])
+    expect(resumed.json.instances).toMatchObject([{ changed: false, why: expect.stringMatching(/^It was paused by admin /) }])
     await eventually(async () => (await phaseOf("kid")) === "Stopped", "stopped")
+    // The person's stop takes the place of the parent's, which cannot even remove it: spawned again it would have been started after all.
+    await person.call("resume_instances", { names: ["kid"] })
+    await works("kid")
+    expect(await person.call("stop_instances", { names: ["kid"] })).toMatchObject({ changed: 1 })
+    await eventually(async () => (await phaseOf("kid")) === "Stopped", "stopped")
+    const stopped = await everything()
+    for (const [call, body] of [
+      ["resume", { names: ["kid"] }],
+      ["resume", { all: true, expect: 1 }],
+      ["resume", { names: ["kid"], dryRun: true }],
+      ["stop", { names: ["kid"], remove: true }],
+      ["stop", { names: ["kid"] }],
+      ["pause", { names: ["kid"], until: "1s" }],
+    ] as const) {
+      const { status, json } = await port(`/v1/instances:${call}`, post(body))
+      expect([call, status, json.changed, json.instances]).toEqual([
+        call,
+        200,
+        0,
+        [
+          {
+            ...{ name: "kid", changed: false, phase: "Stopped" },
+            why: expect.stringMatching(
+              /^It was stopped by admin \S+ \d+ s ago: ask with|^It was told to stop already by admin|nothing to pause/,
+            ),
+          },
+        ],
+      ])
+    }
+    refused(await port("/v1/instances", post({ name: "kid", budget: { tokens: 1000 } })), 409, "Conflict", /kid is taken/)
+    refused(await port("/v1/messages", post({ to: ["kid"], text: "Go on.", standing: true })), 409, "Conflict", /stopped/)
+    expect(await everything()).toEqual(stopped)
+    expect((await person.call("inspect_instance", { name: "kid" })).why).toMatch(
+      /^It was stopped by admin \S+ at [\d-]+ [\d:]+ UTC\.$/,
+    )
     expect((await audited("kid")).map(({ tool, verdict }) => [tool, verdict]).toSorted()).toEqual([
       ["spawn_instance", "Forbidden"],
       ["stop_instances", "Forbidden"],

@@ -481,7 +481,9 @@ describe("pause_instances", () => {
     fleet.running("a")
     const pause = async (more: object): Promise<Result> => fleet.call(operator)("pause_instances", { names: ["a"], ...more })
     const first = (await pause({ when: "iteration-end", until: "8h", note: "x" })).batch
+    const by = { by: { id: "ann", role: "operator" }, atMs: fleet.clock.nowMs() }
     expect(fleet.specOf("a")?.pause).toEqual({
+      ...by,
       when: "iteration-end",
       note: "x",
       batch: first,
@@ -494,7 +496,7 @@ describe("pause_instances", () => {
     expect(await pause({ when: "now" })).toMatchObject({ changed: 1 })
     expect(await pause({ when: "iteration-end" })).toMatchObject({ changed: 0 })
     const second = (await pause({ until: "2026-01-02T07:00:00Z" })).batch
-    expect(fleet.specOf("a")?.pause).toEqual({ when: "now", note: "x", batch: second, untilMs: Date.UTC(2026, 0, 2, 7) })
+    expect(fleet.specOf("a")?.pause).toEqual({ ...by, when: "now", note: "x", batch: second, untilMs: Date.UTC(2026, 0, 2, 7) })
     expect(second).not.toBe(first)
     expect(fleet.memory.events).toHaveLength(3)
   })
@@ -649,7 +651,7 @@ describe("resume_instances", () => {
     const root = fleet.running("root")
     const middle = fleet.running("middle", { lineage: [root.uid] })
     fleet.running("leaf", { lineage: [root.uid, middle.uid] })
-    const stands = { changed: 0, instances: [{ why: expect.stringContaining("paused it") }] }
+    const stands = { changed: 0, instances: [{ why: expect.stringMatching(/^It was paused by (operator ann|root) /) }] }
     for (const pauser of [operator, agent(root)]) {
       await fleet.call(pauser)("pause_instances", { names: ["leaf"] })
       const as = fleet.call(agent(middle))

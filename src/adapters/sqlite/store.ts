@@ -183,6 +183,8 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
     async delete(seen) {
       const now = current(seen)
       if (!now || now.deletedAtMs !== undefined) return
+      if (counters(seen.version).spec !== counters(now.version).spec)
+        throw conflict(`The spec of ${seen.name} changed meanwhile.`)
       const deletedAtMs = clock.nowMs()
       database.insist(new Map([[`mark ${now.uid}`, () => mark.run(deletedAtMs, now.uid)]]), "reserve")
       keep(frozen({ ...now, deletedAtMs }))
