@@ -16,7 +16,10 @@ const needed =
 const secretsSchema = z.record(z.string(), z.coerce.string()).default({})
 const serverSchema = z
   .strictObject({
-    /** A program that speaks MCP on stdin and stdout. In `args`, `{tree}` and `{project}` stand for directories of the instance. */
+    /**
+     * A program that speaks MCP on stdin and stdout. In `args`, `{tree}` and `{project}` stand for directories of the instance: what agents write
+     * there is data, and a program with secrets that runs it gives them away.
+     */
     command: z.string().min(1).optional(),
     args: z.array(z.coerce.string()).default([]),
     env: secretsSchema,
@@ -35,6 +38,11 @@ const serverSchema = z
     for (const [path, texts] of Object.entries({ command: [command ?? ""], args }))
       if (texts.some((text) => namesIn(text).length > 0))
         refuse(path, "everybody sees a program's arguments: put what is secret into env")
+    if (command?.includes("/") && !command.startsWith("/") && Object.values(env).some((text) => namesIn(text).length > 0))
+      refuse(
+        "command",
+        "a program with secrets is not taken from a tree that agents write: give its absolute path, or the name of an installed program",
+      )
     for (const [path, texts] of Object.entries({ env: Object.values(env), headers: Object.values(headers), url: [url ?? ""] })) {
       const name = texts.flatMap(namesIn).find((one) => needed.test(one))
       if (name !== undefined) refuse(path, `agents need ${name} themselves, so that it is no secret: write its value`)

@@ -2,15 +2,16 @@ import { randomUUID } from "node:crypto"
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
 import { WebStandardStreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js"
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js"
-import type { StdioServer } from "../core/mcp-servers.ts"
+import type { RequestId } from "@modelcontextprotocol/sdk/types.js"
+import type { StartedServer } from "./server-program.ts"
 
 /**
  * MCP servers that are programs, offered over HTTP, message by message: an agent uses them without seeing their environment. One process for
  * each session, as claude would start it itself: a server is initialized once.
  */
 export interface Bridges {
-  /** A request of the Streamable HTTP transport. */
-  handle(request: Request, server: StdioServer & { readonly cwd: string }): Promise<Response>
+  /** A request of the Streamable HTTP transport. A new session gets what `prepare` makes for it, and takes it away at its end. */
+  handle(request: Request, prepare: () => StartedServer): Promise<Response>
   /** Ends all processes. */
   close(): Promise<void>
 }
@@ -26,7 +27,8 @@ export function createBridges(): Bridges {
   const sessions = new Map<string, { near: WebStandardStreamableHTTPServerTransport; close(): Promise<void> }>()
   const open = new Set<() => Promise<void>>()
 
-  const begin = async ({ command, args, env, cwd }: StdioServer & { readonly cwd: string }) => {
+  const begin = async ({ program, remove }: StartedServer) => {
+    const { command, args, env, cwd } = program
     const far: Transport = new StdioClientTransport({
       command,
       args,
@@ -39,15 +41,31 @@ export function createBridges(): Bridges {
       sessionIdGenerator: randomUUID,
       onsessioninitialized: (id) => void sessions.set(id, { near, close }),
     })
+    const unanswered = new Set<RequestId>()
+    const answerEnded = (id: RequestId): Promise<void> =>
+      near.send({ jsonrpc: "2.0", id, error: { code: -32000, message: "The program of this MCP server has ended." } })
+    let ended = false
     const close = async (): Promise<void> => {
       if (!open.delete(close)) return
+      ended = true
       if (near.sessionId !== undefined) sessions.delete(near.sessionId)
+      await Promise.allSettled([...unanswered].map(answerEnded))
       await Promise.allSettled([far.close(), near.close()])
+      remove()
     }
     open.add(close)
-    const over = (): void => void close()
-    far.onmessage = (message) => void near.send(message).catch(() => {}) // nobody listens any more
-    near.onmessage = (message) => void far.send(message).catch(over)
+    const over = (): void => void close().catch(() => {}) // what a removal could not do, the next session's does
+    far.onmessage = (message) => {
+      if ("id" in message && message.id !== undefined && !("method" in message)) unanswered.delete(message.id)
+      void near.send(message).catch(() => {}) // nobody listens any more
+    }
+    near.onmessage = (message) => {
+      const asked = "method" in message && "id" in message ? message.id : undefined
+      // A program that ended at once has left nobody who would answer.
+      if (asked !== undefined && ended) return void answerEnded(asked).catch(() => {})
+      if (asked !== undefined) unanswered.add(asked)
+      void far.send(message).catch(over)
+    }
     far.onclose = over
     near.onclose = over
     try {
@@ -61,14 +79,14 @@ export function createBridges(): Bridges {
   }
 
   return {
-    async handle(request, server) {
+    async handle(request, prepare) {
       const id = request.headers.get("mcp-session-id")
       const known = id === null ? undefined : sessions.get(id)
       if (known) return known.near.handleRequest(request)
       if (id !== null) return refused(404, "The session is over: initialize again.")
       if (open.size >= sessionsMax) return refused(503, `There are ${sessionsMax} sessions already.`)
       try {
-        const { near, close } = await begin(server)
+        const { near, close } = await begin(prepare())
         const response = await near.handleRequest(request)
         // Whatever came first was no initialize: nothing else may begin a session.
         if (near.sessionId === undefined) await close()

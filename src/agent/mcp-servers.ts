@@ -1,9 +1,11 @@
-import { fleetServer, type McpServer, type McpServers, mcpServersSchema } from "../core/mcp-servers.ts"
+import { join } from "node:path"
+import { fleetServer, type McpServer, type McpServers, mcpServersSchema, type StdioServer } from "../core/mcp-servers.ts"
 import { oneLine } from "../core/view.ts"
 import { instanceVariable } from "../processes.ts"
 import type { RunFile } from "../run-directory.ts"
 import type { Bridges } from "./bridge.ts"
 import { type ForwardContext, forward } from "./forward.ts"
+import { findServerProgram, prepareServer, type ServerProgramOptions } from "./server-program.ts"
 import type { Door } from "./settings.ts"
 import { agentNameVariable, agentTokenVariable, agentUrlVariable } from "./turnstile.ts"
 
@@ -18,28 +20,61 @@ export interface AgentServers {
   iterationOver(): Promise<void>
 }
 export interface AgentServersOptions {
-  readonly run: Pick<RunFile, "name" | "uid" | "place" | "directory" | "tree">
+  readonly run: Pick<RunFile, "name" | "uid" | "place" | "directory" | "tree" | "environment">
+  readonly stateDirectory: string
+  /** The supervisor's own. */
+  readonly environment: NodeJS.ProcessEnv
   /** Asks the control plane, which may be away. */
   ask(): Promise<unknown>
   warn(message: string): void
 }
 
-export function createAgentServers({ run, ask, warn }: AgentServersOptions): AgentServers {
+export function createAgentServers(options: AgentServersOptions): AgentServers {
+  const { run, stateDirectory, environment, ask, warn } = options
   let known: McpServers | undefined
   let told = ""
   let bridges: Promise<Bridges> | undefined
 
+  const { path: tree, project, repository } = run.tree ?? { path: run.directory, project: run.directory }
+  const placed = (text: string): string => text.replaceAll("{tree}", tree).replaceAll("{project}", project)
+  const codeRoot = run.environment?.RALF_BLACKBOX5_DIR
+  const outside: ServerProgramOptions = {
+    stateDirectory,
+    environment,
+    written: [
+      ...[tree, project, run.directory],
+      ...["trees", "clones"].map((name) => join(stateDirectory, name)),
+      ...[repository, codeRoot].filter((path) => path !== undefined),
+    ],
+  }
+
+  /** Without those whose program is nowhere, or where agents could write it. */
+  const startable = ({ servers, left }: McpServers): McpServers => {
+    const without = servers.flatMap(({ name, secret, at }) => {
+      const found = secret && "command" in at ? findServerProgram(at, outside) : undefined
+      return found && "why" in found ? [{ name, why: found.why }] : []
+    })
+    return { servers: servers.filter((one) => !without.some(({ name }) => name === one.name)), left: [...left, ...without] }
+  }
   /** What it was before where nobody answers: an iteration does not wait for a control plane that is being started. */
   const refresh = async (): Promise<McpServers> => {
     const said = await ask().catch(() => undefined)
-    known = mcpServersSchema.safeParse(said).data ?? known ?? { servers: [], left: [] }
+    const parsed = mcpServersSchema.safeParse(said).data
+    known = parsed ? startable(parsed) : (known ?? { servers: [], left: [] })
     const words = known.left.map(({ name, why }) => `The MCP server ${name} is left out: ${why}.`).join(" ")
     if (words !== "" && words !== told) warn(words)
     told = words
     return known
   }
-  const { path: tree, project } = run.tree ?? { path: run.directory, project: run.directory }
-  const placed = (text: string): string => text.replaceAll("{tree}", tree).replaceAll("{project}", project)
+
+  /** Made for one session of a server that stays behind the port. @throws where it cannot be. */
+  const prepare = (name: string, at: StdioServer) => {
+    const found = findServerProgram(at, outside)
+    if ("why" in found) throw new Error(found.why)
+    // Found, frozen and ended with the rest of the run.
+    const env = { ...at.env, [instanceVariable]: `${run.uid}/${run.place}` }
+    return prepareServer(name, { ...at, args: at.args.map(placed), env }, found.path, outside)
+  }
 
   const entryOf = ({ name, secret, at }: McpServer, { port, token }: Door): Record<string, unknown> => {
     if (secret)
@@ -73,13 +108,7 @@ export function createAgentServers({ run, ask, warn }: AgentServersOptions): Age
       const { at } = found
       if ("url" in at) return forward(c, { name: `The MCP server ${name}`, at: { url: at.url }, headers: { ...at.headers } })
       bridges ??= import("./bridge.ts").then(({ createBridges }) => createBridges())
-      return (await bridges).handle(c.req.raw, {
-        ...at,
-        args: at.args.map(placed),
-        cwd: run.directory,
-        // Found, frozen and ended with the rest of the run.
-        env: { ...at.env, [instanceVariable]: `${run.uid}/${run.place}` },
-      })
+      return (await bridges).handle(c.req.raw, () => prepare(name, at))
     },
     async iterationOver() {
       if (bridges) await (await bridges).close()

@@ -44,12 +44,15 @@ export interface SupervisorOptions {
   revive(): void
   /** Asks the control plane for the MCP servers of this instance. */
   servers(run: RunFile): Promise<unknown>
+  /** The environment of this process. */
+  readonly environment: NodeJS.ProcessEnv
   /** Aborted when the supervisor is told to stop its instance. */
   readonly stop: AbortSignal
 }
 
 /** Supervises one run, from its start or from where a predecessor left it, until not one process of it is left. */
-export async function supervise({ directory, revive, servers: askServers, stop }: SupervisorOptions): Promise<void> {
+export async function supervise(options: SupervisorOptions): Promise<void> {
+  const { directory, revive, servers: askServers, environment, stop } = options
   const run = directory.get("run")
   if (!run) throw new Error(`${directory.path} is no run directory`)
   const nowMs = (): number => Date.now()
@@ -106,7 +109,13 @@ export async function supervise({ directory, revive, servers: askServers, stop }
       dropped += count
     },
   })
-  const servers = createAgentServers({ run, ask: () => askServers(run), warn: (message) => emit("Warning", message) })
+  const servers = createAgentServers({
+    run,
+    stateDirectory: directory.stateDirectory,
+    environment,
+    ask: () => askServers(run),
+    warn: (message) => emit("Warning", message),
+  })
   const iterations = createIterations({
     directory,
     keeper,

@@ -1,9 +1,10 @@
 import { resolve } from "node:path"
 import { supervise } from "../agent/supervisor.ts"
 import { exchange } from "../client.ts"
-import { readConfig } from "../config.ts"
+import { lastingEnvironment, readConfig } from "../config.ts"
 import { supervisorServersPath } from "../core/mcp-servers.ts"
 import { noProgress } from "../core/tool.ts"
+import { dropRelativePath } from "../find-program.ts"
 import { reviveServe } from "../find-serve.ts"
 import { type RunFile, runDirectory } from "../run-directory.ts"
 import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
@@ -20,6 +21,7 @@ export async function agent(argv: readonly string[]): Promise<number> {
   if (words.values.help) return showUsage(usage)
   const [path, ...rest] = words.positionals
   if (path === undefined || rest.length > 0) return usageError("Give one run directory.", usage)
+  dropRelativePath()
   const stop = new AbortController()
   process.on("SIGTERM", () => stop.abort())
   process.on("SIGINT", () => stop.abort())
@@ -41,7 +43,13 @@ export async function agent(argv: readonly string[]): Promise<number> {
       { method: "GET", path: supervisorServersPath },
       { signal: AbortSignal.timeout(2000), progress: noProgress },
     )
-  await supervise({ directory: runDirectory(resolve(path)), revive, servers, stop: stop.signal })
+  await supervise({
+    directory: runDirectory(resolve(path)),
+    revive,
+    servers,
+    environment: lastingEnvironment(),
+    stop: stop.signal,
+  })
   // All is said and written: whatever is still open (the link's closing handshake) is waited for by nobody.
   process.exit(0)
 }

@@ -12,6 +12,7 @@ import { boundsEnvironment, type Config, defaultPort, isLoopback, readConfig } f
 import { Fault } from "../core/faults.ts"
 import { offers, toolsets } from "../core/tool.ts"
 import { counted } from "../core/view.ts"
+import { dropRelativePath } from "../find-program.ts"
 import { whoAnswers } from "../find-serve.ts"
 import { listeningPath } from "../local-socket.ts"
 import { createLog } from "../log.ts"
@@ -58,6 +59,7 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
   const { values, positionals } = words
   if (values.help) return showUsage(usage)
   if (positionals.length > 0) return usageError(`serve takes no ${JSON.stringify(positionals[0])}.`, usage)
+  dropRelativePath()
   const { "code-root": codeRootFlag, "read-only": readOnly, port: portFlag, host, toolsets: only } = values
   const config = readConfig({ codeRoot: codeRootFlag, port: portFlag, host, readOnly, toolsets: only })
   const log = createLog(config.logLevel, "serve")

@@ -32,6 +32,11 @@ describe("the file of MCP servers", () => {
       `servers:\n  a:\n    url: https://a\n    headers: { K: '\${ANTHROPIC_API_KEY}' }\n`,
       /^line 4: .*agents need ANTHROPIC_API_KEY/,
     ],
+    [
+      `servers:\n  a:\n    command: tools/server.js\n    env: { P: '\${T}' }\n`,
+      /^line 3: .*not taken from a tree that agents write/,
+    ],
+    [`servers:\n  a:\n    command: ./server.js\n    env: { P: '\${T}' }\n`, /^line 3: .*give its absolute path/],
     ["servers:\n  a:\n    command: x\n    projects: [../b]\n", /^line 4: servers.a.projects.0: /],
     ["server: {}\n", /^line 1: server: /],
   ])("refuses %j, with its line", (text, words) => {
