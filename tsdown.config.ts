@@ -22,5 +22,11 @@ export default defineConfig({
   deps: { alwaysBundle: [/./], onlyBundle: false },
   // As the MCP SDK's server writes it; mcp's memory is bounded.
   alias: { "../validation/ajv-provider.js": fileURLToPath(new URL("src/mcp/no-validator.ts", import.meta.url)) },
-  hooks: { "build:done": () => writeFileSync(join(outDir, builtToolsFile), builtTools(tools)) },
+  hooks: {
+    "build:done": () => {
+      writeFileSync(join(outDir, builtToolsFile), builtTools(tools))
+      // Node asks no package.json above it, which somebody else may write, how to read these files.
+      writeFileSync(join(outDir, "package.json"), JSON.stringify({ type: "module" }))
+    },
+  },
 })

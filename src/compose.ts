@@ -14,6 +14,7 @@ import { sqliteLedger } from "./adapters/sqlite/ledger.ts"
 import { diskOf, openDatabase } from "./adapters/sqlite/open.ts"
 import { sqliteStore } from "./adapters/sqlite/store.ts"
 import { sqliteTokens } from "./adapters/sqlite/tokens.ts"
+import { guard, makeGuarded } from "./agent-view.ts"
 import { type App, createApp } from "./api/app.ts"
 import { firstOf, instanceOf, localAuthenticate, personOf, readToken } from "./api/auth.ts"
 import { createGateway, type Gateway } from "./api/gateway.ts"
@@ -22,7 +23,7 @@ import { createMetrics } from "./api/metrics.ts"
 import { issuedBy } from "./api/oidc.ts"
 import { limitRate } from "./api/rate.ts"
 import { watchStanding } from "./api/standing.ts"
-import { boundsEnvironment, type Config, lastingEnvironment, newId, userName } from "./config.ts"
+import { boundsEnvironment, type Config, installationOf, lastingEnvironment, newId, userName } from "./config.ts"
 import { operate } from "./control/operator.ts"
 import { schedule } from "./control/scheduler.ts"
 import { type AuditedCall, auditOf } from "./core/audit.ts"
@@ -95,9 +96,12 @@ export async function composeLocal(
   log: Log,
   signal: AbortSignal,
 ): Promise<ControlPlane> {
+  const [node = process.execPath, ...main] = entry
+  const installation = installationOf(config, [node, main.at(-1) ?? node])
+  makeGuarded(installation)
   const [database, strongest] = await Promise.all([
     openDatabase(join(config.stateDirectory, "blackbox5.db"), () => takeReserve(config.stateDirectory)),
-    probeIsolation(config.stateDirectory),
+    probeIsolation({ stateDirectory: config.stateDirectory, guarded: guard(installation) }),
   ])
   keepReserve(config.stateDirectory, signal)
   const clock = systemClock
@@ -141,7 +145,6 @@ export async function composeLocal(
       return trees.foresee(spec, others)
     },
   }
-  const [node = process.execPath, ...main] = entry
   const runtime = createLocalRuntime(
     {
       stateDirectory: config.stateDirectory,

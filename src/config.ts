@@ -66,6 +66,28 @@ export const programsDirectory = (env: NodeJS.ProcessEnv = process.env): string 
   join(env.XDG_DATA_HOME || join(home(), ".local/share"), "blackbox5")
 /** Where a user's own commands are (the XDG base directory specification). */
 export const userBinDirectory = (): string => join(home(), ".local/bin")
+/** Undefined for a user that has no home directory. */
+function ifAtHome<T>(look: () => T): T | undefined {
+  try {
+    return look()
+  } catch {
+    return undefined
+  }
+}
+/** Where this installation and its settings are: what agents must not change. `program`: node and the main file. */
+export const installationOf = (
+  { configDirectory }: Pick<Config, "configDirectory">,
+  [node, main]: readonly [string, string],
+  env: NodeJS.ProcessEnv = process.env,
+) => ({
+  configDirectory,
+  node,
+  main,
+  programsDirectory: ifAtHome(() => programsDirectory(env)),
+  launcher: ifAtHome(() => join(userBinDirectory(), "blackbox5")),
+  home: ifAtHome(home),
+  runtimeDirectory: env.XDG_RUNTIME_DIR,
+})
 /** The name of the instance that this process belongs to, if it does. */
 export const instanceHere = (env: NodeJS.ProcessEnv = process.env): string | undefined =>
   env.BLACKBOX5_AGENT_URL && env.BLACKBOX5_AGENT_TOKEN ? (env.BLACKBOX5_AGENT_NAME ?? "unknown") : undefined

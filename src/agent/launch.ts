@@ -1,11 +1,12 @@
 import { spawn } from "node:child_process"
 import { accessSync, closeSync, constants, existsSync } from "node:fs"
 import { delimiter, join, relative } from "node:path"
+import { type Guarded, planView } from "../agent-view.ts"
 import { lastingOf } from "../core/environment.ts"
 import type { Problem } from "../core/instance.ts"
 import { secretsVariable } from "../core/mcp-servers.ts"
-import { shellWord } from "../core/view.ts"
-import { isolated } from "../isolation.ts"
+import { oneLine, shellWord } from "../core/view.ts"
+import { isolated, scratchOf } from "../isolation.ts"
 import { alive, instanceVariable, type ProcessId, processId } from "../processes.ts"
 import { fileName, type RunDirectory } from "../run-directory.ts"
 import { systemPath, systemShell } from "../system-path.ts"
@@ -52,6 +53,16 @@ function obstacle(directory: string, program: string): Problem | undefined {
   }
 }
 
+/** What there is beside a run. */
+export interface Outside {
+  /** What is used outside of agents' namespaces, and so is not theirs to change. */
+  guarded(): Guarded
+  /** Tells people. */
+  warn(message: string): void
+}
+const worksInProgram = (open: readonly string[]): string =>
+  `This agent can change Blackbox5's own files, which also run outside of its namespaces, because it works where they are: ${oneLine(open.join(", "), 600)}. Give it a work tree (workspace: worktree), or install Blackbox5 elsewhere.`
+
 /**
  * The loop's parent, outside of its namespaces: it writes down how the loop ended, even when no supervisor is there to see it. An argument of the
  * shell, for a shell may read a file on while an agent changes it; and what it runs at the end it looks for where no agent writes.
@@ -72,6 +83,7 @@ export function startLoop(
   output: Pick<Output, "openForLoop">,
   door: Door,
   over: (code: number) => void,
+  outside: Outside,
 ): Problem | "Rival" | undefined {
   const run = directory.get("run")
   if (!run) throw new Error(`${directory.path} is no run directory`)
@@ -83,11 +95,14 @@ export function startLoop(
   const sockets = makeSockets(directory)
   const file = output.openForLoop()
   if (!directory.claim("launched", { atMs: Date.now() })) return "Rival"
+  const { stateDirectory } = directory
+  const { path, project, root, common } = run.tree ?? {}
+  const work = [run.directory, path, project, root, common].filter((one) => one !== undefined)
+  const view = planView({ stateDirectory, scratch: scratchOf(stateDirectory), guarded: outside.guarded(), work })
+  if (view.open.length > 0 && run.isolation === "pid and mount namespaces") outside.warn(worksInProgram(view.open))
   const command = isolated(run.isolation, run.command, {
-    stateDirectory: directory.stateDirectory,
-    shown: [relative(directory.stateDirectory, directory.bin)],
-    directory: run.directory,
-    graceSeconds,
+    ...{ stateDirectory, directory: run.directory, graceSeconds, view },
+    bin: relative(stateDirectory, directory.bin),
   })
   const ended = join(directory.status, fileName("ended"))
   const child = spawn(systemShell, ["-c", parent, "blackbox5-loop", ended, systemPath, ...command], {

@@ -1,6 +1,7 @@
 /** A long file: it wires together what supervises one run; the parts themselves are files of their own. */
 import { randomBytes, randomUUID } from "node:crypto"
 import { setTimeout as sleep } from "node:timers/promises"
+import type { Guarded } from "../agent-view.ts"
 import type { Exit, Problem } from "../core/instance.ts"
 import { type Beat, type Directive, iterationMinutesMaxDefault, type Reported } from "../core/link.ts"
 import { ranNoClaude } from "../core/loop.ts"
@@ -46,13 +47,15 @@ export interface SupervisorOptions {
   servers(run: RunFile): Promise<unknown>
   /** The environment of this process. */
   readonly environment: NodeJS.ProcessEnv
+  /** What the instance's processes must not change. */
+  guarded(): Guarded
   /** Aborted when the supervisor is told to stop its instance. */
   readonly stop: AbortSignal
 }
 
 /** Supervises one run, from its start or from where a predecessor left it, until not one process of it is left. */
 export async function supervise(options: SupervisorOptions): Promise<void> {
-  const { directory, revive, servers: askServers, environment, stop } = options
+  const { directory, revive, servers: askServers, environment, guarded, stop } = options
   const run = directory.get("run")
   if (!run) throw new Error(`${directory.path} is no run directory`)
   const nowMs = (): number => Date.now()
@@ -310,7 +313,8 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
   const begin = async (): Promise<void> => {
     const problem = await workspace.prepare()
     if (finishing) return
-    const start = () => startLoop(directory, keeper, output, { port, token }, loopEnded)
+    const outside = { guarded, warn: (message: string) => emit("Warning", message) }
+    const start = () => startLoop(directory, keeper, output, { port, token }, loopEnded, outside)
     const failure = problem ?? (await whenThereIsRoom(start, full))
     if (failure === "Rival") {
       clearInterval(timer)

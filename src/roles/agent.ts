@@ -1,11 +1,13 @@
 import { resolve } from "node:path"
 import { supervise } from "../agent/supervisor.ts"
+import { type Guarded, guard, makeGuarded } from "../agent-view.ts"
 import { exchange } from "../client.ts"
-import { lastingEnvironment, readConfig } from "../config.ts"
+import { installationOf, lastingEnvironment, readConfig } from "../config.ts"
 import { supervisorServersPath } from "../core/mcp-servers.ts"
 import { noProgress } from "../core/tool.ts"
 import { dropRelativePath } from "../find-program.ts"
 import { reviveServe } from "../find-serve.ts"
+import { mainPath } from "../program.ts"
 import { type RunFile, runDirectory } from "../run-directory.ts"
 import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
 
@@ -43,11 +45,17 @@ export async function agent(argv: readonly string[]): Promise<number> {
       { method: "GET", path: supervisorServersPath },
       { signal: AbortSignal.timeout(2000), progress: noProgress },
     )
+  const guarded = (): Guarded => {
+    const installation = installationOf(readConfig(), [process.execPath, mainPath])
+    makeGuarded(installation)
+    return guard(installation)
+  }
   await supervise({
     directory: runDirectory(resolve(path)),
     revive,
     servers,
     environment: lastingEnvironment(),
+    guarded,
     stop: stop.signal,
   })
   // All is said and written: whatever is still open (the link's closing handshake) is waited for by nobody.

@@ -100,7 +100,7 @@ async function examine(): Promise<readonly Finding[]> {
     }),
     looked("command", () => [checkCommand()]),
     looked("code root", () => (config ? checkCodeRoot(config, policy) : [])),
-    looked("isolation", async () => [await checkIsolation(policy)]),
+    looked("isolation", async () => [await checkIsolation(config, policy)]),
     ...(process.platform === "linux"
       ? []
       : [

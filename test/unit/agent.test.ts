@@ -25,9 +25,10 @@ import { captureOutput, logBytesMax } from "../../src/agent/output.ts"
 import { mergeSettings, wayOut } from "../../src/agent/settings.ts"
 import { createSpool, eventsMax, keptEventsMax } from "../../src/agent/spool.ts"
 import { appended, isPrompt } from "../../src/agent/turnstile.ts"
+import { nothingGuarded, planView } from "../../src/agent-view.ts"
 import { contextCharactersMax, stopsMax } from "../../src/core/delivery.ts"
 import type { Mail, Receipt, Sequenced } from "../../src/core/link.ts"
-import { type IsolationKind, isolated, probeIsolation, warningOf } from "../../src/isolation.ts"
+import { type IsolationKind, isolated, probeIsolation, scratchOf, warningOf } from "../../src/isolation.ts"
 import { followPolicy, parsePolicy } from "../../src/policy.ts"
 import {
   alive,
@@ -43,6 +44,7 @@ import {
   thaw,
 } from "../../src/processes.ts"
 import { createRunDirectory, type RunDirectory, type TurnFile } from "../../src/run-directory.ts"
+import { systemPath } from "../../src/system-path.ts"
 import { aMail, uid } from "../contract/harness.ts"
 
 const directories: string[] = []
@@ -630,6 +632,10 @@ describe("the spool", () => {
   })
 })
 
+/** No installation beside the run. */
+const alone = { guarded: () => nothingGuarded, warn: () => {} }
+const probed = (stateDirectory: string, path?: string) =>
+  probeIsolation({ stateDirectory, guarded: nothingGuarded, ...(path !== undefined && { path }) })
 const aRun = (
   more: { command?: string[]; directory?: string; claude?: string; isolation?: IsolationKind; place?: string } = {},
 ): RunDirectory =>
@@ -897,6 +903,7 @@ describe("a loop that cannot be started", () => {
       output,
       { port: 1, token: "t" },
       () => {},
+      alone,
     )
     expect(started).toMatchObject({ reason, message: expect.stringMatching(words) })
     expect(run.get("loop")).toBeUndefined()
@@ -910,7 +917,7 @@ describe("a loop in the strongest isolation that works here", () => {
   })
   /** Runs a script as the loop; `ended` is its exit code, `said` its output so far. */
   const looped = async (script: string) => {
-    const kind = (await probeIsolation(temporary())).kind
+    const kind = (await probed(temporary())).kind
     const place = `p${process.pid}-${performance.now()}`
     const run = aRun({ command: ["bash", "-c", script], isolation: kind, place })
     const marker = ofRun("u-one", place)
@@ -925,6 +932,7 @@ describe("a loop in the strongest isolation that works here", () => {
         output,
         { port: 1, token: "t" },
         ended.resolve,
+        alone,
       ),
     ).toBeUndefined()
     return {
@@ -971,8 +979,9 @@ describe("a loop in the strongest isolation that works here", () => {
       'for path in /etc/ssh/ssh_config.d/*; do test ! -e "$path" || stat -c "ssh %u" "$path"; done',
       "exit 9",
     ].join("; ")
-    const options = { stateDirectory, shown: [], directory: "/", graceSeconds: 0 }
     vi.spyOn(process, "geteuid").mockReturnValue(uid)
+    const view = planView({ stateDirectory, scratch: scratchOf(stateDirectory), guarded: nothingGuarded, work: [] })
+    const options = { stateDirectory, directory: "/", graceSeconds: 0, view }
     const [program = "", ...args] = isolated("pid and mount namespaces", ["sh", "-c", script], options)
     vi.restoreAllMocks()
     const owned = readdirSync(stateDirectory).map((name) => join(stateDirectory, name))
@@ -994,7 +1003,9 @@ describe("a loop in the strongest isolation that works here", () => {
   it("is over, and all of it, when the first process of its namespace is killed", async () => {
     const { kind, ended, pids, said } = await looped("env -i setsid -f sleep 1000; echo on; trap '' TERM; sleep 1000")
     await until(() => said().includes("on"))
-    const first = pids().find((pid) => /^sh\0.*\0blackbox5-first\0/s.test(readFileSync(`/proc/${pid}/cmdline`, "utf8")))
+    const first = pids().find((pid) =>
+      /^\/bin\/sh\0-c\0[^\0]*\0blackbox5-first\0/.test(readFileSync(`/proc/${pid}/cmdline`, "utf8")),
+    )
     expect(first === undefined).toBe(kind === "process tree")
     for (const pid of first === undefined ? pids() : [first]) process.kill(pid, "SIGKILL")
     expect(await ended).toBeGreaterThan(0)
@@ -1004,7 +1015,7 @@ describe("a loop in the strongest isolation that works here", () => {
 
 describe("the isolation that works here", () => {
   it.each<[string, string, RegExp]>([
-    ["there is no unshare", "", /no program unshare .* on the PATH/],
+    ["there is no unshare", "", /no program unshare .* in /],
     [
       "unshare is refused",
       "echo 'unshare: unshare failed: Operation not permitted' >&2; exit 1",
@@ -1013,28 +1024,18 @@ describe("the isolation that works here", () => {
   ])("is none but the process tree when %s, and says why", async (_, script, why) => {
     const directory = temporary()
     if (script) writeFileSync(join(directory, "unshare"), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
-    vi.stubEnv("PATH", script ? `${directory}:${process.env.PATH}` : directory)
-    try {
-      const found = await probeIsolation(join(directory, "state"))
-      expect(found).toEqual({ kind: "process tree", why: expect.stringMatching(why) })
-      expect(warningOf(found)).toContain(found.why)
-    } finally {
-      vi.unstubAllEnvs()
-    }
+    const found = await probed(join(directory, "state"), script ? `${directory}:${systemPath}` : directory)
+    expect(found).toEqual({ kind: "process tree", why: expect.stringMatching(why) })
+    expect(warningOf(found)).toContain(found.why)
   })
 
   it("lacks the view where nothing can be mounted", async () => {
     const directory = temporary()
-    const whole = await probeIsolation(join(directory, "state"))
+    const whole = await probed(join(directory, "state"))
     writeFileSync(join(directory, "mount"), "#!/bin/sh\necho 'mount: not here' >&2; exit 32\n", { mode: 0o755 })
-    vi.stubEnv("PATH", `${directory}:${process.env.PATH}`)
-    try {
-      const { kind, why } = await probeIsolation(join(directory, "state"))
-      expect(kind).toBe(whole.kind === "process tree" ? "process tree" : "pid namespace")
-      expect(why).toContain(whole.kind === "process tree" ? "" : "mount: not here")
-    } finally {
-      vi.unstubAllEnvs()
-    }
+    const { kind, why } = await probed(join(directory, "state"), `${directory}:${systemPath}`)
+    expect(kind).toBe(whole.kind === "process tree" ? "process tree" : "pid namespace")
+    expect(why).toContain(whole.kind === "process tree" ? "" : "mount: not here")
   })
 })
 

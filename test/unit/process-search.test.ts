@@ -3,7 +3,8 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
-import { type IsolationKind, isolated, probeIsolation } from "../../src/isolation.ts"
+import { nothingGuarded, planView } from "../../src/agent-view.ts"
+import { type IsolationKind, isolated, probeIsolation, scratchOf } from "../../src/isolation.ts"
 import { createCensus, treeSearch } from "../../src/process-search.ts"
 import { end, find, freeze, instanceVariable, type Marker, ofRun, type ProcessId, processId, thaw } from "../../src/processes.ts"
 
@@ -22,11 +23,12 @@ let count = 0
 async function loop(script: string) {
   const state = mkdtempSync(join(tmpdir(), "bb5-search-"))
   directories.push(state)
-  const kind: IsolationKind = (await probeIsolation(state)).kind
+  const kind: IsolationKind = (await probeIsolation({ stateDirectory: state, guarded: nothingGuarded })).kind
   const id = `u-search-${process.pid}-${++count}`
   const marker = ofRun(id, "p1")
   markers.push(marker)
-  const command = isolated(kind, ["bash", "-c", script], { stateDirectory: state, shown: [], directory: "/", graceSeconds: 0 })
+  const view = planView({ stateDirectory: state, scratch: scratchOf(state), guarded: nothingGuarded, work: [] })
+  const command = isolated(kind, ["bash", "-c", script], { stateDirectory: state, directory: "/", graceSeconds: 0, view })
   const env = { PATH: process.env.PATH, [instanceVariable]: `${id}/p1` }
   // A wrapper above the isolation, as the supervisor's own.
   const child = spawn("sh", ["-c", '"$@"; exit $?', "wrapper", ...command], { env, stdio: "ignore", detached: true })

@@ -2,11 +2,13 @@ import { accessSync, constants, existsSync, mkdtempSync, rmSync, statfsSync, sta
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
-import type { Config } from "../../config.ts"
+import { guard, nothingGuarded } from "../../agent-view.ts"
+import { type Config, installationOf } from "../../config.ts"
 import { clean, shellWord } from "../../core/view.ts"
 import { whoAnswers } from "../../find-serve.ts"
 import { probeIsolation, warningOf } from "../../isolation.ts"
 import type { Policy } from "../../policy.ts"
+import { mainPath } from "../../program.ts"
 import { alive, olderThanThis, readServeFile } from "../../serve-file.ts"
 import { version } from "../../version.ts"
 import { ask, type Finding, fail, ok, warn } from "./check.ts"
@@ -53,13 +55,16 @@ export async function checkIdentity(environment: NodeJS.ProcessEnv, directory: s
 }
 
 /** How an agent's processes can be kept together. Tried in a directory of its own: looking makes nothing in the state directory. */
-export async function checkIsolation(policy: Policy): Promise<Finding> {
+export async function checkIsolation(config: Config | undefined, policy: Policy): Promise<Finding> {
   const next =
     "A daemon that drops its parent and its environment escapes a pause. A user or a machine of its own keeps agents apart."
   if (policy.isolation === "off") return warn("isolation", "The policy says isolation: off.", next)
   const directory = mkdtempSync(join(tmpdir(), "blackbox5-doctor-"))
   try {
-    const isolation = await probeIsolation(directory)
+    const isolation = await probeIsolation({
+      stateDirectory: directory,
+      guarded: config ? guard(installationOf(config, [process.execPath, mainPath])) : nothingGuarded,
+    })
     const lacking = warningOf(isolation)
     return lacking === undefined
       ? ok("isolation", `${isolation.kind}: ${isolation.why}`)
