@@ -8,6 +8,7 @@ import { createKeptTrees } from "./adapters/local/kept-trees.ts"
 import { localLogs } from "./adapters/local/logs.ts"
 import { createLocalRuntime } from "./adapters/local/runtime.ts"
 import { createTrees } from "./adapters/local/trees.ts"
+import { sqliteAudit } from "./adapters/sqlite/audit.ts"
 import { sqliteBus } from "./adapters/sqlite/bus.ts"
 import { sqliteLead } from "./adapters/sqlite/lead.ts"
 import { sqliteLedger } from "./adapters/sqlite/ledger.ts"
@@ -24,9 +25,10 @@ import { issuedBy } from "./api/oidc.ts"
 import { limitRate } from "./api/rate.ts"
 import { watchStanding } from "./api/standing.ts"
 import { boundsEnvironment, type Config, installationOf, lastingEnvironment, newId, userName } from "./config.ts"
+import { keepAuditBounded } from "./control/audit-retention.ts"
 import { operate } from "./control/operator.ts"
 import { schedule } from "./control/scheduler.ts"
-import { type AuditedCall, auditOf } from "./core/audit.ts"
+import { type AuditedCall, auditEntryOf } from "./core/audit.ts"
 import { Fault } from "./core/faults.ts"
 import { type Invoke, invokeHere } from "./core/invoke.ts"
 import { secretsVariable, supervisorServersPath } from "./core/mcp-servers.ts"
@@ -113,6 +115,7 @@ export async function composeLocal(
   const windows = cronWindows()
   const policy = followPolicy(config.configDirectory, (message) => log.warn(message), signal)
   const outside = followOutsideServers(config.configDirectory, (message) => log.warn(message), signal)
+  const trail = sqliteAudit(database, clock, { room: () => policy.current().audit, newId })
   const credentials = createCredentials(config.stateDirectory)
   const report = createReporter(log)
   const codeRootPath = codeRootOf(config)
@@ -182,9 +185,9 @@ export async function composeLocal(
   const metrics = createMetrics(tools)
   const offered = offers(config.offer)
   const audit = async (call: AuditedCall): Promise<void> => {
-    const event = { ...auditOf(call), id: newId("a"), atMs: clock.nowMs() }
-    // What was done is done: a call must not look as if it had failed. The log has what the timeline cannot take.
-    await bus.append(event).catch((error: unknown) => log.error({ err: error, ...event }, "the audit could not be written"))
+    const entry = auditEntryOf(call)
+    // What was done is done: a call must not look as if it had failed. The log has what the audit cannot take.
+    await trail.append(entry).catch((error: unknown) => log.error({ err: error, entry }, "the audit could not be written"))
   }
   const invokeHereAs = invokeHere({
     tools: new Map(tools.map((tool) => [tool.name, tool])),
@@ -198,6 +201,7 @@ export async function composeLocal(
       keptTrees,
       windows,
       tokens,
+      auditTrail: trail,
       limits() {
         const warning = warningOf(isolation())
         const disk = diskOf(database)
@@ -221,7 +225,8 @@ export async function composeLocal(
   const limited = limitRate({
     invokeAs: invokeHereAs,
     isLocal: (who) => who === admin,
-    refused: audit,
+    // This far a caller may name a tool that there is none of, in any words.
+    refused: (call) => audit(tools.some(({ name }) => name === call.tool) ? call : { ...call, tool: "unknown" }),
   })
   const looks = new Set(tools.filter(({ hints }) => hints.readOnlyHint).map(({ name }) => name))
   const begin = createPace({ perTurn: looksPerTurn, nextTurn: setImmediate })
@@ -270,6 +275,7 @@ export async function composeLocal(
       return valid || policy.current().oidc !== undefined
     },
     async run() {
+      keepAuditBounded(trail, clock, report("audit"), signal)
       const controllers = lead(signal, async (term, until) => {
         leading = true
         await Promise.all([

@@ -58,6 +58,13 @@ export const policySchema = z.strictObject({
       }),
     })
     .optional(),
+  /** How much of the audit is kept: so many days, and so many MiB at most. */
+  audit: z
+    .strictObject({
+      keepDays: z.number().positive().max(36_500).default(400),
+      megabytesMax: z.int().min(1).max(1_000_000).default(256),
+    })
+    .default({ keepDays: 400, megabytesMax: 256 }),
   /** More loops than `ralf`. A program with a relative path is looked for in the code root. */
   loops: z
     .record(z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/), namedLoopSchema)

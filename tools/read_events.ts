@@ -57,7 +57,7 @@ export default defineTool({
   name: "read_events",
   title: "Read events",
   description:
-    "What happened: spawned, changed, started, exited, iterations, mail, calls. Without after the newest; with the cursor of the last answer what came since, waiting for it up to waitSeconds.",
+    "What happened: spawned, changed, started, exited, iterations, mail. Without after the newest; with the cursor of the last answer what came since, waiting for it up to waitSeconds.",
   toolset: "fleet",
   route: "GET /v1/events",
   verb: "see",

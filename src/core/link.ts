@@ -1,5 +1,4 @@
 import { z } from "zod"
-import { faultCodes } from "./faults.ts"
 import {
   type Instance,
   outcomeSchema,
@@ -175,18 +174,8 @@ export const eventKindSchema = z.enum([
   "MailSent",
   "MailDelivered",
   "Warning",
-  "Audit",
 ])
 export type EventKind = z.output<typeof eventKindSchema>
-/** Who called what on which instances, with which switches, what that made, and how it ended: `done`, or the fault's code. */
-export const calledSchema = z.strictObject({
-  who: z.string().max(200),
-  tool: z.string().max(80),
-  on: z.array(z.string()).max(100),
-  flags: z.array(z.string()).max(100).optional(),
-  made: z.array(z.string()).max(100).optional(),
-  verdict: z.enum(["done", ...faultCodes]),
-})
 export const emittedSchema = z.strictObject({
   /** Chosen by the sender, so that a repeat after a reconnect counts once. */
   id: z.string().min(1).max(64),
@@ -194,13 +183,11 @@ export const emittedSchema = z.strictObject({
   message: z.string().max(4000),
   /** Of an Exited one: how the run ended, where the loop's own word decides that it is not started again. */
   outcome: outcomeSchema.optional(),
-  /** Of an Audit one. */
-  called: calledSchema.optional(),
   atMs: z.int(),
 })
 /** What a supervisor may tell. It speaks for an agent, so what the control plane itself witnesses (calls, starts, ends) is not its to say. */
 export const reportedKinds = ["IterationStarted", "IterationEnded", "Warning"] as const
-const reportedSchema = emittedSchema.omit({ outcome: true, called: true }).extend({
+const reportedSchema = emittedSchema.omit({ outcome: true }).extend({
   kind: eventKindSchema.extract(reportedKinds),
 })
 export type Reported = z.output<typeof reportedSchema>

@@ -1,4 +1,5 @@
 import type { z } from "zod"
+import type { Audit } from "./audit-port.ts"
 import type { Budget, Children, Instance } from "./instance.ts"
 import type { Bus, Clock, InstanceStore, KeptTrees, Ledger, Logs, Projects, Tokens, Windows } from "./ports.ts"
 import type { Principal, Verb } from "./principal.ts"
@@ -63,6 +64,7 @@ export interface ToolContext extends Call {
   readonly keptTrees: KeptTrees
   readonly windows: Windows
   readonly tokens: Tokens
+  readonly auditTrail: Pick<Audit, "last" | "following">
   limits(): Limits
   /** Short, unguessable, unique: `m-3f9k2c`. */
   newId(prefix: string): string
@@ -101,6 +103,11 @@ export interface Tool<I extends z.ZodObject = z.ZodObject, O extends z.ZodObject
   outcome?(output: z.output<O>): { readonly on?: readonly string[]; readonly made?: readonly string[] }
   /** The one field of the output that is a secret made for this caller: it is given as it is, once. */
   readonly reveals?: string
+  /**
+   * The list in its output that the command line prints with --json-lines, one item a line. Its input has `after`, where "" is the beginning, and its
+   * output `cursor` and `more`.
+   */
+  readonly lines?: string
   targets?(input: z.output<I>): Targets
   /** What a person is asked before such a call, where the face can ask; undefined when it needs no asking. */
   confirm?(input: z.output<I>): string | undefined

@@ -7,9 +7,10 @@ import { type Call, noProgress, type Tool } from "../core/tool.ts"
 import { clean, oneLine, shellWord } from "../core/view.ts"
 import { invokeServe } from "../find-serve.ts"
 import { withoutFences } from "./fence.ts"
-import { kebab, parseInput, placeholder } from "./flags.ts"
+import { kebab, type Parsed, parseInput, placeholder } from "./flags.ts"
 import { helpOf, nearestCommand, overview } from "./help.ts"
 import { createHints, type Hints } from "./hints.ts"
+import { printLines } from "./json-lines.ts"
 import { tableOf, terminalWidth } from "./layout.ts"
 import { programInShell } from "./shell-command.ts"
 
@@ -45,20 +46,25 @@ const projectsSchema = z.object({ projects: z.array(z.object({ name: z.string() 
 /** Hints as a person can paste them where this program runs. */
 export const hintsInShell = (): Hints => createHints(tools, programInShell())
 
-async function run(tool: Tool, input: Record<string, unknown>, json: boolean): Promise<number> {
+async function run(tool: Tool, { input, json, jsonLines }: Parsed): Promise<number> {
   const cancelled = new AbortController()
   process.once("SIGINT", () => cancelled.abort())
   const told: Call["progress"] = (_, message) => process.stderr.write(`${oneLine(message, 200)}\n`)
   const call: Call = { signal: cancelled.signal, progress: process.stderr.isTTY ? told : noProgress }
   if (tool.name === "spawn_instance" && !["project", "repository", "goal"].some((name) => name in input)) return askForTask(call)
   const hints = hintsInShell()
+  const invoke = invokeServe(readConfig(), tools)
+  // Inside an instance a model reads it.
+  const read = instanceHere() === undefined ? withoutFences : (result: Record<string, unknown>) => result
   try {
-    const result = await invokeServe(readConfig(), tools)(tool.name, input, call)
+    if (jsonLines) {
+      await printLines(process.stdout, { tool, invoke, input, call, read })
+      return cancelled.signal.aborted ? 130 : 0
+    }
+    const result = await invoke(tool.name, input, call)
     if (json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`)
     else {
-      // Inside an instance a model reads it.
-      const read = instanceHere() === undefined ? withoutFences(result) : result
-      const { text, rows = [] } = tool.show(hints.result(read))
+      const { text, rows = [] } = tool.show(hints.result(read(result)))
       process.stdout.write(`${text}\n${rows.length > 0 ? `${tableOf(rows, terminalWidth())}\n` : ""}`)
     }
     return result.met === false ? notMet : 0
@@ -84,12 +90,11 @@ export async function cli([command = "help", ...argv]: readonly string[]): Promi
     process.stdout.write(helpOf(tool, fields, codes, terminalWidth()))
     return 0
   }
-  const parsed = parseInput(fields, argv)
+  const parsed = parseInput(fields, argv, { hasLines: tool.lines !== undefined })
   const usage = `${programInShell()} ${command} --help`
   if (typeof parsed === "string") return wrongly(parsed, usage)
-  const { input, json } = parsed
-  const missing = fields.filter(({ name, required }) => required && input[name] === undefined)
+  const missing = fields.filter(({ name, required }) => required && parsed.input[name] === undefined)
   if (missing.length > 0)
     return wrongly(`${command} needs ${missing.map(({ name }) => `--${kebab(name)}`).join(" and ")}.`, usage)
-  return run(tool, input, json)
+  return run(tool, parsed)
 }

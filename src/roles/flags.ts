@@ -13,11 +13,17 @@ export const positionalOf = (fields: readonly Field[]): Field | undefined =>
 export interface Parsed {
   readonly input: Record<string, unknown>
   readonly json: boolean
+  readonly jsonLines: boolean
 }
 
 /** Flags and words as a tool's input; text says what is wrong with them. */
-export function parseInput(fields: readonly Field[], argv: readonly string[]): Parsed | string {
+export function parseInput(
+  fields: readonly Field[],
+  argv: readonly string[],
+  { hasLines = false }: { readonly hasLines?: boolean } = {},
+): Parsed | string {
   const options: NonNullable<ParseArgsConfig["options"]> = { input: { type: "string" }, json: { type: "boolean" } }
+  if (hasLines) options["json-lines"] = { type: "boolean" }
   for (const { name, kind } of fields)
     options[kebab(name)] = { type: kind === "boolean" ? "boolean" : "string", multiple: kind !== "boolean" }
   let parsed: ReturnType<typeof parseArgs>
@@ -45,7 +51,7 @@ export function parseInput(fields: readonly Field[], argv: readonly string[]): P
     if (positional.kind !== "list" && positionals.length > 1) return `The command takes one ${positional.name}.`
     flat.set(positional.name, [...(flat.get(positional.name) ?? []), ...positionals])
   }
-  return { input: { ...whole, ...decode(fields, flat) }, json: values.json === true }
+  return { input: { ...whole, ...decode(fields, flat) }, json: values.json === true, jsonLines: values["json-lines"] === true }
 }
 
 /** What stands for a value that the reader has to fill in. */

@@ -126,7 +126,7 @@ function whatItIs(field: Field): string {
 
 /** The help of a tool's command. `more` is what only the command line has to say. */
 export function helpOf(
-  tool: { readonly name: string; readonly description: string },
+  tool: { readonly name: string; readonly description: string; readonly lines?: string },
   fields: readonly Field[],
   more: string,
   width: number | undefined,
@@ -135,6 +135,7 @@ export function helpOf(
   const word = positional ? ` [${positional.name}${positional.kind === "list" ? "..." : ""}]` : ""
   const flags = fields.map((field) => [`--${kebab(field.name)}${valueWord(field)}`, whatItIs(field)])
   flags.push(["--input JSON", "the whole input; flags win over it"], ["--json", "print the whole result as JSON"])
+  if (tool.lines !== undefined) flags.push(["--json-lines", "print all of it, oldest first, one JSON object a line"])
   const about = paragraph(createHints(tools, "blackbox5").text(tool.description), width)
   return `usage: blackbox5 ${kebab(tool.name)}${word} [flags]\n\n${about}\n\n${columns(flags, width, 2)}\n${more}`
 }

@@ -228,9 +228,9 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         await bus.append(anEvent("1", { uid: a }))
         await bus.append(anEvent("2", { uid: b, kind: "Exited", outcome: "Failed" }))
         await bus.append(anEvent("3", { uid: c, kind: "Exited" }))
-        await bus.append(anEvent("4", { kind: "Audit" }))
+        await bus.append(anEvent("4", { kind: "Changed" }))
         expect(await read({ uids: [a, c] })).toEqual(["1", "3"])
-        expect(await read({ kinds: ["Exited", "Audit"] })).toEqual(["2", "3", "4"])
+        expect(await read({ kinds: ["Exited", "Changed"] })).toEqual(["2", "3", "4"])
         expect(await read({ uids: [a, b], kinds: ["Exited"] })).toEqual(["2"])
         expect(await read({ uids: [] })).toEqual([])
         const { events } = await bus.events({ after: "", kinds: ["Exited"], limit: 1, waitMs: 0 })
@@ -242,7 +242,7 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         const ends = [
           await bus.events({ after: "$", limit: 9, waitMs: 0 }),
           await bus.events({ after: "", uids: [b], limit: 9, waitMs: 0 }),
-          await bus.events({ after: "", kinds: ["Audit"], limit: 9, waitMs: 0 }),
+          await bus.events({ after: "", kinds: ["Changed"], limit: 9, waitMs: 0 }),
         ]
         const waited = bus.events({ after: "$", limit: 9, waitMs: 60_000 })
         await bus.turns() // whatever it does before it waits is done
@@ -260,12 +260,12 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         expect(await last()).toEqual([])
         for (const [index, of] of [a, b, a, b].entries())
           await bus.append(anEvent(`${index + 1}`, { uid: of, kind: index < 2 ? "Warning" : "Exited", atMs: startMs + index }))
-        await bus.append(anEvent("5", { kind: "Audit", atMs: startMs + 4 }))
+        await bus.append(anEvent("5", { kind: "Changed", atMs: startMs + 4 }))
         expect(await last()).toEqual(["5", "4", "3", "2", "1"])
         expect(await last({ limit: 2 })).toEqual(["5", "4"])
         expect(await last({ uids: [a] })).toEqual(["3", "1"])
         expect(await last({ uids: [b], kinds: ["Exited"] })).toEqual(["4"])
-        expect(await last({ kinds: ["Warning", "Audit"] })).toEqual(["5", "2", "1"])
+        expect(await last({ kinds: ["Warning", "Changed"] })).toEqual(["5", "2", "1"])
         expect(await last({ sinceMs: startMs + 3 })).toEqual(["5", "4"])
         const {
           events: [, fourth],

@@ -7,6 +7,7 @@ import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { DatabaseSync } from "node:sqlite"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
+import { sqliteAudit } from "../../src/adapters/sqlite/audit.ts"
 import { sqliteBus } from "../../src/adapters/sqlite/bus.ts"
 import { sqliteLead } from "../../src/adapters/sqlite/lead.ts"
 import { hoursKept, sqliteLedger } from "../../src/adapters/sqlite/ledger.ts"
@@ -16,7 +17,9 @@ import { type Database, openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
 import { eventsMax } from "../../src/adapters/sqlite/timeline.ts"
 import { sqliteTokens, tokensMax } from "../../src/adapters/sqlite/tokens.ts"
+import type { AuditRoom } from "../../src/core/audit-port.ts"
 import type { Clock } from "../../src/core/ports.ts"
+import { describeAudit } from "./audit.ts"
 import { describeBus } from "./bus.ts"
 import { expectFault } from "./expect-fault.ts"
 import { aMail, aSpec, manualClock, type Open, type Opened, startMs, stepping, uid } from "./harness.ts"
@@ -46,10 +49,18 @@ const opener =
     return again()
   }
 
+const anAudit =
+  (room: AuditRoom = { keepDays: 400, megabytesMax: 256 }) =>
+  (database: Database, clock: Clock) =>
+    sqliteAudit(database, clock, { room: () => room, newId })
+let ids = 0
+const newId = (prefix: string): string => `${prefix}-${++ids}`
+
 describeInstanceStore("sqlite", opener(sqliteStore))
 describeBus("sqlite", opener(sqliteBus), { inboxMax })
 describeLedger("sqlite", opener(sqliteLedger))
 describeLead("sqlite", opener(sqliteLead))
+describeAudit("sqlite", opener(anAudit()))
 describeTokens("sqlite", opener(sqliteTokens), { tokensMax })
 
 it("keeps no bearer in the file", async () => {

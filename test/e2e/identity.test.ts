@@ -40,9 +40,10 @@ describe("a person's token", () => {
     const listed = await plane.rest(plane.local, "GET", "/v1/tokens")
     expect(listed.json.tokens).toContainEqual(expect.objectContaining({ name: "ann", role: "operator", state: "valid" }))
     expect(JSON.stringify(listed.json)).not.toContain("bb5_")
-    const events = await plane.rest(plane.local, "GET", "/v1/events?kinds=Audit&limit=500")
-    expect(JSON.stringify(events.json)).toContain("operator ann called message_instances on helper, which made m-")
-    expect(JSON.stringify(events.json)).not.toContain("bb5_")
+    const audit = await plane.rest(plane.local, "GET", "/v1/audit?who=ann&limit=500")
+    const record = { who: "operator ann", tool: "message_instances", on: ["helper"], made: [expect.stringMatching(/^m-/)] }
+    expect(audit.json.calls).toMatchObject([record])
+    expect(JSON.stringify(audit.json)).not.toContain("bb5_")
 
     const { begun, ended } = await longWait(token)
     expect(begun.status).toBe(200)

@@ -1,5 +1,6 @@
 /** A fleet in memory: the ports, honest about conflicts and versions, and the tools called on them as any face would. */
-import { auditOf } from "../../src/core/audit.ts"
+import { type AuditRecord, auditEntryOf } from "../../src/core/audit.ts"
+import type { Audit } from "../../src/core/audit-port.ts"
 import { Fault } from "../../src/core/faults.ts"
 import { type Instance, type Run, revisionOf, type Spec, type Status, type Uid } from "../../src/core/instance.ts"
 import { type Invoke, invokeHere } from "../../src/core/invoke.ts"
@@ -180,6 +181,38 @@ function memoryTokens(clock: ManualClock): Tokens {
   }
 }
 
+/** The audit as a list: every call is a record, oldest first, and its cursor is its number. */
+function memoryAudit(clock: ManualClock): Audit {
+  const records: AuditRecord[] = []
+  const fits =
+    ({ who = "", tool, refused, sinceMs = 0 }: Parameters<Audit["last"]>[0]) =>
+    (one: AuditRecord): boolean =>
+      one.who.includes(who) && [one.tool, undefined].includes(tool) && !(refused && one.verdict === "done") && one.atMs >= sinceMs
+  const pageOf = (found: readonly AuditRecord[], limit: number, end: string) => {
+    const page = found.slice(0, limit)
+    const more = found.length > limit
+    return { records: page, more, cursor: more ? (page.at(-1)?.cursor ?? end) : end }
+  }
+  return {
+    async append({ audited }) {
+      const [cursor, atMs] = [String(records.length + 1), clock.nowMs()]
+      records.push({ ...audited, id: `a-${cursor}`, cursor, atMs, lastAtMs: atMs, count: 1, isSum: false })
+    },
+    last: async ({ before, limit, ...query }) =>
+      pageOf(
+        records
+          .slice(0, before === undefined ? undefined : Number(before) - 1)
+          .filter(fits({ limit, ...query }))
+          .toReversed(),
+        limit,
+        "0",
+      ),
+    following: async ({ after, limit, ...query }) =>
+      pageOf(records.slice(Number(after)).filter(fits({ limit, ...query })), limit, String(records.length)),
+    trim: async () => false,
+  }
+}
+
 const someLimits: Limits = {
   instancesMax: 10,
   turnsMax: 4,
@@ -196,7 +229,9 @@ export function makeFleet(more: readonly Tool[] = tools) {
   const { store, byName, put, hooks: storeHooks } = memoryStore(clock)
   const memory = memoryBus(clock)
   const spent = new Map<Uid, Spent>()
-  const audits: { tool: string; targets: readonly string[]; code: string | undefined; message: string }[] = []
+  const audits: { who: string; tool: string; targets: readonly string[]; made: readonly string[]; code: string | undefined }[] =
+    []
+  const trail = memoryAudit(clock)
   const logs: Omit<LogLine, "cursor">[] = []
   const progress: string[] = []
   const world = {
@@ -268,6 +303,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
       },
       windows: cronWindows(),
       tokens: memoryTokens(clock),
+      auditTrail: trail,
       limits: () => world.limits,
       newId: (prefix) => `${prefix}-${++ids}`,
     },
@@ -275,7 +311,9 @@ export function makeFleet(more: readonly Tool[] = tools) {
     offered: () => true,
     nonce: () => "nonce",
     async audit(call) {
-      audits.push({ tool: call.tool, targets: call.on, code: call.fault?.code, message: auditOf(call).message })
+      const entry = auditEntryOf(call)
+      audits.push({ who: entry.audited.who, tool: call.tool, targets: call.on, made: call.made ?? [], code: call.fault?.code })
+      await trail.append(entry)
     },
   })
   /** With a place, so that it lives; `iteration` puts it into one. */

@@ -162,7 +162,7 @@ it("flags bring every input of every tool through a shell as it was", () => {
       fc.property(inputs, (input) => {
         const line = fields.flatMap((field) => (field.name in input ? [flagOf(field, input[field.name])] : [])).join(" ")
         const parsed = parseInput(fields, line === "" ? [] : wordsOf(line))
-        expect(parsed).toEqual({ input: JSON.parse(JSON.stringify(input)), json: false })
+        expect(parsed).toEqual({ input: JSON.parse(JSON.stringify(input)), json: false, jsonLines: false })
       }),
       { numRuns: 25 },
     )

@@ -590,7 +590,10 @@ describe("pause_instances", () => {
     fleet.running("a")
     fleet.memory.hooks.silent = true
     expect(await fleet.call(operator)("pause_instances", { names: ["a"] })).toMatchObject({ changed: 1 })
-    expect(fleet.audits.at(-1)?.message).toMatch(/^operator ann called pause_instances on a, which made b-\d+: done$/)
+    expect(fleet.audits.at(-1)).toEqual({
+      ...{ who: "operator ann", tool: "pause_instances", targets: ["a"], code: undefined },
+      made: [expect.stringMatching(/^b-\d+$/)],
+    })
     const sent = await fleet.call(operator)("message_instances", { to: ["a"], text: "x", waitSeconds: 0 })
     expect(sent.receipts).toMatchObject([{ to: "a", state: "queued" }])
   })

@@ -95,4 +95,66 @@ export const migrations: readonly string[] = [
     revoked_at_ms INTEGER
   ) STRICT, WITHOUT ROWID;
   `,
+  // The audit leaves the timeline, whose bound is shared with what agents tell. Triggers add up who holds how much of it.
+  `
+  CREATE TABLE audit_holder (
+    holder TEXT PRIMARY KEY,
+    share TEXT NOT NULL,
+    bytes INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX audit_holder_size ON audit_holder (share, bytes);
+  CREATE TABLE audit_share (share TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE audit_day (
+    holder TEXT NOT NULL,
+    series TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    records INTEGER NOT NULL,
+    PRIMARY KEY (holder, series)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE audit (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    share TEXT NOT NULL,
+    holder TEXT NOT NULL,
+    sum_of TEXT,
+    who TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    call TEXT NOT NULL,
+    why TEXT,
+    bytes INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX audit_of_holder ON audit (holder, seq);
+  CREATE INDEX audit_age ON audit (last_ms);
+  CREATE UNIQUE INDEX audit_sum ON audit (sum_of) WHERE sum_of IS NOT NULL;
+  CREATE TRIGGER audit_added AFTER INSERT ON audit BEGIN
+    INSERT INTO audit_holder VALUES (new.holder, new.share, new.bytes)
+      ON CONFLICT (holder) DO UPDATE SET bytes = bytes + excluded.bytes;
+    INSERT INTO audit_share VALUES (new.share, new.bytes) ON CONFLICT (share) DO UPDATE SET bytes = bytes + excluded.bytes;
+  END;
+  CREATE TRIGGER audit_removed AFTER DELETE ON audit BEGIN
+    UPDATE audit_holder SET bytes = bytes - old.bytes WHERE holder = old.holder;
+    DELETE FROM audit_holder WHERE holder = old.holder AND bytes <= 0;
+    UPDATE audit_share SET bytes = bytes - old.bytes WHERE share = old.share;
+  END;
+
+  INSERT INTO audit (id, at_ms, last_ms, count, share, holder, who, tool, verdict, call, why, bytes)
+    SELECT id, at_ms, at_ms, 1,
+      iif(verdict = 'done', 'changes by ', 'refusals of ') || iif(who LIKE 'instance %', 'agents', 'people'),
+      iif(verdict = 'done', 'changes ', 'refusals ') || who, who, tool, verdict,
+      json_patch(json_object('on', json(on_whom)), json_object('flags', json(flags), 'made', json(made))),
+      iif(verdict = 'done', NULL, substr(message, instr(message, ': ' || verdict || ', ') + length(verdict) + 4)),
+      length(body) + 200
+    FROM (SELECT cursor, id, at_ms, body,
+      json_extract(body, '$.called.who') AS who, json_extract(body, '$.called.tool') AS tool,
+      json_extract(body, '$.called.verdict') AS verdict, json_extract(body, '$.called.on') AS on_whom,
+      json_extract(body, '$.called.flags') AS flags, json_extract(body, '$.called.made') AS made,
+      json_extract(body, '$.message') AS message
+      FROM event WHERE kind = 'Audit' AND json_type(body, '$.called.who') = 'text' ORDER BY cursor);
+  DELETE FROM event WHERE kind = 'Audit';
+  `,
 ]

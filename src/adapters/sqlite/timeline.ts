@@ -82,11 +82,7 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
         if (added) trim.run(Number(lastInsertRowid) - eventsMax)
       }
       if (isToldAgain(event.kind)) database.write(step)
-      else
-        database.insist(
-          new Map([[`event ${uid ?? ""} ${event.id}`, step]]),
-          event.called?.verdict === "done" ? "reserve" : "memory",
-        )
+      else database.insist(new Map([[`event ${uid ?? ""} ${event.id}`, step]]), "memory")
       if (added) for (const waiter of waiters) waiter({ ...event, ...(uid !== undefined && { uid }) })
     },
     async events({ after, limit, waitMs, ...query }, signal) {
