@@ -8,11 +8,14 @@ import {
   closeUnavailable,
   type DownFrame,
   directive,
+  type Receipt,
   type UpFrame,
   upFrameSchema,
 } from "../core/link.ts"
 import type { Bus, Clock, InstanceStore, Ledger } from "../core/ports.ts"
 import { type Source, topic } from "../core/source.ts"
+import { cut } from "../core/view.ts"
+import { createToldEvents } from "./told-events.ts"
 
 /** One connected supervisor, as the WebSocket adapter gives it. */
 export interface Connection {
@@ -44,8 +47,12 @@ const fullDiskMs = 1000
 /** How many frames of one supervisor may wait to be handled before its link is cut; it sends them again. */
 const backlogMax = 1000
 
+/** Of what is wrong with a frame, which may be a megabyte of it. */
+const reportedCharactersMax = 500
+
 /** The fleet's end of every link: directives and mail down, beats, receipts and events up. */
 export function createGateway({ store, bus, ledger, clock, policy, policyChanged, report }: GatewayPorts): Gateway {
+  const told = createToldEvents({ bus, clock }, (error) => report("events", error))
   const links = new Map<string, { connection: Connection; sent?: string }>()
   const linked = new Map<Uid, string>()
 
@@ -76,6 +83,17 @@ export function createGateway({ store, bus, ledger, clock, policy, policyChanged
     return pause?.untilMs !== undefined && pause.untilMs > nowMs ? { afterMs: pause.untilMs - nowMs } : {}
   }
 
+  /** A supervisor says what it delivered, and nothing else: what is returned or answered is known here. */
+  const takeReceipt = async ({ uid, name }: Connection, receipt: Receipt): Promise<void> => {
+    if (receipt.state !== "Delivered") return
+    const now = await bus.receipt(uid, receipt)
+    if (!now || now.state === "Returned") return // another's mail, or one that went back to its sender
+    const { mail, iteration, door } = now
+    const where = iteration === undefined || door === undefined ? "" : ` in iteration ${iteration}, by ${door}`
+    const message = `${mail} was delivered to ${name}${where}.`
+    await bus.append({ id: `d-${mail}`, uid, kind: "MailDelivered", message, atMs: clock.nowMs() })
+  }
+
   const take = async (connection: Connection, frame: UpFrame): Promise<void> => {
     const { uid, name, place } = connection
     switch (frame.type) {
@@ -86,18 +104,11 @@ export function createGateway({ store, bus, ledger, clock, policy, policyChanged
         await bus.beat(uid, { ...frame.beat, atMs: clock.nowMs() }) // its arrival: the other machine's clock may be wrong
         return
       case "receipt":
-        await bus.receipt(uid, frame.receipt)
-        if (frame.receipt.state === "Delivered")
-          await bus.append({
-            id: `d-${frame.receipt.mail}`,
-            uid,
-            kind: "MailDelivered",
-            message: `${frame.receipt.mail} was delivered to ${name} in iteration ${frame.receipt.iteration}, by ${frame.receipt.door}.`,
-            atMs: clock.nowMs(),
-          })
+        await takeReceipt(connection, frame.receipt)
         break
       default:
-        await bus.append({ ...frame.event, uid })
+        // Of an instance that is gone nothing is to be told, whoever still holds its credential.
+        if ((await store.get(name))?.uid === uid) await told.tell(connection, frame.event)
     }
     connection.send({ type: "ack", seq: frame.seq })
   }
@@ -154,7 +165,7 @@ export function createGateway({ store, bus, ledger, clock, policy, policyChanged
         receive(text) {
           const parsed = upFrameSchema.safeParse(parse(text))
           if (!parsed.success) {
-            report(name, parsed.error)
+            report(name, new Error(cut(parsed.error.message, reportedCharactersMax)))
             connection.close(closeMalformed, "a frame was not understood")
             return
           }
@@ -194,6 +205,7 @@ export function createGateway({ store, bus, ledger, clock, policy, policyChanged
         },
         signal,
       )
+      told.close()
     },
   }
 }

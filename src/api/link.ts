@@ -5,6 +5,7 @@ import { join } from "node:path"
 import type { Duplex } from "node:stream"
 import { WebSocketServer } from "ws"
 import { z } from "zod"
+import { createBuckets, untilFullMs } from "../core/bucket.ts"
 import { nameSchema, uidSchema } from "../core/instance.ts"
 import { closeGoingAway, frameBytesMax } from "../core/link.ts"
 import { bearerOf } from "./auth.ts"
@@ -52,10 +53,22 @@ export function createCredentials(stateDirectory: string): Credentials {
 /** Bytes that may wait to be sent to one supervisor before its link is cut; it connects again and gets the levels anew. */
 const bufferedBytesMax = 8 * 1024 * 1024
 const pingMs = 20_000
+/**
+ * What one instance may send: a frame costs one, and one more for each 4 KiB. Thousands may wait in a spool when it connects again; at work it
+ * sends a few a second. Above that its socket is read more slowly, which costs nobody else anything.
+ */
+const frameRate = { max: 8000, perSecond: 50 }
+const bytesPerToken = 4096
+/** How often it may connect: supervisors come back within a second, a few times for one lost link. */
+const connectRate = { max: 200, perSecond: 5 }
+/** Instances that are remembered; the longest silent is forgotten first. */
+const instancesMax = 20_000
 
 /** Takes the upgrades to `/v1/link` of a server; other upgrades are refused. */
 export function acceptLinks(server: Server, gateway: Gateway, credentials: Credentials, signal: AbortSignal): void {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: frameBytesMax })
+  const frames = createBuckets<string>(frameRate, instancesMax)
+  const connects = createBuckets<string>(connectRate, instancesMax)
   const refuse = (socket: Duplex, status: string): void => {
     socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
   }
@@ -66,14 +79,20 @@ export function acceptLinks(server: Server, gateway: Gateway, credentials: Crede
     if (url?.pathname !== "/v1/link") return refuse(socket, "404 Not Found")
     const holder = credentials.verify(bearerOf(request.headers.authorization) ?? "")
     if (!holder || request.headers.origin !== undefined) return refuse(socket, "401 Unauthorized")
+    if (connects.take(holder.uid, 1, performance.now()).tokens < 0) return refuse(socket, "429 Too Many Requests")
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
+      let isClosing = false
+      let resume: NodeJS.Timeout | undefined
       const link = gateway.connect({
         ...holder,
         send(frame) {
           if (webSocket.bufferedAmount > bufferedBytesMax) webSocket.terminate()
           else webSocket.send(JSON.stringify(frame))
         },
-        close: (code, reason) => webSocket.close(code, reason),
+        close(code, reason) {
+          isClosing = true
+          webSocket.close(code, reason)
+        },
       })
       let answered = true
       const timer = setInterval(() => {
@@ -84,10 +103,22 @@ export function acceptLinks(server: Server, gateway: Gateway, credentials: Crede
       webSocket.on("pong", () => {
         answered = true
       })
-      webSocket.on("message", (data) => link.receive(String(data)))
+      webSocket.on("message", (data) => {
+        // Who was told to go may go on sending until the socket is closed.
+        if (isClosing) return
+        const text = String(data)
+        const left = frames.take(holder.uid, 1 + text.length / bytesPerToken, performance.now())
+        if (left.tokens < 0) {
+          webSocket.pause()
+          clearTimeout(resume)
+          resume = setTimeout(() => webSocket.resume(), untilFullMs(left, frameRate, 0))
+        }
+        link.receive(text)
+      })
       webSocket.on("error", () => webSocket.terminate())
       webSocket.on("close", () => {
         clearInterval(timer)
+        clearTimeout(resume)
         link.closed()
       })
     })

@@ -81,11 +81,16 @@ export function directive(
   }
 }
 
+/** Milliseconds of a moment that a Date can be: a supervisor may say anything, and who shows it must not fail. */
+const momentSchema = z.int().min(0).max(8_640_000_000_000_000)
+
+/** More than any run can use. Sums of what all runs say must stay numbers that can be counted with, whatever one of them says. */
+const usageMax = { usd: 1e9, count: 1e12 }
 export const usageSchema = z.strictObject({
-  usd: z.number().min(0),
-  tokens: z.int().min(0),
-  iterations: z.int().min(0),
-  ms: z.int().min(0),
+  usd: z.number().min(0).max(usageMax.usd),
+  tokens: z.int().min(0).max(usageMax.count),
+  iterations: z.int().min(0).max(usageMax.count),
+  ms: z.int().min(0).max(usageMax.count),
 })
 /** US dollars at list price; tokens of all kinds (input, output, cache read and write); iterations finished; milliseconds of iterations. */
 export type Usage = z.output<typeof usageSchema>
@@ -113,12 +118,16 @@ export const lastSchema = z.strictObject({
   iteration: z.int(),
   outcome: markerSchema,
   text: z.string().max(4000),
-  atMs: z.int(),
+  atMs: momentSchema,
 })
 /** How an iteration ended: the model's last word, and what it marks. */
 export type Last = z.output<typeof lastSchema>
 
-export const holdSchema = z.strictObject({ reason: reasonSchema, message: z.string().max(1000), untilMs: z.int().optional() })
+export const holdSchema = z.strictObject({
+  reason: reasonSchema,
+  message: z.string().max(1000),
+  untilMs: momentSchema.optional(),
+})
 /** A reason, seen by the supervisor, to withhold the next turn. Without an end it lasts as long as the attempt: until a person resumes it. */
 export type ReportedHold = z.output<typeof holdSchema>
 
@@ -128,15 +137,15 @@ export const beatSchema = z.strictObject({
     .strictObject({
       id: z.string().max(64),
       state: z.enum(["Wanted", "Running"]),
-      sinceMs: z.int(),
+      sinceMs: momentSchema,
       /** Which grant of it the supervisor knows: a freeze told before a new grant arrived says nothing about that one. */
-      grantedAtMs: z.int().optional(),
+      grantedAtMs: momentSchema.optional(),
     })
     .optional(),
   frozen: z.boolean(),
   /** Used by this place since it began: a running maximum. */
   used: usageSchema,
-  activity: z.strictObject({ tool: z.string().max(120), summary: z.string().max(120), sinceMs: z.int() }).optional(),
+  activity: z.strictObject({ tool: z.string().max(120), summary: z.string().max(120), sinceMs: momentSchema }).optional(),
   /** The last finished iteration of this attempt. */
   last: lastSchema.optional(),
   /** What the next iteration would be told that the last one was not: an operator's word (mail, goal, order), or other mail alone. */
@@ -155,7 +164,7 @@ export const beatSchema = z.strictObject({
     })
     .optional(),
   hold: holdSchema.optional(),
-  atMs: z.int(),
+  atMs: momentSchema,
 })
 /** An instance's latest self-report. */
 export type Beat = z.output<typeof beatSchema>
@@ -178,7 +187,7 @@ export const eventKindSchema = z.enum([
 export type EventKind = z.output<typeof eventKindSchema>
 export const emittedSchema = z.strictObject({
   /** Chosen by the sender, so that a repeat after a reconnect counts once. */
-  id: z.string().min(1).max(64),
+  id: z.string().min(1).max(80),
   kind: eventKindSchema,
   message: z.string().max(4000),
   /** Of an Exited one: how the run ended, where the loop's own word decides that it is not started again. */
@@ -188,6 +197,8 @@ export const emittedSchema = z.strictObject({
 /** What a supervisor may tell. It speaks for an agent, so what the control plane itself witnesses (calls, starts, ends) is not its to say. */
 export const reportedKinds = ["IterationStarted", "IterationEnded", "Warning"] as const
 const reportedSchema = emittedSchema.omit({ outcome: true }).extend({
+  id: z.string().min(1).max(64),
+  atMs: momentSchema,
   kind: eventKindSchema.extract(reportedKinds),
 })
 export type Reported = z.output<typeof reportedSchema>

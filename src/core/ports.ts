@@ -135,8 +135,8 @@ export interface Bus {
     waiting?: boolean
     limit: number
   }): Promise<readonly Posted[]>
-  /** Only for mail of that inbox. A receipt never goes back: Queued, then Delivered or Returned, then Answered. */
-  receipt(of: Address, receipt: Receipt): Promise<void>
+  /** Only for mail of that inbox. A receipt never goes back: Queued, Delivered or Returned, Answered. Resolves with the one that stands then. */
+  receipt(of: Address, receipt: Receipt): Promise<Receipt | undefined>
   /** Returns all that waits for an instance that will not run again. */
   returnAll(of: Uid): Promise<number>
   /** `id` makes it idempotent. */

@@ -15,7 +15,7 @@ import { inboxMax, settledMax } from "../../src/adapters/sqlite/mail.ts"
 import { migrations } from "../../src/adapters/sqlite/migrations.ts"
 import { type Database, openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
-import { eventsMax } from "../../src/adapters/sqlite/timeline.ts"
+import { eventsMax, shareMax } from "../../src/adapters/sqlite/timeline.ts"
 import { sqliteTokens, tokensMax } from "../../src/adapters/sqlite/tokens.ts"
 import type { AuditRoom } from "../../src/core/audit-port.ts"
 import type { Clock } from "../../src/core/ports.ts"
@@ -272,16 +272,49 @@ describe("the file", () => {
       const bus = sqliteBus(database, manualClock())
       const event = (id: string) => ({ id, kind: "Warning" as const, message: id, atMs: startMs })
       await bus.append(event("first"))
-      database.write(() => database.prepare("UPDATE sqlite_sequence SET seq = ? WHERE name = 'event'").run(eventsMax))
+      const filling = database.prepare(
+        `WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT ?)
+         INSERT INTO event (uid, id, body, kind, at_ms, share)
+         SELECT 'u' || (n / 4000), 'filled-' || n, json_set(body, '$.id', 'filled-' || n), kind, at_ms, share
+         FROM numbers, event WHERE cursor = 1`,
+      )
+      database.write(() => filling.run(eventsMax - 1))
+      const ids = async (after: string) => (await bus.events({ after, limit: 2, waitMs: 0 })).events.map(({ id }) => id)
+      expect(await ids("")).toEqual(["first", "filled-1"])
       await bus.append(event("second"))
-      const ids = async (after: string) => (await bus.events({ after, limit: 10, waitMs: 0 })).events.map(({ id }) => id)
-      expect(await ids("")).toEqual(["second"])
-      expect(await ids("1")).toEqual(["second"]) // nothing but the event of the cursor itself is gone
+      expect(await ids("")).toEqual(["filled-1", "filled-2"])
+      expect(await ids("1")).toEqual(["filled-1", "filled-2"]) // nothing but the event of the cursor itself is gone
       await bus.append(event("third"))
       await expectFault(ids("1"), "NotFound", /events after 1 are gone/)
-      expect(await ids("")).toEqual(["second", "third"])
+      expect(await ids(String(eventsMax))).toEqual(["second", "third"])
       await expectFault(bus.events({ after: String(eventsMax + 3), limit: 10, waitMs: 0 }), "Invalid", /no cursor/)
-    })
+    }, 60_000)
+
+    it("keeps the newest of what one instance tells, and of what is told of it, and all that others have", async () => {
+      const database = await openHere()
+      const bus = sqliteBus(database, manualClock())
+      const tell = (of: string, id: string, kind: "Warning" | "Exited" = "Warning") =>
+        bus.append({ uid: uid(of), id, kind, message: id, atMs: startMs })
+      await tell("calm", "first")
+      await tell("loud", "exit-1", "Exited")
+      for (let count = 0; count < shareMax + 100; count++) await tell("loud", `w-${count}`)
+      const last = async (of: string) =>
+        (await bus.lastEvents({ uids: [uid(of)], kinds: ["Exited", "Warning"], limit: 1000 })).events
+      expect((await last("calm")).map(({ id }) => id)).toEqual(["first"])
+      expect((await bus.lastEvents({ uids: [uid("loud")], kinds: ["Exited"], limit: 9 })).events.map(({ id }) => id)).toEqual([
+        "exit-1",
+      ])
+      const count = database.prepare(
+        "SELECT count(*) AS count, min(cursor) AS first FROM event WHERE uid = 'loud' AND kind = 'Warning'",
+      )
+      expect(count.get()).toEqual({ count: shareMax, first: 103 })
+      expect(database.prepare("SELECT * FROM event_count ORDER BY uid, share").all()).toEqual([
+        { uid: "", share: "", events: shareMax + 2 },
+        { uid: "calm", share: "told", events: 1 },
+        { uid: "loud", share: "told", events: shareMax },
+        { uid: "loud", share: "witnessed", events: 1 },
+      ])
+    }, 60_000)
 
     it("forgets the hours of long ago, and never a sum", async () => {
       const clock = manualClock()

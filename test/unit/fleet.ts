@@ -101,7 +101,10 @@ function memoryBus(clock: ManualClock) {
     async receipt(of, receipt: Receipt) {
       const index = posts.findIndex(({ to, mail }) => to === of && mail.id === receipt.mail)
       const post = posts[index]
-      if (post) posts[index] = { ...post, receipt: { ...post.receipt, ...receipt } }
+      if (!post) return undefined
+      const now = { ...post.receipt, ...receipt }
+      posts[index] = { ...post, receipt: now }
+      return now
     },
     returnAll: unused,
     async append(event) {

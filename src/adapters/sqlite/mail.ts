@@ -123,9 +123,12 @@ export function sqliteMail(database: Database): MailBus {
       return rows.map(postedOf)
     },
     async receipt(of, receipt) {
-      database.write(() => {
+      return database.write(() => {
         const row = byId.get(receipt.mail)
-        if (row && textOf(row, "address") === of) move(receipt)
+        if (!row || textOf(row, "address") !== of) return undefined
+        move(receipt)
+        const now = byId.get(receipt.mail)
+        return now && receiptOf(now)
       })
     },
     async returnAll(of) {

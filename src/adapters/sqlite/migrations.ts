@@ -157,4 +157,27 @@ export const migrations: readonly string[] = [
       FROM event WHERE kind = 'Audit' AND json_type(body, '$.called.who') = 'text' ORDER BY cursor);
   DELETE FROM event WHERE kind = 'Audit';
   `,
+  // How many events there are of each instance, of those that its supervisor told and of the others; under no share, of all.
+  `
+  ALTER TABLE event ADD COLUMN share TEXT NOT NULL DEFAULT 'witnessed';
+  UPDATE event SET share = 'told' WHERE kind IN ('IterationStarted', 'IterationEnded', 'Warning');
+  CREATE INDEX event_share ON event (uid, share, cursor);
+  CREATE TABLE event_count (
+    uid TEXT NOT NULL,
+    share TEXT NOT NULL,
+    events INTEGER NOT NULL,
+    PRIMARY KEY (uid, share)
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO event_count SELECT uid, share, count(*) FROM event GROUP BY uid, share;
+  INSERT INTO event_count SELECT '', '', count(*) FROM event;
+  CREATE TRIGGER event_added AFTER INSERT ON event BEGIN
+    INSERT INTO event_count VALUES (new.uid, new.share, 1) ON CONFLICT (uid, share) DO UPDATE SET events = events + 1;
+    UPDATE event_count SET events = events + 1 WHERE uid = '' AND share = '';
+  END;
+  CREATE TRIGGER event_removed AFTER DELETE ON event BEGIN
+    UPDATE event_count SET events = events - 1 WHERE uid = old.uid AND share = old.share;
+    DELETE FROM event_count WHERE uid = old.uid AND share = old.share AND events <= 0;
+    UPDATE event_count SET events = events - 1 WHERE uid = '' AND share = '';
+  END;
+  `,
 ]

@@ -5,10 +5,17 @@ import { type Emitted, type Event, type EventKind, emittedSchema, reportedKinds 
 import type { Bus, Clock, EventPage, EventQuery } from "../../core/ports.ts"
 import { cut } from "../../core/view.ts"
 import type { Database } from "./open.ts"
-import { numberOf, type Row, textOf } from "./row.ts"
+import { maybeNumberOf, numberOf, type Row, textOf } from "./row.ts"
 
 /** Events kept; the oldest go first. */
 export const eventsMax = 100_000
+/**
+ * Of them what one supervisor told, and as much again of what else there is to say of its instance: nobody pushes out what others have to say, and no
+ * agent what the control plane says of it.
+ */
+export const shareMax = eventsMax / 20
+/** How many one step removes, of either kind: more than it adds. */
+const removedMax = 20
 const pageMax = 1000
 
 const eventOf = (row: Row): Event => {
@@ -32,14 +39,22 @@ function conditionsOf({ uids, kinds }: EventQuery): { where: string; values: Rec
   }
 }
 
+const reported: ReadonlySet<EventKind> = new Set<EventKind>(reportedKinds)
 /** Kinds whose teller keeps them until they are on the disk. The others are witnessed here alone, and wait in memory for room. */
 const kept: ReadonlySet<EventKind> = new Set<EventKind>([...reportedKinds, "MailDelivered"])
 const isToldAgain = (kind: EventKind): boolean => kept.has(kind)
 
 export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "append" | "events" | "lastEvents"> {
   // An id counts for its own uid alone, so that no instance can swallow the events of another by guessing ids.
-  const insert = database.prepare("INSERT INTO event (uid, id, body, kind, at_ms) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
-  const trim = database.prepare("DELETE FROM event WHERE cursor <= ?")
+  const insert = database.prepare(
+    "INSERT INTO event (uid, id, body, kind, at_ms, share) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+  )
+  const countOf = database.prepare("SELECT events FROM event_count WHERE uid = ? AND share = ?")
+  const trim = database.prepare("DELETE FROM event WHERE cursor IN (SELECT cursor FROM event ORDER BY cursor LIMIT ?)")
+  const trimShare = database.prepare(
+    "DELETE FROM event WHERE cursor IN (SELECT cursor FROM event WHERE uid = ? AND share = ? ORDER BY cursor LIMIT ?)",
+  )
+  const oldest = database.prepare("SELECT min(cursor) AS cursor FROM event")
   const newest = database.prepare("SELECT coalesce(max(seq), 0) AS cursor FROM sqlite_sequence WHERE name = 'event'")
   const waiters = new Set<(event: Emitted & { uid?: Uid }) => void>()
   /** One for each form of a query: eight of them. */
@@ -48,6 +63,14 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
     const known = prepared.get(sql) ?? database.prepare(sql)
     prepared.set(sql, known)
     return known
+  }
+
+  const excess = (uid: string, share: string, max: number): number =>
+    Math.min(removedMax, Math.max(0, numberOf(countOf.get(uid, share) ?? { events: 0 }, "events") - max))
+  const keepBounded = (uid: string, share: string): void => {
+    const [tooMany, ofShare] = [excess("", "", eventsMax), excess(uid, share, shareMax)]
+    if (ofShare > 0) trimShare.run(uid, share, ofShare)
+    if (tooMany > ofShare) trim.run(tooMany - ofShare)
   }
 
   const endOf = (): number => numberOf(newest.get() ?? {}, "cursor")
@@ -64,10 +87,11 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
     const end = endOf()
     if (after === "" || after === "$") return after === "" ? 0 : end
     const cursor = cursorOf(after)
-    if (cursor >= end - eventsMax) return cursor
+    const first = maybeNumberOf(oldest.get() ?? { cursor: null }, "cursor") ?? end + 1
+    if (cursor >= first - 1) return cursor
     throw new Fault(
       "NotFound",
-      `The events after ${after} are gone: the newest ${eventsMax} are kept.`,
+      `The events after ${after} are gone: the newest ${eventsMax} are kept, and of one instance ${2 * shareMax}.`,
       'Begin again with the oldest that is kept, with after: "".',
     )
   }
@@ -75,11 +99,11 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
   return {
     async append({ uid, ...event }: Emitted & { uid?: Uid }) {
       let added = false
-      const values = [uid ?? "", event.id, JSON.stringify(event), event.kind, event.atMs] as const
+      const share = reported.has(event.kind) ? "told" : "witnessed"
+      const values = [uid ?? "", event.id, JSON.stringify(event), event.kind, event.atMs, share] as const
       const step = (): void => {
-        const { changes, lastInsertRowid } = insert.run(...values)
-        added = changes > 0
-        if (added) trim.run(Number(lastInsertRowid) - eventsMax)
+        added = insert.run(...values).changes > 0
+        if (added) keepBounded(uid ?? "", share)
       }
       if (isToldAgain(event.kind)) database.write(step)
       else database.insist(new Map([[`event ${uid ?? ""} ${event.id}`, step]]), "memory")
