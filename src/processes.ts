@@ -153,6 +153,9 @@ function innermost(pid: number): number | undefined {
   }
 }
 
+/** True for the first process of a PID namespace, to which the kernel gives the orphans in it. */
+export const isFirstOfNamespace = (pid: number): boolean => innermost(pid) === 1
+
 const keyOf = ({ pid, startTicks }: ProcessId): string => `${pid}-${startTicks}`
 const signal = ({ pid }: ProcessId, name: NodeJS.Signals): void => {
   try {
@@ -197,17 +200,23 @@ export function thaw(search: Search): void {
  * SIGTERM to all (a frozen one takes it when it is let go), SIGKILL to what is left after the grace. Resolves when nothing is left, by a last look
  * at all of /proc also where a narrower search finds nothing any more.
  */
-export async function end(
+export const end = (
   marker: Marker,
   except: ReadonlySet<number>,
   graceSeconds: number,
   search: Search = () => members(marker, except),
-): Promise<void> {
+): Promise<void> =>
+  endFound(graceSeconds, () => {
+    const near = [...search()]
+    return near.length > 0 ? near : find(marker, except)
+  })
+
+/** As `end`, for what the search finds and nothing else. */
+export async function endFound(graceSeconds: number, search: Search): Promise<void> {
   const told = new Set<string>()
   const deadlineMs = performance.now() + graceSeconds * 1000
   for (;;) {
-    const near = [...search()]
-    const left = near.length > 0 ? near : find(marker, except)
+    const left = [...search()]
     if (left.length === 0) return
     const kill = performance.now() >= deadlineMs
     for (const one of left) {

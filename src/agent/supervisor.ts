@@ -11,6 +11,7 @@ import { treeSearch } from "../process-search.ts"
 import { alive, end, find, freeze, members, ofRun, ofTurn, processId, type Search, stopped, thaw, tickMs } from "../processes.ts"
 import { writePressing } from "../reserve.ts"
 import { type RunDirectory, type RunFile, transcriptsMax } from "../run-directory.ts"
+import { createClaudeProgram } from "./claude-program.ts"
 import { connect } from "./connection.ts"
 import { createDoors } from "./doors.ts"
 import { createIterations } from "./iterations.ts"
@@ -23,6 +24,7 @@ import { sinceBootMs } from "./running-time.ts"
 import { settingsFor } from "./settings.ts"
 import { removeSockets } from "./sockets.ts"
 import { createSpool } from "./spool.ts"
+import { createTurnEnd } from "./turn-end.ts"
 import { createWorkspace } from "./workspace.ts"
 
 /** A beat is sent at once on a change, else this often. */
@@ -127,7 +129,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     nowMs,
     search,
     steadyMs: sinceBootMs,
-    claude: () => searchClaude(run.claudeNamed ? { named: run.claude } : { known: run.claude }),
+    claude: () => claude(),
     granted: () => ({ settings: settingsFor({ port, token }), ...(run.model !== undefined && { model: run.model }) }),
     emit,
     changed() {
@@ -155,6 +157,25 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     void iterations.reconcile()
     void servers.iterationOver()
   }
+  /** Of a turn that began under a predecessor, its turnstile knows better how long its claude was there. */
+  const adoptedTurn = predecessor && iterations.turn()?.id
+  const claude = (): ReturnType<typeof searchClaude> =>
+    searchClaude(run.claudeNamed ? { named: run.claude } : { known: run.claude })
+  const turnEnd = createTurnEnd({
+    search,
+    below,
+    self,
+    program: createClaudeProgram(),
+    loop: () => directory.get("loop"),
+    claude() {
+      const found = claude()
+      return "path" in found ? found.path : undefined
+    },
+    running: iterations.turn,
+    isFrozen: () => frozen,
+    warn: (message) => emit("Warning", message),
+    ended: iterationEnded,
+  })
   const workspace = createWorkspace({
     run,
     directory: directory.path,
@@ -284,7 +305,8 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     async turnEnded(id, code, ms) {
       // What a claude printed that refused to start says why, and may still be on its way through the loop's pipes.
       if (code !== 0 && iterations.turn()?.unheard) await sleep(printedMs)
-      iterationEnded(id, code, ms)
+      const turn = iterations.turn()
+      if (turn?.id === id) await turnEnd.said(turn, () => iterationEnded(id, code, id === adoptedTurn ? ms : undefined))
     },
     mcp: servers.call,
     hook: doors.hook,
@@ -341,14 +363,14 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     if (code !== undefined) loopEnded(code)
     // Its turnstile tells its end, like any other's.
     const deaf = frozen ? undefined : iterations.unheard(lookMs)
-    if (deaf) void end(ofTurn(deaf.id), self, graceSeconds)
+    if (deaf) void turnEnd.force(deaf)
     const late = frozen ? undefined : iterations.time.overdue(minutesMax(), beganSince)
-    if (late) void end(ofTurn(late.id), self, graceSeconds)
+    if (late) void turnEnd.force(late)
     const orphan = iterations.orphaned()
     // Its claude has no parent that could report its end, and must not go on without a turn.
     if (orphan && orphan.id !== ending) {
       ending = orphan.id
-      void end(ofTurn(orphan.id), self, graceSeconds).then(() => iterationEnded(orphan.id, 137))
+      void turnEnd.force(orphan)
     }
     if (keeper.retry()) warned = false
     if (directive && !frozen) iterations.grant(directive)
@@ -357,6 +379,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     if (quietMs < beatMs) return
     quietMs = 0
     if (frozen) halt()
+    else turnEnd.sweep()
     beat()
   }
   timer = setInterval(look, lookMs)

@@ -1,0 +1,132 @@
+import { readlinkSync } from "node:fs"
+import { expect, it } from "vitest"
+import { z } from "zod"
+import { hold, type ModelRequest, type Reply, say, use } from "../model/model.ts"
+import { eventually, type McpClient, makeWorld, processesOf, type World } from "./world.ts"
+
+/** A turn is over when its claudes are gone, whatever is said of it: the fleet runs no more of them than `turnsMax`. */
+
+const never = new Promise<never>(() => {})
+const events = z.object({ events: z.array(z.looseObject({ kind: z.string() })) })
+const bash = (command: string): Reply => use([{ name: "Bash", input: { command, timeout: 600_000 } }])
+/** What says that the iteration is over, from inside of it. */
+const sayOver = `${process.execPath} -e '
+  const { BLACKBOX5_AGENT_URL: url, BLACKBOX5_AGENT_TOKEN: token, BLACKBOX5_TURN: turn } = process.env
+  const headers = { authorization: "Bearer " + token, "content-type": "application/json" }
+  fetch(url + "/turns/" + turn + "/end", { method: "POST", headers, body: JSON.stringify({ code: 0, ms: 1 }) })'`
+
+/** Processes that execute the real claude and have its work to do: one that it forks looks the same until it becomes something else. */
+const claudesOf = (world: World): readonly { pid: number; command: string }[] => {
+  const all = processesOf(world.directory).filter(({ pid }) => {
+    try {
+      return /claude-code|\/copy$/.test(readlinkSync(`/proc/${pid}/exe`))
+    } catch {
+      return false
+    }
+  })
+  return all.filter(({ parent }) => !all.some(({ pid }) => pid === parent))
+}
+const saidIn = async (call: McpClient["call"], name: string): Promise<string> =>
+  JSON.stringify(events.parse(await call("read_events", { name, limit: 100 })).events)
+
+it("is not freed by an iteration that says that it is over and goes on: its claude is ended first", async () => {
+  const seen: number[] = []
+  let lies = 0
+  const script = ({ text, toolResults }: ModelRequest): Reply => {
+    if (text.includes("The goal of other")) {
+      seen.push(claudesOf(world).length)
+      return say("Status: PARTIAL")
+    }
+    if (toolResults.length === 0 && lies++ === 0) return bash(`${sayOver}; sleep 1000`)
+    return say("Status: PARTIAL")
+  }
+  await using world = await makeWorld(script, { policy: "turnsMax: 1\n" })
+  const { call } = await world.connect()
+  await call("spawn_instance", { project: "shop", name: "liar", goal: "The goal of liar." })
+  await eventually(() => lies > 0, "the lie")
+  await call("spawn_instance", { project: "shop", name: "other", goal: "The goal of other.", mode: "once" })
+  await eventually(async () => (await call("inspect_instance", { name: "other" })).phase === "Completed", "the other's turn")
+  expect(seen).toEqual([1])
+  const said = await saidIn(call, "liar")
+  expect(said).toContain("It said that iteration 1 was over while its claude still ran: that claude was ended.")
+  // The loop's own word about the exit counts, not the liar's.
+  expect(said).toMatch(/Iteration 1 ended after \d+ s: FAILED, exit code 1(43|37)/)
+  expect(said.split("It said that").length).toBe(2)
+}, 120_000)
+
+it.each<[string, string]>([
+  ["by the shim", "claude"],
+  ["by its path", "$BLACKBOX5_AGENT_CLAUDE"],
+  [
+    "without its environment",
+    'env -i HOME="$HOME" IS_SANDBOX=1 ANTHROPIC_API_KEY=x ANTHROPIC_BASE_URL="$ANTHROPIC_BASE_URL" $BLACKBOX5_AGENT_CLAUDE',
+  ],
+  ["from a copy", "./copy"],
+])(
+  "ends a claude that it left in the background, started %s, and no other program",
+  async (how, claude) => {
+    let nested = 0
+    let left: string | undefined
+    const script = ({ text, toolResults }: ModelRequest): Reply => {
+      if (text.includes("The nested work")) {
+        nested += 1
+        return hold(say("never"), never)
+      }
+      if (text.includes("The goal of other")) {
+        left = JSON.stringify(claudesOf(world).map(({ command }) => command))
+        return say("Status: PARTIAL")
+      }
+      if (toolResults.length === 0)
+        return bash(
+          [
+            ...(how === "from a copy" ? ['cp "$(readlink -f "$BLACKBOX5_AGENT_CLAUDE")" copy'] : []),
+            "setsid -f sleep 2000 > /dev/null 2>&1 < /dev/null",
+            `setsid -f ${claude} -p 'The nested work.' > /dev/null 2>&1 < /dev/null`,
+          ].join("\n"),
+        )
+      return nested > 0 ? say("Status: PARTIAL") : bash("sleep 0.1")
+    }
+    await using world = await makeWorld(script, { policy: "turnsMax: 1\n" })
+    const { call } = await world.connect()
+    await call("spawn_instance", { project: "shop", name: "leaver", goal: "The goal of leaver." })
+    await eventually(() => nested === 1, "the nested claude works")
+    await call("spawn_instance", { project: "shop", name: "other", goal: "The goal of other.", mode: "once" })
+    await eventually(() => left, "the other's turn")
+    expect(left).not.toContain("The nested work")
+    await eventually(
+      async () => (await saidIn(call, "leaver")).includes("Iteration 1 left a claude running behind: it was ended."),
+      "the event",
+    )
+    expect(processesOf(world.directory).some(({ command }) => command.startsWith("sleep 2000"))).toBe(true)
+  },
+  120_000,
+)
+
+it("is taken from a process that asked for it and is no claude, when its time is over", async () => {
+  let asked = false
+  let works = 0
+  const script = ({ text, toolResults }: ModelRequest): Reply => {
+    if (text.includes("The goal of other")) {
+      works += 1
+      return say("Status: PARTIAL")
+    }
+    if (toolResults.length === 0 && !asked) {
+      asked = true
+      return bash(`setsid -f ${process.execPath} -e '
+        const { readFileSync } = require("node:fs")
+        const { BLACKBOX5_AGENT_URL: url, BLACKBOX5_AGENT_TOKEN: token } = process.env
+        const stat = readFileSync("/proc/self/stat", "utf8")
+        const body = JSON.stringify({ pid: process.pid, startTicks: Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]) })
+        const headers = { authorization: "Bearer " + token, "content-type": "application/json" }
+        setInterval(() => {}, 1000)
+        fetch(url + "/turns/t-mine", { method: "POST", headers, body })' > /dev/null 2>&1 < /dev/null`)
+    }
+    return say("Status: PARTIAL")
+  }
+  await using world = await makeWorld(script, { policy: "turnsMax: 1\niterationMinutesMax: 0.2\n", env: { LOOP_PAUSE: "1000" } })
+  const { call } = await world.connect()
+  await call("spawn_instance", { project: "shop", name: "keeper", goal: "The goal of keeper." })
+  await eventually(async () => (await saidIn(call, "keeper")).includes("Iteration 2 began."), "the turn of the process")
+  await call("spawn_instance", { project: "shop", name: "other", goal: "The goal of other.", mode: "once" })
+  await eventually(() => works > 0, "the other's turn")
+}, 120_000)
