@@ -12,13 +12,17 @@ import { type HookAnswer, type HookInput, hookInputSchema } from "./doors.ts"
 import { type ForwardContext, forward } from "./forward.ts"
 import { type Logs, logsSchema } from "./meter.ts"
 import { logsPath, nestedLogsPath } from "./settings.ts"
+import { turnFileBytesMax } from "./turn-files.ts"
 import type { Grant } from "./turnstile.ts"
 
 /** The loopback port of a supervisor: what the turnstile and the running claude talk to. Guarded by a random token. */
 export interface LoopbackHandlers {
   /** Waits until the turn is granted; undefined when the wait was too long for one call, or the signal came. */
   turn(id: string, self: ProcessId, signal: AbortSignal): Promise<Grant | undefined>
+  /** Somebody says that it is over. */
   turnEnded(id: string, code: number, ms: number): Promise<void>
+  /** Puts settings of a claude into a file, for the turn that runs. @throws Fault when none does. */
+  settings(text: string): Promise<{ readonly path: string; readonly turn: string }>
   hook(input: HookInput, isUnheard: boolean): HookAnswer
   /** The answer went out whole, to somebody who still waited for it. */
   given(answer: HookAnswer): void
@@ -60,6 +64,9 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
     await handlers.turnEnded(context.req.param("id"), code, ms)
     return context.json({})
   })
+  app.post("/turns/:id/settings", bodyLimit({ maxSize: turnFileBytesMax }), async (context) =>
+    context.json(await handlers.settings(await context.req.text())),
+  )
   app.post("/hooks", async (context) => {
     const input = hookInputSchema.parse(await context.req.json())
     // When this process stood still for long, claude may have given up on its question: that is seen in the next turns of the event loop.

@@ -2,6 +2,7 @@
 import { randomBytes, randomUUID } from "node:crypto"
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Guarded } from "../agent-view.ts"
+import { Fault } from "../core/faults.ts"
 import type { Exit, Problem } from "../core/instance.ts"
 import { type Beat, type Directive, iterationMinutesMaxDefault, type Reported } from "../core/link.ts"
 import { ranNoClaude } from "../core/loop.ts"
@@ -25,6 +26,7 @@ import { settingsFor } from "./settings.ts"
 import { removeSockets } from "./sockets.ts"
 import { createSpool } from "./spool.ts"
 import { createTurnEnd } from "./turn-end.ts"
+import { createTurnFiles } from "./turn-files.ts"
 import { createWorkspace } from "./workspace.ts"
 
 /** A beat is sent at once on a change, else this often. */
@@ -152,7 +154,10 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     reason: "IterationFailed",
     message: cut(`Its only iteration failed: ${iterations.report(undefined).last?.text ?? ""}`, 2000),
   })
+  const files = createTurnFiles(directory)
+  if (!iterations.turn()) files.clear()
   const iterationEnded: typeof iterations.ended = (id, code, ms) => {
+    if (iterations.turn()?.id === id) files.clear()
     iterations.ended(id, code, ms)
     void iterations.reconcile()
     void servers.iterationOver()
@@ -259,6 +264,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     await end(processes, self, graceSeconds, search)
     const turn = iterations.turn()
     if (turn) iterationEnded(turn.id, exit.code)
+    files.clear()
     removeSockets(directory)
     await output.finish()
     activity = undefined
@@ -300,7 +306,16 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
         return undefined
       }
       const granted = await iterations.ask(id, pid, signal)
-      return granted && { ...granted, mcp: await servers.configuration({ port, token }) }
+      if (!granted) return undefined
+      const configuration = await servers.configuration({ port, token })
+      return { ...granted, mcp: await whenThereIsRoom(() => files.write(configuration), full) }
+    },
+    async settings(text) {
+      const path = await whenThereIsRoom(() => files.write(text), full)
+      const turn = iterations.turn()
+      if (turn) return { path, turn: turn.id }
+      files.clear()
+      throw new Fault("Conflict", "No iteration runs.", "Call claude from an iteration of the loop.")
     },
     async turnEnded(id, code, ms) {
       // What a claude printed that refused to start says why, and may still be on its way through the loop's pipes.

@@ -61,10 +61,9 @@ interface Asked {
   readonly status: number
   readonly body: string
 }
-function ask(method: string, path: string, body: unknown): Promise<Asked> {
+function ask(method: string, path: string, text: string): Promise<Asked> {
   const url = new URL(path, process.env[agentUrlVariable])
   return new Promise((resolve, reject) => {
-    const text = JSON.stringify(body)
     const call = request(
       url,
       {
@@ -94,11 +93,11 @@ function ask(method: string, path: string, body: unknown): Promise<Asked> {
 }
 
 /** Asks until there is an answer; a supervisor that is being replaced is asked again. */
-async function insist(path: string, body: unknown, msMax: number): Promise<Asked | undefined> {
+async function insist(path: string, text: string, msMax: number): Promise<Asked | undefined> {
   let heardMs = performance.now()
   for (let waitMs = 20; performance.now() - heardMs < msMax; waitMs = Math.min(1000, waitMs * 2)) {
     try {
-      const asked = await ask("POST", path, body)
+      const asked = await ask("POST", path, text)
       if (asked.status !== 204) return asked
       waitMs = 20
       heardMs = performance.now() // who says "not yet" is there, however long that lasts
@@ -146,17 +145,17 @@ export async function runTurn(args: readonly string[]): Promise<number> {
     return exitTempFail
   }
   if (!isPrompt(args)) return (await run(claude, args, process.env)).code
+  const outer = process.env[turnVariable]
   // Nested, it runs inside the outer turn, without doors.
-  if (process.env[turnVariable]) {
+  if (outer) {
     const counted = nestedSettings(url, process.env[agentTokenVariable] ?? "")
-    return (await run(claude, mergeSettings(args, counted, wayOut(process.env, process.cwd())), process.env)).code
+    const nested = await inFile(outer, mergeSettings(args, counted, wayOut(process.env, process.cwd())))
+    return nested ? (await run(claude, nested.args, { ...process.env, [turnVariable]: nested.turn })).code : exitTempFail
   }
   const id = `t-${randomUUID()}`
-  const asked = await insist(`/turns/${id}`, processId(process.pid), unreachableMsMax)
+  const asked = await insist(`/turns/${id}`, JSON.stringify(processId(process.pid)), unreachableMsMax)
   if (asked?.status !== 200) {
-    process.stderr.write(
-      `blackbox5 turn: no turn could be had${asked ? ` (${oneLine(asked.body, 300)})` : ": the supervisor does not answer"}; no iteration was started.\n`,
-    )
+    refusedBecause(asked)
     return exitTempFail
   }
   const { settings, model, mcp, claude: real = claude } = grantSchema.parse(JSON.parse(asked.body))
@@ -164,10 +163,36 @@ export async function runTurn(args: readonly string[]): Promise<number> {
   const env = { ...process.env, [turnVariable]: id, [claudeVariable]: real }
   const ours = { ...settings, env: { ...settings.env, ...ownOf(env) } }
   const began = performance.now()
-  const withOurs = appended(mergeSettings(args, ours, wayOut(env, process.cwd())), ["--mcp-config", mcp, ...own])
-  const { code } = await run(real, withOurs, env)
-  await insist(`/turns/${id}/end`, { code, ms: Math.round(performance.now() - began) }, askMsMax)
+  const begun = await inFile(id, mergeSettings(args, ours, wayOut(env, process.cwd())))
+  const code =
+    begun?.turn === id ? (await run(real, appended(begun.args, ["--mcp-config", mcp, ...own]), env)).code : exitTempFail
+  await insist(`/turns/${id}/end`, JSON.stringify({ code, ms: Math.round(performance.now() - began) }), askMsMax)
   return code
+}
+
+function refusedBecause(asked: Asked | undefined): void {
+  const why = asked ? ` (${oneLine(asked.body, 300)})` : ": the supervisor does not answer"
+  process.stderr.write(`blackbox5 turn: no turn could be had${why}; no iteration was started.\n`)
+}
+
+const placedSchema = z.object({ path: z.string(), turn: z.string() })
+/**
+ * The settings in a file instead of an argument, which all users of the machine could read. The supervisor writes it, for the agent may not change
+ * it. `turn` is the one that runs, which is not always the one that this claude was started under: the agent's tmux server may be older.
+ */
+async function inFile(
+  outer: string,
+  [flag = "", settings = "", ...rest]: readonly string[],
+): Promise<{ readonly args: readonly string[]; readonly turn: string } | undefined> {
+  const asked = await insist(`/turns/${outer}/settings`, settings, unreachableMsMax)
+  // A supervisor of before this was known has no such path.
+  if (asked?.status === 404) return { args: [flag, settings, ...rest], turn: outer }
+  if (asked?.status !== 200) {
+    refusedBecause(asked)
+    return undefined
+  }
+  const { path, turn } = placedSchema.parse(JSON.parse(asked.body))
+  return { args: [flag, path, ...rest], turn }
 }
 
 /**

@@ -1,4 +1,5 @@
-import { readlinkSync } from "node:fs"
+import { readFileSync, readlinkSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
 import { expect, it } from "vitest"
 import { z } from "zod"
 import { hold, type ModelRequest, type Reply, say, use } from "../model/model.ts"
@@ -101,6 +102,28 @@ it.each<[string, string]>([
   },
   120_000,
 )
+
+it("is not given to what an ended iteration left behind, by the shim or by its path", async () => {
+  const script = ({ text, toolResults }: ModelRequest): Reply => {
+    if (text.includes("The late work")) return hold(say("never"), never)
+    if (toolResults.length > 0) return say("Status: PARTIAL")
+    const start = (claude: string, file: string): string =>
+      `setsid -f sh -c "until test -e ${at("go")}; do sleep 0.1; done; ${claude} -p 'The late work.' < /dev/null > ${at(file)} 2>&1; echo \\$? > ${at(`${file}.code`)}" > /dev/null 2>&1`
+    return bash([start("claude", "shim"), start('"$BLACKBOX5_AGENT_CLAUDE"', "path")].join("\n"))
+  }
+  await using world = await makeWorld(script, { env: { LOOP_PAUSE: "1000" } })
+  const at = (name: string): string => join(world.directory, name)
+  const codeOf = (name: string) => eventually(() => readFileSync(at(`${name}.code`), "utf8").trim(), name)
+  const { call } = await world.connect()
+  await call("spawn_instance", { project: "shop", name: "leaver" })
+  await eventually(async () => (await saidIn(call, "leaver")).includes("Iteration 1 ended"), "the end of the iteration")
+  writeFileSync(at("go"), "")
+  expect(await codeOf("shim")).toBe("75")
+  expect(readFileSync(at("shim"), "utf8")).toContain("No iteration runs.")
+  expect(["143", "137"]).toContain(await codeOf("path"))
+  expect(claudesOf(world)).toEqual([])
+  expect(await saidIn(call, "leaver")).toContain("Something that an iteration left behind started a claude without a turn")
+}, 120_000)
 
 it("is taken from a process that asked for it and is no claude, when its time is over", async () => {
   let asked = false

@@ -34,6 +34,7 @@ async function port(answer?: (incoming: IncomingMessage, response: ServerRespons
   const door = await listen(0, token, {
     turn: async () => undefined,
     turnEnded: async () => {},
+    settings: async () => ({ path: "/settings", turn: "t-1" }),
     hook: () => ({}),
     given: () => {},
     openingPart: () => ({}),
