@@ -25,7 +25,11 @@ export interface Config {
   /** What serve, or an MCP server over stdio, offers. */
   readonly offer: Offer
   readonly logLevel: string
+  /** A supervisor has started this serve again: no person is there. */
+  readonly revived: boolean
 }
+/** Set by a supervisor for the serve that it starts again. */
+export const revivedVariable = "BLACKBOX5_REVIVED"
 export interface Flags {
   readonly host?: string | undefined
   readonly readOnly?: boolean | undefined
@@ -168,6 +172,7 @@ export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.e
     offer: readOffer(flags, env),
     host: flags.host ?? (env.BLACKBOX5_HOST || loopback),
     // On a terminal people read what serve prints for them; its log lines are for whoever collects them.
+    revived: env[revivedVariable] === "1",
     logLevel: env.BLACKBOX5_LOG || (process.stderr.isTTY ? "warn" : "info"),
   }
 }

@@ -1,5 +1,6 @@
 import { existsSync, statSync } from "node:fs"
 import { dirname, join } from "node:path"
+import { isBelow } from "./find-program.ts"
 
 /** Where the code root is: a checkout of the RALF layout, or a git repository. */
 
@@ -22,7 +23,9 @@ export function findCodeRoot(from: string): string | undefined {
 export const codeRootOf = (config: {
   readonly codeRoot: string | undefined
   readonly clientProject: string | undefined
+  readonly stateDirectory: string
 }): string | undefined =>
   config.codeRoot ??
   (config.clientProject === undefined ? undefined : findCodeRoot(config.clientProject)) ??
-  findCodeRoot(process.cwd())
+  // Above the state directory, where supervisors run, there may be a repository, but it is nobody's code root.
+  (isBelow(process.cwd(), config.stateDirectory) ? undefined : findCodeRoot(process.cwd()))

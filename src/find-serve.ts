@@ -3,7 +3,7 @@ import { closeSync, fstatSync, mkdirSync, openSync, readSync, renameSync, rmSync
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { away, exchange, invokeOver, invokeSupervised, type Target, unreached } from "./client.ts"
-import { type Config, instanceHere, serveEnvironment } from "./config.ts"
+import { type Config, instanceHere, revivedVariable, serveEnvironment } from "./config.ts"
 import { asFault, Fault } from "./core/faults.ts"
 import type { Invoke } from "./core/invoke.ts"
 import { type Call, noProgress, type Tool } from "./core/tool.ts"
@@ -88,13 +88,13 @@ async function start(config: Config, entry: string | undefined, env: NodeJS.Proc
 }
 
 /** Starts serve where none answers; ends an older one first, if it can be. */
-async function startOrReplace(config: Config, entry: string | undefined): Promise<void> {
+async function startOrReplace(config: Config, entry: string | undefined, env: NodeJS.ProcessEnv = {}): Promise<void> {
   const found = await whoAnswers(config.socketPath)
   // What is left of one that was killed says what it did not offer.
-  if (!found) return start(config, entry, readServeFile(config.stateDirectory)?.bounds ?? {})
+  if (!found) return start(config, entry, { ...readServeFile(config.stateDirectory)?.bounds, ...env })
   if (!olderThanThis(found.version)) return // the holder of the lock before has just succeeded
   const before = await endServe(config, found.version ?? "")
-  if (before) await start(config, entry, environmentOf(before))
+  if (before) await start(config, entry, { ...environmentOf(before), ...env })
 }
 
 const unwritable = (stateDirectory: string, error: unknown): Fault =>
@@ -169,7 +169,7 @@ export async function reviveServe(config: Config, entry?: string): Promise<void>
   const lock = join(config.stateDirectory, "serve.start")
   if (!takeStartLock(lock)) return
   try {
-    await startOrReplace(config, entry)
+    await startOrReplace(config, entry, { [revivedVariable]: "1" })
   } finally {
     rmSync(lock, { force: true })
   }

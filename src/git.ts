@@ -1,13 +1,17 @@
 import { spawn } from "node:child_process"
 import { existsSync } from "node:fs"
+import { homedir } from "node:os"
+import { isAbsolute, join } from "node:path"
 import { Fault } from "./core/faults.ts"
 import { oneLine } from "./core/view.ts"
 import type { FilterCommands, TrustedFilters } from "./core/workspace.ts"
+import { outsidePath, programOutside } from "./find-program.ts"
 import { judgeFilters } from "./git-filters.ts"
 
 /**
  * Our own git. A repository's configuration is written by agents, too, so nothing that it alone names is run: no hooks, no fsmonitor, no filters,
- * no configured programs. What the person has set for all repositories stays in force, credentials and filters among it.
+ * no configured programs. What the person has set for all repositories stays in force, credentials and filters among it, as it was when a person
+ * last started serve.
  */
 
 /** Reading takes milliseconds; a repository that needs longer than this is not waited for. */
@@ -64,10 +68,24 @@ const always: readonly (readonly [string, string])[] = [
 /** How the person's git reaches other machines, and where the person's own configuration is. All other GIT_ variables are of somebody else's repository. */
 const kept = /^GIT_(?:SSH|SSH_COMMAND|SSH_VARIANT|SSL_CAINFO|SSL_CAPATH|CONFIG_GLOBAL|CONFIG_SYSTEM|CONFIG_NOSYSTEM)$/
 
+let pinned: string | undefined
+/** From now on this process's git reads that file in place of the person's own configuration. */
+export function useConfig(path: string): void {
+  pinned = path
+}
+/** Where the person's own configuration is, in the order in which git reads it. They need not be there. */
+export function personalConfigFiles(env: NodeJS.ProcessEnv = process.env): readonly string[] {
+  if (env.GIT_CONFIG_GLOBAL !== undefined) return [env.GIT_CONFIG_GLOBAL].filter(isAbsolute)
+  return [join(env.XDG_CONFIG_HOME || join(homedir(), ".config"), "git/config"), join(homedir(), ".gitconfig")]
+}
+
 function environment({ config = [], network = false, indexFile }: GitOptions): NodeJS.ProcessEnv {
   const all = [...always, ...config]
   return {
     ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("GIT_") || kept.test(name))),
+    ...(pinned !== undefined && { GIT_CONFIG_GLOBAL: pinned }),
+    // For its helpers, too: ssh, filters, what holds credentials.
+    PATH: outsidePath(),
     // Nobody is there to be asked: without a credential it fails at once.
     GIT_TERMINAL_PROMPT: "0",
     GIT_ASKPASS: "",
@@ -94,7 +112,7 @@ export function runGit(directory: string, args: readonly string[], options: GitO
   const { signal, ms = localMs, bytesMax = bytesMaxUsual, input } = options
   return new Promise((done, failed) => {
     // A session of its own: no terminal to ask at, and a group that its helpers are ended with.
-    const child = spawn("git", args, {
+    const child = spawn(programOutside("git"), args, {
       cwd: directory,
       detached: true,
       stdio: ["pipe", "pipe", "pipe"],

@@ -4,6 +4,7 @@ import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { z } from "zod"
 import { type Config, defaultPort } from "./config.ts"
+import { systemProgram } from "./system-path.ts"
 import { version } from "./version.ts"
 
 /** What a serve says of itself in its state directory, and how an older one is brought to its end. */
@@ -74,7 +75,10 @@ function serves(pid: number): boolean {
     const words =
       process.platform === "linux"
         ? readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")
-        : execFileSync("ps", ["-ww", "-o", "command=", "-p", String(pid)], { encoding: "utf8", timeout: 5000 }).split(/\s+/)
+        : execFileSync(systemProgram("ps"), ["-ww", "-o", "command=", "-p", String(pid)], {
+            encoding: "utf8",
+            timeout: 5000,
+          }).split(/\s+/)
     return words.includes("serve")
   } catch {
     return false

@@ -7,6 +7,7 @@ import { supervisorServersPath } from "../core/mcp-servers.ts"
 import { noProgress } from "../core/tool.ts"
 import { dropRelativePath } from "../find-program.ts"
 import { reviveServe } from "../find-serve.ts"
+import { usePersonSettings } from "../person-settings.ts"
 import { mainPath } from "../program.ts"
 import { type RunFile, runDirectory } from "../run-directory.ts"
 import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
@@ -50,8 +51,10 @@ export async function agent(argv: readonly string[]): Promise<number> {
     makeGuarded(installation)
     return guard(installation)
   }
+  const directory = runDirectory(resolve(path))
+  usePersonSettings(directory.stateDirectory)
   await supervise({
-    directory: runDirectory(resolve(path)),
+    directory,
     revive,
     servers,
     environment: lastingEnvironment(),

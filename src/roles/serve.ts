@@ -17,6 +17,7 @@ import { whoAnswers } from "../find-serve.ts"
 import { listeningPath } from "../local-socket.ts"
 import { createLog } from "../log.ts"
 import { createMcpHttp, type McpHttpParts } from "../mcp/http.ts"
+import { readPersonSettings } from "../person-settings.ts"
 import { writePressing } from "../reserve.ts"
 import { replaceFile } from "../run-directory.ts"
 import { endServe, olderThanThis, type ServeFile, serveFilePath } from "../serve-file.ts"
@@ -80,6 +81,10 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
   const entry: [string, string] = [process.execPath, process.argv[1] ?? ""]
   const before = await whoAnswers(config.socketPath)
   if (before?.version !== undefined && olderThanThis(before.version)) await endServe(config, before.version)
+  await readPersonSettings({
+    ...{ stateDirectory: config.stateDirectory, revived: config.revived },
+    report: (error) => log.warn({ err: error }, "settings of the person could not be read; those of before stay in use"),
+  })
   let plane: ControlPlane
   try {
     plane = await composeLocal(config, version, entry, log, stopping.signal)
@@ -89,6 +94,8 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
     process.stdout.write(`blackbox5 already serves on ${config.socketPath}; this one ends.\n`)
     return 0
   }
+  // The code root that is around it is known by now; what it starts must not begin in a tree that agents write.
+  process.chdir(config.stateDirectory)
   if (!isLoopback(config.host) && !(await plane.knowsPeople())) {
     stopping.abort()
     plane.close()

@@ -121,6 +121,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     const log = openSync(join(run.directory.path, "supervisor.log"), "a", 0o600)
     const [program = "", ...args] = options.supervisor
     const child = spawn(program, [...args, run.directory.path], {
+      cwd: stateDirectory, // not where serve was started, which may be an agent's tree
       detached: true,
       stdio: ["ignore", log, log],
       env: options.environment(),
