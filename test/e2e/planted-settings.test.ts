@@ -11,7 +11,7 @@ import { claudeDirectory, eventually, makeWorld, type World } from "./world.ts"
 
 /** What tells that it ran outside: the agent's own processes have the mark. */
 const caught = (loot: string, what: string): string => `[ -n "$BLACKBOX5_INSTANCE" ] || echo "${what}" >> '${loot}'`
-const programNames = ["git", "ssh", "cat", "ps", "mkfifo"]
+const programNames = ["git", "ssh", "sh", "cat", "ps", "mkfifo", "unshare", "setsid", "setpriv", "mount", "mkdir"]
 
 /** Files by path that the agent writes. */
 function plantsOf(world: World, loot: string): Readonly<Record<string, string>> {
