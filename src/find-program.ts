@@ -92,7 +92,7 @@ const askedOfLoginShell = (): readonly [string, readonly string[]] | undefined =
     return undefined // no such user
   }
 }
-const shellOptions = { encoding: "utf8", timeout: loginShellMs, maxBuffer: 1_048_576 } as const
+const shellOptions = { cwd: "/", encoding: "utf8", timeout: loginShellMs, maxBuffer: 1_048_576 } as const
 const lastLineOf = (said: string): string => said.slice(said.lastIndexOf("\n") + 1)
 
 let loginPath: (() => string) | undefined

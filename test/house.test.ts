@@ -162,6 +162,56 @@ describe("the whole tree", () => {
     expect(places).toEqual([])
   })
 
+  it("starts processes only where this table says how each is found, where it begins and what it inherits", () => {
+    // Literally as it stands there: whoever writes another one says so here. What runs outside of agents' namespaces begins in no tree, and is
+    // found by no directory or configuration that agents write, as far as that can be (SECURITY.md).
+    const starts: Readonly<Record<string, { readonly calls: readonly string[]; readonly how: string }>> = {
+      "src/main.ts": { calls: ["spawn(binary, process.argv"], how: "a person's own: the Node beside it, or an installed one" },
+      "src/find-serve.ts": {
+        calls: ["spawn(node, ["],
+        how: "this Node, absolute; serve leaves the directory once it knows its code root",
+      },
+      "src/adapters/local/runtime.ts": {
+        calls: ["spawn(program, ["],
+        how: "serve's own Node and main file, in the state directory",
+      },
+      "src/agent/bridge.ts": { calls: ["new StdioClientTransport({"], how: "server-program.ts: all of its own" },
+      "src/agent/launch.ts": { calls: ["spawn(systemShell, ["], how: "the system's; enters the namespaces, in the agent's tree" },
+      "src/agent/output.ts": { calls: ['execFileSync(systemProgram("mkfifo"), ['], how: "the system's, in the state directory" },
+      "src/agent/loop.ts": { calls: ['spawn("claude", ['], how: "inside: the shim" },
+      "src/agent/turnstile.ts": { calls: ["spawn(claude, args,"], how: "inside: the real claude, absolute" },
+      "src/git.ts": {
+        calls: ['spawn(programOutside("git"), args,'],
+        how: "in the tree that it looks at; configuration and PATH are ours",
+      },
+      "src/isolation.ts": { calls: ["promisify(execFile)(program, args,"], how: "the system's alone" },
+      "src/serve-file.ts": { calls: ['execFileSync(systemProgram("ps"), ['], how: "the system's" },
+      "src/find-node.ts": { calls: ["execFileSync(node, ["], how: "a person's client: each node on PATH, absolute" },
+      "src/find-program.ts": {
+        calls: ["execFileSync(...asked,", "promisify(execFile)(...asked,"],
+        how: "the login shell, where a person starts something: never while agents alone are there",
+      },
+      "src/roles/doctor/check.ts": {
+        calls: ["execFile(program, args,"],
+        how: "a person's: claude and git, absolute, in no project",
+      },
+      "src/roles/connect.ts": {
+        calls: ["execFile(program, args,"],
+        how: "a person's claude, absolute, in the project that it is for",
+      },
+    }
+    const call = /\b(?:spawn|spawnSync|execFile|execFileSync|fork|StdioClientTransport|Worker)\)?\(/g
+    const found = sources.flatMap((file) => {
+      const text = textOf(file)
+      return [...text.matchAll(call)].map(
+        ({ index }) => `${file}: ${text.slice(text.lastIndexOf("\n", index) + 1, text.indexOf("\n", index)).trim()}`,
+      )
+    })
+    const unsaid = found.filter((line) => !starts[line.slice(0, line.indexOf(": "))]?.calls.some((text) => line.includes(text)))
+    expect(unsaid).toEqual([])
+    expect(found).toHaveLength(Object.values(starts).flatMap(({ calls }) => calls).length)
+  })
+
   it("runs no shell strings", () => {
     expect(sources.filter((file) => /\bexec(Sync)?\(|shell:\s*true/.test(textOf(file).replaceAll(/\.exec\(/g, "")))).toEqual([])
   })

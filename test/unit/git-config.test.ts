@@ -73,10 +73,10 @@ describe("the copy of the person's git configuration", () => {
   })
 
   it("keeps conditions, those relative to a file too", async () => {
-    const work = join(home, "dot files/work")
+    const work = join(home, "dot files/job")
     mkdirSync(work, { recursive: true })
     git(work, "init", "-q")
-    put("dot files/config", '[includeIf "gitdir:./work/"]\n\tpath = at-work\n[includeIf "gitdir:~/play/"]\n\tpath = at-play\n')
+    put("dot files/config", '[includeIf "gitdir:./job/"]\n\tpath = at-work\n[includeIf "gitdir:~/play/"]\n\tpath = at-play\n')
     symlinkSync(join(home, "dot files/config"), join(home, ".gitconfig"))
     put("at-work", "[user]\n\temail = work@example.invalid\n")
     put("at-play", "[user]\n\temail = play@example.invalid\n")

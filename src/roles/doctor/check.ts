@@ -25,10 +25,10 @@ export const failWith = (check: string, error: unknown): Finding => {
 const programMs = 20_000
 const programBytesMax = 1_048_576
 
-/** Runs a program to look at what it says. Exit code -1: it could not be run, or did not end in time. */
+/** Runs a program, in no project, to look at what it says. Exit code -1: it could not be run, or did not end in time. */
 export const ask = (program: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<{ code: number; said: string }> =>
   new Promise((resolve) => {
-    const options = { env, timeout: programMs, maxBuffer: programBytesMax }
+    const options = { cwd: "/", env, timeout: programMs, maxBuffer: programBytesMax }
     const child = execFile(program, args, options, (error, stdout, stderr) =>
       resolve({ code: child.exitCode ?? -1, said: clean(stdout || stderr || (error?.message ?? "")).trim() }),
     )

@@ -5,6 +5,7 @@ import { dirname, join } from "node:path"
 import { guard, nothingGuarded } from "../../agent-view.ts"
 import { type Config, installationOf } from "../../config.ts"
 import { clean, shellWord } from "../../core/view.ts"
+import { programOutside } from "../../find-program.ts"
 import { whoAnswers } from "../../find-serve.ts"
 import { probeIsolation, warningOf } from "../../isolation.ts"
 import type { Policy } from "../../policy.ts"
@@ -20,7 +21,7 @@ import { checkSocket } from "./socket.ts"
 const freeBytes = { warn: 2 * 1024 ** 3, fail: 200 * 1024 ** 2 }
 
 export async function checkGit(environment: NodeJS.ProcessEnv): Promise<Finding> {
-  const { code, said } = await ask("git", ["--version"], environment)
+  const { code, said } = await ask(programOutside("git"), ["--version"], environment)
   return code === 0
     ? ok("git", said)
     : fail("git", "The program git is not on the PATH.", "Install it; agents commit their work with it.")
@@ -33,7 +34,9 @@ export async function checkGit(environment: NodeJS.ProcessEnv): Promise<Finding>
 export async function checkIdentity(environment: NodeJS.ProcessEnv, directory: string): Promise<Finding> {
   const next = 'git config --global user.name "…"; git config --global user.email "…"'
   const asked = await Promise.all(
-    ["GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"].map((name) => ask("git", ["-C", existing(directory), "var", name], environment)),
+    ["GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"].map((name) =>
+      ask(programOutside("git"), ["-C", existing(directory), "var", name], environment),
+    ),
   )
   const refused = asked.find(({ code }) => code !== 0)
   // Its advice comes first, the reason last.
@@ -48,7 +51,7 @@ export async function checkIdentity(environment: NodeJS.ProcessEnv, directory: s
     )
   const [author = "", committer = ""] = asked.map(({ said }) => said.replace(/ \d+ [+-]\d{4}$/, ""))
   const who = author === committer ? author : `${author}, committed by ${committer}`
-  const told = await ask("git", ["-C", existing(directory), "config", "user.email"], environment)
+  const told = await ask(programOutside("git"), ["-C", existing(directory), "config", "user.email"], environment)
   return told.code === 0 || environment.GIT_AUTHOR_EMAIL || environment.EMAIL
     ? ok("identity", `commits are by ${who}`)
     : warn("identity", `Nobody said who commits; git makes up ${who}.`, next)
