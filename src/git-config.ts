@@ -3,11 +3,13 @@ import { existsSync, mkdirSync, readdirSync, realpathSync, rmSync, writeFileSync
 import { homedir } from "node:os"
 import { dirname, isAbsolute, join } from "node:path"
 import { Fault } from "./core/faults.ts"
-import { gitFault, personalConfigFiles, runGit } from "./git.ts"
+import { shellWord } from "./core/view.ts"
+import { gitFault, hasOwnSsh, personalConfigFiles, personalFile, runGit } from "./git.ts"
 import { replaceFile } from "./run-directory.ts"
+import { contentOf, sshConfig } from "./ssh-config.ts"
 
 /**
- * A copy of the person's own git configuration for our own git, includes and all. An ordinary user's agents can write the original, and whatever
+ * A copy of the person's own git configuration for our own git, includes and all, and of that of ssh. An ordinary user's agents can write the original, and whatever
  * program that names would run outside of their namespaces. Programs stay as the person set them; only the moment at which they are read is ours.
  */
 
@@ -44,12 +46,16 @@ function textOf({ section, subsection, key, value }: Entry): string {
   return `${head}\n\t${key}${quoted === undefined ? "" : ` = "${quoted}"`}\n`
 }
 
-/** A path in a configuration file: relative to that file, or to the home directory. Undefined for another user's, which git itself looks up. */
-function includedPath(value: string, from: string): string | undefined {
+const core = { section: "core", subsection: undefined } as const
+
+/** Undefined for one that depends on where git runs, and for another user's, which git itself looks up. */
+function absolutePath(value: string): string | undefined {
   if (value.startsWith("~/")) return join(homedir(), value.slice(2))
-  if (/^(?:~|%\()/.test(value)) return undefined
-  return isAbsolute(value) ? value : join(dirname(from), value)
+  return isAbsolute(value) ? value : undefined
 }
+/** What is included may stand beside the file that includes it. */
+const includedPath = (value: string, from: string): string | undefined =>
+  /^(?!~)(?!%\()[^/]/.test(value) ? join(dirname(from), value) : absolutePath(value)
 const realPath = (path: string): string | undefined => {
   try {
     return realpathSync(path)
@@ -67,6 +73,14 @@ export async function pinPersonalConfig(stateDirectory: string): Promise<void> {
   mkdirSync(directory, { recursive: true, mode: 0o700 })
   const written = new Set<string>(["config"])
 
+  const put = (text: string | Buffer): string => {
+    const name = `copy-${createHash("sha256").update(text).digest("hex").slice(0, 32)}`
+    if (!written.has(name)) writeFileSync(join(directory, name), text, { mode: 0o600 })
+    written.add(name)
+    return join(directory, name)
+  }
+  /** An agent that makes git ignore files would have them taken for nobody's work. A file that is not there is an empty one. */
+  const keep = (path: string): string => put(contentOf(path))
   let read = 0
   const copyOf = async (path: string, depth: number): Promise<string> => {
     if (++read > filesMax)
@@ -83,21 +97,27 @@ export async function pinPersonalConfig(stateDirectory: string): Promise<void> {
   }
   /** What is included is copied, too; what is not there is left out, for an agent could make it later. */
   const entryText = async (entry: Entry, from: string, depth: number): Promise<string> => {
+    const isList = entry.section === "core" && /^(?:excludes|attributes)file$/.test(entry.key)
+    const list = isList && entry.value !== undefined ? absolutePath(entry.value) : undefined
+    if (list !== undefined) return textOf({ ...entry, value: keep(list) })
     const isInclude = /^include(?:if)?$/.test(entry.section) && entry.key === "path"
     const named = isInclude && entry.value !== undefined ? includedPath(entry.value, from) : undefined
     if (named === undefined) return textOf(entry)
     if (!existsSync(named) || depth >= depthMax) return ""
-    const text = await copyOf(named, depth + 1)
-    const name = `included-${createHash("sha256").update(text).digest("hex").slice(0, 32)}`
-    if (!written.has(name)) writeFileSync(join(directory, name), text, { mode: 0o600 })
-    written.add(name)
+    const copy = put(await copyOf(named, depth + 1))
     // A condition may be relative to the file that it stands in.
     const here = dirname(realPath(from) ?? from)
     const subsection = entry.subsection?.replace(/^(gitdir(?:\/i)?):\.\//, (_, word: string) => `${word}:${here}/`)
-    return textOf({ ...entry, subsection, value: join(directory, name) })
+    return textOf({ ...entry, subsection, value: copy })
   }
 
-  const texts: string[] = []
+  const ssh = `ssh -F ${shellWord(put(sshConfig(put)))}`
+  const texts = [
+    // The person's own command counts, in the files below, in GIT_SSH_COMMAND or in GIT_SSH.
+    ...(hasOwnSsh() ? [] : [textOf({ ...core, key: "sshCommand", value: ssh })]),
+    textOf({ ...core, key: "excludesFile", value: keep(personalFile("ignore")) }),
+    textOf({ ...core, key: "attributesFile", value: keep(personalFile("attributes")) }),
+  ]
   for (const file of personalConfigFiles()) {
     if (existsSync(file)) texts.push(await copyOf(file, 0))
   }

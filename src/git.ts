@@ -76,8 +76,13 @@ export function useConfig(path: string): void {
 /** Where the person's own configuration is, in the order in which git reads it. They need not be there. */
 export function personalConfigFiles(env: NodeJS.ProcessEnv = process.env): readonly string[] {
   if (env.GIT_CONFIG_GLOBAL !== undefined) return [env.GIT_CONFIG_GLOBAL].filter(isAbsolute)
-  return [join(env.XDG_CONFIG_HOME || join(homedir(), ".config"), "git/config"), join(homedir(), ".gitconfig")]
+  return [personalFile("config", env), join(homedir(), ".gitconfig")]
 }
+/** A program in place of ssh, which a configuration would overrule. */
+export const hasOwnSsh = (env: NodeJS.ProcessEnv = process.env): boolean => Boolean(env.GIT_SSH)
+/** Where git looks for the person's ignored files and attributes, too, unless the configuration names others. */
+export const personalFile = (name: "config" | "ignore" | "attributes", env: NodeJS.ProcessEnv = process.env): string =>
+  join(env.XDG_CONFIG_HOME || join(homedir(), ".config"), "git", name)
 
 function environment({ config = [], network = false, indexFile }: GitOptions): NodeJS.ProcessEnv {
   const all = [...always, ...config]

@@ -20,7 +20,7 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
   {
     name: "processes",
     pattern:
-      /^src\/(processes|process-search|isolation|run-directory|reserve|repository|tree-[a-z]+|turn-file|usage-file|git|git-config|git-filters|person-settings|find-claude|find-code-root|find-node|find-program|local-socket|node-version|mount-table|agent-view|system-path)\.ts$/,
+      /^src\/(processes|process-search|isolation|run-directory|reserve|repository|tree-[a-z]+|turn-file|usage-file|git|git-config|ssh-config|git-filters|person-settings|find-claude|find-code-root|find-node|find-program|local-socket|node-version|mount-table|agent-view|system-path)\.ts$/,
     may: ["core"],
     packages: /^(node:|zod$)/,
   },

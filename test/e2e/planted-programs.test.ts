@@ -1,12 +1,12 @@
 import { spawnSync } from "node:child_process"
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { dirname, join, relative } from "node:path"
-import { fileURLToPath } from "node:url"
 import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { z } from "zod"
 import { type Reply, say, use } from "../model/model.ts"
+import { type Person, people } from "./person.ts"
 import { eventually, makeWorld, type World } from "./world.ts"
 
 /**
@@ -16,7 +16,19 @@ import { eventually, makeWorld, type World } from "./world.ts"
 
 const secret = "s3cret-of-the-shop"
 const reference = `$${"{SHOP_TOKEN}"}`
-const lookServer = fileURLToPath(new URL("../mcp-server/look.ts", import.meta.url))
+/** An MCP server without a library, which tells how it was started. */
+const lookServer = `
+const told = { args: process.argv.slice(2), env: process.env, directory: process.cwd(), files: require("node:fs").readdirSync(".") }
+const results = {
+  initialize: { protocolVersion: "2025-11-25", capabilities: { tools: {} }, serverInfo: { name: "look", version: "1" } },
+  "tools/list": { tools: [{ name: "look", inputSchema: { type: "object" } }] },
+  "tools/call": { content: [{ type: "text", text: JSON.stringify(told) }] },
+}
+require("node:readline").createInterface({ input: process.stdin }).on("line", (line) => {
+  const { id, method } = JSON.parse(line)
+  if (id !== undefined) process.stdout.write(JSON.stringify({ jsonrpc: "2.0", id, result: results[method] ?? {} }) + "\\n")
+})
+`
 
 /** Where something is planted: the tree, the home directory, and a directory above both and above the state directory. */
 type Soil = "tree" | "home" | "above"
@@ -115,13 +127,13 @@ const attempts = (): readonly Attempt[] => [
   },
   {
     name: "node requires a module that is missing from the home directory",
-    command: process.execPath,
+    command: "node",
     args: [honest("optional.cjs")],
     planted: ({ cjs }) => ({ "home/.node_modules/optional-thing.js": cjs }),
   },
   {
     name: "node reads an .env with NODE_OPTIONS in the tree",
-    command: process.execPath,
+    command: "node",
     args: [honest("dotenv.cjs")],
     planted: ({ cjs, at }) => ({
       "tree/.env": `NODE_OPTIONS=--require=${at("tree", "preload.cjs")}\n`,
@@ -188,6 +200,7 @@ const attempts = (): readonly Attempt[] => [
 ]
 
 let world: World
+let chosenPath: string
 let door: { port: number; token: string }
 const soils = (): Record<Soil, string> => ({ tree: world.codeRoot, home: world.env.HOME ?? "", above: world.directory })
 const lootOf = (index: number): string => join(world.directory, "loot", String(index))
@@ -208,14 +221,16 @@ let steps = 0
 const script = (): Reply =>
   steps++ === 0 ? use([{ name: "Bash", input: { command: "sleep 100000", timeout: 600_000 } }]) : say("Status: PARTIAL")
 
-/** Writes what an agent could write in its shell. */
-const plantAll = (files: Readonly<Record<string, string>>): void => {
+/** Writes what an agent could write, as the user that agents are. */
+async function plantAll(files: Readonly<Record<string, string>>): Promise<void> {
   for (const [path, text] of Object.entries(files)) {
     const [soil = "tree", ...rest] = path.split("/")
-    const file = join(soils()[soil as Soil], ...rest) // the table's own keys
-    mkdirSync(dirname(file), { recursive: true })
-    writeFileSync(file, text, { mode: 0o755 })
+    await put(join(soils()[soil as Soil], ...rest), text) // the table's own keys
   }
+}
+async function put(file: string, text: string): Promise<void> {
+  await world.run("mkdir", ["-p", dirname(file)])
+  world.write(file, text, 0o755)
 }
 
 const toldSchema = z.object({
@@ -240,8 +255,10 @@ async function look(name: string) {
   return toldSchema.parse(JSON.parse(content[0]?.text ?? ""))
 }
 
-beforeAll(async () => {
+async function begin(person: Person): Promise<void> {
+  steps = 0
   world = await makeWorld(script, {
+    person,
     env: {
       SHOP_TOKEN: secret,
       LC_TIME: "C",
@@ -251,6 +268,8 @@ beforeAll(async () => {
     },
   })
   const { codeRoot, env } = world
+  const [, nodeDirectory = ""] = (env.PATH ?? "").split(":")
+  chosenPath = `${nodeDirectory}:/usr/bin`
   env.PATH = [
     "./bin",
     "",
@@ -259,40 +278,37 @@ beforeAll(async () => {
     join(env.HOME ?? "", "node_modules/.bin"),
     env.PATH,
   ].join(":")
-  const look = `import(${JSON.stringify(lookServer)})\n`
   for (const [path, text] of Object.entries({
     "package/package.json": fakePackage("honest-server", "server.cjs"),
-    "package/server.cjs": `#!${process.execPath}\n${look}`,
-    "optional.cjs": `try {\n  require("optional-thing")\n} catch {}\n${look}`,
-    "dotenv.cjs": `try {\n  process.loadEnvFile()\n} catch {}\nrequire("node:child_process").spawnSync(process.execPath, ["-e", ""])\n${look}`,
-  })) {
-    mkdirSync(dirname(honest(path)), { recursive: true })
-    writeFileSync(honest(path), text, { mode: 0o755 })
-  }
+    "package/server.cjs": `#!/usr/bin/env node\n${lookServer}`,
+    "look.cjs": lookServer,
+    "optional.cjs": `try {\n  require("optional-thing")\n} catch {}\n${lookServer}`,
+    "dotenv.cjs": `try {\n  process.loadEnvFile()\n} catch {}\nrequire("node:child_process").spawnSync(process.execPath, ["-e", ""])\n${lookServer}`,
+  }))
+    await put(honest(path), text)
   const token = { TOKEN: reference }
   const servers = Object.fromEntries(attempts().map(({ command, args }, index) => [nameOf(index), { command, args, env: token }]))
-  writeFileSync(
+  world.write(
     join(env.BLACKBOX5_CONFIG ?? "", "mcp-servers.yaml"),
     JSON.stringify({
       servers: {
         ...servers,
-        look: { command: process.execPath, args: [lookServer, "{tree}", "{project}"], env: token },
+        look: { command: "node", args: [honest("look.cjs"), "{tree}", "{project}"], env: token },
         packaged: { command: "npx", args: ["-y", "--offline", honest("package")], env: token },
         inside: { command: join(world.projectOf("shop"), "server.sh"), args: [], env: token },
         nowhere: { command: "no-such-program", args: [], env: token },
-        chosen: { command: process.execPath, args: [lookServer], env: { ...token, HOME: env.HOME, PATH: "/usr/bin" } },
+        chosen: { command: "node", args: [honest("look.cjs")], env: { ...token, HOME: env.HOME, PATH: chosenPath } },
       },
     }),
   )
-  mkdirSync(join(world.directory, "loot"))
-  writeFileSync(join(world.projectOf("shop"), "server.sh"), "#!/bin/sh\n", { mode: 0o755 })
+  await world.run("mkdir", [join(world.directory, "loot")])
+  await put(join(world.projectOf("shop"), "server.sh"), "#!/bin/sh\n")
   const { call } = await world.connect()
   const { uid } = await call("spawn_instance", { project: "shop", name: "one" })
   await eventually(() => steps > 0, "the agent works", 90)
   const file = join(world.runOf(String(uid)), "status/supervisor.json")
   door = z.object({ port: z.int(), token: z.string() }).parse(JSON.parse(readFileSync(file, "utf8")))
-}, 240_000)
-afterAll(() => world[Symbol.asyncDispose]())
+}
 
 /** Starts one of the programs, and waits until it has answered or ended. */
 async function provoke(name: string): Promise<void> {
@@ -314,11 +330,17 @@ async function provoke(name: string): Promise<void> {
 /** The variables that such a program has, and no others. */
 const variables = ["GIT_CEILING_DIRECTORIES", "HOME", "HTTPS_PROXY", "NO_PROXY", "PATH", "SHELL", "TERM", "TMPDIR", "TOKEN", "TZ"]
 
-describe("a program with a secret", () => {
+/** Each user once: the shell has no part in it. */
+const users = people.filter(({ user }, at) => people.findIndex((other) => other.user === user) === at)
+
+describe.each(users)("a program with a secret, for the $user user", (person) => {
+  beforeAll(() => begin(person), 240_000)
+  afterAll(() => world[Symbol.asyncDispose]())
+
   it("runs nothing and reads nothing that an agent planted, in any of these ways", async () => {
     const stolen: Record<string, string> = {}
     for (const [index, { name, planted }] of attempts().entries()) {
-      plantAll(planted(thiefOf(index)))
+      await plantAll(planted(thiefOf(index)))
       await provoke(nameOf(index))
       if (existsSync(lootOf(index))) stolen[name] = readFileSync(lootOf(index), "utf8")
     }
@@ -351,7 +373,7 @@ describe("a program with a secret", () => {
   }, 120_000)
 
   it("gets another HOME and PATH where the person says so", async () => {
-    expect((await look("chosen")).env).toMatchObject({ HOME: world.env.HOME, PATH: "/usr/bin" })
+    expect((await look("chosen")).env).toMatchObject({ HOME: world.env.HOME, PATH: chosenPath })
   }, 60_000)
 
   it("is left out, with the reason, where agents could write it or nobody has it", async () => {

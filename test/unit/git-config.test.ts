@@ -1,11 +1,12 @@
 import { execFileSync } from "node:child_process"
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { array, assert, asyncProperty, constant, constantFrom, oneof, option, record, string } from "fast-check"
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
 import { useConfig } from "../../src/git.ts"
 import { pinnedConfig, pinPersonalConfig } from "../../src/git-config.ts"
+import { sshConfig } from "../../src/ssh-config.ts"
 import { git } from "../e2e/code-root.ts"
 
 /** The copy of the person's git configuration, with the real git: it says what the original said, and nothing that is written later. */
@@ -32,7 +33,7 @@ const listed = (config: string | undefined, where = directory): string[] =>
     encoding: "utf8",
   })
     .split("\0")
-    .filter((entry) => !/^include(?:if)?\./.test(entry))
+    .filter((entry) => !/^include(?:if)?\./.test(entry) && !entry.includes(`${state}/`))
 const copy = async (): Promise<string> => {
   useConfig(pinnedConfig(state)) // as serve does: what git itself refuses does not keep the copy from being made
   await pinPersonalConfig(state)
@@ -70,6 +71,33 @@ describe("the copy of the person's git configuration", () => {
     for (const path of [".config/git/config", ".gitconfig", "more/one", "more/deeper", "two", "not-there", "more/not-there"])
       put(path, "[core]\n\tsshCommand = planted\n")
     expect(listed(pinned)).toEqual(before)
+  })
+
+  it("has the lists of ignored files and attributes as they were, those that were not there too", async () => {
+    const tree = join(directory, "tree")
+    mkdirSync(tree)
+    git(tree, "init", "-q")
+    const ignored = (config: string, ...paths: string[]): string =>
+      execFileSync("git", ["status", "--short", "--ignored"], {
+        cwd: tree,
+        env: { PATH: process.env.PATH, HOME: home, GIT_CONFIG_GLOBAL: config },
+        encoding: "utf8",
+      })
+        .split("\n")
+        .filter((line) => paths.some((path) => line.endsWith(path)))
+        .join()
+    for (const name of ["a", "b"]) writeFileSync(join(tree, name), "")
+    const none = await copy()
+    put(".config/git/ignore", "a\n")
+    expect(ignored(none, "a", "b")).toBe("?? a,?? b")
+    const usual = await copy()
+    put(".config/git/ignore", "*\n")
+    expect(ignored(usual, "a", "b")).toBe("?? b,!! a")
+    put(".gitconfig", "[core]\n\texcludesFile = ~/mine\n\tattributesFile = ~/not-there\n")
+    put("mine", "b\n")
+    const named = await copy()
+    put("mine", "*\n")
+    expect(ignored(named, "a", "b")).toBe("?? a,!! b")
   })
 
   it("keeps conditions, those relative to a file too", async () => {
@@ -114,13 +142,14 @@ describe("the copy of the person's git configuration", () => {
   })
 
   it("is empty where there is none, and stays as it was where git cannot read the new one; no copy of before is left", async () => {
-    expect(readFileSync(await copy(), "utf8")).toBe("")
+    expect(listed(await copy())).toEqual([""])
     put(".gitconfig", "[include]\n\tpath = one\n")
     put("one", "[user]\n\tname = Ann\n")
     expect(listed(await copy())).toContain("user.name\nAnn")
     put("one", "[user]\n\tname = Bea\n")
     await copy()
-    expect(readdirSync(dirname(pinnedConfig(state)))).toHaveLength(2)
+    // The file, what it includes, ssh's, and the empty one that stands for what is not there.
+    expect(readdirSync(dirname(pinnedConfig(state)))).toHaveLength(4)
     put(".gitconfig", "[broken\n")
     await expect(pinPersonalConfig(state)).rejects.toThrow(/Reading .*\.gitconfig failed: git says/)
     expect(listed(pinnedConfig(state))).toContain("user.name\nBea")
@@ -129,5 +158,46 @@ describe("the copy of the person's git configuration", () => {
   it("ends where files include one another", async () => {
     put(".gitconfig", "[user]\n\tname = Ann\n[include]\n\tpath = .gitconfig\n\tpath = .gitconfig\n")
     await expect(copy()).rejects.toThrow("includes more than 100 files, or files that include one another")
+  })
+})
+
+describe("the copy of the person's ssh configuration", () => {
+  it("includes copies of what is there, and the system's at its end; nothing that somebody makes later", () => {
+    put(
+      ".ssh/config",
+      'Host a\n  User ann\n  Include "one two" parts/* not-there ~/else\nINCLUDE=/etc/ssh/ssh_config.d/*.conf\nHost b\n  Include gone/*\n',
+    )
+    put(".ssh/one two", "Port 1\n")
+    put(".ssh/parts/b", "Port 3\nInclude deeper\n")
+    put(".ssh/parts/a", "Port 2\n")
+    put(".ssh/deeper", "ProxyCommand nc\n")
+    put("else", "Port 4\n")
+    const kept: string[] = []
+    const text = sshConfig((one) => `/kept/${kept.push(one)}`, home)
+    expect(kept).toEqual(["Port 1\n", "Port 2\n", "ProxyCommand nc\n", 'Port 3\nInclude "/kept/3"\n', "Port 4\n"])
+    expect(text).toBe(
+      'Host a\n  User ann\n  Include "/kept/1" "/kept/2" "/kept/4" "/kept/5"\nINCLUDE="/etc/ssh/ssh_config.d/*.conf"\nHost b\n\n\nMatch all\nInclude /etc/ssh/ssh_config\n',
+    )
+  })
+
+  it("is the system's alone where the person has none, and ends where files include one another", () => {
+    expect(sshConfig(() => "", home)).toBe("\nMatch all\nInclude /etc/ssh/ssh_config\n")
+    put(".ssh/config", "Include config config\n")
+    let files = 0
+    sshConfig(() => `/kept/${++files}`, home)
+    expect(files).toBeLessThan(300)
+  })
+
+  it("is what our git gives ssh, unless the person says otherwise", async () => {
+    const first = await copy()
+    const command = (config: string): string =>
+      execFileSync("git", ["config", "core.sshCommand"], {
+        cwd: directory,
+        env: { PATH: process.env.PATH, GIT_CONFIG_GLOBAL: config },
+        encoding: "utf8",
+      }).trim()
+    expect(command(first)).toMatch(/^ssh -F '.*\/state\/git\/copy-\w+'$/)
+    put(".gitconfig", "[core]\n\tsshCommand = mine\n")
+    expect(command(await copy())).toBe("mine")
   })
 })
