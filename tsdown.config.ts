@@ -20,6 +20,8 @@ export default defineConfig({
   sourcemap: false,
   logLevel: "warn",
   deps: { alwaysBundle: [/./], onlyBundle: false },
+  // `ws` asks for these where Node looks for modules: in every directory above, where somebody else may put one.
+  define: { "process.env.WS_NO_BUFFER_UTIL": '"1"', "process.env.WS_NO_UTF_8_VALIDATE": '"1"' },
   // As the MCP SDK's server writes it; mcp's memory is bounded.
   alias: { "../validation/ajv-provider.js": fileURLToPath(new URL("src/mcp/no-validator.ts", import.meta.url)) },
   hooks: {

@@ -27,6 +27,7 @@ export interface Installation {
   readonly configDirectory: string
   /** Where copies of the program are kept that outlive their host. */
   readonly programsDirectory: string | undefined
+  readonly compileCache: string | undefined
   /** The command in the user's own directory. */
   readonly launcher: string | undefined
   readonly node: string
@@ -60,12 +61,15 @@ function servicesOf({ home, runtimeDirectory = "" }: Pick<Installation, "home" |
 
 /** What is to be guarded of an installation. */
 export function guard(installation: Installation): Guarded {
-  const { configDirectory, programsDirectory, launcher, node, main } = installation
+  const { configDirectory, programsDirectory, compileCache, launcher, node, main } = installation
   const dist = dirname(main)
   return {
     hidden: [configDirectory, ...servicesOf(installation)],
     // Of a checkout only what is run: agents may work in the rest of it.
-    sealed: [dist, join(dist, "../node_modules"), join(dist, "../package.json"), node, ...present([programsDirectory, launcher])],
+    sealed: [
+      ...[dist, join(dist, "../node_modules"), join(dist, "../package.json"), node],
+      ...present([programsDirectory, compileCache, launcher]),
+    ],
     found: [configDirectory, main],
   }
 }
@@ -74,8 +78,8 @@ export function guard(installation: Installation): Guarded {
  * Makes the directories that agents could otherwise make themselves, and that somebody outside would then find. What cannot be made here an
  * agent cannot make either.
  */
-export function makeGuarded({ configDirectory, programsDirectory }: Installation): void {
-  for (const path of present([configDirectory, programsDirectory, ownTmuxDirectory()])) {
+export function makeGuarded({ configDirectory, programsDirectory, compileCache }: Installation): void {
+  for (const path of present([configDirectory, programsDirectory, compileCache, ownTmuxDirectory()])) {
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 })
     } catch {

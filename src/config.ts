@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto"
 import { homedir, userInfo } from "node:os"
 import { join, resolve } from "node:path"
+import { compileCacheIn } from "./compile-cache.ts"
 import { lastingOf } from "./core/environment.ts"
 import { Fault } from "./core/faults.ts"
 import { type Offer, type Toolset, toolsets } from "./core/tool.ts"
@@ -89,6 +90,7 @@ export const installationOf = (
   main,
   programsDirectory: ifAtHome(() => programsDirectory(env)),
   launcher: ifAtHome(() => join(userBinDirectory(), "blackbox5")),
+  compileCache: ifAtHome(() => compileCacheIn(home())),
   home: ifAtHome(home),
   runtimeDirectory: env.XDG_RUNTIME_DIR,
 })

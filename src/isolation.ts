@@ -126,7 +126,7 @@ function tableOf({ stateDirectory, bin, view }: IsolationOptions, copies: readon
     view.table,
     ...shownAlways.map((path) => inView(path, "rbind")),
     bin === undefined ? "" : inView(bin, `rbind,ro${lockedOptions(mountOf(state, readMounts()))}`),
-    ...copies.map((path) => tableLine(join(scratch, "copies", path), path, "bind")),
+    ...copies.map((path) => tableLine(join(scratch, "copies", path), path, "bind,ro")),
     tableLine(join(scratch, "view"), state, "rbind,ro"),
   ].join("")
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import module from "node:module"
+import { compileCacheIn } from "./compile-cache.ts"
 import { nodeMajorMin } from "./node-version.ts"
 
 // This file must parse on Node 20, and loads nothing but what its role needs.
@@ -78,7 +79,7 @@ async function main([name = "help", ...rest]: string[]): Promise<unknown> {
   // Below the home directory: in a shared /tmp others could plant code. Where it cannot be written, there is no cache.
   const { homedir } = await import("node:os")
   try {
-    module.enableCompileCache(`${homedir()}/.cache/blackbox5/compile`)
+    module.enableCompileCache(compileCacheIn(homedir()))
   } catch {
     // A user without a home, as in some containers.
   }

@@ -26,7 +26,7 @@ const places: readonly { name: string; pattern: RegExp; may: readonly string[]; 
   },
   {
     name: "settings",
-    pattern: /^src\/(config|log|version|policy|followed-file|outside-servers)\.ts$/,
+    pattern: /^src\/(config|compile-cache|log|version|policy|followed-file|outside-servers)\.ts$/,
     may: ["core"],
     packages: /^(node:|pino$|yaml$|zod$)/,
   },

@@ -36,6 +36,8 @@ function attemptsIn(world: World, { otherRun, config, tmuxSocket }: { otherRun: 
     { what: "replace the program", command: `mv ${checkout}/dist ${checkout}/old && cp -r ${checkout}/old ${checkout}/dist` },
     { what: "add a module", command: `mkdir ${checkout}/node_modules/mine` },
     { what: "say how its modules are read", command: `echo "{}" > ${checkout}/dist/package.json` },
+    { what: "write what is compiled of the program", command: "touch ~/.cache/blackbox5/compile/mine" },
+    { what: "move what is compiled away", command: "mv ~/.cache ~/.away && mv ~/.away ~/.cache" },
     { what: "unmount the view", command: `umount -l ${state}` },
     { what: "unmount the configuration", command: `umount -l ${config}` },
     { what: "unmount the program", command: `umount -l ${checkout}/dist` },
