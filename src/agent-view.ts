@@ -1,6 +1,6 @@
 import { accessSync, constants, existsSync, lstatSync, mkdirSync, readlinkSync, realpathSync, statSync } from "node:fs"
 import { userInfo } from "node:os"
-import { dirname, join } from "node:path"
+import { dirname, join, relative } from "node:path"
 import { isMountPoint, isWithin, lockedOptions, type Mount, mountOf, otherPaths, readMounts, tableLine } from "./mount-table.ts"
 
 /**
@@ -152,24 +152,29 @@ export interface View {
   readonly closed: readonly string[]
   /** What is to be guarded and is not, because the agent works in it. */
   readonly open: readonly string[]
+  /** Work trees and clones that the agent works in: paths in the state directory. */
+  readonly own: readonly string[]
 }
+/** What stays visible of the state directory for every loop: git would take a work tree that it does not see for a deleted one. */
+export const shownAlways = ["trees", "clones"] as const
 
 /** Decides how everything guarded is mounted. Reads the file system, changes nothing. */
 export function planView({ stateDirectory, scratch, guarded, work }: ViewOptions, mounts = readMounts()): View {
   const state = realOf(stateDirectory) ?? stateDirectory
-  const places = work.flatMap((path) => realOf(path) ?? []).filter((path) => !isWithin(path, state))
+  const real = (paths: readonly string[]): readonly string[] => paths.flatMap((path) => realOf(path) ?? [])
+  const places = real(work).filter((path) => !isWithin(path, state))
   const open: string[] = []
   const hidden = new Set<string>()
   const sealed = new Set<string>()
-  const real = (paths: readonly string[]): readonly string[] =>
-    paths.flatMap((path) => realOf(path) ?? []).filter((path) => !isWithin(path, state) && path !== "/dev/null")
-  for (const path of real(guarded.hidden)) {
+  const outside = (path: string): boolean => !isWithin(path, state) && path !== "/dev/null"
+  const programs = real(guarded.sealed).filter(outside)
+  for (const path of real(guarded.hidden).filter(outside)) {
     if (places.some((place) => isWithin(place, path))) open.push(path)
     // The view of the state directory, or the program, is mounted in it: it can be looked at, but not changed.
-    else if ([state, ...real(guarded.sealed)].some((inner) => isWithin(inner, path))) sealed.add(path)
+    else if ([state, ...programs].some((inner) => isWithin(inner, path))) sealed.add(path)
     else hidden.add(path)
   }
-  for (const path of real(guarded.sealed)) {
+  for (const path of programs) {
     if (places.some((place) => isWithin(place, path) || isWithin(path, place))) open.push(path)
     else if (!(isOfSystem(path) && (isRoot() || !mayWrite(path)))) sealed.add(path)
   }
@@ -197,9 +202,15 @@ export function planView({ stateDirectory, scratch, guarded, work }: ViewOptions
     remounts: [...remounts, ...(isRoot() ? remountOf("/sys", mounts) : [])],
     closed: targets.filter((path) => sealed.has(path) || isDirectory(path)),
     open,
+    own: outermost(real(work).filter((path) => shownAlways.some((name) => isWithin(path, join(state, name))))).map((path) =>
+      relative(state, path),
+    ),
   }
 }
 
+/** Those that are in none of the others, each once. */
+const outermost = (paths: readonly string[]): readonly string[] =>
+  [...new Set(paths)].filter((path) => !paths.some((other) => other !== path && isWithin(path, other)))
 const isDirectory = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true
 const readOnly = (path: string, mounts: readonly Mount[]): string => `ro${lockedOptions(mountOf(path, mounts))}`
 /** Of a mount point: mount(8) takes a line of a table for done when something is mounted there. */

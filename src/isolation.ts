@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, realpathSync } from "node:fs"
 import { join } from "node:path"
 import { promisify } from "node:util"
 import { z } from "zod"
-import { type Guarded, planView, replaceableLinks, type View } from "./agent-view.ts"
+import { type Guarded, planView, replaceableLinks, shownAlways, type View } from "./agent-view.ts"
 import { oneLine } from "./core/view.ts"
 import { lockedOptions, mountOf, readMounts, tableLine } from "./mount-table.ts"
 import { systemPath, systemProgram, systemShell } from "./system-path.ts"
@@ -26,8 +26,6 @@ export interface Isolation {
   readonly gaps?: readonly string[]
 }
 
-/** What stays visible of the state directory for every loop: git would take a work tree that it does not see for a deleted one. */
-const shownAlways = ["trees", "clones"]
 /** Where a namespace mounts its tmpfs; outside of the namespaces it is always empty. */
 const scratchName = "view"
 export const scratchOf = (stateDirectory: string): string => join(stateDirectory, scratchName)
@@ -118,14 +116,19 @@ export interface IsolationOptions {
   readonly path?: string
 }
 
-/** The whole table: what guards, then the view of the state directory. */
+/**
+ * The whole table: what guards, then the view of the state directory. An agent writes in its own work tree and clone alone: in the place of another one
+ * that is still to be made it could put a link, through which the checkout would go elsewhere.
+ */
 function tableOf({ stateDirectory, bin, view }: IsolationOptions, copies: readonly string[]): string {
   const [state, scratch] = [realpathSync(stateDirectory), scratchOf(stateDirectory)]
   const inView = (path: string, options: string): string => tableLine(join(state, path), join(scratch, "view", path), options)
+  const readOnly = `rbind,ro${lockedOptions(mountOf(state, readMounts()))}`
   return [
     view.table,
-    ...shownAlways.map((path) => inView(path, "rbind")),
-    bin === undefined ? "" : inView(bin, `rbind,ro${lockedOptions(mountOf(state, readMounts()))}`),
+    ...shownAlways.map((path) => inView(path, readOnly)),
+    ...view.own.map((path) => inView(path, "rbind")),
+    bin === undefined ? "" : inView(bin, readOnly),
     ...copies.map((path) => tableLine(join(scratch, "copies", path), path, "bind,ro")),
     tableLine(join(scratch, "view"), state, "rbind,ro"),
   ].join("")

@@ -32,6 +32,7 @@ function attemptsIn(world: World, { otherRun, config, tmuxSocket }: { otherRun: 
     { what: "replace its claude", command: `cp $bin/claude $bin/new && mv $bin/new $bin/claude` },
     { what: "write another run's claude", command: `echo "# mine" >> ${otherRun}/bin/claude` },
     { what: "write its loop's parent", command: `echo "# mine" >> $bin/blackbox5-loop` },
+    { what: "lead a tree that is still to be made elsewhere", command: `ln -s ${config} ${state}/trees/one-12345678` },
     { what: "write the program", command: `echo "// mine" >> ${main}` },
     { what: "replace the program", command: `mv ${checkout}/dist ${checkout}/old && cp -r ${checkout}/old ${checkout}/dist` },
     { what: "add a module", command: `mkdir ${checkout}/node_modules/mine` },
