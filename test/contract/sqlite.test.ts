@@ -1,7 +1,8 @@
 /** The contract suites on the SQLite adapter, and what is true of a file alone. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { copyFile, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises"
+import { statSync } from "node:fs"
+import { chmod, copyFile, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
@@ -159,6 +160,41 @@ describe("the file", () => {
     await expectFault(sqliteLedgerRecord(database), "Unavailable", /closed/)
   })
   const sqliteLedgerRecord = async (database: Database) => sqliteLedger(database, manualClock()).spent()
+
+  it("is its owner's alone, with all beside it, whatever the umask is and whoever made it", async () => {
+    const before = process.umask(0)
+    try {
+      const modes = async (): Promise<readonly string[]> => {
+        const names = (await readdir(directory)).toSorted()
+        return names.map((name) => `${name} ${(statSync(join(directory, name)).mode & 0o777).toString(8)}`)
+      }
+      const first = await openHere()
+      await sqliteStore(first, manualClock()).create("shop", aSpec())
+      await first.durable()
+      const files = ["blackbox5.db 600", "blackbox5.db-wal 600"]
+      expect(await modes()).toEqual(files)
+      first.close()
+      expect(await modes()).toEqual(files.slice(0, 1))
+      // As an older version left it, in the middle of its work.
+      const old = new DatabaseSync(path)
+      old.exec("PRAGMA journal_mode = WAL; DELETE FROM term")
+      for (const name of await readdir(directory)) await chmod(join(directory, name), 0o644)
+      expect((await modes()).length).toBe(3)
+      await copyFile(`${path}-wal`, `${path}-copy`)
+      old.close()
+      await copyFile(`${path}-copy`, `${path}-wal`)
+      await rm(`${path}-copy`)
+      await chmod(path, 0o666)
+      await chmod(`${path}-wal`, 0o664)
+      const again = await openHere()
+      expect(await modes()).toEqual(files)
+      again.prepare("VACUUM").run()
+      await sqliteStore(again, manualClock()).create("other", aSpec())
+      expect(await modes()).toEqual(files)
+    } finally {
+      process.umask(before)
+    }
+  })
 
   it("is refused, and left as it is, when it is no database", async () => {
     await writeFile(path, "this is not a database, but somebody may want it".repeat(50))

@@ -5,6 +5,7 @@ import { DatabaseSync, type StatementSync } from "node:sqlite"
 import { setTimeout } from "node:timers/promises"
 import { Fault } from "../../core/faults.ts"
 import { damaged, faultOf, isBusy, unwritable } from "./errors.ts"
+import { keepPrivate } from "./file-mode.ts"
 import { migrations } from "./migrations.ts"
 import { createWrites, type Room, type Shortage } from "./writes.ts"
 
@@ -62,6 +63,7 @@ function migrate(sql: DatabaseSync, path: string): void {
 }
 
 function connect(path: string): DatabaseSync {
+  keepPrivate(path)
   const sql = new DatabaseSync(path, { timeout: 0 })
   try {
     sql.exec("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE")
