@@ -105,6 +105,25 @@ describe("the room of the audit", () => {
   }, 60_000)
 })
 
+it("waits in memory while the disk is full: all that people changed, and no flood", async () => {
+  await openAudit()
+  await audit.append(entry(root, "before"))
+  database.prepare("PRAGMA max_page_count = 1").get() // no page more than there are
+  const full = "x".repeat(90)
+  for (let count = 0; count < 1000; count++) {
+    await audit.append(entry(agent("fox"), `${full}-${count}`, forbidden))
+    if (count % 100 === 0) await audit.append(entry(ann, `${full}-${count}`))
+  }
+  expect(database.shortage()?.held).toBeGreaterThan(8) // the first may have found room in a page that was there
+  database.prepare("PRAGMA max_page_count = 100000").get()
+  await audit.append(entry(root, "after"))
+  expect([await countOf("admin root"), await countOf("operator ann")]).toEqual([2, 10])
+  const kept = await audit.last({ who: "fox", limit: 1000 })
+  expect(kept.records.length).toBeGreaterThanOrEqual(100)
+  expect(kept.records.length).toBeLessThan(300)
+  expect(kept.records[0]?.on[0]).toMatch(/-999$/)
+})
+
 it("takes over the calls that the timeline of before held, and leaves the other events there", async () => {
   const old = new DatabaseSync(join(directory, "blackbox5.db"))
   for (const migration of migrations.slice(0, 4)) old.exec(migration)
