@@ -57,7 +57,7 @@ const pingMs = 20_000
  * What one instance may send: a frame costs one, and one more for each 4 KiB. Thousands may wait in a spool when it connects again; at work it
  * sends a few a second. Above that its socket is read more slowly, which costs nobody else anything.
  */
-const frameRate = { max: 8000, perSecond: 50 }
+const frameRate = { max: 8000, perSecond: 200 }
 const bytesPerToken = 4096
 /** How often it may connect: supervisors come back within a second, a few times for one lost link. */
 const connectRate = { max: 200, perSecond: 5 }

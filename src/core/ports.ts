@@ -143,7 +143,8 @@ export interface Bus {
   append(event: Emitted & { uid?: Uid }): Promise<void>
   /**
    * Events after a cursor ("" is the oldest that is kept, "$" the end), waiting up to `waitMs` for the first. `cursor` goes on from there, also
-   * where none was found. @throws NotFound when the events after that cursor are gone, Invalid when it is none.
+   * where none was found. Of an instance that told more than its share the oldest are missing. @throws NotFound when all that is older than some
+   * moment after that cursor is gone, Invalid when it is none.
    */
   events(query: EventQuery & { after: string; waitMs: number }, signal?: AbortSignal): Promise<EventPage>
   /** Newest first; `before` is the cursor of an event. `cursor` goes on after all that there was. */

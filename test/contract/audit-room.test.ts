@@ -146,6 +146,7 @@ it("takes over the calls that the timeline of before held, and leaves the other 
     message: "instance fox called pause_instances on kid, which made b-1: done",
     called: { who: "instance fox", tool: "pause_instances", on: ["kid"], made: ["b-1"], verdict: "done" },
   })
+  put("5", "Audit", { message: "operator ann called stop_instances on shop-1: done" })
   old.close()
   await openAudit()
   const { records } = await audit.following({ after: "", limit: 10 })
@@ -154,6 +155,13 @@ it("takes over the calls that the timeline of before held, and leaves the other 
     { ...once("1"), who: "operator ann", tool: "t", on: [], verdict: "done" },
     { ...once("3"), who, tool, on: ["b"], flags: ["remove"], verdict: "Invalid", why: 'names: Unrecognized key: "é"' },
     { ...once("4"), who: "instance fox", tool: "pause_instances", on: ["kid"], made: ["b-1"], verdict: "done" },
+    {
+      ...once("5"),
+      who: "unknown",
+      tool: "unknown",
+      on: ["operator ann called stop_instances on shop-1: done"],
+      verdict: "done",
+    },
   ])
   const bus = sqliteBus(database, clock)
   expect((await bus.lastEvents({ limit: 10 })).events.map(({ kind }) => kind)).toEqual(["Exited"])

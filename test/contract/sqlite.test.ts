@@ -352,6 +352,26 @@ describe("the file", () => {
       ])
     }, 60_000)
 
+    it("keeps the newest events of each instance in memory while the disk is full", async () => {
+      const database = await openHere()
+      const bus = sqliteBus(database, manualClock())
+      const tell = (of: string, id: string) =>
+        bus.append({ uid: uid(of), id, kind: "Changed", message: "x".repeat(3000), atMs: startMs })
+      await tell("loud", "first")
+      database.prepare("PRAGMA max_page_count = 1").get()
+      for (let count = 0; count < 400; count++) {
+        await tell("loud", `loud-${count}`)
+        if (count % 100 === 0) await tell("calm", `calm-${count}`)
+      }
+      database.prepare("PRAGMA max_page_count = 100000").get()
+      await tell("calm", "last")
+      const idsOf = async (of: string) => (await bus.lastEvents({ uids: [uid(of)], limit: 1000 })).events.map(({ id }) => id)
+      expect(await idsOf("calm")).toEqual(["last", "calm-300", "calm-200", "calm-100", "calm-0"])
+      const loud = await idsOf("loud")
+      expect(loud.slice(0, 100)).toEqual(Array.from({ length: 100 }, (_, count) => `loud-${399 - count}`))
+      expect(loud.length).toBeLessThan(110)
+    }, 30_000)
+
     it("forgets the hours of long ago, and never a sum", async () => {
       const clock = manualClock()
       const ledger = sqliteLedger(await openHere(), clock)

@@ -59,7 +59,7 @@ it("floods its own link: it is read slowly, acknowledged, and costs others nothi
   await eventually(async () => fox.count() > 7000, "most of what it may send at once")
   const hen = await linkTo(plane.url, plane.credentialOf("hen"))
   await hen.tell("The hen works.")
-  // Its socket is read at fifty frames a second from there on: the rest would take minutes.
+  // Its socket is read at two hundred frames a second from there on.
   expect(fox.count()).toBeLessThan(30_000)
   const eventsOf = async (name: string) =>
     eventsSchema.parse((await plane.rest(plane.local, "GET", `/v1/events?limit=500&name=${name}`)).json).events

@@ -5,6 +5,7 @@ import { Fault } from "../../core/faults.ts"
 import type { Clock } from "../../core/ports.ts"
 import { cut } from "../../core/view.ts"
 import { trimAudit } from "./audit-room.ts"
+import { createHeldSlots } from "./held-slots.ts"
 import type { Database } from "./open.ts"
 import { numberOf, type Row, textOf } from "./row.ts"
 
@@ -133,7 +134,7 @@ export function sqliteAudit(
     DESC: database.prepare(`SELECT seq FROM audit WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ${sliceRows}`),
     ASC: database.prepare(`SELECT seq FROM audit WHERE seq > ? ORDER BY seq LIMIT 1 OFFSET ${sliceRows}`),
   }
-  let slot = 0
+  const heldSlot = createHeldSlots(database, heldOfHolderMax)
 
   /** All filters are SQL's, and it looks slice by slice, so that a search of all there is holds nobody up. */
   const search = async (query: AuditQuery, from: number, order: "ASC" | "DESC"): Promise<AuditPage> => {
@@ -164,8 +165,7 @@ export function sqliteAudit(
     async append(entry) {
       const [id, nowMs] = [newId("a"), clock.nowMs()]
       const isPeoples = entry.group === "changes by people"
-      // On a full disk a step waits under its key: who calls without end must not fill the memory that a pause may need.
-      const key = isPeoples ? id : `${entry.holder} ${slot++ % heldOfHolderMax}`
+      const key = isPeoples ? id : heldSlot(entry.holder)
       const step = (): void => write(entry, id, nowMs)
       database.insist(new Map([[`audit ${key}`, step]]), isPeoples ? "reserve" : "memory")
     },

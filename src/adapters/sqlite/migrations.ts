@@ -95,7 +95,8 @@ export const migrations: readonly string[] = [
     revoked_at_ms INTEGER
   ) STRICT, WITHOUT ROWID;
   `,
-  // The audit leaves the timeline, whose bound is shared with what agents tell. Triggers add up who holds how much of it.
+  // The audit leaves the timeline, whose bound is shared with what agents tell. Triggers add up who holds how much of it. The oldest records
+  // said what they said in one sentence alone.
   `
   CREATE TABLE audit_holder (
     holder TEXT PRIMARY KEY,
@@ -150,11 +151,13 @@ export const migrations: readonly string[] = [
       iif(verdict = 'done', NULL, substr(message, instr(message, ': ' || verdict || ', ') + length(verdict) + 4)),
       length(body) + 200
     FROM (SELECT cursor, id, at_ms, body,
-      json_extract(body, '$.called.who') AS who, json_extract(body, '$.called.tool') AS tool,
-      json_extract(body, '$.called.verdict') AS verdict, json_extract(body, '$.called.on') AS on_whom,
+      coalesce(json_extract(body, '$.called.who'), 'unknown') AS who,
+      coalesce(json_extract(body, '$.called.tool'), 'unknown') AS tool,
+      coalesce(json_extract(body, '$.called.verdict'), 'done') AS verdict,
+      coalesce(json_extract(body, '$.called.on'), json_array(json_extract(body, '$.message'))) AS on_whom,
       json_extract(body, '$.called.flags') AS flags, json_extract(body, '$.called.made') AS made,
       json_extract(body, '$.message') AS message
-      FROM event WHERE kind = 'Audit' AND json_type(body, '$.called.who') = 'text' ORDER BY cursor);
+      FROM event WHERE kind = 'Audit' ORDER BY cursor);
   DELETE FROM event WHERE kind = 'Audit';
   `,
   // How many events there are of each instance, of those that its supervisor told and of the others; under no share, of all.

@@ -4,6 +4,7 @@ import { type Uid, uidSchema } from "../../core/instance.ts"
 import { type Emitted, type Event, type EventKind, emittedSchema, reportedKinds } from "../../core/link.ts"
 import type { Bus, Clock, EventPage, EventQuery } from "../../core/ports.ts"
 import { cut } from "../../core/view.ts"
+import { createHeldSlots } from "./held-slots.ts"
 import type { Database } from "./open.ts"
 import { maybeNumberOf, numberOf, type Row, textOf } from "./row.ts"
 
@@ -14,6 +15,8 @@ export const eventsMax = 100_000
  * agent what the control plane says of it.
  */
 export const shareMax = eventsMax / 20
+/** Events of one instance that wait in memory on a full disk, at most: the newest. */
+const heldMax = 100
 /** How many one step removes, of either kind: more than it adds. */
 const removedMax = 20
 const pageMax = 1000
@@ -56,6 +59,7 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
   )
   const oldest = database.prepare("SELECT min(cursor) AS cursor FROM event")
   const newest = database.prepare("SELECT coalesce(max(seq), 0) AS cursor FROM sqlite_sequence WHERE name = 'event'")
+  const heldSlot = createHeldSlots(database, heldMax)
   const waiters = new Set<(event: Emitted & { uid?: Uid }) => void>()
   /** One for each form of a query: eight of them. */
   const prepared = new Map<string, StatementSync>()
@@ -106,7 +110,7 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
         if (added) keepBounded(uid ?? "", share)
       }
       if (isToldAgain(event.kind)) database.write(step)
-      else database.insist(new Map([[`event ${uid ?? ""} ${event.id}`, step]]), "memory")
+      else database.insist(new Map([[`event ${heldSlot(uid ?? "")}`, step]]), "memory")
       if (added) for (const waiter of waiters) waiter({ ...event, ...(uid !== undefined && { uid }) })
     },
     async events({ after, limit, waitMs, ...query }, signal) {
