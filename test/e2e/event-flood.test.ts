@@ -106,7 +106,7 @@ it("posts thousands of times to its hook port: audit and timeline have all that 
       .then((answer) => answer.text())
       .catch(() => {}) // a supervisor may hang up on such a caller
   }
-  for (let count = 0; count < 3000; count += 50) await Promise.all(Array.from({ length: 50 }, (_, one) => post(count + one)))
+  for (let count = 0; count < 1500; count += 50) await Promise.all(Array.from({ length: 50 }, (_, one) => post(count + one)))
 
   const audit = await world.cli("audit", "--json-lines", "--tool", "message_instances")
   expect(audit.stdout.trim().split("\n")).toHaveLength(5)

@@ -7,18 +7,10 @@ import { cut } from "../../core/view.ts"
 import { createHeldSlots } from "./held-slots.ts"
 import type { Database } from "./open.ts"
 import { maybeNumberOf, numberOf, type Row, textOf } from "./row.ts"
+import { eventsMax, shareMax, trimTimeline } from "./timeline-room.ts"
 
-/** Events kept; the oldest go first. */
-export const eventsMax = 100_000
-/**
- * Of them what one supervisor told, and as much again of what else there is to say of its instance: nobody pushes out what others have to say, and no
- * agent what the control plane says of it.
- */
-export const shareMax = eventsMax / 20
 /** Events of one instance that wait in memory on a full disk, at most: the newest. */
 const heldMax = 100
-/** How many one step removes, of either kind: more than it adds. */
-const removedMax = 20
 const pageMax = 1000
 
 const eventOf = (row: Row): Event => {
@@ -52,11 +44,7 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
   const insert = database.prepare(
     "INSERT INTO event (uid, id, body, kind, at_ms, share) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
   )
-  const countOf = database.prepare("SELECT events FROM event_count WHERE uid = ? AND share = ?")
-  const trim = database.prepare("DELETE FROM event WHERE cursor IN (SELECT cursor FROM event ORDER BY cursor LIMIT ?)")
-  const trimShare = database.prepare(
-    "DELETE FROM event WHERE cursor IN (SELECT cursor FROM event WHERE uid = ? AND share = ? ORDER BY cursor LIMIT ?)",
-  )
+  const keepBounded = trimTimeline(database)
   const oldest = database.prepare("SELECT min(cursor) AS cursor FROM event")
   const newest = database.prepare("SELECT coalesce(max(seq), 0) AS cursor FROM sqlite_sequence WHERE name = 'event'")
   const heldSlot = createHeldSlots(database, heldMax)
@@ -67,14 +55,6 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
     const known = prepared.get(sql) ?? database.prepare(sql)
     prepared.set(sql, known)
     return known
-  }
-
-  const excess = (uid: string, share: string, max: number): number =>
-    Math.min(removedMax, Math.max(0, numberOf(countOf.get(uid, share) ?? { events: 0 }, "events") - max))
-  const keepBounded = (uid: string, share: string): void => {
-    const [tooMany, ofShare] = [excess("", "", eventsMax), excess(uid, share, shareMax)]
-    if (ofShare > 0) trimShare.run(uid, share, ofShare)
-    if (tooMany > ofShare) trim.run(tooMany - ofShare)
   }
 
   const endOf = (): number => numberOf(newest.get() ?? {}, "cursor")
