@@ -71,6 +71,11 @@ export interface Doors {
 
 const detailsOf = (details: unknown = ""): string => (typeof details === "string" ? details : JSON.stringify(details))
 
+/** The end of a last message in which its marker is looked for. */
+const lastWordsMax = 262_144
+/** As the run directory keeps it. */
+const pathCharactersMax = 4096
+
 /** How many delivered mails are remembered: the link repeats only what was not acknowledged a moment ago. */
 const deliveredMax = 1000
 
@@ -153,7 +158,7 @@ export function createDoors(options: DoorsOptions): Doors {
     return context("UserPromptSubmit", [...(withMail === undefined ? [] : [withMail]), ...words(mails)], mails)
   }
   const stop = (input: HookInput): HookAnswer => {
-    const text = input.last_assistant_message ?? ""
+    const text = (input.last_assistant_message ?? "").slice(-lastWordsMax)
     prove(() => true) // the model has spoken its last word after all that was offered
     options.said(markerOf(text), text)
     options.activity(undefined)
@@ -181,7 +186,7 @@ export function createDoors(options: DoorsOptions): Doors {
       options.goesOn()
       const turn = options.turn()
       if (turn?.unheard) options.keep({ ...turn, unheard: false }) // whichever comes first: that of the prompt may have found nobody
-      if (main && input.transcript_path !== undefined)
+      if (main && input.transcript_path !== undefined && input.transcript_path.length <= pathCharactersMax)
         options.transcript(input.transcript_path, input.hook_event_name === "UserPromptSubmit")
       switch (input.hook_event_name) {
         case "UserPromptSubmit":

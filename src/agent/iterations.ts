@@ -101,6 +101,8 @@ export function createIterations(options: IterationsOptions): Iterations {
   const keepLast = (): void => {
     if (last) keeper.set("last", { last, circuit, ...(toldBefore !== undefined && { told: toldBefore }), ...(hold && { hold }) })
   }
+  /** What people were told of the failure that lasts: a repeat is no news. */
+  let toldHold: string | undefined
   let unheardMs = 0
   /** The turn that was told to end because nothing was heard of it. */
   let deaf: string | undefined
@@ -134,7 +136,8 @@ export function createIterations(options: IterationsOptions): Iterations {
     keep,
     met(next) {
       hold = next
-      if (hold) emit("Warning", hold.message)
+      if (hold && hold.message !== toldHold) emit("Warning", hold.message)
+      toldHold = hold?.message
     },
   })
 
@@ -181,6 +184,7 @@ export function createIterations(options: IterationsOptions): Iterations {
       const obstacle = failed ?? gone
       const { outcome, text } = obstacle ? { outcome: "FAILED" as const, text: obstacle.message } : end
       const refused = end.refused || gone !== undefined
+      if (outcome !== "FAILED") toldHold = undefined
       last = { turn: id, iteration, outcome, text: cut(text, 4000), atMs: nowMs() }
       if (!refused) toldBefore = told // the model of a refused one was told nothing
       hold = lost ?? gone ?? end.hold

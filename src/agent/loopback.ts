@@ -2,15 +2,15 @@ import { createHash, timingSafeEqual } from "node:crypto"
 import type { AddressInfo } from "node:net"
 import { createAdaptorServer, type HttpBindings } from "@hono/node-server"
 import { Hono } from "hono"
-import { bodyLimit } from "hono/body-limit"
 import { z } from "zod"
-import { Fault } from "../core/faults.ts"
+import { Fault, type FaultCode, RateLimited } from "../core/faults.ts"
 import { alivePath } from "../core/tool.ts"
 import type { ProcessId } from "../processes.ts"
 import { processIdSchema } from "../run-directory.ts"
 import { type HookAnswer, type HookInput, hookInputSchema } from "./doors.ts"
 import { type ForwardContext, forward } from "./forward.ts"
 import { type Logs, logsSchema } from "./meter.ts"
+import { callsMax, connectionsMax, headersMs, limitAtOnce, limitBodies, limitRate, rates, requestMs } from "./port-limits.ts"
 import { logsPath, nestedLogsPath } from "./settings.ts"
 import { turnFileBytesMax } from "./turn-files.ts"
 import type { Grant } from "./turnstile.ts"
@@ -34,14 +34,50 @@ export interface LoopbackHandlers {
   /** The control plane, and what it knows this instance by. */
   readonly fleet: { readonly socketPath: string; readonly credential: string }
 }
-/** PostToolUse carries a tool's whole answer. */
-const bodyBytesMax = 32 * 1024 * 1024
 const endSchema = z.object({ code: z.int(), ms: z.int().min(0) })
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest()
 
+const statuses = {
+  Invalid: 400,
+  Unauthenticated: 401,
+  Forbidden: 403,
+  NotFound: 404,
+  Conflict: 409,
+  TooLarge: 413,
+  RateLimited: 429,
+  Unavailable: 503,
+  Internal: 500,
+} as const satisfies Record<FaultCode, number>
+const faultOf = (error: Error): Fault => {
+  if (error instanceof Fault) return error
+  if (error instanceof z.ZodError || error instanceof SyntaxError)
+    return new Fault("Invalid", "The body is not understood.", "Send what Claude Code and `blackbox5 turn` send.")
+  return new Fault("Internal", "The supervisor failed at it.", "Look at supervisor.log in the run directory.")
+}
+
+/** Bounds what each kind of request may take: one instance has this port, and one process serves it. */
+function limit(app: Hono<{ Bindings: HttpBindings }>, nowMs: () => number): void {
+  const { bounded, measured } = limitBodies()
+  const calls = limitRate("calls", rates.calls, nowMs)
+  const atOnce = limitAtOnce("calls", callsMax)
+  app.use("/hooks/*", limitRate("hook calls", rates.hooks, nowMs), bounded)
+  app.use("/turns/*", limitRate("requests for turns", rates.turns, nowMs), bounded)
+  const telemetry = limitRate("exports of telemetry", rates.telemetry, nowMs)
+  for (const path of [logsPath, nestedLogsPath]) app.use(path, telemetry, bounded)
+  app.use("/mcp/*", calls, atOnce, measured)
+  app.use("/v1/*", (context, next) =>
+    context.req.path === logsPath ? next() : calls(context, () => atOnce(context, next).then(() => {})),
+  )
+}
+
 /** @throws the bind error when the port is taken: a successor must have its predecessor's port, which a running claude knows. */
-export async function listen(port: number, token: string, handlers: LoopbackHandlers): Promise<{ port: number; close(): void }> {
+export async function listen(
+  port: number,
+  token: string,
+  handlers: LoopbackHandlers,
+  nowMs = () => performance.now(),
+): Promise<{ port: number; close(): void }> {
   const wanted = digest(`Bearer ${token}`)
   const app = new Hono<{ Bindings: HttpBindings }>()
   app.use(async (context, next) => {
@@ -49,11 +85,12 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
       return context.json({ error: "This port is for its own instance." }, 401)
     return next()
   })
-  for (const path of ["/turns/*", "/hooks", logsPath, nestedLogsPath]) app.use(path, bodyLimit({ maxSize: bodyBytesMax }))
   app.onError((error, context) => {
-    if (error instanceof z.ZodError) return context.json({ error: "The body is not understood." }, 400)
-    return context.json({ error: error instanceof Fault ? `${error.message} ${error.next}` : "Failed." }, 500)
+    const { code, message, next } = faultOf(error)
+    if (error instanceof RateLimited) context.header("retry-after", String(error.retryAfterSeconds))
+    return context.json({ error: { code, message, next } }, statuses[code])
   })
+  limit(app, nowMs)
   app.post("/turns/:id", async (context) => {
     const self = processIdSchema.parse(await context.req.json())
     const grant = await handlers.turn(context.req.param("id"), self, context.req.raw.signal)
@@ -64,7 +101,7 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
     await handlers.turnEnded(context.req.param("id"), code, ms)
     return context.json({})
   })
-  app.post("/turns/:id/settings", bodyLimit({ maxSize: turnFileBytesMax }), async (context) =>
+  app.post("/turns/:id/settings", limitBodies(turnFileBytesMax).bounded, async (context) =>
     context.json(await handlers.settings(await context.req.text())),
   )
   app.post("/hooks", async (context) => {
@@ -99,7 +136,11 @@ export async function listen(port: number, token: string, handlers: LoopbackHand
   })
   app.get(alivePath, (context) => context.json({}))
   app.all("/mcp/:name", (context) => handlers.mcp(context, context.req.param("name")))
-  const server = createAdaptorServer({ fetch: app.fetch })
+  const server = createAdaptorServer({
+    fetch: app.fetch,
+    serverOptions: { headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: headersMs / 2 },
+  })
+  server.maxConnections = connectionsMax
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject)
     server.listen(port, "127.0.0.1", resolve)

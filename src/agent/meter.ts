@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto"
 import { z } from "zod"
 import type { Usage } from "../core/link.ts"
+import { cut } from "../core/view.ts"
 import type { CountedRequest, TokenCounts } from "../usage-file.ts"
 
 /** Usage from Claude Code's own telemetry: OpenTelemetry logs, OTLP http/json (opentelemetry.io, "OTLP specification"). Integers come as strings. */
@@ -19,6 +20,18 @@ export const logsSchema = z.looseObject({
     .array(z.looseObject({ scopeLogs: z.array(z.looseObject({ logRecords: z.array(record).default([]) })).default([]) }))
     .default([]),
 })
+
+/** The largest context of a model is a million tokens, and an answer is shorter. */
+export const requestTokensMax = 2_000_000
+/** Of one request: that context, written anew by the dearest model, costs a tenth of it. */
+const requestUsdMax = 1000
+/**
+ * What a run can have used: more than any ever will, and little enough that the sum over a large fleet is still a whole number. An agent can say what it
+ * likes of itself; it may not make what others are told impossible to write down.
+ */
+export const usedMax = { usd: 1e9, tokens: 1e12 }
+const keyCharactersMax = 200
+const modelCharactersMax = 200
 
 export type Logs = z.output<typeof logsSchema>
 
@@ -70,16 +83,18 @@ export function meter(logs: Logs, already: readonly string[]): Metered {
         const parsed = Number(fields.get(key) ?? 0)
         return Number.isFinite(parsed) && parsed > 0 ? parsed : 0
       }
+      const tokens = (key: string): number => Math.min(requestTokensMax, Math.round(number(key)))
       // The sequence begins anew with each process, also when the session is continued.
-      const key = `${fields.get("session.id")}:${fields.get("event.sequence")}:${fields.get("event.timestamp")}`
+      const named = `${fields.get("session.id")}:${fields.get("event.sequence")}:${fields.get("event.timestamp")}`
+      const key = named.length > keyCharactersMax ? createHash("sha256").update(named).digest("base64url") : named
       if (known.has(key)) continue
       known.add(key)
       requests.push({
         key,
         id: requestDigest(String(fields.get("request_id") ?? "")),
-        model: String(fields.get("model") ?? ""),
-        usd: number("cost_usd"),
-        tokens: [number("input_tokens"), number("output_tokens"), number("cache_read_tokens"), number("cache_creation_tokens")],
+        model: cut(String(fields.get("model") ?? ""), modelCharactersMax),
+        usd: Math.min(requestUsdMax, number("cost_usd")),
+        tokens: [tokens("input_tokens"), tokens("output_tokens"), tokens("cache_read_tokens"), tokens("cache_creation_tokens")],
       })
       const endedAtMs = Number(timeUnixNano ?? 0) / 1e6 // a record carries the moment of the answer
       if (isMain(fields)) mainBeganAtMs.push(endedAtMs - number("duration_ms"))

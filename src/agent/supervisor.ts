@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import type { Guarded } from "../agent-view.ts"
 import { Fault } from "../core/faults.ts"
 import type { Exit, Problem } from "../core/instance.ts"
-import { type Beat, type Directive, iterationMinutesMaxDefault, type Reported } from "../core/link.ts"
+import { type Beat, type Directive, iterationMinutesMaxDefault } from "../core/link.ts"
 import { ranNoClaude } from "../core/loop.ts"
 import { counted, cut } from "../core/view.ts"
 import { searchClaude } from "../find-claude.ts"
@@ -12,6 +12,7 @@ import { treeSearch } from "../process-search.ts"
 import { alive, end, find, freeze, members, ofRun, ofTurn, processId, type Search, stopped, thaw, tickMs } from "../processes.ts"
 import { writePressing } from "../reserve.ts"
 import { type RunDirectory, type RunFile, transcriptsMax } from "../run-directory.ts"
+import { createBeats } from "./beats.ts"
 import { createClaudeProgram } from "./claude-program.ts"
 import { connect } from "./connection.ts"
 import { createDoors } from "./doors.ts"
@@ -21,6 +22,7 @@ import { adoptedExit, graceSeconds, startLoop } from "./launch.ts"
 import { type LoopbackHandlers, listenWhenFree } from "./loopback.ts"
 import { createAgentServers } from "./mcp-servers.ts"
 import { captureOutput } from "./output.ts"
+import { createReports } from "./reports.ts"
 import { sinceBootMs } from "./running-time.ts"
 import { settingsFor } from "./settings.ts"
 import { removeSockets } from "./sockets.ts"
@@ -82,21 +84,25 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
   /** What it said last, also to a predecessor: goal and orders for an iteration that runs. */
   let remembered = directory.get("directive")
 
-  const beat = (): void => {
-    const atMs = nowMs()
-    const news = doors.news()
-    connection.beat({
-      place: run.place,
-      frozen,
-      ...iterations.report(directive?.turn),
-      ...workspace.report(),
-      ...(activity && { activity }),
-      ...(news && { news }),
-      atMs,
-    })
-  }
-  const emit = (kind: Reported["kind"], message: string): void =>
-    connection.send({ type: "event", event: { id: randomUUID(), kind, message: cut(message, 4000), atMs: nowMs() } })
+  const beats = createBeats(
+    () => {
+      const atMs = nowMs()
+      const news = doors.news()
+      return {
+        place: run.place,
+        frozen,
+        ...iterations.report(directive?.turn),
+        ...workspace.report(),
+        ...(activity && { activity }),
+        ...(news && { news }),
+        atMs,
+      }
+    },
+    (beat) => connection.beat(beat),
+  )
+  const emit = createReports((kind, message) =>
+    connection.send({ type: "event", event: { id: randomUUID(), kind, message: cut(message, 4000), atMs: nowMs() } }),
+  )
 
   let warned = false
   const full = (error: unknown): void => {
@@ -135,7 +141,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     granted: () => ({ settings: settingsFor({ port, token }), ...(run.model !== undefined && { model: run.model }) }),
     emit,
     changed() {
-      beat()
+      beats.changed()
       if (directive && !frozen) iterations.grant(directive)
     },
     zone: () => Intl.DateTimeFormat().resolvedOptions().timeZone,
@@ -185,7 +191,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     run,
     directory: directory.path,
     nowMs,
-    changed: beat,
+    changed: beats.changed,
     warn: (message) => emit("Warning", message),
   })
   const doors = createDoors({
@@ -209,7 +215,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     },
     activity(next) {
       activity = next
-      beat()
+      beats.changed()
     },
   })
 
@@ -223,7 +229,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
       frozen = still
       const stoodMs = iterations.time.still(still)
       if (activity) activity = { ...activity, sinceMs: activity.sinceMs + stoodMs }
-      beat()
+      beats.now()
     }
     if (!frozen) iterations.grant(wanted)
   }
@@ -239,11 +245,11 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
         keeper.set("directive", next)
       }
       apply(next)
-      if (regranted || changed) beat()
+      if (regranted || changed) beats.changed()
     },
     mail(mail) {
       doors.mail(mail)
-      beat()
+      beats.changed()
     },
     replaced: () => void finish({ code: 143 }),
     away: revive,
@@ -271,13 +277,14 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     iterations.look()
     await workspace.end()
     await Promise.race([iterations.reconcile(), sleep(reconcileMs, undefined, { ref: false })])
-    beat()
+    beats.now()
     await connection.flushed(AbortSignal.timeout(flushMs))
     const last = { exit: { ...exit, atMs: nowMs() }, ...(problem && { problem }) }
     // A removal, which makes room, waits for this.
     while (!writePressing(directory.stateDirectory, () => directory.set("exit", last)))
       await new Promise((resolve) => setTimeout(resolve, lookMs))
     loopback?.close()
+    beats.close()
     connection.close()
     over.resolve()
   }
@@ -355,6 +362,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     const failure = problem ?? (await whenThereIsRoom(start, full))
     if (failure === "Rival") {
       clearInterval(timer)
+      beats.close()
       connection.close()
       over.resolve()
     } else if (failure) await finish({ code: 127 }, failure)
@@ -395,11 +403,11 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     quietMs = 0
     if (frozen) halt()
     else turnEnd.sweep()
-    beat()
+    beats.now()
   }
   timer = setInterval(look, lookMs)
   stop.addEventListener("abort", () => void finish({ code: 143 }), { once: true })
   if (told) void finish({ code: 143 })
-  beat()
+  beats.now()
   await over.promise
 }

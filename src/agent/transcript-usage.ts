@@ -3,7 +3,7 @@ import { type FileHandle, open, opendir } from "node:fs/promises"
 import { join } from "node:path"
 import { z } from "zod"
 import type { TokenCounts } from "../usage-file.ts"
-import { requestDigest, tokenSum } from "./meter.ts"
+import { requestDigest, requestTokensMax, tokenSum } from "./meter.ts"
 
 /**
  * What Claude Code's own record of a session says that was used. Seen with 2.1.197: each block of an answer is a record of its own, which
@@ -11,8 +11,6 @@ import { requestDigest, tokenSum } from "./meter.ts"
  * (compaction, hooks of type prompt) are in no transcript. An agent can write these files, so nothing here is believed beyond its bounds.
  */
 
-/** The largest context of a model is a million tokens, and an answer is shorter. */
-export const requestTokensMax = 2_000_000
 const transcriptBytesMax = 64 * 1024 * 1024
 const lineBytesMax = 4 * 1024 * 1024
 const chunkBytes = 256 * 1024

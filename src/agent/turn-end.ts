@@ -60,6 +60,8 @@ export function createTurnEnd(options: TurnEndOptions): TurnEnd {
   const { search, below, self, program, loop, running, isFrozen, warn, ended } = options
   /** The turn whose end was said too early, as people were told. */
   let accused: string | undefined
+  /** The turn in which people were told of a sweep: once is enough for each. */
+  let swept: string | undefined
   let sweeping = false
 
   const isClaude = ({ pid }: ProcessId): boolean => program.isRunBy(pid)
@@ -156,9 +158,11 @@ export function createTurnEnd(options: TurnEndOptions): TurnEnd {
         }
         return [...all.values()].filter((one) => isClaude(one) && isOver(one))
       }
+      const turn = running()?.id
       if (find().length === 0) return
       sweeping = true
-      warn("Something that an iteration left behind started a claude without a turn: it was ended.")
+      if (swept !== `${turn}`) warn("Something that an iteration left behind started a claude without a turn: it was ended.")
+      swept = `${turn}`
       void endFound(grace(), find).finally(() => {
         sweeping = false
       })

@@ -37,6 +37,9 @@ const unreachableMsMax = 600_000
 /** One question waits at most this long at the supervisor, which then answers 204: ask again. */
 const askMsMax = 60_000
 
+/** What else runs in this instance has asked more often than its supervisor takes. */
+const tooOftenMs = 1000
+
 /** Claude's subcommands and flags that talk to no model (claude --help). */
 const subcommands = new Set([
   "agents",
@@ -98,6 +101,10 @@ async function insist(path: string, text: string, msMax: number): Promise<Asked 
   for (let waitMs = 20; performance.now() - heardMs < msMax; waitMs = Math.min(1000, waitMs * 2)) {
     try {
       const asked = await ask("POST", path, text)
+      if (asked.status === 429) {
+        await sleep(tooOftenMs)
+        continue
+      }
       if (asked.status !== 204) return asked
       waitMs = 20
       heardMs = performance.now() // who says "not yet" is there, however long that lasts
@@ -170,8 +177,17 @@ export async function runTurn(args: readonly string[]): Promise<number> {
   return code
 }
 
+const refusalSchema = z.object({ error: z.object({ message: z.string(), next: z.string() }) })
+function wordsOf(body: string): string {
+  try {
+    const { message, next } = refusalSchema.parse(JSON.parse(body)).error
+    return `${message} ${next}`
+  } catch {
+    return body
+  }
+}
 function refusedBecause(asked: Asked | undefined): void {
-  const why = asked ? ` (${oneLine(asked.body, 300)})` : ": the supervisor does not answer"
+  const why = asked ? ` (${oneLine(wordsOf(asked.body), 300)})` : ": the supervisor does not answer"
   process.stderr.write(`blackbox5 turn: no turn could be had${why}; no iteration was started.\n`)
 }
 

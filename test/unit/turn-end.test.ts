@@ -93,7 +93,7 @@ describe("a turn", () => {
   /** A turnstile that runs a shell command, and says when that is there. */
   const begun = async (claude: string, command: string, isFrozen = false) => {
     // A command that is last would take the shell's place.
-    const turnstile = await there(await start("/bin/sh", ["-c", `${command}\nwait`], run))
+    const turnstile = await there(await start("/bin/sh", ["-c", `${command}\nwait\necho over; read -r answer`], run))
     const warnings: string[] = []
     const ended: number[] = []
     let turn: TurnFile | undefined = {
@@ -115,10 +115,11 @@ describe("a turn", () => {
         ended.push(code)
       },
     })
-    turnstile.once("exit", (code) => {
-      if (code === null || !turn) return
-      ended.push(code) // as the real one, it tells how its claude ended
+    turnstile.stdout?.on("data", (said) => {
+      if (!String(said).includes("over") || !turn) return
+      ended.push(0) // as the real one, it tells how its claude ended, and waits for an answer
       turn = undefined
+      turnstile.stdin?.end("heard\n")
     })
     return { end, turn, turnstile, warnings, ended, search }
   }
@@ -136,10 +137,15 @@ describe("a turn", () => {
 
   it("is not over while its claude runs: that one is ended, and its turnstile tells how", async () => {
     const claude = aClaude()
-    const { end, turn, warnings, ended, search } = await begun(claude, `${claude} -c 'echo there; read -r line; read -r line'`)
+    const { end, turn, turnstile, warnings, ended, search } = await begun(
+      claude,
+      `${claude} -c 'echo there; read -r line; read -r line'`,
+    )
     const before = search().length
     let concluded = 0
+    const gone = once(turnstile, "exit")
     await Promise.all([end.said(turn, () => concluded++), end.said(turn, () => concluded++)])
+    await gone
     expect(before).toBeGreaterThan(1)
     expect(search()).toEqual([])
     expect([concluded, ended]).toEqual([0, [0]])
@@ -153,7 +159,9 @@ describe("a turn", () => {
       `trap '' TERM; ${claude} -c 'echo there; kill -STOP $$; read -r line'`,
       true,
     )
+    const gone = once(turnstile, "exit")
     await end.said(turn, () => {})
+    await gone
     expect(search()).toEqual([])
   })
 
