@@ -154,7 +154,7 @@ describe("a turn", () => {
 
   it("takes a frozen claude with it, which cannot end by itself", async () => {
     const claude = aClaude()
-    const { end, turn, search } = await begun(
+    const { end, turn, turnstile, search } = await begun(
       claude,
       `trap '' TERM; ${claude} -c 'echo there; kill -STOP $$; read -r line'`,
       true,
