@@ -57,7 +57,7 @@ it("an agent that floods its supervisor's port is paused, resumed and stopped as
     }
     if (toolResults.length > 0) return say("Status: PARTIAL")
     flooded += 1
-    const command = `${process.execPath} ${join(world.directory, "flood.mjs")} ${join(world.directory, "counts")}`
+    const command = `node ${join(world.directory, "flood.mjs")} ${join(world.directory, "counts")}`
     return use([{ name: "Bash", input: { command, timeout: 600_000 } }])
   }
   await using world = await makeWorld(script)

@@ -3,6 +3,7 @@ import { join } from "node:path"
 import { expect, it } from "vitest"
 import { z } from "zod"
 import { hold, type ModelRequest, type Reply, say, use } from "../model/model.ts"
+import { people } from "./person.ts"
 import { eventually, type McpClient, makeWorld, processesOf, type World } from "./world.ts"
 
 /** A turn is over when its claudes are gone, whatever is said of it: the fleet runs no more of them than `turnsMax`. */
@@ -11,7 +12,7 @@ const never = new Promise<never>(() => {})
 const events = z.object({ events: z.array(z.looseObject({ kind: z.string() })) })
 const bash = (command: string): Reply => use([{ name: "Bash", input: { command, timeout: 600_000 } }])
 /** What says that the iteration is over, from inside of it. */
-const sayOver = `${process.execPath} -e '
+const sayOver = `node -e '
   const { BLACKBOX5_AGENT_URL: url, BLACKBOX5_AGENT_TOKEN: token, BLACKBOX5_TURN: turn } = process.env
   const headers = { authorization: "Bearer " + token, "content-type": "application/json" }
   fetch(url + "/turns/" + turn + "/end", { method: "POST", headers, body: JSON.stringify({ code: 0, ms: 1 }) })'`
@@ -30,30 +31,34 @@ const claudesOf = (world: World): readonly { pid: number; command: string }[] =>
 const saidIn = async (call: McpClient["call"], name: string): Promise<string> =>
   JSON.stringify(events.parse(await call("read_events", { name, limit: 100 })).events)
 
-it("is not freed by an iteration that says that it is over and goes on: its claude is ended first", async () => {
-  const seen: number[] = []
-  let lies = 0
-  const script = ({ text, toolResults }: ModelRequest): Reply => {
-    if (text.includes("The goal of other")) {
-      seen.push(claudesOf(world).length)
+it.each(people)(
+  "is not freed by an iteration of $user with $shell that says that it is over and goes on: its claude is ended first",
+  async (person) => {
+    const seen: number[] = []
+    let lies = 0
+    const script = ({ text, toolResults }: ModelRequest): Reply => {
+      if (text.includes("The goal of other")) {
+        seen.push(claudesOf(world).length)
+        return say("Status: PARTIAL")
+      }
+      if (toolResults.length === 0 && lies++ === 0) return bash(`${sayOver}; sleep 1000`)
       return say("Status: PARTIAL")
     }
-    if (toolResults.length === 0 && lies++ === 0) return bash(`${sayOver}; sleep 1000`)
-    return say("Status: PARTIAL")
-  }
-  await using world = await makeWorld(script, { policy: "turnsMax: 1\n" })
-  const { call } = await world.connect()
-  await call("spawn_instance", { project: "shop", name: "liar", goal: "The goal of liar." })
-  await eventually(() => lies > 0, "the lie")
-  await call("spawn_instance", { project: "shop", name: "other", goal: "The goal of other.", mode: "once" })
-  await eventually(async () => (await call("inspect_instance", { name: "other" })).phase === "Completed", "the other's turn")
-  expect(seen).toEqual([1])
-  const said = await saidIn(call, "liar")
-  expect(said).toContain("It said that iteration 1 was over while its claude still ran: that claude was ended.")
-  // The loop's own word about the exit counts, not the liar's.
-  expect(said).toMatch(/Iteration 1 ended after \d+ s: FAILED, exit code 1(43|37)/)
-  expect(said.split("It said that").length).toBe(2)
-}, 120_000)
+    await using world = await makeWorld(script, { policy: "turnsMax: 1\n", person })
+    const { call } = await world.connect()
+    await call("spawn_instance", { project: "shop", name: "liar", goal: "The goal of liar." })
+    await eventually(() => lies > 0, "the lie")
+    await call("spawn_instance", { project: "shop", name: "other", goal: "The goal of other.", mode: "once" })
+    await eventually(async () => (await call("inspect_instance", { name: "other" })).phase === "Completed", "the other's turn")
+    expect(seen).toEqual([1])
+    const said = await saidIn(call, "liar")
+    expect(said).toContain("It said that iteration 1 was over while its claude still ran: that claude was ended.")
+    // The loop's own word about the exit counts, not the liar's.
+    expect(said).toMatch(/Iteration 1 ended after \d+ s: FAILED, exit code 1(43|37)/)
+    expect(said.split("It said that").length).toBe(2)
+  },
+  120_000,
+)
 
 it.each<[string, string]>([
   ["by the shim", "claude"],
@@ -135,7 +140,7 @@ it("is taken from a process that asked for it and is no claude, when its time is
     }
     if (toolResults.length === 0 && !asked) {
       asked = true
-      return bash(`setsid -f ${process.execPath} -e '
+      return bash(`setsid -f node -e '
         const { readFileSync } = require("node:fs")
         const { BLACKBOX5_AGENT_URL: url, BLACKBOX5_AGENT_TOKEN: token } = process.env
         const stat = readFileSync("/proc/self/stat", "utf8")
