@@ -25,11 +25,6 @@ export const logsSchema = z.looseObject({
 export const requestTokensMax = 2_000_000
 /** Of one request: that context, written anew by the dearest model, costs a tenth of it. */
 const requestUsdMax = 1000
-/**
- * What a run can have used: more than any ever will, and little enough that the sum over a large fleet is still a whole number. An agent can say what it
- * likes of itself; it may not make what others are told impossible to write down.
- */
-export const usedMax = { usd: 1e9, tokens: 1e12 }
 const keyCharactersMax = 200
 const modelCharactersMax = 200
 

@@ -1,5 +1,6 @@
 import type { HttpBindings } from "@hono/node-server"
 import type { MiddlewareHandler } from "hono"
+import { type Bucket, type BucketRate, refilled } from "../core/bucket.ts"
 import { Fault, RateLimited } from "../core/faults.ts"
 
 /**
@@ -19,40 +20,33 @@ export const bodyBytesMax = 32 * 1024 * 1024
 /** Of all bodies that are under way at one moment. */
 export const bodiesBytesMax = 48 * 1024 * 1024
 
-export interface Rate {
-  readonly perSecond: number
-  readonly burst: number
-}
 /**
  * Hooks: a sub-agent makes some three a second, and claude runs ten of them. Telemetry: each claude exports twice a second. Turns: a loop may start 64
  * claudes side by side, and one that waits asks every 50 s. Calls: more than the control plane takes from an agent, which refuses in its own words.
  */
 export const rates = {
-  hooks: { perSecond: 100, burst: 500 },
-  telemetry: { perSecond: 50, burst: 250 },
-  turns: { perSecond: 4, burst: 200 },
-  calls: { perSecond: 100, burst: 500 },
-} as const satisfies Record<string, Rate>
+  hooks: { perSecond: 100, max: 500 },
+  telemetry: { perSecond: 50, max: 250 },
+  turns: { perSecond: 4, max: 200 },
+  calls: { perSecond: 100, max: 500 },
+} as const satisfies Record<string, BucketRate>
 /** Calls that wait for an answer of the control plane or of an MCP server at once; streams count, too. */
 export const callsMax = 64
 
-/** A bucket of tokens: true while there is one to take. */
-export function createBucket({ perSecond, burst }: Rate, nowMs: () => number): () => boolean {
-  let left: number = burst
-  let filledAtMs = nowMs()
+/** True while there is something left to take. */
+export function createTap(rate: BucketRate, nowMs: () => number): () => boolean {
+  let bucket: Bucket | undefined
   return () => {
-    const atMs = nowMs()
-    left = Math.min(burst, left + (Math.max(0, atMs - filledAtMs) * perSecond) / 1000)
-    filledAtMs = atMs
-    if (left < 1) return false
-    left -= 1
+    bucket = refilled(bucket, rate, nowMs())
+    if (bucket.tokens < 1) return false
+    bucket = { tokens: bucket.tokens - 1, atMs: bucket.atMs }
     return true
   }
 }
 
 /** Refuses what comes more often than that. */
-export function limitRate(what: string, rate: Rate, nowMs: () => number): MiddlewareHandler<Bindings> {
-  const take = createBucket(rate, nowMs)
+export function limitRate(what: string, rate: BucketRate, nowMs: () => number): MiddlewareHandler<Bindings> {
+  const take = createTap(rate, nowMs)
   return async (_, next) => {
     if (!take()) throw new RateLimited(`This instance sends more than ${rate.perSecond} ${what} a second.`, 1)
     return next()

@@ -1,6 +1,7 @@
+import type { BucketRate } from "../core/bucket.ts"
 import type { Reported } from "../core/link.ts"
 import { counted } from "../core/view.ts"
-import { createBucket, type Rate } from "./port-limits.ts"
+import { createTap } from "./port-limits.ts"
 
 /**
  * What a supervisor writes into the fleet's timeline. An agent can make it say things (iterations that begin and end at once, failures), so their
@@ -8,13 +9,13 @@ import { createBucket, type Rate } from "./port-limits.ts"
  */
 
 /** An iteration that does something takes seconds and tells two things; a bad day tells some dozen at once. */
-export const reportRate: Rate = { perSecond: 1, burst: 300 }
+export const reportRate: BucketRate = { perSecond: 1, max: 300 }
 
 export function createReports(
   send: (kind: Reported["kind"], message: string) => void,
   nowMs = () => performance.now(),
 ): (kind: Reported["kind"], message: string) => void {
-  const take = createBucket(reportRate, nowMs)
+  const take = createTap(reportRate, nowMs)
   let left = 0
   return (kind, message) => {
     if (!take()) {

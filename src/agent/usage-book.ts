@@ -1,9 +1,9 @@
 import { lstatSync } from "node:fs"
-import { noUsage, type Usage } from "../core/link.ts"
+import { noUsage, type Usage, usageMax } from "../core/link.ts"
 import type { RunDirectory, TurnFile } from "../run-directory.ts"
 import type { CountedRequest, UsageFile } from "../usage-file.ts"
 import type { Keeper } from "./keeper.ts"
-import { countedMax, type Logs, type MeteredRequest, meter, tokensOf, usedBy, usedMax, weightedTokens } from "./meter.ts"
+import { countedMax, type Logs, type MeteredRequest, meter, tokensOf, usedBy, weightedTokens } from "./meter.ts"
 import { reconcile } from "./reconciliation.ts"
 import { readTranscriptUsage } from "./transcript-usage.ts"
 
@@ -65,8 +65,8 @@ export function createUsageBook({ iterationsBefore, directory, keeper, warn, cha
   }
   const plus = (more: Pick<Usage, "usd" | "tokens">): Usage => ({
     ...file.used,
-    usd: Math.min(usedMax.usd, file.used.usd + more.usd),
-    tokens: Math.min(usedMax.tokens, file.used.tokens + more.tokens),
+    usd: Math.min(usageMax.usd, file.used.usd + more.usd),
+    tokens: Math.min(usageMax.count, file.used.tokens + more.tokens),
   })
 
   /** A request that the transcript told of before costs only what telemetry says beyond that. */
@@ -122,8 +122,8 @@ export function createUsageBook({ iterationsBefore, directory, keeper, warn, cha
         const more = settle(request, recovered)
         used = {
           ...used,
-          usd: Math.min(usedMax.usd, used.usd + more.usd),
-          tokens: Math.min(usedMax.tokens, used.tokens + more.tokens),
+          usd: Math.min(usageMax.usd, used.usd + more.usd),
+          tokens: Math.min(usageMax.count, used.tokens + more.tokens),
         }
         const before = Object.hasOwn(prices, request.model) ? prices[request.model] : undefined
         if (before || Object.keys(prices).length < modelsMax)

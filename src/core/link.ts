@@ -85,7 +85,7 @@ export function directive(
 const momentSchema = z.int().min(0).max(8_640_000_000_000_000)
 
 /** More than any run can use. Sums of what all runs say must stay numbers that can be counted with, whatever one of them says. */
-const usageMax = { usd: 1e9, count: 1e12 }
+export const usageMax = { usd: 1e9, count: 1e12 }
 export const usageSchema = z.strictObject({
   usd: z.number().min(0).max(usageMax.usd),
   tokens: z.int().min(0).max(usageMax.count),

@@ -69,11 +69,11 @@ it("lets one agent's events into the timeline only so often, and says how many w
     (_, message) => void said.push(message),
     () => nowMs,
   )
-  for (let at = 0; at < reportRate.burst + 7; at++) report("Warning", `event ${at}`)
-  expect(said.length).toBe(reportRate.burst)
+  for (let at = 0; at < reportRate.max + 7; at++) report("Warning", `event ${at}`)
+  expect(said.length).toBe(reportRate.max)
   nowMs += 1000
   report("IterationEnded", "the next")
-  expect(said.slice(reportRate.burst)).toEqual([
+  expect(said.slice(reportRate.max)).toEqual([
     "7 events of this agent were left out: it made too many in a short time.",
     "the next",
   ])

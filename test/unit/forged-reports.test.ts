@@ -5,8 +5,8 @@ import fc from "fast-check"
 import { afterEach, describe, expect, it } from "vitest"
 import { createIterations } from "../../src/agent/iterations.ts"
 import { createKeeper } from "../../src/agent/keeper.ts"
-import { logsSchema, requestTokensMax, usedMax } from "../../src/agent/meter.ts"
-import { beatSchema } from "../../src/core/link.ts"
+import { logsSchema, requestTokensMax } from "../../src/agent/meter.ts"
+import { beatSchema, usageMax } from "../../src/core/link.ts"
 import { type ProcessId, processId, read } from "../../src/processes.ts"
 import { createRunDirectory, type RunDirectory } from "../../src/run-directory.ts"
 import { uid } from "../contract/harness.ts"
@@ -105,12 +105,12 @@ describe("forged telemetry", () => {
     const logs = exported([record({ "event.sequence": 1, ...large })])
     if (logs) iterations.metered(logs)
     expect(iterations.report(undefined).used).toMatchObject({ tokens: requestTokensMax, usd: 1000 })
-    const near = { usd: usedMax.usd - 1, tokens: usedMax.tokens - 1, iterations: 0, ms: 0 }
+    const near = { usd: usageMax.usd - 1, tokens: usageMax.count - 1, iterations: 0, ms: 0 }
     const directory = aRun()
     directory.set("usage", { used: near, counted: [], requests: [], prices: {}, recovered: [], recoveredTokens: 0, pending: [] })
     const rich = running(directory).iterations
     if (logs) rich.metered(logs)
-    expect(rich.report(undefined).used).toMatchObject(usedMax)
+    expect(rich.report(undefined).used).toMatchObject({ usd: usageMax.usd, tokens: usageMax.count })
     expect(beatOf(iterations).success).toBe(true)
   })
 })

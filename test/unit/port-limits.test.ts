@@ -7,7 +7,7 @@ import { join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
 import { z } from "zod"
 import { type LoopbackHandlers, listen } from "../../src/agent/loopback.ts"
-import { bodyBytesMax, callsMax, createBucket, rates } from "../../src/agent/port-limits.ts"
+import { bodyBytesMax, callsMax, createTap, rates } from "../../src/agent/port-limits.ts"
 import { turnFileBytesMax } from "../../src/agent/turn-files.ts"
 
 /** What an agent that floods its supervisor's port is told, and what goes on all the same. */
@@ -89,19 +89,19 @@ const flood = async (at: number, path: string, body: string, count: number): Pro
 }
 const stop = JSON.stringify({ hook_event_name: "Stop" })
 
-describe("a bucket", () => {
+describe("a tap", () => {
   it("gives its burst at once, then so many a second, and never more than its burst", () => {
-    let nowMs = 0
-    const take = createBucket({ perSecond: 10, burst: 3 }, () => nowMs)
+    let atMs = 0
+    const take = createTap({ perSecond: 10, max: 3 }, () => atMs)
     const taken = (): number => [take(), take(), take(), take(), take()].filter(Boolean).length
     expect(taken()).toBe(3)
-    nowMs += 99
+    atMs += 99
     expect(taken()).toBe(0)
-    nowMs += 101
+    atMs += 101
     expect(taken()).toBe(2)
-    nowMs += 1_000_000
+    atMs += 1_000_000
     expect(taken()).toBe(3)
-    nowMs -= 500_000 // a clock that goes back gives nothing
+    atMs -= 500_000 // a clock that goes back gives nothing
     expect(taken()).toBe(0)
   })
 })
@@ -113,19 +113,22 @@ describe("the supervisor's port", () => {
     ["/nested/logs", rates.telemetry, "{}", "exports of telemetry"],
     ["/turns/t-1/end", rates.turns, '{"code":0,"ms":1}', "requests for turns"],
     ["/mcp/any", rates.calls, "{}", "calls"],
-  ])("takes only so many at %s, says so, and takes everything else meanwhile", async (path, { perSecond, burst }, body, what) => {
-    const at = await port()
-    const answers = await flood(at, path, body, burst + 3)
-    expect(answers).toEqual({ 200: burst, 429: 3 })
-    const other = path === "/hooks" ? "/turns/t-1/end" : "/hooks"
-    expect((await post(at, other, other === "/hooks" ? stop : '{"code":0,"ms":1}')).status).toBe(200)
-    expect(await post(at, path, body)).toEqual({
-      status: 429,
-      error: { code: "RateLimited", message: expect.stringContaining(what), next: "Try again in 1 s." },
-    })
-    nowMs += 1000
-    expect(await flood(at, path, body, perSecond + 2)).toEqual({ 200: perSecond, 429: 2 })
-  })
+  ])(
+    "takes only so many at %s, says so, and takes everything else meanwhile",
+    async (path, { perSecond, max: burst }, body, what) => {
+      const at = await port()
+      const answers = await flood(at, path, body, burst + 3)
+      expect(answers).toEqual({ 200: burst, 429: 3 })
+      const other = path === "/hooks" ? "/turns/t-1/end" : "/hooks"
+      expect((await post(at, other, other === "/hooks" ? stop : '{"code":0,"ms":1}')).status).toBe(200)
+      expect(await post(at, path, body)).toEqual({
+        status: 429,
+        error: { code: "RateLimited", message: expect.stringContaining(what), next: "Try again in 1 s." },
+      })
+      nowMs += 1000
+      expect(await flood(at, path, body, perSecond + 2)).toEqual({ 200: perSecond, 429: 2 })
+    },
+  )
 
   it("has so many calls under way at once, and room again when one is over", async () => {
     const waiting: ServerResponse[] = []
