@@ -129,6 +129,13 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     ask: () => askServers(run),
     warn: (message) => emit("Warning", message),
   })
+  /** Where the claude is that turns were given to last. */
+  let claudePath = run.claude
+  const findClaude = (): ReturnType<typeof searchClaude> => {
+    const found = searchClaude(run.claudeNamed ? { named: run.claude } : { known: run.claude })
+    if ("path" in found) claudePath = found.path
+    return found
+  }
   const iterations = createIterations({
     directory,
     keeper,
@@ -137,7 +144,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     nowMs,
     search,
     steadyMs: sinceBootMs,
-    claude: () => claude(),
+    claude: findClaude,
     granted: () => ({ settings: settingsFor({ port, token }), ...(run.model !== undefined && { model: run.model }) }),
     emit,
     changed() {
@@ -170,18 +177,13 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
   }
   /** Of a turn that began under a predecessor, its turnstile knows better how long its claude was there. */
   const adoptedTurn = predecessor && iterations.turn()?.id
-  const claude = (): ReturnType<typeof searchClaude> =>
-    searchClaude(run.claudeNamed ? { named: run.claude } : { known: run.claude })
   const turnEnd = createTurnEnd({
     search,
     below,
     self,
     program: createClaudeProgram(),
     loop: () => directory.get("loop"),
-    claude() {
-      const found = claude()
-      return "path" in found ? found.path : undefined
-    },
+    claude: () => claudePath,
     running: iterations.turn,
     isFrozen: () => frozen,
     warn: (message) => emit("Warning", message),

@@ -40,8 +40,8 @@ export interface TurnEndOptions {
   readonly self: ReadonlySet<number>
   readonly program: ClaudeProgram
   loop(): ProcessId | undefined
-  /** Where the real claude is now. */
-  claude(): string | undefined
+  /** Where the real claude is. */
+  claude(): string
   /** The iteration that runs. */
   running(): TurnFile | undefined
   isFrozen(): boolean
@@ -66,8 +66,7 @@ export function createTurnEnd(options: TurnEndOptions): TurnEnd {
 
   const isClaude = ({ pid }: ProcessId): boolean => program.isRunBy(pid)
   const processesOf = (where: Search): ReadonlyMap<number, Process> => {
-    const path = options.claude()
-    if (path !== undefined) program.learn(path)
+    program.learn(options.claude())
     return new Map([...where()].map((one) => [one.pid, one]))
   }
   /** True for what the loop itself started, not something that an iteration left to the namespace's first process, or to the system's. */
