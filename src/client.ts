@@ -6,7 +6,7 @@ import { fieldsOf, readInput } from "./core/decode.ts"
 import { Fault, faultCodes } from "./core/faults.ts"
 import type { Invoke } from "./core/invoke.ts"
 import { alivePath, type Call, codeRootHeader, noProgress, type Tool } from "./core/tool.ts"
-import { cut } from "./core/view.ts"
+import { cut, insideFence } from "./core/view.ts"
 import { requestOptionsTo } from "./local-socket.ts"
 
 /** Where `serve` listens: the socket of this machine, or somewhere else. */
@@ -85,7 +85,9 @@ export const unreached = (error: unknown): boolean =>
 function faultOf(answer: unknown, status: number): Fault {
   const said = isObject(answer) && isObject(answer.error) ? answer.error : {}
   const code = faultCodes.find((one) => one === said.code)
-  if (code) return new Fault(code, String(said.message), String(said.next))
+  // Bare, as everywhere within: whoever shows it fences it anew.
+  const untrusted = typeof said.untrusted === "string" ? (insideFence(said.untrusted) ?? said.untrusted) : undefined
+  if (code) return new Fault(code, String(said.message), String(said.next), undefined, untrusted)
   return away(`The control plane answered with HTTP status ${status} and no reason.`)
 }
 

@@ -82,8 +82,10 @@ async function start(config: Config, entry: string | undefined, env: NodeJS.Proc
   const why = end === undefined ? "did not answer in time" : `ended at once (${end})`
   throw new Fault(
     "Unavailable",
-    `blackbox5 serve ${why}.${last && ` It said:\n${last}`}`,
+    `blackbox5 serve ${why}.`,
     `Read ${path}, put right what it says, and try again.`,
+    undefined,
+    last === "" ? undefined : last,
   )
 }
 

@@ -84,8 +84,10 @@ export async function checkFilters({ git, untrusted }: ArmedGit, common: string,
     if (name === undefined || commands === undefined) return
     throw new Fault(
       "Invalid",
-      `Files of ${oneLine(common, 300)} pass through the filter ${oneLine(name, 60)}, which only the repository's own configuration defines. Agents can write that file, so Blackbox5 does not run the filter's commands, and without them a work tree of its own would hold wrong files.`,
-      `Read the commands; if they are yours, add this line to policy.yaml: trustedFilters: ${oneLine(JSON.stringify({ [name]: commands }), 600)} - or define the filter in your own configuration (git config --global; for LFS: git lfs install).`,
+      `Files of the repository pass through a filter that only its own configuration defines. Agents can write that file, so Blackbox5 does not run the filter's commands, and without them a work tree of its own would hold wrong files.`,
+      "Read the commands; if they are yours, add them to policy.yaml under trustedFilters, or define the filter in your own configuration (git config --global; for LFS: git lfs install).",
+      undefined,
+      `Of ${oneLine(common, 300)}, as a line for policy.yaml: trustedFilters: ${oneLine(JSON.stringify({ [name]: commands }), 600)}`,
     )
   } finally {
     rmSync(directory, { recursive: true, force: true })

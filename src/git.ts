@@ -162,7 +162,7 @@ export function runGit(directory: string, args: readonly string[], options: GitO
       failed(
         missing
           ? new Fault("Unavailable", "There is no git on the PATH of `blackbox5 serve`.", "Install git, then try again.")
-          : new Fault("Unavailable", `git could not be run in ${directory}: ${error.message}.`, "Look whether it is there."),
+          : gitFailed(`git could not be run in ${directory}: ${error.message}.`, "Look whether that directory is there."),
       )
     })
     child.once("close", (code) => {
@@ -198,8 +198,10 @@ export function gitWords({ stderr, cut }: Pick<Ran, "stderr" | "cut">): string {
   const from = lines.findLastIndex((line) => /^(?:fatal|error): /.test(line))
   return oneLine(lines.slice(from < 0 ? -1 : from).join(" "), 400) || "nothing"
 }
+/** What git works on and what it says are the repository's words. */
+const gitFailed = (words: string, next: string): Fault => new Fault("Unavailable", "git failed.", next, undefined, words)
 export const gitFault = (ran: Ran, what: string, next: string): Fault =>
-  new Fault("Unavailable", `${what} failed: ${ran.cut ? gitWords(ran) : `git says "${gitWords(ran)}".`}`, next)
+  gitFailed(`${what} failed: ${ran.cut ? gitWords(ran) : `git says "${gitWords(ran)}".`}`, next)
 
 /** What it printed. @throws Unavailable with git's own words. */
 export function must(ran: Ran, what: string, next = "Put right what git says, then try again."): string {

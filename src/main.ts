@@ -39,9 +39,8 @@ async function tell(error: unknown): Promise<void> {
     process.stderr.write(`error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
     return
   }
-  const { hintsInShell } = await import("./roles/cli.ts")
-  const hints = hintsInShell()
-  process.stderr.write(`error: ${hints.text(error.message)}\nnext: ${hints.text(String(error.next))}\n`)
+  const { tellFault } = await import("./roles/cli.ts")
+  tellFault(error)
 }
 
 /** The npm package `node`, where one is installed beside this program. */

@@ -34,8 +34,10 @@ export function gitDirectoryOf(top: string): { readonly own: string; readonly co
     // Whoever cannot read it must not take it for none.
     throw new Fault(
       "Unavailable",
-      `The repository ${dotGit} cannot be read: ${error instanceof Error ? error.message : String(error)}.`,
+      "The repository of a work tree cannot be read.",
       "Make it readable for the user that runs `blackbox5 serve`.",
+      error,
+      `${dotGit}: ${error instanceof Error ? error.message : String(error)}.`,
     )
   }
 }

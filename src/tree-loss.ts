@@ -47,7 +47,7 @@ export async function lossOf(at: string, of: string, trusted: TrustedFilters = {
     try {
       why.push(...(await look()))
     } catch (error) {
-      why.push(`${what} could not be looked at: ${error instanceof Fault ? error.message : String(error)}`)
+      why.push(`${what} could not be looked at: ${error instanceof Fault ? error.whole : String(error)}`)
     }
   }
   await attempt("it", async () => {

@@ -1,11 +1,12 @@
 import { z } from "zod"
-import { asFault, Fault } from "../src/core/faults.ts"
+import { asFault, Fault, saidIn } from "../src/core/faults.ts"
 import { type Instance, live, type Spec } from "../src/core/instance.ts"
 import { type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
+import type { Seen } from "../src/core/phase.ts"
 import { nameOf } from "../src/core/principal.ts"
 import { targetFields } from "../src/core/selector.ts"
 import type { Row, ToolContext } from "../src/core/tool.ts"
-import { counted, countWithin } from "../src/core/view.ts"
+import { counted, countWithin, withSaid } from "../src/core/view.ts"
 
 /** What pause, resume and stop have in common: many targets, each changed on its own, and a row about each. */
 
@@ -24,17 +25,24 @@ export const changeFields = {
 export const changeOutput = {
   count: z.int(),
   changed: z.int(),
-  instances: z.array(z.strictObject({ name: z.string(), changed: z.boolean(), phase: z.string(), why: z.string() })),
+  instances: z.array(
+    z.strictObject({
+      ...{ name: z.string(), changed: z.boolean(), phase: z.string(), why: z.string() },
+      untrusted: z.string().optional(),
+    }),
+  ),
   next: z.string(),
 }
 export interface Changes {
   readonly count: number
   readonly changed: number
-  readonly instances: { name: string; changed: boolean; phase: string; why: string }[]
+  readonly instances: { name: string; changed: boolean; phase: string; why: string; untrusted?: string | undefined }[]
 }
 
+/** Why, in our words, and what others said about it. */
+type Reason = Pick<Seen, "why" | "untrusted">
 /** What is to happen to one instance: nothing, another spec, or its removal. */
-export type Step = { readonly why: string } | { readonly spec: Spec } | { readonly remove: true; readonly kept: string }
+export type Step = Reason | { readonly spec: Spec } | { readonly remove: true; readonly kept: Reason }
 export interface Change {
   /** For the timeline: `Paused`. */
   readonly past: string
@@ -89,7 +97,7 @@ export async function changeAll(ctx: ToolContext, { names, all, expect, dryRun }
   const failed = outcomes.find(({ fault }) => fault)?.fault
   // A failure in between is a row of the answer; where nothing succeeded it is the answer.
   if (failed && outcomes.every(({ fault }) => fault)) throw failed
-  const rows = outcomes.slice(0, shownMax).map(({ name, changed, phase, why }) => ({ name, changed, phase, why }))
+  const rows = outcomes.slice(0, shownMax).map(({ fault: _, ...row }) => row)
   return {
     count: outcomes.length,
     changed: outcomes.filter(({ changed }) => changed).length,
@@ -109,9 +117,10 @@ async function changeOne(
 ): Promise<Outcome> {
   const { store, bus, clock, who, newId } = ctx
   const { name, uid } = target
-  const row = (now: Instance, changed: boolean, why?: string): Outcome => {
+  const row = (now: Instance, changed: boolean, reason?: Reason): Outcome => {
     const seen = seenOf(now, readings)
-    return { name, changed, phase: seen.phase, why: why ?? seen.why }
+    const { why, untrusted } = reason ?? seen
+    return { name, changed, phase: seen.phase, why, ...(untrusted !== undefined && { untrusted }) }
   }
   const tell = (kind: "Changed" | "Removed"): Promise<void> =>
     bus
@@ -124,9 +133,9 @@ async function changeOne(
       const instance = repeat === 0 ? target : await store.get(name)
       if (instance?.uid !== uid) return gone
       const step = change.step(instance, readings)
-      if ("why" in step) return row(instance, false, step.why)
+      if ("why" in step) return row(instance, false, step)
       const removed: Instance = { ...instance, deletedAtMs: readings.nowMs }
-      const kept = "remove" in step ? `${seenOf(removed, readings).why}${step.kept}` : undefined
+      const kept = "remove" in step ? { ...step.kept, why: `${seenOf(removed, readings).why}${step.kept.why}` } : undefined
       if (dryRun) return row("remove" in step ? removed : { ...instance, spec: step.spec }, true, kept)
       if ("spec" in step) {
         const after = await store.updateSpec(instance, step.spec)
@@ -140,7 +149,7 @@ async function changeOne(
       const fault = asFault(error)
       if (fault.code === "NotFound") return gone
       if (fault.code !== "Conflict" || repeat >= repeatsMax)
-        return { ...row(target, false, `Not changed: ${fault.message} ${fault.next}`), fault }
+        return { ...row(target, false, { why: `Not changed: ${fault.message} ${fault.next}`, ...saidIn(fault) }), fault }
     }
   }
 }
@@ -169,5 +178,8 @@ export const showChanges =
   (verb: string) =>
   ({ count, changed, instances, next }: Changes & { next: string }): { text: string; rows: readonly Row[] } => ({
     text: `${changed} of ${counted(count, "instance")} ${verb}. ${next}`,
-    rows: instances.map(({ name, phase, changed: yes, why }) => ({ name, phase, changed: yes ? "yes" : "no", why })),
+    rows: instances.map(({ name, phase, changed: yes, why, untrusted }) => ({
+      ...{ name, phase, changed: yes ? "yes" : "no" },
+      why: withSaid(why, untrusted),
+    })),
   })

@@ -6,7 +6,7 @@ import { operators } from "../src/core/ports.ts"
 import { may } from "../src/core/principal.ts"
 import { sharedProjects } from "../src/core/selector.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
-import { counted } from "../src/core/view.ts"
+import { counted, withSaid } from "../src/core/view.ts"
 import { type Happened, happenedSchema, happenedSince } from "./happened.ts"
 import { momentSchema, sinceOf } from "./moments.ts"
 
@@ -30,7 +30,7 @@ export default defineTool({
   }),
   output: z.strictObject({
     headline: z.string(),
-    needsYou: z.array(z.strictObject({ name: z.string(), why: z.string(), do: z.string() })),
+    needsYou: z.array(z.strictObject({ name: z.string(), why: z.string(), do: z.string(), untrusted: z.string().optional() })),
     phases: z.record(z.string(), z.int()),
     turns: z.strictObject({ used: z.int(), max: z.int() }),
     instances: z.strictObject({ running: z.int(), max: z.int() }),
@@ -39,6 +39,8 @@ export default defineTool({
     isolation: z.string(),
     since: happenedSchema.optional(),
     warnings: z.array(z.string()),
+    // What is wrong in a file that people wrote, with words of that file.
+    untrusted: z.string().optional(),
     next: z.string(),
   }),
   hints: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
@@ -64,7 +66,10 @@ export default defineTool({
     const usd = dollars(today?.usd ?? 0)
     return {
       headline: headline(targets, counts, needing.length, today && { usd, billing }),
-      needsYou: needing.slice(0, needsYouMax).map(({ instance, seen }) => ({ name: instance.name, why: seen.why, do: seen.fix })),
+      needsYou: needing.slice(0, needsYouMax).map(({ instance, seen: { why, fix, untrusted } }) => ({
+        ...{ name: instance.name, why, do: fix },
+        ...(untrusted !== undefined && { untrusted }),
+      })),
       phases: Object.fromEntries(phases.flatMap((phase) => (counts.has(phase) ? [[phase, counts.get(phase) ?? 0]] : []))),
       turns: readings.turns,
       instances: { running: targets.filter(live).length, max: instancesMax },
@@ -76,7 +81,7 @@ export default defineTool({
         ...(disk ? [disk.warning] : []),
         ...(isolation.warning === undefined ? [] : [isolation.warning]),
         ...(unread.length > 0 ? [`${unread.length} unread from agents: read_messages {}.`] : []),
-        ...(refused === undefined ? [] : [`Not in force as it stands on disk: ${refused}`]),
+        ...(refused === undefined ? [] : ["A file of the configuration is not in force as it stands on disk."]),
         ...(projects.length > projectsMax
           ? [`${counted(projects.length - projectsMax, "more project is", "more projects are")} not listed.`]
           : []),
@@ -84,6 +89,7 @@ export default defineTool({
           ? [`${counted(needing.length - needsYouMax, "more needs", "more need")} you: list_instances {}.`]
           : []),
       ],
+      ...(refused !== undefined && { untrusted: refused }),
       next:
         needing.length > 0
           ? "Do what needsYou says, one by one."
@@ -92,13 +98,14 @@ export default defineTool({
             : `spawn_instance {"project":"${projects[0]?.name ?? "…"}","goal":"…"} starts one.`,
     }
   },
-  show: ({ headline, needsYou, turns, since, warnings, projects, next }) => ({
+  show: ({ headline, needsYou, turns, since, warnings, untrusted, projects, next }) => ({
     text: [
       headline,
-      ...needsYou.map(({ name, why, do: act }) => `${name}: ${why} ${act}`),
+      ...needsYou.map(({ name, why, do: act, untrusted: words }) => `${name}: ${withSaid(why, words)} ${act}`),
       `${turns.used} of ${counted(turns.max, "turn is", "turns are")} in use.`,
       ...(since ? sinceLines(since) : []),
       ...warnings,
+      ...(untrusted === undefined ? [] : [untrusted]),
       next,
     ].join("\n"),
     rows: projects.map(({ name, codeRoot, instances }) => ({

@@ -13,13 +13,12 @@ const listedMax = 20
 const readMax = 1000
 const wordsCharactersMax = 600
 
-/** `untrusted`: the last words of its last iteration. Branch and commits, of those that are still there. */
+/** `untrusted`: the last words of its last iteration (said), and its branch; branch and commits, of those that are still there. */
 const endedSchema = z.strictObject({
   name: z.string(),
   at: z.string(),
-  branch: z.string().optional(),
   commits: z.int().optional(),
-  untrusted: z.string().optional(),
+  untrusted: z.looseObject({}).optional(),
 })
 type Ended = z.output<typeof endedSchema>
 export const happenedSchema = z.strictObject({
@@ -48,11 +47,15 @@ export async function happenedSince(ctx: ToolContext, sinceMs: number, only: rea
   const told = async ([uid, { cursor, atMs }]: [Uid, Event]): Promise<Ended> => {
     const [words] = (await bus.lastEvents({ uids: [uid], kinds: ["IterationEnded"], before: cursor, limit: 1 })).events
     const { branch, commits } = beats.get(uid)?.work ?? {}
+    const untrusted = {
+      ...(branch !== undefined && { branch }),
+      ...(words && { said: bounded(words.message, wordsCharactersMax) }),
+    }
     return {
       name: names.get(uid)?.name ?? uid,
       at: isoOf(atMs),
-      ...(branch !== undefined && { branch, commits }),
-      ...(words && { untrusted: bounded(words.message, wordsCharactersMax) }),
+      ...(branch !== undefined && commits !== undefined && { commits }),
+      ...(Object.keys(untrusted).length > 0 && { untrusted }),
     }
   }
   const [completed, failed] = [ends("Complete"), ends("Failed")]

@@ -3,7 +3,7 @@ import { dollarsOf } from "../src/core/budget.ts"
 import { type Instance, nameSchema } from "../src/core/instance.ts"
 import { activityOf, beatOf, phaseAndWhy, readingsOf, seenOf, usageOf } from "../src/core/outline.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
-import { bounded, counted, oneLine, spanOf } from "../src/core/view.ts"
+import { bounded, counted, oneLine, spanOf, withSaid } from "../src/core/view.ts"
 import { loggedOf } from "./logged.ts"
 import { isoOf } from "./moments.ts"
 
@@ -11,23 +11,29 @@ const recentMax = 20
 const mailsMax = 10
 const waitingMax = 1000
 
-/** What people want of it; their words and its parent's stand under `untrusted`. */
+/** What people want of it; what they or its parent wrote in words of their own stands under `untrusted`. */
 const specOf = ({ spec, createdAtMs }: Instance) => ({
   state: spec.state,
   mode: spec.mode,
   loop: spec.loop,
   workspace: spec.workspace,
   ...(spec.repository !== undefined && { repository: spec.repository }),
-  ...(spec.ref !== undefined && { ref: spec.ref }),
   ...(spec.codeRoot !== undefined && { codeRoot: spec.codeRoot }),
-  ...(spec.model !== undefined && { model: oneLine(spec.model, 200) }),
   priority: spec.priority,
   attempt: spec.attempt,
-  labels: Object.fromEntries(Object.entries(spec.labels).map(([key, value]) => [key, oneLine(value, 63)])),
   budget: spec.budget,
   createdAt: isoOf(createdAtMs),
-  ...(spec.goal !== undefined && { goal: { untrusted: spec.goal } }),
+  untrusted: {
+    ...(spec.ref !== undefined && { ref: spec.ref }),
+    ...(spec.model !== undefined && { model: oneLine(spec.model, 200) }),
+    labels: oneLine(labelsIn(spec), 4000),
+    ...(spec.goal !== undefined && { goal: spec.goal }),
+  },
 })
+const labelsIn = ({ labels }: Instance["spec"]): string =>
+  Object.entries(labels)
+    .map((pair) => pair.join("="))
+    .join(", ")
 
 async function mailOf({ bus }: ToolContext, { uid }: Instance, messages: boolean) {
   const waiting = (await bus.posted({ to: uid, waiting: true, limit: waitingMax })).length
@@ -69,11 +75,12 @@ export default defineTool({
     phase: z.string(),
     why: z.string(),
     fix: z.string(),
-    activity: z.strictObject({ tool: z.string(), summary: z.string(), seconds: z.int() }).optional(),
+    untrusted: z.string().optional(),
+    activity: z.strictObject({ seconds: z.int(), untrusted: z.string() }).optional(),
     last: z.strictObject({ iteration: z.int(), outcome: z.string(), untrusted: z.string() }).optional(),
     // Loose, because each listed field costs every caller's context.
     run: z.looseObject({ restarts: z.int() }).optional(),
-    work: z.looseObject({ path: z.string() }).optional(),
+    work: z.looseObject({ untrusted: z.looseObject({ path: z.string() }) }).optional(),
     usage: z.looseObject({ usd: z.number(), of: z.number().optional(), iterations: z.int(), billing: z.string() }),
     mail: z.looseObject({ waiting: z.int() }),
     spec: z.looseObject({}).optional(),
@@ -87,12 +94,12 @@ export default defineTool({
     if (!instance) throw new Error(`invoke gave no target for ${name}`)
     const asked = new Set(sections)
     const readings = await readingsOf(ctx)
-    const { phase, why, fix: advice } = seenOf(instance, readings)
+    const { phase, why, fix: advice, untrusted } = seenOf(instance, readings)
     // Who just did that needs no other advice than patience.
     const fix = advice === `inspect_instance {"name":"${name}"}` ? "Nothing to do." : advice
     const { spec, status } = instance
     const activity = asked.has("activity") ? activityOf(instance, readings) : undefined
-    const work = beatOf(instance, readings)?.work
+    const { path, branch, ...work } = beatOf(instance, readings)?.work ?? {}
     const last = asked.has("activity") ? beatOf(instance, readings)?.last : undefined
     const exit = status.run?.lastExit
     const [mail, events, log] = await Promise.all([
@@ -102,6 +109,7 @@ export default defineTool({
     ])
     return {
       ...{ name, project: spec.project, phase, why, fix },
+      ...(untrusted !== undefined && { untrusted }),
       ...(activity && { activity }),
       ...(last && { last: { iteration: last.iteration, outcome: last.outcome, untrusted: bounded(last.text, 2000) } }),
       ...(status.run && {
@@ -114,7 +122,7 @@ export default defineTool({
           }),
         },
       }),
-      ...(work && { work }),
+      ...(path !== undefined && { work: { ...work, untrusted: { path, ...(branch !== undefined && { branch }) } } }),
       usage: {
         ...usageOf(instance, readings),
         ...(spec.budget.usd !== undefined && { of: spec.budget.usd }),
@@ -133,31 +141,36 @@ export default defineTool({
       ...(log && { log: { untrusted: log.text } }),
     }
   },
-  show: ({ name, phase, why, fix, activity, last, run, work, usage, mail, spec, events, log }) => ({
+  show: ({ name, phase, why, fix, untrusted, activity, last, run, work, usage, mail, spec, events, log }) => ({
     text: [
-      `${name}: ${phaseAndWhy(phase, why)}`,
+      `${name}: ${withSaid(phaseAndWhy(phase, why), untrusted)}`,
       `Next: ${fix}`,
-      ...(activity ? [`Now: ${activity.tool}: ${activity.summary} (${activity.seconds} s)`] : []),
+      ...(activity ? [`Now, for ${activity.seconds} s: ${activity.untrusted}`] : []),
       ...(last
         ? [`Iteration ${last.iteration} ended as ${last.outcome}.`, ...(last.untrusted === "" ? [] : [last.untrusted])]
         : []),
       ...(typeof run?.loop === "string" ? [`Loop: ${run.loop}.`] : []),
       ...(work
-        ? [`Works in ${work.path}${typeof work.branch === "string" ? `, branch ${work.branch}` : ""}, ${progressOf(work)}.`]
+        ? [
+            `Works in ${work.untrusted.path}${typeof work.untrusted.branch === "string" ? `, branch ${work.untrusted.branch}` : ""}, ${progressOf(work)}.`,
+          ]
         : []),
       `Used: ${dollarsOf(usage.usd, usage.of)}, ${counted(usage.iterations, "iteration")} (${usage.billing}).`,
       `Messages waiting: ${mail.waiting}.`,
       ...messageLines(mail.messages),
-      ...(spec ? ["", "Declared", ...Object.entries(spec).map(([key, value]) => `${key}: ${wordsOf(value)}`)] : []),
+      ...(spec ? ["", "Declared", ...declaredLines(spec)] : []),
       ...(events ? ["", "Events", events.untrusted] : []),
       ...(log ? ["", "Log", log.untrusted] : []),
     ].join("\n"),
   }),
 })
 
-const fenced = z.object({ untrusted: z.string() })
-const wordsOf = (value: unknown): string =>
-  typeof value === "string" ? value : (fenced.safeParse(value).data?.untrusted ?? JSON.stringify(value))
+const wordsOf = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value))
+/** The lines of what is declared; others' words last, each fenced by itself. */
+const declaredLines = ({ untrusted, ...ours }: Record<string, unknown>): readonly string[] => [
+  ...Object.entries(ours).map(([key, value]) => `${key}: ${wordsOf(value)}`),
+  ...Object.entries(z.record(z.string(), z.string()).safeParse(untrusted).data ?? {}).map(([key, text]) => `${key}: ${text}`),
+]
 
 const shownMessages = z.array(
   z.object({ mail: z.string(), from: z.string(), state: z.string(), at: z.string(), untrusted: z.string() }),

@@ -6,7 +6,7 @@ import { phases } from "../src/core/phase.ts"
 import { may } from "../src/core/principal.ts"
 import { sharedProjects, targetFields } from "../src/core/selector.ts"
 import { defineTool } from "../src/core/tool.ts"
-import { bounded, counted, countWithin } from "../src/core/view.ts"
+import { bounded, counted, countWithin, withSaid } from "../src/core/view.ts"
 
 /** One answer: some 15,000 tokens, at which Claude Code still takes it whole. What is beyond is on the next page. */
 const bytesMax = 65_536
@@ -50,11 +50,11 @@ export default defineTool({
         codeRoot: z.string().optional(),
         phase: z.string(),
         why: z.string(),
-        activity: z.string().optional(),
+        // What others wrote: said, activity, branch. Loose, because each listed field costs every caller's context.
+        untrusted: z.looseObject({ said: z.string().optional() }).optional(),
         iteration: z.int().optional(),
         usd: z.number().optional(),
         budgetUsd: z.number().optional(),
-        branch: z.string().optional(),
         commits: z.int().optional(),
         goal: z.strictObject({ untrusted: z.string() }).optional(),
       }),
@@ -114,13 +114,13 @@ export default defineTool({
   },
   show: ({ total, instances, next }) => ({
     text: `${instances.length} of ${counted(total, "instance")}. ${next}`,
-    rows: instances.map(({ name, codeRoot, phase, iteration, usd, why }) => ({
+    rows: instances.map(({ name, codeRoot, phase, iteration, usd, why, untrusted }) => ({
       name,
       ...(codeRoot !== undefined && { checkout: codeRoot }),
       phase,
       iteration: iteration ?? "",
       usd: usd === undefined ? "" : usd.toFixed(2),
-      why,
+      why: withSaid(why, untrusted?.said),
     })),
   }),
 })

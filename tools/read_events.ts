@@ -16,8 +16,8 @@ const bytesMax = 65_536
 /** A caller that waits hears from the server this often. */
 const sliceMs = 10_000
 
-/** What a supervisor tells: it carries an agent's own words, or what claude printed. */
-const told: ReadonlySet<EventKind> = new Set<EventKind>(["IterationStarted", "IterationEnded", "Warning"])
+/** Told by us, in names, numbers and ids alone. All others may carry an agent's words, git's, or what claude printed. */
+const ours: ReadonlySet<EventKind> = new Set<EventKind>(["Spawned", "Changed", "Started", "MailSent"])
 
 const uidsOf = async (ctx: ToolContext): Promise<readonly Uid[] | undefined> => {
   const [target] = ctx.targets
@@ -96,7 +96,7 @@ export default defineTool({
       return {
         ...{ cursor, at: isoOf(atMs), kind },
         ...(name !== undefined && { name }),
-        ...(told.has(kind) ? { untrusted: text } : { message: text }),
+        ...(ours.has(kind) ? { message: text } : { untrusted: text }),
       }
     })
     // Of the newest the newest are kept; behind a cursor those that come first, and the next call goes on after them.

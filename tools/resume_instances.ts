@@ -37,7 +37,8 @@ export default defineTool({
       const state = stateAt(instance.spec, readings.nowMs)
       const running: Spec = { ...spec, state: "Running" }
       const afresh = state === "Stopped" || ended.has(seenOf({ ...instance, spec: running }, readings).phase)
-      if (state === "Running" && !afresh) return { why: `It is not paused. ${seenOf(instance, readings).why}` }
+      const seen = seenOf(instance, readings)
+      if (state === "Running" && !afresh) return { ...seen, why: `It is not paused. ${seen.why}` }
       return { spec: { ...running, attempt: spec.attempt + (afresh ? 1 : 0) } }
     }
     const changes = await changeAll(ctx, input, { past: "Resumed", step })

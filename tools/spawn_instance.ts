@@ -20,7 +20,7 @@ import {
 import { type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
 import { may } from "../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
-import { spanOf, stripped } from "../src/core/view.ts"
+import { spanOf, stripped, withSaid } from "../src/core/view.ts"
 import { refSchema, repositorySchema, workspaceSchema } from "../src/core/workspace.ts"
 import {
   type AskedChild,
@@ -95,7 +95,9 @@ export default defineTool({
     created: z.boolean(),
     phase: z.string(),
     why: z.string(),
+    untrusted: z.string().optional(),
     loop: z.string().optional(),
+    // Path and branch, in which a directory's name stands as somebody else wrote it.
     workspace: z.looseObject({}).optional(),
     // Its limits, and where they come from: loose, because each listed field costs every caller's context.
     budget: z.looseObject({ from: z.string() }),
@@ -105,8 +107,8 @@ export default defineTool({
   subject: ({ name, project, repository }) => [name ?? (project && `project ${project}`) ?? repository ?? "the only project"],
   outcome: ({ name }) => ({ on: [name] }),
   handler: (ctx, input) => oneByOne(ctx, () => declare(ctx, input)),
-  show: ({ name, created, phase, why, loop, next }) => ({
-    text: `${name}: ${phase}${created ? "" : " (not made by this call)"}. ${why}\n${loop ? `Loop: ${loop}.\n` : ""}${next}`,
+  show: ({ name, created, phase, why, untrusted, loop, next }) => ({
+    text: `${name}: ${phase}${created ? "" : " (not made by this call)"}. ${withSaid(why, untrusted)}\n${loop ? `Loop: ${loop}.\n` : ""}${next}`,
   }),
 })
 
@@ -126,13 +128,14 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
   }
   const madeBefore = async (instance: Instance) => {
     const { name, uid, createdAtMs, spec } = instance
-    const { phase, why } = seenOf(instance, readings)
+    const { phase, why, untrusted } = seenOf(instance, readings)
     await recordBirth(ctx, instance) // the call that made it may have ended before this
     const maker = makerOf(instance, who)
     const by = maker === undefined || maker === "you" ? "" : ` of ${maker}`
     return {
       ...{ name, uid, created: false, phase },
       why: `An earlier call${by} with this idempotencyKey made it, ${spanOf(readings.nowMs - createdAtMs)} ago. ${why}`,
+      ...(untrusted !== undefined && { untrusted }),
       budget: { ...spec.budget, from: "the earlier call" },
       next: `inspect_instance {"name":"${name}"}`,
     }
@@ -172,7 +175,10 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
     const { phase, why } = foreseen(ctx, made, others, readings)
     const next = "Nothing was made: call it without dryRun."
     const { loop } = place
-    return { name, created: false, phase, why: why + shared, loop, workspace: place.at(name), budget: { ...budget, from }, next }
+    return {
+      ...{ name, created: false, phase, why: why + shared, loop },
+      ...{ workspace: { untrusted: place.at(name) }, budget: { ...budget, from }, next },
+    }
   }
 
   let instance: Instance | undefined
@@ -200,7 +206,7 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
     : ""
   return {
     ...{ name, uid, created: true, phase, why: why + shared + twin },
-    ...{ loop: place.loop, workspace: place.at(name, uid), budget: { ...budget, from } },
+    ...{ loop: place.loop, workspace: { untrusted: place.at(name, uid) }, budget: { ...budget, from } },
     next: `${undo}inspect_instance {"name":"${name}"} shows in a minute what it does.`,
   }
 }

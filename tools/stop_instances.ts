@@ -12,14 +12,18 @@ import { type Changes, changeAll, changeFields, changeOutput, nextOf, type Step,
 const endMs = 15_000
 
 /** What its removal leaves, as far as its last report goes: for a dry run, and where the end does not come in time. */
-function keptOf(work: Work | undefined): string {
-  if (!work?.own) return ""
-  if (work.dirty)
-    return ` Its tree ${work.path} holds work that is not committed: it is kept${work.branch === undefined ? "" : `, with branch ${work.branch}`}.`
-  const { commits = 0 } = work
-  return commits > 0 && work.branch !== undefined
-    ? ` Its ${counted(commits, "commit is", "commits are")} kept on branch ${work.branch}.`
-    : ""
+function keptOf(work: Work | undefined): { why: string; untrusted?: string } {
+  if (!work?.own) return { why: "" }
+  const { dirty, branch, commits = 0 } = work
+  const place = branch === undefined ? "" : `branch ${branch}`
+  if (dirty)
+    return {
+      why: ` Its tree holds work that is not committed: it is kept${branch === undefined ? "" : ", with its branch"}.`,
+      untrusted: [`tree ${work.path}`, place].filter(Boolean).join(", "),
+    }
+  return commits > 0 && branch !== undefined
+    ? { why: ` Its ${counted(commits, "commit is", "commits are")} kept on its branch.`, untrusted: place }
+    : { why: "" }
 }
 
 export default defineTool({
@@ -76,8 +80,11 @@ export default defineTool({
     })
     const ended = input.dryRun ? new Map<string, string>() : await endOf(ctx, awaited)
     const rows = changes.instances.map((row): Changes["instances"][number] => {
-      const words = ended.get(row.name)
-      return words === undefined ? row : { ...row, phase: "Removed", why: words }
+      const kept = ended.get(row.name)
+      const { name, changed } = row
+      if (kept === undefined) return row
+      const why = `${name} was removed.${kept === "" ? "" : " Work that is nowhere else was kept."}`
+      return { name, changed, phase: "Removed", why, ...(kept !== "" && { untrusted: kept }) }
     })
     const instances = shownRows(rows)
     const late =
@@ -97,7 +104,7 @@ const hasOwnTree = ({ spec, status }: Instance): boolean =>
 
 /**
  * Waits until nothing runs any more of instances with trees of their own and their trees were looked at, because only then it is known what had
- * to be kept: a loop may write until it ends. What the timeline says of those that are gone, by name.
+ * to be kept: a loop may write until it ends. Of those that are gone, by name, what the timeline says was kept; empty where nothing was.
  */
 async function endOf(ctx: ToolContext, awaited: ReadonlyMap<string, Uid>): Promise<ReadonlyMap<string, string>> {
   const { store, bus } = ctx
@@ -120,9 +127,10 @@ async function endOf(ctx: ToolContext, awaited: ReadonlyMap<string, Uid>): Promi
   if (gone.size === 0) return new Map()
   const query = { uids: [...gone.values()], kinds: ["Removed" as const], limit: 3 * gone.size }
   const { events } = await bus.lastEvents(query)
-  const words = [...gone].map(([name, uid]) => {
-    const event = events.find((one) => one.uid === uid && one.message.startsWith(`${name} was removed.`))
-    return [name, event?.message ?? `${name} was removed.`] as const
+  const kept = [...gone].map(([name, uid]) => {
+    const ours = `${name} was removed.`
+    const event = events.find((one) => one.uid === uid && one.message.startsWith(ours))
+    return [name, event?.message.slice(ours.length).trim() ?? ""] as const
   })
-  return new Map(words)
+  return new Map(kept)
 }

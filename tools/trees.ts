@@ -1,7 +1,8 @@
 import { z } from "zod"
-import { asFault, Fault } from "../src/core/faults.ts"
+import { asFault, Fault, saidIn } from "../src/core/faults.ts"
 import type { KeptTree } from "../src/core/ports.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
+import { withSaid } from "../src/core/view.ts"
 import { isoOf } from "./moments.ts"
 
 const shownMax = 200
@@ -11,21 +12,27 @@ interface Removal {
   readonly name: string
   readonly removed: boolean
   readonly why: string
+  /** What was kept or lost: names of files and branches, which agents choose. */
+  readonly untrusted?: string
 }
 
 async function removeOne({ keptTrees }: ToolContext, name: string, force: boolean): Promise<Removal> {
   try {
     const { kept, lost } = await keptTrees.remove(name, { discard: force })
-    if (kept === undefined) return { name, removed: true, why: lost === undefined ? "It held no work." : `Lost: ${lost}.` }
-    const gone = lost === undefined ? "" : `Lost: ${lost}. `
+    const gone = lost === undefined ? "" : `Lost: ${lost}.`
+    if (kept === undefined)
+      return gone === ""
+        ? { name, removed: true, why: "It held no work." }
+        : { name, removed: true, why: "Its work is lost.", untrusted: gone }
     return {
       name,
       removed: false,
-      why: `${gone}Still kept: ${kept}.${force ? "" : " To lose that, give its name with --force."}`,
+      why: force ? "Some of it is still kept." : "It is still kept. To lose its work, give its name with --force.",
+      untrusted: `${gone} Still kept: ${kept}.`.trim(),
     }
   } catch (error) {
-    const { message, next } = asFault(error)
-    return { name, removed: false, why: `${message} ${next}` }
+    const fault = asFault(error)
+    return { name, removed: false, why: `${fault.message} ${fault.next}`, ...saidIn(fault) }
   }
 }
 
@@ -47,15 +54,17 @@ export default defineTool({
       z.strictObject({
         name: z.string(),
         instance: z.string().optional(),
-        path: z.string().optional(),
-        branch: z.string().optional(),
-        repository: z.string().optional(),
-        why: z.string(),
         bytes: z.int().optional(),
         since: z.string(),
+        untrusted: z.strictObject({
+          ...{ path: z.string().optional(), branch: z.string().optional(), repository: z.string().optional() },
+          why: z.string(),
+        }),
       }),
     ),
-    removals: z.array(z.strictObject({ name: z.string(), removed: z.boolean(), why: z.string() })),
+    removals: z.array(
+      z.strictObject({ name: z.string(), removed: z.boolean(), why: z.string(), untrusted: z.string().optional() }),
+    ),
     next: z.string(),
   }),
   hints: { readOnlyHint: false, destructiveHint: true, idempotentHint: true, openWorldHint: false },
@@ -75,15 +84,25 @@ export default defineTool({
     return { trees: trees.slice(0, shownMax).map(shownTree), removals, next: nextOf(trees.length) }
   },
   show: ({ trees, removals, next }) => ({
-    text: [...removals.map(({ name, removed, why }) => `${name}: ${removed ? "removed" : "kept"}. ${why}`), next].join("\n"),
-    rows: trees.map(({ name, instance = "", branch = "", repository = "", path = "", why, bytes, since }) => {
+    text: [
+      ...removals.map(
+        ({ name, removed, why, untrusted }) => `${name}: ${removed ? "removed" : "kept"}. ${withSaid(why, untrusted)}`,
+      ),
+      next,
+    ].join("\n"),
+    rows: trees.map(({ name, instance = "", bytes, since, untrusted: { branch = "", repository = "", path = "", why } }) => {
       const size = bytes === undefined ? "" : sizeOf(bytes)
       return { name, instance, branch, size, since, where: path || repository, why }
     }),
   }),
 })
 
-const shownTree = ({ sinceMs, ...tree }: KeptTree) => ({ ...tree, since: isoOf(sinceMs) })
+const shownTree = ({ name, instance, bytes, sinceMs, ...untrusted }: KeptTree) => ({
+  name,
+  ...(instance !== undefined && { instance }),
+  ...(bytes !== undefined && { bytes }),
+  ...{ since: isoOf(sinceMs), untrusted },
+})
 function nextOf(count: number): string {
   if (count === 0) return "Nothing is kept."
   const more = count > shownMax ? ` The first ${shownMax} of ${count} are listed.` : ""

@@ -14,6 +14,7 @@ import { setAside } from "../src/core/lineage.ts"
 import { phaseAndWhy, type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
 import { nameOf } from "../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
+import { withSaid } from "../src/core/view.ts"
 import {
   budgetWithin,
   childrenOf,
@@ -52,15 +53,16 @@ export default defineTool({
     changed: z.array(z.string()),
     phase: z.string(),
     why: z.string(),
+    untrusted: z.string().optional(),
     budget: z.looseObject({}),
-    orders: z.array(z.strictObject({ id: z.string(), text: z.string() })),
+    orders: z.array(z.strictObject({ id: z.string(), untrusted: z.string() })),
     next: z.string(),
   }),
   hints: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: false },
   targets: ({ name }) => ({ names: [name] }),
   handler: (ctx, input) => oneByOne(ctx, () => change(ctx, input)),
-  show: ({ name, changed, phase, why, next }) => ({
-    text: `${name}: ${changed.length > 0 ? `${changed.join(", ")} changed` : "nothing changed"}. ${phaseAndWhy(phase, why)} ${next}`,
+  show: ({ name, changed, phase, why, untrusted, next }) => ({
+    text: `${name}: ${changed.length > 0 ? `${changed.join(", ")} changed` : "nothing changed"}. ${withSaid(phaseAndWhy(phase, why), untrusted)} ${next}`,
   }),
 })
 
@@ -84,14 +86,18 @@ async function change(ctx: ToolContext, { name, dryRun, ...asked }: z.output<typ
         const message = `Changed by ${nameOf(who)}: ${changed.join(", ")}.`
         await bus.append({ id: newId("e"), uid: after.uid, kind: "Changed", message, atMs: clock.nowMs() }).catch(() => undefined)
       }
-      const { phase, why } = seenOf(after, await readingsOf(ctx))
+      const { phase, why, untrusted } = seenOf(after, await readingsOf(ctx))
       const { budget, orders } = after.spec
       const next = dryRun
         ? "Nothing was changed: call it without dryRun."
         : changed.length === 0
           ? "Nothing had to be changed."
           : `inspect_instance {"name":"${name}"} shows in a moment how it goes on.`
-      return { name, changed: [...changed], phase, why, budget, orders, next }
+      return {
+        ...{ name, changed: [...changed], phase, why },
+        ...(untrusted !== undefined && { untrusted }),
+        ...{ budget, orders: orders.map(({ id, text }) => ({ id, untrusted: text })), next },
+      }
     } catch (error) {
       if (asFault(error).code !== "Conflict" || repeat >= repeatsMax) throw error
       seen = await store.get(name)

@@ -2,9 +2,9 @@ import { z } from "zod"
 import { Fault } from "../src/core/faults.ts"
 import { type Instance, nameSchema } from "../src/core/instance.ts"
 import { ownOf, type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
-import type { Phase } from "../src/core/phase.ts"
+import type { Phase, Seen } from "../src/core/phase.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
-import { cut } from "../src/core/view.ts"
+import { cut, withSaid } from "../src/core/view.ts"
 import { met, modeOfWaitSchema, parkedMs, reachedBy, type Until, untilSchema, waitTargetsMax } from "../src/core/waits.ts"
 import { changesOf } from "./change-wait.ts"
 
@@ -22,9 +22,14 @@ interface Wanted {
 }
 interface Look {
   readonly met: boolean
-  readonly instances: { name: string; phase: string; why: string }[]
+  readonly instances: { name: string; phase: string; why: string; untrusted?: string }[]
   readonly heldBack: boolean
 }
+
+const shownOf = (name: string, { phase, why, untrusted }: Seen): Look["instances"][number] => ({
+  ...{ name, phase, why },
+  ...(untrusted !== undefined && { untrusted }),
+})
 
 /** Which iteration each target is waited for: `cursor` has those of an earlier call, so that none that ended in between is missed. */
 function iterationsOf(
@@ -58,7 +63,7 @@ async function lookAt(ctx: ToolContext, { targets, until, mode, mail }: Wanted):
     const seen = instance && seenOf(instance, readings)
     const now = instance && seen && { instance, seen, iterations: ownOf(uid, readings).iterations }
     return {
-      row: { name, phase: seen?.phase ?? "Removed", why: seen?.why ?? "It was removed." },
+      row: seen ? shownOf(name, seen) : { name, phase: "Removed", why: "It was removed." },
       reached: (until === "answer" && answered) || reachedBy(until, now, iteration, readings.nowMs),
       heldBack: seen !== undefined && heldBack.has(seen.phase),
     }
@@ -93,7 +98,9 @@ export default defineTool({
   output: z.strictObject({
     met: z.boolean(),
     parked: z.boolean().optional(),
-    instances: z.array(z.strictObject({ name: z.string(), phase: z.string(), why: z.string() })),
+    instances: z.array(
+      z.strictObject({ name: z.string(), phase: z.string(), why: z.string(), untrusted: z.string().optional() }),
+    ),
     cursor: z.string().optional(),
     next: z.string(),
   }),
@@ -147,7 +154,7 @@ export default defineTool({
   },
   show: ({ met: reached, parked, instances, next }) => ({
     text: `${reached ? "It is so." : parked ? "Parked." : "Not yet."} ${next}`,
-    rows: instances,
+    rows: instances.map(({ untrusted, why, ...row }) => ({ ...row, why: withSaid(why, untrusted) })),
   }),
 })
 

@@ -98,7 +98,7 @@ export function createWorkspace({ run, directory, nowMs, changed, warn }: Worksp
         }
       } catch (error) {
         const fault = asFault(error)
-        const message = cut(`${fault.message} ${fault.next}`, 2000)
+        const message = cut(`${fault.whole} ${fault.next}`, 2000)
         if (tree?.own) return { reason: "WorkTree", message }
         // A shared tree is there whatever git says of it; but the agent's own git will say the same.
         if (!signal.aborted) warn(message)

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto"
 import type { HttpBindings } from "@hono/node-server"
 import { type Context, Hono } from "hono"
 import { streamSSE } from "hono/streaming"
@@ -7,7 +8,7 @@ import { asFault, Fault, type FaultCode, RateLimited } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import { may, type Principal } from "../core/principal.ts"
 import { codeRootHeader, noProgress, type Tool } from "../core/tool.ts"
-import { clean, cut } from "../core/view.ts"
+import { clean, cut, presented } from "../core/view.ts"
 import type { Log } from "../log.ts"
 import { type Arrival, type Authenticate, admit, checkOrigin, type Door } from "./auth.ts"
 import { readBody } from "./body.ts"
@@ -58,11 +59,8 @@ const statusOf = {
   Internal: 500,
 } as const satisfies Record<FaultCode, number>
 
-const said = ({ code, message, next }: Fault): { code: FaultCode; message: string; next: string } => ({
-  code,
-  message: clean(message),
-  next: clean(next),
-})
+const said = ({ code, message, next, untrusted }: Fault): object =>
+  presented({ code, message, next, ...(untrusted !== undefined && { untrusted }) }, randomBytes(6).toString("hex"))
 
 /** What is known of a request's sender. Without a word of the listener it came over TCP, which proves nothing. */
 export const arrivalOf = (c: Context<AppEnv>): Arrival => ({

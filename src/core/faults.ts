@@ -14,15 +14,24 @@ export type FaultCode = (typeof faultCodes)[number]
 
 const retried: ReadonlySet<FaultCode> = new Set<FaultCode>(["Conflict", "RateLimited", "Unavailable", "Internal"])
 
-/** An error for the reader who must act: `message` says what and why, `next` says what to do now. */
+/**
+ * An error for the reader who must act: `message` says what and why, `next` says what to do now. Both are our own words, and at most the
+ * caller's. What a program, a repository or an agent said about it is `untrusted`: every face fences it.
+ */
 export class Fault extends Error {
   readonly code: FaultCode
   readonly next: string
-  constructor(code: FaultCode, message: string, next: string, cause?: unknown) {
+  readonly untrusted: string | undefined
+  constructor(code: FaultCode, message: string, next: string, cause?: unknown, untrusted?: string) {
     super(message, { cause })
     this.name = "Fault"
     this.code = code
     this.next = next
+    this.untrusted = untrusted
+  }
+  /** What happened, with what others said about it: only for a text that is none of ours as a whole. */
+  get whole(): string {
+    return this.untrusted === undefined ? this.message : `${this.message} ${this.untrusted}`
   }
   /** True when trying again unchanged cannot help. */
   get terminal(): boolean {
@@ -45,6 +54,10 @@ export class DiskFull extends Fault {
     super("Unavailable", `The disk of ${path} is full; nothing was written.`, "Make room on it and try again.", cause)
   }
 }
+
+/** As a field of a result. */
+export const saidIn = ({ untrusted }: Pick<Fault, "untrusted">): { readonly untrusted?: string } =>
+  untrusted === undefined ? {} : { untrusted }
 
 /** Any thrown value as a Fault; what is not one already becomes Internal and keeps the original as its cause. */
 export const asFault = (error: unknown): Fault =>

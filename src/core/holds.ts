@@ -1,9 +1,9 @@
-import { finished, type Instance, live, ofAttempt, stateAt, type Verdict } from "./instance.ts"
+import { finished, type Instance, live, ofAttempt, type Reason, stateAt, type Verdict } from "./instance.ts"
 import { budgetReached, lineageHold } from "./lineage.ts"
 import type { Beat } from "./link.ts"
 import { beatOf, ownOf, type Readings, seenOf } from "./outline.ts"
 import type { Facts, Hold } from "./plan.ts"
-import { cut, oneLine } from "./view.ts"
+import { heldWords } from "./reason-words.ts"
 import { answerMs, met, parkedOf, questionOf, reachedBy, stands, type TargetNow, wordsOfWait } from "./waits.ts"
 
 /** The reasons of the system's not to run an instance; the first that speaks counts. */
@@ -38,19 +38,20 @@ const outsideWindow: Hold = ({ spec: { schedule } }, { windows, nowMs }) => {
   return { verdict: "Held", reason: "OutsideWindow", message, untilMs: window.untilMs }
 }
 
+/** What is kept of a verdict is ours alone: what was said stays in the beat, or in the wait. */
+const wordsOf = (reason: Reason): string => heldWords[reason] ?? "Its supervisor withholds the next iteration."
+
 /** What the supervisor met: a limit, a login that ended, a claude without its doors. Only its reporter is held. */
 const reported: Hold = (instance, readings) => {
   const beat = ofAttempt(instance) ? beatOf(instance, readings) : undefined
   const hold = beat?.hold
   // What a person says may be what helps: then it is worth a trial.
-  if (hold?.reason === "CircuitOpen" && beat?.news === "instruction") return undefined
-  if (hold?.reason === "RateLimited" && readings.afterRateLimit === "hold")
-    return {
-      verdict: "Held",
-      reason: "RateLimited",
-      message: cut(`${hold.message} The policy says afterRateLimit: hold, so it waits until somebody resumes it.`, 1000),
-    }
-  return hold && !(hold.untilMs !== undefined && hold.untilMs <= readings.nowMs) ? { verdict: "Held", ...hold } : undefined
+  if (!hold || (hold.reason === "CircuitOpen" && beat?.news === "instruction")) return undefined
+  const { reason, untilMs } = hold
+  const verdict: Verdict = { verdict: "Held", reason, message: wordsOf(reason) }
+  if (reason === "RateLimited" && readings.afterRateLimit === "hold") return verdict
+  if (untilMs === undefined) return verdict
+  return untilMs > readings.nowMs ? { ...verdict, untilMs } : undefined
 }
 
 /** Its latest word about itself. One that does not live is started first: then its supervisor says what there is. */
@@ -64,8 +65,7 @@ const blocked: Hold = (instance, readings) => {
   if (last?.outcome !== "BLOCKED" || beat?.news !== undefined || beat?.turn?.state === "Running") return undefined
   const untilMs = last.atMs + answerMs
   if (untilMs <= readings.nowMs) return undefined
-  const message = `It ended iteration ${last.iteration} as blocked: "${oneLine(last.text, 300)}".`
-  return { verdict: "Held", reason: "Blocked", message, untilMs }
+  return { verdict: "Held", reason: "Blocked", message: wordsOf("Blocked"), untilMs }
 }
 
 /** A question that it put to people. Any mail may bring what it wanted to know. */
@@ -73,8 +73,7 @@ const needsAnswer: Hold = (instance, readings) => {
   const beat = standing(instance, readings)
   const question = questionOf(readings.waits.get(instance.uid))
   if (!question || beat?.news !== undefined || !stands(question, beat, readings.nowMs)) return undefined
-  const message = `It asked in message ${question.mail}: "${oneLine(question.text, 300)}".`
-  return { verdict: "Held", reason: "NeedsAnswer", message, untilMs: question.untilMs }
+  return { verdict: "Held", reason: "NeedsAnswer", message: wordsOf("NeedsAnswer"), untilMs: question.untilMs }
 }
 
 const nowOf = (uid: Instance["uid"], facts: Facts): TargetNow | undefined => {

@@ -61,17 +61,13 @@ export function seenOf(instance: Instance, readings: Readings): Seen {
 export const iterationOf = (instance: Instance, readings: Readings): number =>
   ownOf(instance.uid, readings).iterations + (beatOf(instance, readings)?.turn?.state === "Running" ? 1 : 0)
 
-/** What its agent does now, safe and short, or nothing. */
-export const activityOf = (
-  instance: Instance,
-  readings: Readings,
-): { tool: string; summary: string; seconds: number } | undefined => {
+/** Which tool its agent uses now, on what, in the agent's words; or nothing. */
+export const activityOf = (instance: Instance, readings: Readings): { seconds: number; untrusted: string } | undefined => {
   const activity = beatOf(instance, readings)?.activity
   return (
     activity && {
-      tool: oneLine(activity.tool, 120),
-      summary: oneLine(activity.summary, 120),
       seconds: Math.max(0, Math.round((readings.nowMs - activity.sinceMs) / 1000)),
+      untrusted: `${oneLine(activity.tool, 120)}: ${oneLine(activity.summary, 120)}`,
     }
   )
 }
@@ -88,21 +84,25 @@ export const usageOf = ({ uid }: Instance, readings: Readings): { usd: number; t
 /** `Running. In iteration 3 ...`; a reason that begins with the phase is not told it twice. */
 export const phaseAndWhy = (phase: string, why: string): string => (why.startsWith(phase) ? why : `${phase}. ${why}`)
 
-/** One instance in a list. */
+/** One instance in a list; what others wrote is in `untrusted`, each in a field of its own. */
 export function outlineOf(instance: Instance, readings: Readings, seen: Seen = seenOf(instance, readings)) {
   const activity = activityOf(instance, readings)
   const { budget, project } = instance.spec
   const work = beatOf(instance, readings)?.work
+  const untrusted = {
+    ...(seen.untrusted !== undefined && { said: seen.untrusted }),
+    ...(activity && { activity: `${activity.untrusted} (${spanOf(activity.seconds * 1000)})` }),
+    ...(work?.branch !== undefined && { branch: work.branch }),
+  }
   return {
     name: instance.name,
     project,
     phase: seen.phase,
     why: seen.why,
-    ...(activity && { activity: `${activity.tool}: ${activity.summary} (${spanOf(activity.seconds * 1000)})` }),
+    ...(Object.keys(untrusted).length > 0 && { untrusted }),
     iteration: iterationOf(instance, readings),
     usd: usageOf(instance, readings).usd,
     ...(budget.usd !== undefined && { budgetUsd: budget.usd }),
-    ...(work?.branch !== undefined && { branch: work.branch }),
     ...(work?.branch !== undefined && work.commits !== undefined && { commits: work.commits }),
   }
 }

@@ -1,8 +1,9 @@
 import { type Admission, finished, type Instance, live, ofAttempt, stateAt } from "./instance.ts"
 import type { Beat } from "./link.ts"
 import { ranNoClaude } from "./loop.ts"
+import { heldWords, problemMax, said, wordsOfProblem } from "./reason-words.ts"
 import { byWhom, byWhomAt } from "./stops.ts"
-import { oneLine, spanOf } from "./view.ts"
+import { spanOf } from "./view.ts"
 import { type Question, questionOf, type Wait, wordsOfQuestion } from "./waits.ts"
 
 /** What people see: computed when somebody asks, never stored. Who needs a person comes first. */
@@ -28,10 +29,12 @@ export type Phase = (typeof phases)[number]
 
 export interface Seen {
   readonly phase: Phase
-  /** Why it is or is not running. */
+  /** Why it is or is not running: our own words, names, numbers and times, and nothing that anybody else wrote. */
   readonly why: string
-  /** What to do next, as a call. */
+  /** What to do next, as a call: our own words too. */
   readonly fix: string
+  /** What its agent, claude, git or whoever paused it said about that: one line, which nobody may take for ours. */
+  readonly untrusted?: string
   /** True when nothing goes on until a person does something. */
   readonly needsPerson: boolean
 }
@@ -49,177 +52,214 @@ export const silentMs = 15_000
 /** As Kubernetes does: the third start in a row that fails is called a crash loop. */
 const crashLoopRestarts = 3
 
+type Describe = (phase: Phase, why: string, fix: string, more?: Pick<Seen, "untrusted"> & { needsPerson?: boolean }) => Seen
+const describe: Describe = (phase, why, fix, { needsPerson = false, ...more } = {}) => ({ phase, why, fix, needsPerson, ...more })
+const person = { needsPerson: true }
+
 export function phaseOf(instance: Instance, { beat: latest, turns, iterations, waits, nowMs }: Around): Seen {
   const { spec, status, name } = instance
   const { admission, run } = status
   const beat = latest?.place === run?.place ? latest : undefined
-  const call = (tool: string, more = ""): string => `${tool} {"names":["${name}"]${more}}`
-  const seen = (phase: Phase, why: string, fix: string, needsPerson = false): Seen => ({ phase, why, fix, needsPerson })
   const inspect = `inspect_instance {"name":"${name}"}`
   const alive = live(instance)
   const state = stateAt(spec, nowMs)
   const question = questionOf(waits)
 
   if (instance.deletedAtMs !== undefined)
-    return seen("Stopping", "It is being removed; its processes are ending.", "list_instances")
+    return describe("Stopping", "It is being removed; its processes are ending.", "list_instances")
   if (state === "Stopped")
     return alive
-      ? seen("Stopping", "It was told to stop; its processes are ending.", inspect)
-      : seen("Stopped", `It was stopped${byWhomAt(spec.stop ?? {})}.`, call("resume_instances"))
-  if (finished(instance))
-    return run?.lastExit?.outcome === "Complete"
-      ? seen(
-          "Completed",
-          `Its loop ended as complete ${spanOf(nowMs - (run.lastExit.atMs ?? nowMs))} ago.`,
-          `${call("resume_instances")} starts it afresh`,
-        )
-      : seen(
-          "Failed",
-          run?.problem?.message ?? `Its only iteration failed (exit code ${run?.lastExit?.code}).`,
-          `read_logs {"name":"${name}"}`,
-          true,
-        )
-  if (state === "Paused") return paused(instance, beat, iterations, nowMs, seen, call)
+      ? describe("Stopping", "It was told to stop; its processes are ending.", inspect)
+      : describe("Stopped", `It was stopped${byWhomAt(spec.stop ?? {})}.`, callOn(name)("resume_instances"))
+  if (finished(instance)) return ended(instance, nowMs)
+  if (state === "Paused") return paused(instance, beat, iterations, nowMs)
   // These withhold the next iteration alone: one that runs is shown as it is.
   const after = admission?.reason === "OutsideWindow" || admission?.reason === "ParentStopped"
   const goesOn = after && beat?.turn?.state === "Running" && !beat.frozen
-  if (admission?.verdict === "Held" && !goesOn) return held(instance, admission, question, nowMs, seen, call)
+  if (admission?.verdict === "Held" && !goesOn) return held(instance, admission, { beat, question, nowMs })
   if (admission?.verdict === "Queued" && admission.reason !== "NotWanted")
-    return seen("Queued", admission.message, "pause_instances or stop_instances others, or raise instancesMax in the policy.")
-  if (!alive) {
-    // A run of an earlier attempt says nothing about the one that is to come.
-    if (!run || !ofAttempt(instance)) return seen("Starting", "Admitted; its loop is being started.", inspect)
-    if (run.lastExit?.code === 0 && !run.problem)
-      return seen(
-        "Starting",
-        spec.mode === "continuous"
-          ? "Its loop ended and is started again, because the instance is continuous."
-          : "Its loop ended by itself, but its agent has not said that the goal is reached: the loop is started again.",
-        inspect,
-      )
-    const problem =
-      run.problem?.message ?? `Its loop exited with code ${run.lastExit?.code ?? "unknown"} without saying that it is complete.`
-    // A loop that ran no claude may only have met a passing trouble: it is called a crash loop when it does so again and again.
-    return run.restarts >= crashLoopRestarts || (run.problem && run.problem.reason !== ranNoClaude)
-      ? seen(
-          "CrashLoop",
-          `${problem} It was started ${run.restarts === 0 ? "once" : `${run.restarts + 1} times`} and is tried again.`,
-          `read_logs {"name":"${name}"}, mend it, then ${call("resume_instances")}`,
-          true,
-        )
-      : seen("Starting", `${problem} It is started again.`, `read_logs {"name":"${name}"}`)
-  }
-  if (run?.phase !== "Running") return seen("Starting", run?.problem?.message ?? "Its supervisor is preparing the loop.", inspect)
+    return describe("Queued", admission.message, "pause_instances or stop_instances others, or raise instancesMax in the policy.")
+  if (!alive) return notAlive(instance)
+  if (run?.phase !== "Running")
+    return describe("Starting", "Its supervisor is preparing the loop.", inspect, said(run?.problem?.message, problemMax))
   if (!beat || Math.abs(nowMs - beat.atMs) > silentMs)
     // a clock that was set back proves no word either
-    return seen(
+    return describe(
       "Unknown",
       beat ? `No word from its supervisor for ${spanOf(nowMs - beat.atMs)}.` : "No word from its supervisor yet.",
       inspect,
     )
-  if (beat.turn?.state === "Wanted")
-    return seen(
+  return atWork(name, beat, { turns, iterations, question, nowMs })
+}
+
+const callOn =
+  (name: string) =>
+  (tool: string, more = ""): string =>
+    `${tool} {"names":["${name}"]${more}}`
+
+/** Its loop has ended by its own word. */
+function ended({ name, status: { run } }: Instance, nowMs: number): Seen {
+  if (run?.lastExit?.outcome === "Complete")
+    return describe(
+      "Completed",
+      `Its loop ended as complete ${spanOf(nowMs - (run.lastExit.atMs ?? nowMs))} ago.`,
+      `${callOn(name)("resume_instances")} starts it afresh`,
+    )
+  const why = `Its only iteration failed (exit code ${run?.lastExit?.code ?? "unknown"}).`
+  return describe("Failed", why, `read_logs {"name":"${name}"}`, { ...person, ...said(run?.problem?.message, problemMax) })
+}
+
+/** Admitted, and nothing of it runs. */
+function notAlive(instance: Instance): Seen {
+  const { name, spec, status } = instance
+  const { run } = status
+  const inspect = `inspect_instance {"name":"${name}"}`
+  // A run of an earlier attempt says nothing about the one that is to come.
+  if (!run || !ofAttempt(instance)) return describe("Starting", "Admitted; its loop is being started.", inspect)
+  const { lastExit, problem, restarts } = run
+  if (lastExit?.code === 0 && !problem)
+    return describe(
+      "Starting",
+      spec.mode === "continuous"
+        ? "Its loop ended and is started again, because the instance is continuous."
+        : "Its loop ended by itself, but its agent has not said that the goal is reached: the loop is started again.",
+      inspect,
+    )
+  // A loop's own exit code; after a start that failed there is none.
+  const own = problem === undefined || problem.reason === ranNoClaude
+  const failure = problem ? wordsOfProblem(problem.reason) : "Its loop ended without saying that it is complete"
+  const why = own ? `${failure} (exit code ${lastExit?.code ?? "unknown"}).` : `${failure}.`
+  const words = own ? {} : said(problem.message, problemMax)
+  // A loop that ran no claude may only have met a passing trouble: it is called a crash loop when it does so again and again.
+  return restarts >= crashLoopRestarts || !own
+    ? describe(
+        "CrashLoop",
+        `${why} It was started ${restarts === 0 ? "once" : `${restarts + 1} times`} and is tried again.`,
+        `read_logs {"name":"${name}"}, mend it, then ${callOn(name)("resume_instances")}`,
+        { ...person, ...words },
+      )
+    : describe("Starting", `${why} It is started again.`, `read_logs {"name":"${name}"}`, words)
+}
+
+interface AtWork extends Pick<Around, "turns" | "iterations" | "nowMs"> {
+  readonly question: Question | undefined
+}
+/** Its loop runs, and its supervisor is heard of. */
+function atWork(name: string, beat: Beat, { turns, iterations, question, nowMs }: AtWork): Seen {
+  const { turn, activity, last, frozen } = beat
+  if (turn?.state === "Wanted")
+    return describe(
       "Waiting",
-      `Waiting ${spanOf(nowMs - beat.turn.sinceMs)} for a turn: ${turns.used} of ${turns.max} in use.`,
+      `Waiting ${spanOf(nowMs - turn.sinceMs)} for a turn: ${turns.used} of ${turns.max} in use.`,
       "Nothing to do, or raise turnsMax in the policy.",
     )
-  if (beat.turn) {
-    if (beat.frozen)
-      return seen(
-        "Waiting",
-        `Its iteration stands still until ${turns.max === 1 ? "the only turn" : `one of ${turns.max} turns`} is free.`,
-        "Nothing to do: it goes on by itself.",
-      )
-    const doing = beat.activity
-      ? `; ${oneLine(`${beat.activity.tool}: ${beat.activity.summary}`, 140)} for ${spanOf(nowMs - beat.activity.sinceMs)}`
-      : ""
+  if (turn && frozen)
+    return describe(
+      "Waiting",
+      `Its iteration stands still until ${turns.max === 1 ? "the only turn" : `one of ${turns.max} turns`} is free.`,
+      "Nothing to do: it goes on by itself.",
+    )
+  if (turn) {
+    const doing = activity ? `; in a tool call for ${spanOf(nowMs - activity.sinceMs)}` : ""
+    const why = `In iteration ${iterations + 1} for ${spanOf(nowMs - turn.sinceMs)}${doing}.`
+    const tell = (more: string): string => `message_instances {"to":["${name}"]${more},"text":"…"}`
     // Asked in the iteration that still runs: an answer now spares it the waiting.
-    const asks = question?.turn === beat.turn.id ? question : undefined
-    return seen(
-      "Running",
-      `In iteration ${iterations + 1} for ${spanOf(nowMs - beat.turn.sinceMs)}${doing}.${asks ? ` ${wordsOfQuestion(asks, nowMs)}` : ""}`,
-      `message_instances {"to":["${name}"]${asks ? `,"replyTo":"${asks.mail}"` : ""},"text":"…"}`,
-      asks !== undefined,
-    )
+    return question?.turn === turn.id
+      ? describe("Running", `${why} ${wordsOfQuestion(question, nowMs)}`, tell(`,"replyTo":"${question.mail}"`), {
+          ...person,
+          ...said(question.text),
+        })
+      : describe("Running", why, tell(""))
   }
-  if (beat.last?.outcome === "FAILED")
-    return seen(
+  if (last?.outcome === "FAILED")
+    return describe(
       "Running",
-      `Between iterations; the last one failed, and the loop tries again. It failed with: "${oneLine(beat.last.text, 300)}".`,
+      "Between iterations; the last one failed, and the loop tries again.",
       `read_logs {"name":"${name}"} shows what claude said.`,
+      said(last.text),
     )
-  return seen("Running", `Between iterations; ${iterations} done.`, inspect)
+  return describe("Running", `Between iterations; ${iterations} done.`, `inspect_instance {"name":"${name}"}`)
 }
 
-function paused(
-  instance: Instance,
-  beat: Beat | undefined,
-  iterations: number,
-  nowMs: number,
-  seen: (phase: Phase, why: string, fix: string) => Seen,
-  call: (tool: string, more?: string) => string,
-): Seen {
+function paused(instance: Instance, beat: Beat | undefined, iterations: number, nowMs: number): Seen {
   const { pause } = instance.spec
-  const note = `${byWhom(pause ?? {}, nowMs)}${pause?.note ? ` (${oneLine(pause.note, 200)})` : ""}`
   const until = pause?.untilMs === undefined ? "" : ` It goes on by itself in ${spanOf(pause.untilMs - nowMs)}.`
-  const fix = call("resume_instances")
-  if (!live(instance)) return seen("Paused", `Paused${note}; nothing of it runs.${until}`, fix)
-  if (beat?.frozen) return seen("Paused", `Paused${note}: all its processes stand still.${until}`, fix)
-  if (pause?.when === "iteration-end" && beat?.turn?.state === "Running")
-    return seen("Paused", `To be paused${note} at the end of iteration ${iterations + 1}, which still runs.${until}`, fix)
-  return seen("Paused", `Paused${note}; its supervisor has not confirmed yet that its processes stand still.${until}`, fix)
+  const by = byWhom(pause ?? {}, nowMs)
+  const why = (): string => {
+    if (!live(instance)) return `Paused${by}; nothing of it runs.`
+    if (beat?.frozen) return `Paused${by}: all its processes stand still.`
+    if (pause?.when === "iteration-end" && beat?.turn?.state === "Running")
+      return `To be paused${by} at the end of iteration ${iterations + 1}, which still runs.`
+    return `Paused${by}; its supervisor has not confirmed yet that its processes stand still.`
+  }
+  return describe("Paused", `${why()}${until}`, callOn(instance.name)("resume_instances"), said(pause?.note))
 }
 
-function held(
-  { name }: Instance,
-  { reason, message, untilMs }: Admission,
-  question: Question | undefined,
-  nowMs: number,
-  seen: (phase: Phase, why: string, fix: string, needsPerson?: boolean) => Seen,
-  call: (tool: string, more?: string) => string,
-): Seen {
+interface Holding {
+  readonly beat: Beat | undefined
+  readonly question: Question | undefined
+  readonly nowMs: number
+}
+function held({ name }: Instance, admission: Admission, { beat, question, nowMs }: Holding): Seen {
+  const { reason, untilMs } = admission
+  const message = heldWords[reason] ?? admission.message
   const until = untilMs === undefined ? "" : ` It goes on in ${spanOf(untilMs - nowMs)}.`
+  const call = callOn(name)
+  const resume = call("resume_instances")
   const tell = (more = ""): string => `message_instances {"to":["${name}"]${more},"text":"…"}`
+  const reported = said(beat?.hold?.reason === reason ? beat.hold.message : undefined, problemMax)
+  const byPerson = { ...person, ...reported }
   switch (reason) {
     case "RateLimited":
-      // Without an end the policy wants a person's word.
       return untilMs === undefined
-        ? seen("Held", message, `${call("resume_instances")} when the limit is over`, true)
-        : seen("RateLimited", `${message}${until}`, "Nothing to do: it goes on by itself.")
+        ? describe(
+            "Held",
+            `${message} The policy says afterRateLimit: hold, so it waits until somebody resumes it.`,
+            `${resume} when the limit is over`,
+            byPerson,
+          )
+        : describe("RateLimited", `${message}${until}`, "Nothing to do: it goes on by itself.", reported)
     case "ServiceUnavailable":
-      return seen("Waiting", `${message}${until}`, "Nothing to do: it goes on by itself.")
+      return describe("Waiting", `${message}${until}`, "Nothing to do: it goes on by itself.", reported)
     case "AccountProblem":
-      return seen("Held", `${message}${until}`, `mend that, then ${call("resume_instances")}`, true)
-    case "ClaudeMissing":
-      return seen("Held", message, "Install it again, or correct `claude` in the policy; it goes on by itself.", true)
-    case "BudgetReached":
-      return seen("BudgetReached", message, `update_instance {"name":"${name}","budget":{…}} with a larger one`, true)
-    case "NeedsAnswer":
-      return question
-        ? seen("NeedsAnswer", `${wordsOfQuestion(question, nowMs)}${until}`, tell(`,"replyTo":"${question.mail}"`), true)
-        : seen("NeedsAnswer", `${message}${until}`, tell(), true)
-    case "Blocked":
-      return seen("Blocked", `${message}${until}`, tell(), true)
-    case "OutsideWindow":
-      return seen("Waiting", `${message}${until}`, `Nothing to do, or update_instance {"name":"${name}","schedule":…}`)
-    case "AwaitingInstances":
-      return seen("Waiting", message, "Nothing to do: it goes on when that is so.")
     case "Uncontrolled":
-      return seen("Held", message, `mend that, then ${call("resume_instances")}`, true)
+      return describe("Held", `${message}${until}`, `Mend that, then ${resume}`, byPerson)
+    case "ClaudeMissing":
+      return describe("Held", message, "Install it again, or correct `claude` in the policy; it goes on by itself.", byPerson)
+    case "BudgetReached":
+      return describe("BudgetReached", message, `update_instance {"name":"${name}","budget":{…}} with a larger one`, person)
+    case "NeedsAnswer":
+      return describe(
+        "NeedsAnswer",
+        `${question ? wordsOfQuestion(question, nowMs) : message}${until}`,
+        tell(question && `,"replyTo":"${question.mail}"`),
+        { ...person, ...said(question?.text) },
+      )
+    case "Blocked":
+      return describe("Blocked", `${message}${until}`, tell(), { ...person, ...said(beat?.last?.text) })
+    case "OutsideWindow":
+      return describe("Waiting", `${message}${until}`, `Nothing to do, or update_instance {"name":"${name}","schedule":…}`)
+    case "AwaitingInstances":
+      return describe("Waiting", message, "Nothing to do: it goes on when that is so.")
     case "CircuitOpen":
-      return seen("Held", `${message}${until}`, `${tell()} with what may help, or mend it and ${call("resume_instances")}`, true)
+      return describe("Held", `${message}${until}`, `${tell()} with what may help, or mend it and ${resume}`, byPerson)
     case "ChildLimit":
-      return seen("Held", message, `${call("stop_instances", ',"remove":true')}, or raise the limit with update_instance`, true)
+      return describe(
+        "Held",
+        message,
+        `${call("stop_instances", ',"remove":true')}, or raise the limit with update_instance`,
+        person,
+      )
     case "ParentStopped":
-      return seen("Held", message, `resume_instances its parent, or ${call("stop_instances")}`, true)
+      return describe("Held", message, `resume_instances its parent, or ${call("stop_instances")}`, person)
     case "LoginRequired":
-      return seen(
+      return describe(
         "Held",
         `${message}${until}`,
-        `run \`claude\` once on that machine and log in, or correct its API key; then ${call("resume_instances")}`,
-        true,
+        `Run \`claude\` once on that machine and log in, or correct its API key; then ${resume}`,
+        byPerson,
       )
     default:
-      return seen("Held", `${message}${until}`, call("resume_instances"), true)
+      return describe("Held", `${message}${until}`, resume, byPerson)
   }
 }

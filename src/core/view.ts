@@ -131,6 +131,14 @@ export function countWithin(items: readonly unknown[], bytesMax: number): number
 /** Text of somebody who gives no orders here. The nonce, new for each result, cannot be forged by the text. */
 export const fenced = (text: string, nonce: string): string => `<untrusted-${nonce}>\n${text}\n</untrusted-${nonce}>`
 
+/** The text that such a fence is around; undefined for any other. */
+export const insideFence = (text: string): string | undefined =>
+  /^<untrusted-(\w+)>\n([\s\S]*)\n<\/untrusted-\1>$/.exec(text)?.[2]
+
+/** Our words, and beside them what others said, in quotation marks: as one text for a table or a line. */
+export const withSaid = (ours: string, untrusted: string | undefined): string =>
+  untrusted === undefined ? ours : `${ours} Said: "${untrusted}"`
+
 /** Every string of a result cleaned; those under a key named `untrusted`, at any depth, fenced as well. `reveals`: the top field that is left as it is. */
 export function presented<T>(value: T, nonce: string, reveals?: string): T {
   const walk = (node: unknown, fence: boolean): unknown => {

@@ -2,7 +2,7 @@ import { z } from "zod"
 import { finished, type Instance, stateAt, type Uid, uidSchema } from "./instance.ts"
 import type { Beat } from "./link.ts"
 import type { Seen } from "./phase.ts"
-import { oneLine, spanOf } from "./view.ts"
+import { spanOf } from "./view.ts"
 
 /**
  * What an instance waits for between two iterations, as it said in the first of them. Nobody ends a wait: it concerns the turn that follows
@@ -76,7 +76,8 @@ export const wordsOfWait = ({ targets, until, mode }: Parked): string => {
   const more = targets.length > names.length ? ` and ${targets.length - names.length} more` : ""
   return `Waits for ${mode === "any" && targets.length > 1 ? "any of " : ""}${names.join(", ")}${more} (until ${until}).`
 }
-export const wordsOfQuestion = ({ text, sinceMs }: Question, nowMs: number): string =>
-  `It asked ${spanOf(nowMs - sinceMs)} ago: "${oneLine(text, 200)}".`
+/** Without the question itself, which is the agent's. */
+export const wordsOfQuestion = ({ sinceMs }: Question, nowMs: number): string =>
+  `It asked a question ${spanOf(nowMs - sinceMs)} ago and waits for the answer.`
 
 export type WaitsByUid = ReadonlyMap<Uid, readonly Wait[]>

@@ -1,5 +1,6 @@
-import { asFault } from "../core/faults.ts"
-import { clean } from "../core/view.ts"
+import { randomBytes } from "node:crypto"
+import { asFault, type Fault, type FaultCode } from "../core/faults.ts"
+import { clean, fenced } from "../core/view.ts"
 
 /** Why a request is answered by an error rather than a result: both eras' SDKs send `code` and `message` of what is thrown. */
 export class Refusal extends Error {
@@ -16,10 +17,16 @@ export const invalidParams = -32602
 const notFound = -32002
 const internal = -32603
 
+/** An error as a model reads it; what others said about it stands last, fenced. */
+export function wordsOfFault({ message, next, untrusted }: Fault): string {
+  const ours = clean(`${message} Next: ${next}`)
+  return untrusted === undefined ? ours : `${ours}\n${fenced(clean(untrusted), randomBytes(6).toString("hex"))}`
+}
+
 /** Any failure of a resource, a prompt or a completion; tools answer theirs as results. */
 export function asRefusal(error: unknown): Refusal {
   if (error instanceof Refusal) return error
-  const { code, message, next } = asFault(error)
-  const text = clean(`${message} Next: ${next}`)
-  return new Refusal(code === "NotFound" ? notFound : code === "Invalid" ? invalidParams : internal, text)
+  const fault = asFault(error)
+  const codes: Partial<Record<FaultCode, number>> = { NotFound: notFound, Invalid: invalidParams }
+  return new Refusal(codes[fault.code] ?? internal, wordsOfFault(fault))
 }

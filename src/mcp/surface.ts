@@ -6,7 +6,7 @@ import { type Call, noProgress, type Row, type Tool } from "../core/tool.ts"
 import { clean, cut } from "../core/view.ts"
 import { isShown, type ListedTool, listedTool } from "./listed-tools.ts"
 import { promptList, promptOf, takesArgument } from "./prompts.ts"
-import { asRefusal, invalidParams, Refusal } from "./refusal.ts"
+import { asRefusal, invalidParams, Refusal, wordsOfFault } from "./refusal.ts"
 import { createResources, type Resources, resourceTemplates } from "./resources.ts"
 import { createWatch, type Watch } from "./watch.ts"
 
@@ -86,10 +86,10 @@ function listOf(tools: readonly Tool[]): readonly ListedTool[] {
 }
 
 /** An error as a model reads it: it gets the text alone. */
-export const failed = (error: unknown): Answer => {
-  const { message, next } = asFault(error)
-  return { isError: true, content: [{ type: "text", text: clean(`${message} Next: ${next}`) }] }
-}
+export const failed = (error: unknown): Answer => ({
+  isError: true,
+  content: [{ type: "text", text: wordsOfFault(asFault(error)) }],
+})
 
 export function createSurface({ tools: all, invoke, person, watch }: SurfaceParts): Surface {
   const toolOf = (name: string): Tool => {

@@ -1,10 +1,11 @@
+import { randomBytes } from "node:crypto"
 import { z } from "zod"
 import { tools } from "../../tools/index.ts"
 import { instanceHere, readConfig } from "../config.ts"
 import { fieldsOf } from "../core/decode.ts"
 import { asFault } from "../core/faults.ts"
 import { type Call, noProgress, type Tool } from "../core/tool.ts"
-import { clean, oneLine, shellWord } from "../core/view.ts"
+import { clean, fenced, oneLine, shellWord } from "../core/view.ts"
 import { invokeServe } from "../find-serve.ts"
 import { withoutFences } from "./fence.ts"
 import { kebab, type Parsed, parseInput, placeholder } from "./flags.ts"
@@ -46,6 +47,16 @@ const projectsSchema = z.object({ projects: z.array(z.object({ name: z.string() 
 /** Hints as a person can paste them where this program runs. */
 export const hintsInShell = (): Hints => createHints(tools, programInShell())
 
+/** What went wrong, on stderr. A person sees by the word before it which part others said; inside an instance a model sees the fence. */
+export function tellFault(error: unknown): void {
+  const { message, next, untrusted } = asFault(error)
+  const hints = hintsInShell()
+  const words = clean(untrusted ?? "")
+  const said = instanceHere() === undefined ? words : fenced(words, randomBytes(6).toString("hex"))
+  process.stderr.write(`error: ${clean(hints.text(message))}\nnext: ${clean(hints.text(next))}\n`)
+  if (words !== "") process.stderr.write(`said: ${said}\n`)
+}
+
 async function run(tool: Tool, { input, json, jsonLines }: Parsed): Promise<number> {
   const cancelled = new AbortController()
   process.once("SIGINT", () => cancelled.abort())
@@ -70,8 +81,7 @@ async function run(tool: Tool, { input, json, jsonLines }: Parsed): Promise<numb
     return result.met === false ? notMet : 0
   } catch (error) {
     if (cancelled.signal.aborted) return 130
-    const { message, next } = asFault(error)
-    process.stderr.write(`error: ${clean(hints.text(message))}\nnext: ${clean(hints.text(next))}\n`)
+    tellFault(error)
     return 1
   }
 }

@@ -1,6 +1,8 @@
+import { insideFence } from "../core/view.ts"
+
 /** People read what models read, without the fences around what agents wrote. */
 
-export const unfenced = (text: string): string => /^<untrusted-(\w+)>\n([\s\S]*)\n<\/untrusted-\1>$/.exec(text)?.[2] ?? text
+export const unfenced = (text: string): string => insideFence(text) ?? text
 
 /** A tool's result with every fence in it taken off. */
 export function withoutFences(result: Readonly<Record<string, unknown>>): Record<string, unknown> {

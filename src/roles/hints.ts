@@ -17,8 +17,6 @@ export interface Hints {
 
 /** The keys of a result whose texts may hold hints. */
 const hintKeys = new Set(["next", "fix", "do", "why", "note", "refused", "cut", "warnings"])
-/** The words of an agent that a reason quotes: It asked 3 min ago: "Shall I ...?". */
-const quoted = /: ".*"(?=\.)/s
 
 /** The JSON object or array that begins a text; undefined when it has no end. */
 function bracketed(text: string): string | undefined {
@@ -110,20 +108,15 @@ export function createHints(tools: readonly Tool[], program: string): Hints {
     return program === "blackbox5" ? rest : rest.replace(/`blackbox5(?= [a-z])/g, `\`${program}`)
   }
 
-  const textOf = (text: string): string => {
-    const words = quoted.exec(text)
-    if (!words) return translate(text)
-    return translate(text.slice(0, words.index)) + words[0] + translate(text.slice(words.index + words[0].length))
-  }
   const walk = (node: unknown, isHint: boolean): unknown => {
-    if (typeof node === "string") return isHint ? textOf(node) : node
+    if (typeof node === "string") return isHint ? translate(node) : node
     if (Array.isArray(node)) return node.map((one) => walk(one, isHint))
     return isObject(node)
       ? Object.fromEntries(Object.entries(node).map(([key, inner]) => [key, walk(inner, hintKeys.has(key))]))
       : node
   }
   return {
-    text: textOf,
+    text: translate,
     result: (result) => Object.fromEntries(Object.entries(result).map(([key, inner]) => [key, walk(inner, hintKeys.has(key))])),
   }
 }

@@ -4,7 +4,7 @@ import { tools } from "../../tools/index.ts"
 import { readConfig } from "../config.ts"
 import { asFault, Fault } from "../core/faults.ts"
 import { noProgress } from "../core/tool.ts"
-import { counted, oneLine } from "../core/view.ts"
+import { counted, oneLine, withSaid } from "../core/view.ts"
 import { invokeServe } from "../find-serve.ts"
 import { hintsInShell } from "./cli.ts"
 import { withoutFences } from "./fence.ts"
@@ -37,7 +37,8 @@ const statusSchema = z.object({
 })
 const rowSchema = z.object({
   ...{ name: z.string(), project: z.string(), phase: z.string(), why: z.string() },
-  ...{ activity: z.string().optional(), iteration: z.number().optional() },
+  untrusted: z.object({ said: z.string().optional(), activity: z.string().optional() }).default({}),
+  iteration: z.number().optional(),
   ...{ usd: z.number().optional(), budgetUsd: z.number().optional() },
 })
 const listSchema = z.object({ total: z.int(), instances: z.array(rowSchema) })
@@ -118,14 +119,18 @@ export async function top(argv: readonly string[]): Promise<number> {
   }
   const refresh = async (): Promise<void> => {
     const status = statusSchema.parse(hints.result(await call("fleet_status", {})))
-    const { total, instances } = listSchema.parse(hints.result(await call("list_instances", { limit: rowsMax })))
+    const listed = await call("list_instances", { limit: rowsMax })
+    const { total, instances } = listSchema.parse(hints.result(withoutFences(listed)))
     const { headline, turns, warnings } = status
     const fleet = {
       headline,
       turns: `${turns.used} of ${counted(turns.max, "turn")} in use`,
       warning: warnings[0],
       total,
-      rows: instances,
+      rows: instances.map(({ untrusted, why, ...row }) => ({
+        ...{ ...row, why: withSaid(why, untrusted.said) },
+        ...(untrusted.activity !== undefined && { activity: `"${untrusted.activity}"` }),
+      })),
     }
     become(withFleet(state, fleet))
     const { view } = state

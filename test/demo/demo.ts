@@ -1,5 +1,6 @@
 import { styleText } from "node:util"
 import { z } from "zod"
+import { unfenced } from "../../src/roles/fence.ts"
 import { git, type Layout, layouts, scriptOf } from "../e2e/code-root.ts"
 import { eventually, type McpClient, makeWorld, processesOf } from "../e2e/world.ts"
 import { type ModelRequest, type Reply, say, use } from "../model/model.ts"
@@ -63,7 +64,7 @@ const inspectedSchema = z.object({
   phase: z.string(),
   why: z.string(),
   usage: z.object({ usd: z.number(), tokens: z.number(), iterations: z.number() }),
-  work: z.object({ path: z.string() }).optional(),
+  work: z.object({ untrusted: z.object({ path: z.string() }) }).optional(),
 })
 const look = async ({ call }: McpClient, name: string) => inspectedSchema.parse(await call("inspect_instance", { name }))
 const completes = (client: McpClient, name: string, what: string) =>
@@ -71,7 +72,9 @@ const completes = (client: McpClient, name: string, what: string) =>
 /** The commits of an agent, the newest first, from the tree that it works in. */
 const commitsOf = async (client: McpClient, name: string, count: number): Promise<string> => {
   const { work } = await look(client, name)
-  return work === undefined ? "" : git(work.path, "log", `-${count}`, "--format=%h '%s'").replaceAll("\n", ", ")
+  return work === undefined
+    ? ""
+    : git(unfenced(work.untrusted.path), "log", `-${count}`, "--format=%h '%s'").replaceAll("\n", ", ")
 }
 
 async function show(layout: Layout): Promise<void> {

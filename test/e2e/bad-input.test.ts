@@ -236,7 +236,7 @@ describe("a call that cannot be done", () => {
       what: "the project lacks what the loop script needs",
       ...spawnOn({ project: "blog" }),
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /blog has no directory \.autonomous/, next: /mkdir .*blog\/\.autonomous/ },
+      ...{ message: /blog has no directory \.autonomous/, next: /Make that directory/ },
       spoil() {
         const [at, aside] = [join(world.projectOf("blog"), ".autonomous"), join(world.directory, "aside")]
         renameSync(at, aside)
@@ -683,7 +683,8 @@ describe("what goes wrong only when a loop is started", () => {
         await eventually(refused, "the obstacle is seen")
         await mcp.call("resume_instances", { names: [name] })
         const crashed = await reaches(mcp, name, "CrashLoop")
-        expect(crashed.why).toMatch(why)
+        expect(crashed.why).toMatch(/^It(s loop is not there| could not be started)/)
+        expect(crashed.untrusted).toMatch(why)
         expect(crashed.fix).toContain(`resume_instances {"names":["${name}"]}`)
         expect(await mcp.call("list_instances", { phases: ["CrashLoop"] })).toMatchObject({ total: 1, instances: [{ name }] })
       } finally {
@@ -698,7 +699,7 @@ describe("what goes wrong only when a loop is started", () => {
     120_000,
   )
 
-  const missing = /`claude` is not on the PATH: \/.*waits for it and goes on by itself\.$/
+  const missing = /`claude` is not on the PATH: \/.*waits for it and goes on by itself\.\n/
   const iterationsOf = async (name: string) =>
     z
       .looseObject({ usage: z.looseObject({ iterations: z.int() }), run: z.looseObject({ restarts: z.int() }) })
@@ -715,7 +716,8 @@ describe("what goes wrong only when a loop is started", () => {
     await mcp.call("resume_instances", { names: [name] })
     if (before) process.kill(before.pid, "SIGKILL") // so that the loop calls claude again
     const held = await reaches(mcp, name, "Held")
-    expect(held.why).toMatch(missing)
+    expect(held.why).toMatch(/^The program claude is not there/)
+    expect(held.untrusted).toMatch(missing)
     expect(held.fix).toMatch(/Install it again/)
     const { usage, run } = await iterationsOf(name)
     claude.bring()
@@ -735,7 +737,7 @@ describe("what goes wrong only when a loop is started", () => {
     claude.remove()
     try {
       await mcp.call("resume_instances", { names: [name] })
-      expect((await reaches(mcp, name, "Held")).why).toMatch(missing)
+      expect((await reaches(mcp, name, "Held")).untrusted).toMatch(missing)
       expect(await iterationsOf(name)).toMatchObject({ usage: { iterations: usage.iterations }, run: { restarts: 0 } })
     } finally {
       claude.bring()

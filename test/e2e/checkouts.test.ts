@@ -83,7 +83,8 @@ describe("a project that two checkouts have", () => {
     const status = await there.call("fleet_status", {})
     expect(status.projects).toContainEqual({ name: "mein-projekt", instances: 0 })
     const made = await there.call("spawn_instance", { project: "mein-projekt", loop: "idle", dryRun: true })
-    expect(made).toMatchObject({ workspace: { path: join(other, "5-project-memory/Mein Projekt") } })
+    const path = join(other, "5-project-memory/Mein Projekt")
+    expect(made).toMatchObject({ workspace: { untrusted: { path: expect.stringContaining(path) } } })
   })
 })
 

@@ -125,11 +125,12 @@ describe("flags", () => {
     ]
     expect(await world.cli("spawn-instance", ...spawned)).toMatchObject({ code: 0 })
     const { stdout } = await world.cli("inspect-instance", "labelled", "--sections", "spec,mail", "--json")
-    expect(JSON.parse(stdout)).toMatchObject({ spec: { labels: { team: "web", tier: "db", old: "" } }, mail: { messages: [] } })
+    const labels = expect.stringMatching(/^<untrusted-\w+>\nteam=web, tier=db, old=\n</)
+    expect(JSON.parse(stdout)).toMatchObject({ spec: { untrusted: { labels } }, mail: { messages: [] } })
     expect((await world.cli("list-instances", "--selector", "team=web")).stdout).toContain("labelled")
     await world.cli("message-instances", "labelled", "--text", "Use euros.", "--wait-seconds", "0")
     const shown = (await world.cli("inspect-instance", "labelled", "--sections", "spec,mail,events")).stdout
-    expect(shown).toMatch(/\nMessages\nm-\S+ from operator \S+, .*:\nUse euros\.\n\nDeclared\n[\s\S]*\nlabels: .*"team":"web"/)
+    expect(shown).toMatch(/\nMessages\nm-\S+ from operator \S+, .*:\nUse euros\.\n\nDeclared\n[\s\S]*\nlabels: team=web, tier=db/)
     expect(shown).toMatch(/\nEvents\n[\s\S]*Z Spawned /)
     expect(shown).not.toContain("untrusted")
     expect(await world.cli("stop-instances", "labelled", "--remove")).toMatchObject({ code: 0 })

@@ -11,6 +11,8 @@ const seenSchema = z.looseObject({
   phase: z.string(),
   why: z.string(),
   fix: z.string(),
+  untrusted: z.string().optional(),
+  activity: z.object({ untrusted: z.string() }).optional(),
   last: z.object({ iteration: z.int(), outcome: z.string(), untrusted: z.string() }).optional(),
   usage: z.looseObject({ iterations: z.int() }),
 })
@@ -81,9 +83,8 @@ describe("a model's service that refuses", () => {
     const client = await world.connect()
     await client.call("spawn_instance", { project: "shop", name: "one", mode: "once" })
     const held = await reaches(client, "one", "RateLimited")
-    expect(held.why).toMatch(
-      /limit is reached: "You've hit your weekly limit · resets .*\(.*\)"\. It goes on in (72 h|3 days)\.$/,
-    )
+    expect(held.why).toMatch(/limit is reached\. It goes on in (72 h|3 days)\.$/)
+    expect(held.untrusted).toMatch(/limit is reached: "You've hit your weekly limit · resets .*\(.*\)"\./)
     await eventually(async () => (await eventsOf(client, "one")).includes("does not count"), "the end of the refused iteration")
     const { usage, last } = await look(client, "one")
     expect(usage.iterations).toBe(0)
@@ -102,7 +103,7 @@ describe("a model's service that refuses", () => {
     )
     const client = await world.connect()
     await client.call("spawn_instance", { project: "shop", name: "one", mode: "once" })
-    expect((await reaches(client, "one", "RateLimited")).why).toContain("usage limit reached")
+    expect((await reaches(client, "one", "RateLimited")).untrusted).toContain("usage limit reached")
     const done = await eventually(
       async () => {
         const seen = await look(client, "one")
@@ -123,7 +124,8 @@ describe("a model's service that refuses", () => {
     const client = await world.connect()
     await client.call("spawn_instance", { project: "shop", name: "one" })
     const held = await reaches(client, "one", "Held")
-    expect(held.why).toMatch(/session limit.*afterRateLimit: hold, so it waits until somebody resumes it\.$/)
+    expect(held.why).toMatch(/afterRateLimit: hold, so it waits until somebody resumes it\.$/)
+    expect(held.untrusted).toContain("session limit")
     expect(held.fix).toContain('resume_instances {"names":["one"]}')
     await client.call("resume_instances", { names: ["one"] })
     await reaches(client, "one", "Completed")
@@ -142,14 +144,14 @@ describe("a model's service that refuses", () => {
       fail(400, { message: "Your credit balance is too low to access the Anthropic API.", type: "invalid_request_error" }),
       "Held",
       /cannot pay for the model: "Credit balance is too low"\. Add credit/,
-      /mend that, then resume_instances/,
+      /Mend that, then resume_instances/,
     ],
     [
       "an organization that is disabled",
       fail(400, { message: "This organization has been disabled.", type: "invalid_request_error" }),
       "Held",
       /organization of this login.*disabled organization.*administrator/,
-      /mend that, then resume_instances/,
+      /Mend that, then resume_instances/,
     ],
     [
       "a service that fails",
@@ -166,7 +168,7 @@ describe("a model's service that refuses", () => {
       await client.call("spawn_instance", { project: "shop", name: "one" })
       const seen = await eventually(async () => {
         const found = await look(client, "one")
-        return why.test(found.why) && found
+        return why.test(found.untrusted ?? "") && found
       }, "the reason")
       expect(seen.phase).toBe(phase)
       expect(seen.fix).toMatch(fix)
@@ -184,7 +186,7 @@ describe("a claude that does not come to its end", () => {
     await using world = await makeWorld(() => use([{ name: "Bash", input: { command: "sleep 1000", timeout: 600_000 } }]))
     const client = await world.connect()
     await client.call("spawn_instance", { project: "shop", name: "one", budget: { iterations: 1 } })
-    await eventually(async () => /Bash/.test((await look(client, "one")).why), "a tool at work")
+    await eventually(async () => /Bash/.test((await look(client, "one")).activity?.untrusted ?? ""), "a tool at work")
     const pid = await eventually(() => claudeOf(world), "claude")
     process.kill(pid, "SIGKILL")
     const { last } = await reaches(client, "one", "BudgetReached")

@@ -101,7 +101,8 @@ describe("a question to the people", () => {
       const seen = await call("inspect_instance", { name: "shop-1" })
       return seen.phase === "NeedsAnswer" ? seen : undefined
     }, "NeedsAnswer")
-    expect(asking.why).toMatch(/^It asked \d+ s ago: "Stripe or Adyen\?"\. It goes on in (29|30) min\.$/)
+    expect(asking.why).toMatch(/^It asked a question \d+ s ago and waits for the answer\. It goes on in (29|30) min\.$/)
+    expect(asking.untrusted).toMatch(/^<untrusted-(\w+)>\nStripe or Adyen\?\n<\/untrusted-\1>$/)
     const [question] = messages.parse(await call("read_messages")).messages
     expect(question).toMatchObject({ from: "instance shop-1", untrusted: expect.stringContaining("Stripe or Adyen?") })
     const fix = `message_instances {"to":["shop-1"],"replyTo":"${question?.mail}","text":"…"}`

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it, vi } from "vitest"
 import { z } from "zod"
+import { unfenced, withoutFences } from "../../src/roles/fence.ts"
 import { type ModelRequest, say, use } from "../model/model.ts"
 import { git, type Layout } from "./code-root.ts"
 import { eventually, type McpClient, makeWorld, type World } from "./world.ts"
@@ -19,26 +20,28 @@ const obedient = (request: ModelRequest) => {
 async function spawn({ call }: McpClient, name: string, command: string): Promise<string> {
   const goal = `Do this. RUN<<${command}>>`
   const { workspace } = await call("spawn_instance", { name, project: "shop", workspace: "worktree", goal })
-  return z.looseObject({ path: z.string() }).parse(workspace).path
+  return pathIn(workspace)
 }
+const pathIn = (workspace: unknown): string =>
+  unfenced(z.looseObject({ untrusted: z.looseObject({ path: z.string() }) }).parse(workspace).untrusted.path)
 const completed = ({ call }: McpClient, name: string): Promise<unknown> =>
   eventually(async () => (await call("inspect_instance", { name })).phase === "Completed", `${name} completes`, 200)
 /** What the answer itself says of each. */
 async function remove({ call }: McpClient, ...names: string[]): Promise<string[]> {
   const { instances } = await call("stop_instances", { names, remove: true })
   return z
-    .array(z.looseObject({ why: z.string() }))
+    .array(z.looseObject({ why: z.string(), untrusted: z.string().optional() }))
     .parse(instances)
-    .map(({ why }) => why)
+    .map(({ why, untrusted }) => (untrusted === undefined ? why : unfenced(untrusted)))
 }
 const listSchema = z.looseObject({
-  trees: z.array(z.looseObject({ name: z.string(), why: z.string(), bytes: z.number().optional(), instance: z.string() })),
-  removals: z.array(z.object({ name: z.string(), removed: z.boolean(), why: z.string() })),
+  trees: z.array(z.looseObject({ name: z.string(), bytes: z.number().optional(), instance: z.string() })),
+  removals: z.array(z.object({ name: z.string(), removed: z.boolean(), why: z.string(), untrusted: z.string().optional() })),
 })
 async function trees(world: World, ...flags: string[]): Promise<z.output<typeof listSchema>> {
   const { code, stdout, stderr } = await world.cli("trees", ...flags, "--json")
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
-  return listSchema.parse(JSON.parse(stdout))
+  return listSchema.parse(withoutFences(z.record(z.string(), z.unknown()).parse(JSON.parse(stdout))))
 }
 const treesIn = (world: World): string[] => readdirSync(join(world.state, "trees"))
 
@@ -81,8 +84,7 @@ describe("a removed instance", () => {
     expect(kept.map(({ instance }) => instance).toSorted()).toEqual(["done", "hidden", "late"])
     expect(kept.find(({ instance }) => instance === "late")).toMatchObject({
       name: nameOf(late),
-      path: late,
-      branch: "ralf/late",
+      untrusted: { path: late, branch: "ralf/late" },
     })
     const table = (await world.cli("trees")).stdout
     expect(table).toMatch(/NAME .*SIZE .*WHY/)
@@ -95,10 +97,12 @@ describe("a removed instance", () => {
     ])
     expect(git(shop, "branch", "--list", "ralf/done")).toBe("")
     const named = await trees(world, nameOf(late))
-    expect(named.removals).toMatchObject([{ removed: false, why: expect.stringMatching(/late\.md.*--force/) }])
+    expect(named.removals).toMatchObject([
+      { removed: false, why: expect.stringMatching(/--force/), untrusted: expect.stringMatching(/late\.md/) },
+    ])
     expect(existsSync(join(late, "late.md"))).toBe(true)
     const forced = await trees(world, nameOf(late), "--force")
-    expect(forced.removals).toMatchObject([{ removed: true, why: expect.stringMatching(/^Lost: .*late\.md/) }])
+    expect(forced.removals).toMatchObject([{ removed: true, untrusted: expect.stringMatching(/^Lost: .*late\.md/) }])
     expect(forced.trees.map(({ instance }) => instance)).toEqual(["hidden"])
     expect(treesIn(world)).toEqual([nameOf(hidden)])
     expect((await world.cli("trees", "--force")).stderr).toMatch(/needs names/)

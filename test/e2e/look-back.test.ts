@@ -56,7 +56,7 @@ describe("looking back", () => {
     process.kill(world.servePid(), "SIGKILL")
     const status = await eventually(() => call("fleet_status", { since: "1h" }), "the control plane is back")
     expect(status.since).toMatchObject({
-      completed: [{ name, untrusted: expect.stringContaining("The house is built.") }],
+      completed: [{ name, untrusted: { said: expect.stringContaining("The house is built.") } }],
       failed: [],
     })
     expect(events.parse(await call("read_events", { after: before.cursor })).events.length).toBeGreaterThan(5)

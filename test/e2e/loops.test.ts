@@ -241,9 +241,9 @@ describe("the end of a loop", () => {
     const failed = await reaches(client, "one", "CrashLoop")
     expect(failed.why).toMatch(/ended without running claude \(exit code 0\).* started 4 times/)
     const { events } = z
-      .object({ events: z.array(z.object({ message: z.string() })) })
+      .object({ events: z.array(z.object({ untrusted: z.string() })) })
       .parse(await client.call("read_events", { kinds: ["Exited"] }))
-    expect(events[0]?.message).toContain("ended without running claude (exit code 0)")
+    expect(events[0]?.untrusted).toContain("ended without running claude (exit code 0)")
   })
 })
 

@@ -108,7 +108,7 @@ describe.each(layouts)("a day with one agent of the public %s checkout, from an 
       const seen = await call("inspect_instance", { name: "shop-1" })
       return seen.phase === "Paused" && String(seen.why).includes("stand still") ? seen : undefined
     }, "paused, as a new supervisor says to a new serve")
-    expect(paused.why).toContain("the night")
+    expect(paused.untrusted).toContain("the night")
     expect(frozen.map(({ pid }) => ticksOf(pid))).toEqual(before)
     expect(still()).toBe(true)
     expect(

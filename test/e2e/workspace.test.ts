@@ -3,6 +3,7 @@ import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { describe, expect, it, vi } from "vitest"
 import { z } from "zod"
+import { unfenced, withoutFences } from "../../src/roles/fence.ts"
 import { type ModelRequest, say, use } from "../model/model.ts"
 import { git, makeCodeRoot } from "./code-root.ts"
 import { eventually, type McpClient, makeWorld, type Result, type World } from "./world.ts"
@@ -28,7 +29,13 @@ const workSchema = z.looseObject({
 })
 
 const inspect = ({ call }: McpClient, name: string): Promise<Result> => call("inspect_instance", { name })
-const workOf = async (client: McpClient, name: string) => workSchema.parse((await inspect(client, name)).work)
+/** What is told of a tree, and beside it where it is, without the fences. */
+const placeIn = (told: unknown): Record<string, unknown> => {
+  const { untrusted = {}, ...ours } = z.looseObject({ untrusted: z.record(z.string(), z.string()).optional() }).parse(told)
+  return { ...ours, ...withoutFences(untrusted) }
+}
+const pathIn = (told: unknown): string => workSchema.shape.path.parse(placeIn(told).path)
+const workOf = async (client: McpClient, name: string) => workSchema.parse(placeIn((await inspect(client, name)).work))
 const completed = (client: McpClient, name: string): Promise<Result> =>
   eventually(
     async () => {
@@ -38,18 +45,22 @@ const completed = (client: McpClient, name: string): Promise<Result> =>
     `${name} completes`,
     200,
   )
-const rowSchema = z.object({ name: z.string(), why: z.string() })
+const rowSchema = z.object({ name: z.string(), why: z.string(), untrusted: z.string().optional() })
 /** Removes instances; what the answer says of each, and what the events say when it is done. */
 async function remove({ call }: McpClient, names: readonly string[]) {
   const answer = await call("stop_instances", { names, remove: true })
   const rows = z.array(rowSchema).parse(answer.instances)
   await eventually(async () => (await call("list_instances", {})).total === 0, "the removal")
   const events = z
-    .array(z.object({ message: z.string() }))
+    .array(z.object({ message: z.string().optional(), untrusted: z.string().optional() }))
     .parse((await call("read_events", { kinds: ["Removed"], limit: 100 })).events)
-    .map(({ message }) => message)
+    .map(({ message, untrusted = "" }) => message ?? unfenced(untrusted))
   const removed = (name: string): string => events.find((message) => message.startsWith(`${name} was removed.`)) ?? ""
-  return { why: (name: string) => rows.find((row) => row.name === name)?.why ?? "", removed }
+  const told = (name: string): string => {
+    const { why = "", untrusted } = rows.find((row) => row.name === name) ?? {}
+    return untrusted === undefined ? why : unfenced(untrusted)
+  }
+  return { why: told, removed }
 }
 const treesOf = (world: World): string[] => readdirSync(join(world.state, "trees")).toSorted()
 const branches = (directory: string): string[] => git(directory, "branch", "--format=%(refname:short)").split("\n").toSorted()
@@ -65,14 +76,15 @@ describe("several agents in one project", () => {
       client.call("spawn_instance", { project: "shop", goal: run(`${command}; ${wait}`) })
 
     const first = await spawn(commit("one.md"))
-    expect(first.workspace).toEqual({ path: shop })
+    expect(placeIn(first.workspace)).toEqual({ path: shop })
     const second = await spawn(commit("two.md"))
-    expect(second).toMatchObject({ name: "shop-2", workspace: { branch: "ralf/shop-2" } })
+    expect(second).toMatchObject({ name: "shop-2" })
+    expect(placeIn(second.workspace)).toMatchObject({ branch: "ralf/shop-2" })
     await spawn(`${inTree} && echo text > three.md`)
     await spawn("true")
 
     // All four are in the middle of their iteration.
-    const path = workSchema.shape.path.parse(z.looseObject({ path: z.string() }).parse(second.workspace).path)
+    const path = pathIn(second.workspace)
     await eventually(() => existsSync(join(path, "two.md")) && existsSync(join(shop, "one.md")), "both files", 60)
     await eventually(async () => (await workOf(client, "shop-4")).own, "the fourth tree")
     expect(existsSync(join(shop, "two.md")) || existsSync(join(path, "one.md"))).toBe(false)
@@ -85,13 +97,14 @@ describe("several agents in one project", () => {
     expect(await workOf(client, "shop-2")).toEqual({ path, own: true, branch: "ralf/shop-2", commits: 1, dirty: false })
     expect(await workOf(client, "shop-3")).toMatchObject({ own: true, commits: 0, dirty: true })
     const listed = z.array(z.looseObject({ name: z.string() })).parse((await client.call("list_instances", {})).instances)
-    expect(listed.find(({ name }) => name === "shop-2")).toMatchObject({ branch: "ralf/shop-2", commits: 1 })
+    const branch = expect.stringContaining("ralf/shop-2")
+    expect(listed.find(({ name }) => name === "shop-2")).toMatchObject({ untrusted: { branch }, commits: 1 })
     expect(git(shop, "status", "--porcelain")).toBe("")
 
     const since = z
       .looseObject({ completed: z.array(z.looseObject({ name: z.string() })) })
       .parse((await client.call("fleet_status", { since: "1h" })).since)
-    expect(since.completed.find(({ name }) => name === "shop-2")).toMatchObject({ branch: "ralf/shop-2", commits: 1 })
+    expect(since.completed.find(({ name }) => name === "shop-2")).toMatchObject({ untrusted: { branch }, commits: 1 })
 
     const { why, removed } = await remove(client, ["shop-1", "shop-2", "shop-3", "shop-4"])
     expect(why("shop-1")).not.toMatch(/kept/)
@@ -120,7 +133,7 @@ describe("several agents in one project", () => {
     const spawned = await client.call("spawn_instance", { goal: run(commit("one.md")), workspace: "worktree" })
     await completed(client, "shop-1")
     const { path } = await workOf(client, "shop-1")
-    expect(path).toBe(z.looseObject({ path: z.string() }).parse(spawned.workspace).path)
+    expect(path).toBe(pathIn(spawned.workspace))
     rmSync(path, { recursive: true })
     await client.call("resume_instances", { names: ["shop-1"] })
     await eventually(() => existsSync(join(path, "one.md")), "the tree, made again from its branch")
@@ -140,10 +153,11 @@ describe("several agents in one project", () => {
     await expect(client.call("spawn_instance", { ref: "main" })).rejects.toThrow(/not tracked by a git repository/)
     const go = join(world.directory, "go")
     const waiting = { goal: run(`while [ ! -e ${go} ]; do sleep 0.05; done`) }
-    expect((await client.call("spawn_instance", waiting)).workspace).toEqual({ path: shop })
+    expect(placeIn((await client.call("spawn_instance", waiting)).workspace)).toEqual({ path: shop })
     await eventually(async () => (await inspect(client, "shop-1")).phase === "Running", "the first at work")
     const second = await client.call("spawn_instance", { goal: run("true") })
-    expect(second).toMatchObject({ workspace: { path: shop }, why: expect.stringMatching(/shares its work tree with shop-1/) })
+    expect(second).toMatchObject({ why: expect.stringMatching(/shares its work tree with shop-1/) })
+    expect(placeIn(second.workspace)).toEqual({ path: shop })
     writeFileSync(go, "")
     await completed(client, "shop-1")
     await completed(client, "shop-2")
@@ -190,7 +204,7 @@ describe("a code root that is one git repository", () => {
     })
     await completed(client, "blog-1")
     writeFileSync(go, "")
-    const { path } = z.looseObject({ path: z.string() }).parse(spawned.workspace)
+    const path = pathIn(spawned.workspace)
     expect(readFileSync(join(world.directory, "pwd"), "utf8").trim()).toBe(join(path, "5-project-memory/blog"))
     expect(await workOf(client, "blog-1")).toMatchObject({ path, own: true, branch: "ralf/blog-1", commits: 1, dirty: false })
     expect(git(world.codeRoot, "show", "--stat", "--format=%s", "ralf/blog-1")).toMatch(
@@ -217,7 +231,10 @@ describe("a repository", () => {
       client.call("spawn_instance", { repository: "acme/tool", name: "tool-1", goal: run(push) }),
       client.call("spawn_instance", { repository: "acme/tool", name: "tool-2", ref: "release", goal: run("true") }),
     ])
-    expect(spawned.map(({ workspace }) => workspace)).toMatchObject([{ branch: "ralf/tool-1" }, { branch: "ralf/tool-2" }])
+    expect(spawned.map(({ workspace }) => placeIn(workspace))).toMatchObject([
+      { branch: "ralf/tool-1" },
+      { branch: "ralf/tool-2" },
+    ])
     await completed(client, "tool-1")
     await completed(client, "tool-2")
     expect((await inspect(client, "tool-1")).project).toBe("tool")
@@ -247,7 +264,8 @@ describe("a repository", () => {
       "the problem",
       60,
     )
-    expect(seen.why).toMatch(/Fetching file:.*acme\/none\.git failed: .*git ls-remote.*then resume/)
+    expect(seen.why).toMatch(/^Its work tree could not be made\./)
+    expect(seen.untrusted).toMatch(/Fetching file:.*acme\/none\.git failed: .*git ls-remote.*then resume/)
   })
 
   it("is worked on by the built-in loop where there is no code root at all", async () => {
@@ -300,9 +318,7 @@ describe("a hostile repository", () => {
       })
     await spawn("shop-1")
     // Without its filter a tree would hold wrong files, and with it we would run it: the person decides.
-    await expect(spawn("shop-2")).rejects.toThrow(
-      /filter evil, which only the repository's own configuration defines.*trustedFilters: /,
-    )
+    await expect(spawn("shop-2")).rejects.toThrow(/filter that only its own configuration defines.*trustedFilters: .*evil/)
     await spawn("shop-2", { ref: "before" })
     await eventually(async () => (await workOf(client, "shop-2")).own, "the tree", 60)
     writeFileSync(go, "")
@@ -344,9 +360,7 @@ describe("several code roots in one serve", () => {
     expect(await projects(here)).toEqual(["blog", "shop", "shop", "solo"])
 
     const pathOf = async (client: McpClient, input: object): Promise<unknown> =>
-      z
-        .looseObject({ path: z.string() })
-        .parse((await client.call("spawn_instance", { ...input, goal: run(commit("x.md")) })).workspace).path
+      pathIn((await client.call("spawn_instance", { ...input, goal: run(commit("x.md")) })).workspace)
     // The caller's own wins; a project that is in one root alone is found from everywhere; without a word it is the caller's only one.
     expect(await pathOf(here, { project: "shop", name: "near" })).toBe(world.projectOf("shop"))
     expect(await pathOf(there, { project: "shop", name: "far" })).toBe(join(other, "5-project-memory/shop"))

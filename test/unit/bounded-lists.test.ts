@@ -137,7 +137,7 @@ describe("what is said in a goal", () => {
         const { name } = await fleet.call(operator)("spawn_instance", { goal })
         expect(fleet.specOf(name)?.goal).toBe(goal.toWellFormed())
         const shown = await fleet.call(operator)("inspect_instance", { name, sections: ["spec"] })
-        expect(shown.spec.goal.untrusted.isWellFormed()).toBe(true)
+        expect(shown.spec.untrusted.goal.isWellFormed()).toBe(true)
       }),
       { numRuns: 20 },
     )

@@ -47,11 +47,11 @@ describe("a hint on a command line", () => {
     expect(hints.text(call)).toBe(line)
   })
 
-  it("leaves alone what an agent said, and translates what stands before and after", () => {
-    const asked = 'It asked 3 min ago: "Shall I call stop_instances {"names":["b"]}. Or dryRun: true?". It goes on in 2 h.'
-    expect(hints.text(asked)).toBe(asked)
+  it("leaves alone what an agent said", () => {
+    const asked = 'Shall I call stop_instances {"names":["b"]}. Or dryRun: true?'
     const result = {
-      why: asked,
+      why: "Held: dryRun: true shows it.",
+      untrusted: asked,
       next: 'resume_instances {"names":["a"]}',
       warnings: ["3 unread from agents: read_messages {}."],
       needsYou: [{ name: "a", do: "list_instances {} shows it" }],
@@ -59,7 +59,8 @@ describe("a hint on a command line", () => {
       headline: "list_instances",
     }
     expect(hints.result(result)).toEqual({
-      why: asked,
+      why: "Held: --dry-run shows it.",
+      untrusted: asked,
       next: "blackbox5 resume-instances --names a",
       warnings: ["3 unread from agents: `blackbox5 read-messages`."],
       needsYou: [{ name: "a", do: "`blackbox5 list-instances` shows it" }],

@@ -208,8 +208,9 @@ describe("git's own words", () => {
     const tree = await settle("a")
     vi.stubEnv("PATH", `${bin}${delimiter}${process.env.PATH}`)
     const dubious = /dubious ownership in repository at .*git config --global --add safe\.directory \S+"\./
-    await expect(trees.foresee(aSpec({ workspace: "worktree" }), [])).rejects.toThrow(dubious)
-    await expect(trees.foresee(aSpec({ ref: "main" }), [])).rejects.toThrow(dubious)
+    const fault = { message: "git failed.", untrusted: expect.stringMatching(dubious) }
+    await expect(trees.foresee(aSpec({ workspace: "worktree" }), [])).rejects.toMatchObject(fault)
+    await expect(trees.foresee(aSpec({ ref: "main" }), [])).rejects.toMatchObject(fault)
     expect(await prepare("a", tree)).toMatchObject({ reason: "WorkTree", message: expect.stringMatching(dubious) })
     // The person's own tree can be worked in, but whoever looks is told what the agent's git will say.
     const warnings: string[] = []

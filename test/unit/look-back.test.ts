@@ -132,9 +132,12 @@ describe("fleet_status since", () => {
     fleet.world.today = { usd: 14.2, tokens: 0, iterations: 0, ms: 0 }
     const status = await fleet.call(operator)("fleet_status", { since: "1h" })
     expect(status.since.completed.map(({ name }: Result) => name)).toEqual(["retried", "gone"])
-    expect(status.since.completed[1].untrusted).toContain("I built it.")
+    expect(status.since.completed[1].untrusted.said).toContain("I built it.")
     expect(status.since.failed).toMatchObject([
-      { name: "broken", branch: "ralf/broken", commits: 3, untrusted: expect.stringContaining("I broke it.") },
+      {
+        ...{ name: "broken", commits: 3 },
+        untrusted: { branch: expect.stringContaining("ralf/broken"), said: expect.stringContaining("I broke it.") },
+      },
     ])
     expect(status.since.usd).toBe(14.2)
     expect(fleet.world.spentSinceMs).toBe(fleet.clock.nowMs() - 3_600_000)

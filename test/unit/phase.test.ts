@@ -24,6 +24,7 @@ const exit = (code: number, outcome?: "Complete" | "Failed"): Partial<Run> => ({
   lastExit: { code, atMs: nowMs - 60_000, ...(outcome && { outcome }) },
 })
 const ranNone = { reason: ranNoClaude, message: "Ran none." }
+const reports = (reason: NonNullable<Beat["hold"]>["reason"]): Beat => beat({ hold: { reason, message: "Claude's words." } })
 const wanted = { turn: { id: "t", state: "Wanted" as const, sinceMs: nowMs - 20_000 } }
 const running = { turn: { id: "t", state: "Running" as const, sinceMs: nowMs - 20_000 } }
 const paused = (pause: Partial<NonNullable<Instance["spec"]["pause"]>> = {}): More => ({
@@ -45,7 +46,7 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
   [
     "uses a tool",
     "Running",
-    /; Bash: npm test for 5 s\.$/,
+    /for 20 s; in a tool call for 5 s\.$/,
     shop({}),
     beat({ ...running, activity: { tool: "Bash", summary: "npm\ntest", sinceMs: nowMs - 5000 } }),
   ],
@@ -60,7 +61,7 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
   ["paused, confirmed", "Paused", /all its processes stand still/, shop({}, paused()), beat({ ...running, frozen: true })],
   ["paused, not confirmed", "Paused", /not confirmed/, shop({}, paused()), beat(running)],
   ["paused, nothing runs", "Paused", /nothing of it runs/, shop(undefined, paused({ note: "lunch" }))],
-  ["paused with a note", "Paused", /Paused \(lunch\)/, shop(undefined, paused({ note: "lunch" }))],
+  ["paused with a note", "Paused", /^Paused; nothing of it runs\.$/, shop(undefined, paused({ note: "lunch" }))],
   ["to be paused", "Paused", /at the end of iteration 8/, shop({}, paused({ when: "iteration-end" })), beat(running)],
   ["paused for a time", "Paused", /goes on by itself in 40 s/, shop(undefined, paused({ untilMs: nowMs + 40_000 }))],
   ["a pause that has elapsed", "Running", /Between/, shop({}, paused({ untilMs: nowMs })), beat()],
@@ -68,35 +69,55 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
   [
     "rate-limited",
     "RateLimited",
-    /It goes on in 30 s/,
+    /limit is reached\. It goes on in 30 s/,
     shop({}, {}, held({ reason: "RateLimited", untilMs: nowMs + 30_000 })),
-    beat(),
+    reports("RateLimited"),
   ],
   [
     "rate-limited where the policy wants a person's word",
     "Held",
-    /The reason/,
+    /limit is reached\..*afterRateLimit: hold/,
     shop({}, {}, held({ reason: "RateLimited" })),
-    beat(),
+    reports("RateLimited"),
   ],
   [
     "its account cannot pay",
     "Held",
-    /The reason.* in 30 s/,
+    /account cannot pay.* in 30 s/,
     shop({}, {}, held({ reason: "AccountProblem", untilMs: nowMs + 30_000 })),
-    beat(),
+    reports("AccountProblem"),
   ],
-  ["without claude", "Held", /The reason/, shop({}, {}, held({ reason: "ClaudeMissing", untilMs: nowMs + 30_000 })), beat()],
+  [
+    "without claude",
+    "Held",
+    /claude is not there/,
+    shop({}, {}, held({ reason: "ClaudeMissing", untilMs: nowMs + 30_000 })),
+    reports("ClaudeMissing"),
+  ],
   [
     "the service fails",
     "Waiting",
-    /The reason.* in 30 s/,
+    /service fails.* in 30 s/,
     shop({}, {}, held({ reason: "ServiceUnavailable", untilMs: nowMs + 30_000 })),
-    beat(),
+    reports("ServiceUnavailable"),
   ],
-  ["logged out", "Held", /The reason/, shop({}, {}, held({ reason: "LoginRequired" })), beat()],
-  ["blocked", "Blocked", /The reason.* in 30 s/, shop({}, {}, held({ reason: "Blocked", untilMs: nowMs + 30_000 })), beat()],
-  ["wants an answer", "NeedsAnswer", /The reason/, shop({}, {}, held({ reason: "NeedsAnswer" })), beat()],
+  ["logged out", "Held", /refused the login/, shop({}, {}, held({ reason: "LoginRequired" })), reports("LoginRequired")],
+  [
+    "without its hooks",
+    "Held",
+    /asked none of its hooks/,
+    shop({}, {}, held({ reason: "Uncontrolled" })),
+    reports("Uncontrolled"),
+  ],
+  ["gets nowhere", "Held", /again and again/, shop({}, {}, held({ reason: "CircuitOpen" })), reports("CircuitOpen")],
+  [
+    "blocked",
+    "Blocked",
+    /ended as blocked.* in 30 s/,
+    shop({}, {}, held({ reason: "Blocked", untilMs: nowMs + 30_000 })),
+    beat({ last: { turn: "t1", iteration: 7, outcome: "BLOCKED", text: "No key.", atMs: 0 } }),
+  ],
+  ["wants an answer", "NeedsAnswer", /asked a question/, shop({}, {}, held({ reason: "NeedsAnswer" })), beat()],
   ["waits for others", "Waiting", /The reason/, shop({}, {}, held({ reason: "AwaitingInstances" })), beat(wanted)],
   [
     "outside its schedule",
@@ -113,8 +134,8 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
     beat(running),
   ],
   ["its parent was stopped", "Held", /The reason/, shop({}, {}, held({ reason: "ParentStopped" })), beat()],
-  ["exited once", "Starting", /exited with code 3 .* started again/, shop(exit(3))],
-  ["exits again and again", "CrashLoop", /exited with code 3 .* started 4 times/, shop({ ...exit(3), restarts: 3 })],
+  ["exited once", "Starting", /without saying .* \(exit code 3\)\. It is started again/, shop(exit(3))],
+  ["exits again and again", "CrashLoop", /\(exit code 3\)\. It was started 4 times/, shop({ ...exit(3), restarts: 3 })],
   [
     "ended without a word of its agent",
     "Starting",
@@ -122,9 +143,24 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
     shop(exit(0), { spec: { mode: "until-complete" } }),
   ],
   ["ended, and is continuous", "Starting", /because the instance is continuous/, shop(exit(0), { spec: { mode: "continuous" } })],
-  ["ran no claude, once", "Starting", /^Ran none\. It is started again/, shop({ ...exit(0), problem: ranNone })],
-  ["ran no claude, again and again", "CrashLoop", /^Ran none\. .*4 times/, shop({ ...exit(0), problem: ranNone, restarts: 3 })],
-  ["cannot be started", "CrashLoop", /^No claude/, shop({ ...exit(1), problem: { reason: "NoClaude", message: "No claude." } })],
+  [
+    "ran no claude, once",
+    "Starting",
+    /^Its loop ended without running claude \(exit code 0\)\. It is started again/,
+    shop({ ...exit(0), problem: ranNone }),
+  ],
+  [
+    "ran no claude, again and again",
+    "CrashLoop",
+    /^Its loop ended without running claude .*4 times/,
+    shop({ ...exit(0), problem: ranNone, restarts: 3 }),
+  ],
+  [
+    "cannot be started",
+    "CrashLoop",
+    /^It could not be started\. .*once/,
+    shop({ ...exit(1), problem: { reason: "NoClaude", message: "No claude." } }),
+  ],
   ["a new attempt after a crash loop", "Starting", /being started/, shop({ ...exit(3), restarts: 9 }, { spec: { attempt: 2 } })],
   ["complete", "Completed", /ended as complete 60 s ago/, shop(exit(0, "Complete"))],
   ["complete stays so when it is paused", "Completed", /complete/, shop(exit(0, "Complete"), paused())],
@@ -139,6 +175,44 @@ describe("phaseOf", () => {
     const result = seen(instance, latest)
     expect(result.phase).toBe(phase)
     expect(result.why).toMatch(why)
+  })
+
+  it("says in why and fix nothing that anybody else wrote, and beside them what they said", () => {
+    const said = (name: string): string | undefined => {
+      const [, , , instance, latest] = cases.find(([of]) => of === name) ?? []
+      return instance && seen(instance, latest).untrusted
+    }
+    expect(Object.fromEntries(cases.flatMap(([name]) => (said(name) === undefined ? [] : [[name, said(name)]])))).toEqual({
+      "paused, nothing runs": "lunch",
+      "paused with a note": "lunch",
+      blocked: "No key.",
+      "cannot be started": "No claude.",
+      ...Object.fromEntries(cases.filter(([, , , , latest]) => latest?.hold).map(([name]) => [name, "Claude's words."])),
+    })
+    for (const [, , , instance, latest] of cases) {
+      const { why, fix } = seen(instance, latest)
+      expect(`${why} ${fix}`).not.toMatch(/lunch|No key|No claude|Claude's words|Ran none|npm/)
+    }
+  })
+
+  it("does not quote the question that it tells of", () => {
+    const question = {
+      kind: "answer",
+      mail: "m-1",
+      text: "Stripe\nor Adyen?",
+      turn: "t",
+      sinceMs: nowMs - 5000,
+      untilMs: nowMs,
+    } as const
+    const asking = [
+      seen(shop({}, {}, held({ reason: "NeedsAnswer" })), beat(), { waits: [question] }),
+      seen(shop({}), beat(running), { waits: [question] }),
+    ]
+    for (const { why, fix, untrusted } of asking) {
+      expect(why).toMatch(/It asked a question 5 s ago and waits for the answer\.$/)
+      expect(fix).toContain('"replyTo":"m-1"')
+      expect(untrusted).toBe("Stripe or Adyen?")
+    }
   })
 
   it("says for each why and what to do", () => {

@@ -325,7 +325,10 @@ describe("list_instances", () => {
     expect(namesOf(list)).toEqual(["failed", "busy", "newer", "older", "below"])
     expect(list.total).toBe(5)
     expect(list.next).toBe('failed needs a person: read_logs {"name":"failed"}')
-    expect(list.instances[1]).toMatchObject({ activity: "Bash: npm test rm (7 s)", iteration: 9, usd: 2.234, budgetUsd: 5 })
+    expect(list.instances[1]).toMatchObject({ iteration: 9, usd: 2.234, budgetUsd: 5 })
+    expect(list.instances[1].untrusted).toEqual({
+      activity: expect.stringMatching(/^<untrusted-nonce>\nBash: npm test rm \(7 s\)\n</),
+    })
     expect(list.instances[1]).not.toHaveProperty("goal")
   })
 
@@ -407,10 +410,10 @@ describe("inspect_instance", () => {
     expect(seen).toMatchObject({
       ...{
         phase: "Running",
-        why: "In iteration 9 for 1 s; Bash: npm test for 3 s.",
+        why: "In iteration 9 for 1 s; in a tool call for 3 s.",
         fix: expect.stringContaining("message_instances"),
       },
-      activity: { tool: "Bash", summary: "npm test", seconds: 3 },
+      activity: { seconds: 3, untrusted: "<untrusted-nonce>\nBash: npm test\n</untrusted-nonce>" },
       last: { iteration: 8, outcome: "PARTIAL", untrusted: expect.stringMatching(/^<untrusted-nonce>\nI did/) },
       usage: { usd: 2.4, of: 5, tokens: 10, iterations: 8, billing: "metered" },
       ...{ mail: { waiting: 0 }, run: { restarts: 0 } },
@@ -436,8 +439,7 @@ describe("inspect_instance", () => {
     expect(seen).not.toHaveProperty("activity")
     expect(seen.spec).toMatchObject({
       mode: "continuous",
-      labels: { a: "b c" },
-      goal: { untrusted: expect.stringContaining("Sell.") },
+      untrusted: { labels: expect.stringMatching(/^<untrusted-nonce>\na=b c\n</), goal: expect.stringContaining("Sell.") },
     })
     expect(seen.mail).toMatchObject({
       waiting: 1,
@@ -1029,7 +1031,8 @@ describe("fleet_status", () => {
         { name: "blog", instances: 0 },
       ],
       isolation: "process tree",
-      warnings: ["Daemons may escape.", "Not in force as it stands on disk: line 3: turnsMax"],
+      warnings: ["Daemons may escape.", "A file of the configuration is not in force as it stands on disk."],
+      untrusted: "<untrusted-nonce>\nline 3: turnsMax\n</untrusted-nonce>",
     })
     fleet.clock.advance(5 * 3_600_000)
     await fleet.call(operator)("fleet_status")

@@ -268,7 +268,8 @@ describe("our own git", () => {
     try {
       const refused = await fetch("locked", new AbortController().signal).catch((error: unknown) => error)
       expect(refused).toMatchObject({
-        message: expect.stringMatching(/Fetching .* failed/),
+        message: "git failed.",
+        untrusted: expect.stringMatching(/^Fetching .* failed/),
         next: expect.stringMatching(/git ls-remote/),
       })
       const stopping = new AbortController()

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest"
 import { revisionOf, specSchema } from "../../src/core/instance.ts"
 import { ownTree, refSchema, repositorySchema } from "../../src/core/workspace.ts"
 import { policySchema } from "../../src/policy.ts"
+import { withoutFences } from "../../src/roles/fence.ts"
 import { aSpec } from "../contract/harness.ts"
 import { agent, type Fleet, makeFleet, operator, type Result } from "./fleet.ts"
 
@@ -101,13 +102,12 @@ describe("an instance of an older version", () => {
 describe("spawn_instance and trees", () => {
   it("says where the instance will work, and who else does", async () => {
     const fleet = makeFleet()
-    expect(await fleet.call(operator)("spawn_instance", {})).toMatchObject({ workspace: { path: "/code/shop" } })
-    expect((await fleet.call(operator)("spawn_instance", { dryRun: true })).workspace).toEqual({ branch: "ralf/shop-2" })
-    const second = await fleet.call(operator)("spawn_instance", {})
-    expect(second.workspace).toEqual({ branch: "ralf/shop-2", path: "/trees/shop-2" })
-    const shared = await fleet.call(operator)("spawn_instance", { workspace: "shared" })
-    expect(shared).toMatchObject({
-      workspace: { path: "/code/shop" },
+    const spawn = (input: object): Promise<Result> => fleet.call(operator)("spawn_instance", input).then(withoutFences)
+    expect(await spawn({})).toMatchObject({ workspace: { untrusted: { path: "/code/shop" } } })
+    expect((await spawn({ dryRun: true })).workspace).toEqual({ untrusted: { branch: "ralf/shop-2" } })
+    expect((await spawn({})).workspace).toEqual({ untrusted: { branch: "ralf/shop-2", path: "/trees/shop-2" } })
+    expect(await spawn({ workspace: "shared" })).toMatchObject({
+      workspace: { untrusted: { path: "/code/shop" } },
       why: expect.stringContaining("It shares its work tree with shop-1, shop-2."),
     })
   })
@@ -115,7 +115,7 @@ describe("spawn_instance and trees", () => {
   it("names the project of a repository after it", async () => {
     const fleet = makeFleet()
     const made = await fleet.call(operator)("spawn_instance", { repository: "acme/My.Tool", ref: "v1" })
-    expect(made).toMatchObject({ name: "my-tool-1", workspace: { branch: "ralf/my-tool-1" } })
+    expect(withoutFences(made)).toMatchObject({ name: "my-tool-1", workspace: { untrusted: { branch: "ralf/my-tool-1" } } })
     expect(fleet.specOf("my-tool-1")).toMatchObject({ project: "My.Tool", repository: "acme/My.Tool", ref: "v1" })
   })
 
@@ -126,27 +126,34 @@ describe("spawn_instance and trees", () => {
     const spawn = fleet.call(agent(parent))
     const child = await spawn("spawn_instance", {})
     expect(fleet.specOf(child.name)).toMatchObject({ project: "tool", repository: "acme/tool", codeRoot: "/code" })
-    expect(child.workspace).toMatchObject({ branch: `ralf/${child.name}` })
+    expect(withoutFences(child).workspace).toMatchObject({ untrusted: { branch: `ralf/${child.name}` } })
   })
 })
 
 describe("stop_instances with remove", () => {
   const path = "/trees/x"
   it.each([
-    [{ own: true, branch: "ralf/x", commits: 0, dirty: false }, /ending\.$/],
-    [{ own: true, branch: "ralf/x", commits: 1, dirty: false }, /Its 1 commit is kept on branch ralf\/x\.$/],
+    [{ own: true, branch: "ralf/x", commits: 0, dirty: false }, /ending\.$/, undefined],
+    [{ own: true, branch: "ralf/x", commits: 1, dirty: false }, /Its 1 commit is kept on its branch\.$/, "branch ralf/x"],
     [
       { own: true, branch: "ralf/x", commits: 2, dirty: true },
-      /Its tree \/trees\/x holds work .* is kept, with branch ralf\/x\.$/,
+      /Its tree holds work .* is kept, with its branch\.$/,
+      "tree /trees/x, branch ralf/x",
     ],
-    [{ own: true, commits: 0, dirty: true }, /Its tree \/trees\/x holds work that is not committed: it is kept\.$/],
-    [{ own: false, branch: "main", commits: 9, dirty: true }, /ending\.$/],
-  ])("says what is kept of %j", async (work, words) => {
+    [{ own: true, commits: 0, dirty: true }, /Its tree holds work that is not committed: it is kept\.$/, "tree /trees/x"],
+    [{ own: false, branch: "main", commits: 9, dirty: true }, /ending\.$/, undefined],
+  ])("says what is kept of %j", async (work, words, said) => {
     const fleet = makeFleet()
     fleet.running("x", {}, { work: { path, ...work } })
-    expect((await fleet.call(operator)("inspect_instance", { name: "x" })).work).toEqual({ path, ...work })
-    const dry = await fleet.call(operator)("stop_instances", { names: ["x"], remove: true, dryRun: true })
-    expect(dry.instances[0].why).toMatch(words)
+    const { branch, ...ours } = { branch: undefined, ...work }
+    expect(withoutFences(await fleet.call(operator)("inspect_instance", { name: "x" })).work).toEqual({
+      ...ours,
+      untrusted: { path, ...(branch !== undefined && { branch }) },
+    })
+    const dry = withoutFences(await fleet.call(operator)("stop_instances", { names: ["x"], remove: true, dryRun: true }))
+    expect(dry).toMatchObject({
+      instances: [{ why: expect.stringMatching(words), ...(said !== undefined && { untrusted: said }) }],
+    })
     // Nothing ends here: the answer comes when its time is over, and says so.
     const answer = fleet.call(operator)("stop_instances", { names: ["x"], remove: true })
     const { instances, next } = await passing(fleet, answer)
@@ -160,10 +167,16 @@ describe("stop_instances with remove", () => {
     const { uid } = fleet.running("x", {}, { work: { path, own: true, branch: "ralf/x", commits: 0, dirty: false } })
     const answer = fleet.call(operator)("stop_instances", { names: ["x"], remove: true })
     while (fleet.byName.get("x")?.deletedAtMs === undefined) await turn()
-    const message = "x was removed. Kept: its tree /trees/x: it holds work that is not committed (new.md)."
+    const kept = "Kept: its tree /trees/x: it holds work that is not committed (new.md)."
+    const message = `x was removed. ${kept}`
     await fleet.memory.bus.append({ id: "removed-x", uid, kind: "Removed", message, atMs: fleet.clock.nowMs() })
     fleet.byName.delete("x")
-    expect((await passing(fleet, answer)).instances).toEqual([{ name: "x", changed: true, phase: "Removed", why: message }])
+    expect(withoutFences(await passing(fleet, answer)).instances).toEqual([
+      {
+        ...{ name: "x", changed: true, phase: "Removed", why: "x was removed. Work that is nowhere else was kept." },
+        untrusted: kept,
+      },
+    ])
   })
 })
 

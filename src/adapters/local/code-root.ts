@@ -130,7 +130,9 @@ export function launchOf(
     throw new Fault(
       "Invalid",
       `The project ${spec.project} has no directory .autonomous, which ralf-loop.sh needs.`,
-      `Make it: mkdir ${shellWord(join(tree.project, ".autonomous"))}`,
+      "Make that directory in it.",
+      undefined,
+      `mkdir ${shellWord(join(tree.project, ".autonomous"))}`,
     )
   const where = `${script.path} in ${tree.root === undefined ? root : `its own work tree of ${root}`}`
   return {

@@ -210,8 +210,8 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       const { command, environment, ...launch } = codeRoots.launch(one.spec, tree)
       return { file: { ...launch, command: [...command], environment: { ...environment }, tree } }
     } catch (error) {
-      const { code, message, next } = asFault(error)
-      return { file: { command: ["-"], directory: "-", claude: "-" }, problem: { reason: code, message: `${message} ${next}` } }
+      const { code, whole, next } = asFault(error)
+      return { file: { command: ["-"], directory: "-", claude: "-" }, problem: { reason: code, message: `${whole} ${next}` } }
     }
   }
 

@@ -1,4 +1,5 @@
 import { rmSync, statSync } from "node:fs"
+import { Fault } from "../../core/faults.ts"
 import { counted, shellWord } from "../../core/view.ts"
 import type { TrustedFilters } from "../../core/workspace.ts"
 import { commitOf, type Git, gitIn, gitWords, must } from "../../git.ts"
@@ -32,7 +33,7 @@ export async function removeTree(
   try {
     return await removeWhole(tree, begun, options, left)
   } catch (error) {
-    return left(error instanceof Error ? error.message : String(error))
+    return left(error instanceof Fault ? error.whole : String(error))
   }
 }
 

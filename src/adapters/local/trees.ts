@@ -97,7 +97,7 @@ export function createTrees({ stateDirectory, codeRoots, repositories, trusted, 
     if (commit === undefined && spec.ref !== undefined)
       throw new Fault(
         "NotFound",
-        `There is no branch, tag or commit ${spec.ref} in ${repository.top}.`,
+        `There is no branch, tag or commit ${spec.ref} in the project's repository.`,
         "Correct ref, or fetch it there.",
       )
     if (inside === "") return { directory, scope, repository, inside, autonomous }

@@ -18,7 +18,7 @@ export const fail = (check: string, what: string, next: string): Finding => ({ c
 export const failWith = (check: string, error: unknown): Finding => {
   const fault = asFault(error)
   const why = fault.code === "Internal" && fault.cause instanceof Error ? ` (${fault.cause.message})` : ""
-  return fail(check, clean(fault.message) + clean(why), clean(fault.next))
+  return fail(check, clean(fault.whole) + clean(why), clean(fault.next))
 }
 
 /** What a program says of itself is small, and comes soon. */
