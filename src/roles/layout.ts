@@ -1,7 +1,7 @@
 // @ts-expect-error cliui has no types; `Table` below is the part of it that is used here.
 import cliui from "cliui"
 import type { Row } from "../core/tool.ts"
-import { oneLine } from "../core/view.ts"
+import { clean, fenced, oneLine } from "../core/view.ts"
 import { kebab } from "./flags.ts"
 
 /** Text for a terminal of some width; without a width, as in a pipe, nothing is broken over lines. */
@@ -54,9 +54,18 @@ export function paragraph(text: string, width: number | undefined, indent = 0): 
   return ui.toString()
 }
 
+const fences = /<untrusted-(\w+)>\n([\s\S]*?)\n<\/untrusted-\1>/g
+/** A text as one line. Others' words are cut within their fence, if they have one, so that it never lacks its end. */
+function cellOf(text: string): string {
+  if (text.search(fences) < 0) return oneLine(text, cellCharactersMax)
+  return clean(
+    text.replace(fences, (_, nonce: string, inner: string) => fenced(oneLine(inner, cellCharactersMax), nonce)),
+  ).replace(/\s+/g, " ")
+}
+
 /** Rows with a heading of their keys. */
 export function tableOf(rows: readonly Row[], width: number | undefined): string {
   const names = [...new Set(rows.flatMap((row) => Object.keys(row)))]
   const heads = names.map((name) => kebab(name).replaceAll("-", " ").toUpperCase())
-  return columns([heads, ...rows.map((row) => names.map((name) => oneLine(String(row[name] ?? ""), cellCharactersMax)))], width)
+  return columns([heads, ...rows.map((row) => names.map((name) => cellOf(String(row[name] ?? ""))))], width)
 }

@@ -11,7 +11,7 @@ import { type ControlPlane, composeLocal, systemClock } from "../compose.ts"
 import { boundsEnvironment, type Config, defaultPort, isLoopback, readConfig } from "../config.ts"
 import { Fault } from "../core/faults.ts"
 import { offers, toolsets } from "../core/tool.ts"
-import { counted } from "../core/view.ts"
+import { counted, oneLine } from "../core/view.ts"
 import { dropRelativePath } from "../find-program.ts"
 import { whoAnswers } from "../find-serve.ts"
 import { listeningPath } from "../local-socket.ts"
@@ -219,7 +219,9 @@ async function screen(config: Config, { codeRoot, projects, policy }: ControlPla
     `  Code root    ${codeRoot ?? "none found: start in a checkout, or give --code-root"}`,
     `  Projects     ${found.length > 0 ? found.slice(0, 12).join(", ") + (found.length > 12 ? ` and ${found.length - 12} more` : "") : "none yet"}`,
     `  Policy       ${policy.path}: ${counted(limits.instancesMax, "instance")}, ${counted(limits.turnsMax, "iteration")} at once`,
-    ...(limits.refused === undefined ? [] : [`               REFUSED, the defaults are in force: ${limits.refused}`]),
+    ...(limits.refused === undefined
+      ? []
+      : [`               REFUSED, the defaults are in force: ${oneLine(limits.refused, 500)}`]),
     `  State        ${config.stateDirectory}`,
     `  REST         ${url}   (described at /openapi.json)`,
     `  MCP          ${url}/mcp   (Streamable HTTP)`,

@@ -11,6 +11,15 @@ const rows = [
 const widest = (text: string): number => Math.max(...text.split("\n").map((line) => line.length))
 
 describe("a table", () => {
+  it("cuts what others said within its fence, which always has an end", () => {
+    const said = `<untrusted-ab12>\n${"long ".repeat(400)}\n</untrusted-ab12>`
+    const [, line = ""] = tableOf([{ name: "a", why: `It asked. Said: "${said}"`, last: said }], undefined).split("\n")
+    expect(line).toMatch(
+      /It asked\. Said: "<untrusted-ab12> (long )+.*… <\/untrusted-ab12>" +<untrusted-ab12> .* <\/untrusted-ab12>$/,
+    )
+    expect(line.length).toBeLessThan(1300)
+  })
+
   it("has its last column beside the others where there is room, and below them where there is not", () => {
     expect(tableOf(rows, 80).split("\n").slice(0, 3)).toEqual([
       "NAME                           PHASE    WHY",
