@@ -151,7 +151,8 @@ describe("the copy of the person's git configuration", () => {
     // The file, what it includes, ssh's, and the empty one that stands for what is not there.
     expect(readdirSync(dirname(pinnedConfig(state)))).toHaveLength(4)
     put(".gitconfig", "[broken\n")
-    await expect(pinPersonalConfig(state)).rejects.toThrow(/Reading .*\.gitconfig failed: git says/)
+    const failed = { untrusted: expect.stringMatching(/Reading .*\.gitconfig failed: git says/) }
+    await expect(pinPersonalConfig(state)).rejects.toMatchObject(failed)
     expect(listed(pinnedConfig(state))).toContain("user.name\nBea")
   })
 
