@@ -18,6 +18,8 @@ import { type Kept, type RemovalOptions, removeTree } from "./tree-removal.ts"
 
 /** Files that are looked at for the sizes of one list; what comes behind them has none. */
 const sizedEntriesMax = 1_000_000
+/** An instance's name and a part of its uid. */
+const treeName = /^[A-Za-z0-9][-\w]{0,99}$/
 /** An event holds 4000 characters. */
 const wordsMax = 3000
 
@@ -68,7 +70,8 @@ export function createKeptTrees({ stateDirectory, trusted, nowMs }: KeptTreesOpt
   const all = (): ReadonlyMap<string, KeptRecord> => {
     const names = namesIn(directory).flatMap((file) => (file.endsWith(".json") ? [file.slice(0, -".json".length)] : []))
     const found = new Map(names.flatMap((name) => asEntry(name, read(name))))
-    const others = namesIn(trees).filter((name) => !found.has(name))
+    // Agents see this directory, too: what has another name is none of ours.
+    const others = namesIn(trees).filter((name) => !found.has(name) && treeName.test(name))
     const living = others.length === 0 ? [] : instancesIn(stateDirectory)
     for (const name of others) {
       const path = join(trees, name)
