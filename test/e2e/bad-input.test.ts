@@ -236,7 +236,7 @@ describe("a call that cannot be done", () => {
       what: "the project lacks what the loop script needs",
       ...spawnOn({ project: "blog" }),
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /blog has no directory \.autonomous/, next: /Make that directory/ },
+      ...{ message: /blog has no directory \.autonomous/, next: /Make it in the project/ },
       spoil() {
         const [at, aside] = [join(world.projectOf("blog"), ".autonomous"), join(world.directory, "aside")]
         renameSync(at, aside)

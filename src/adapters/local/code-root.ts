@@ -130,9 +130,7 @@ export function launchOf(
     throw new Fault(
       "Invalid",
       `The project ${spec.project} has no directory .autonomous, which ralf-loop.sh needs.`,
-      "Make that directory in it.",
-      undefined,
-      `mkdir ${shellWord(join(tree.project, ".autonomous"))}`,
+      "Make it in the project's directory.",
     )
   const where = `${script.path} in ${tree.root === undefined ? root : `its own work tree of ${root}`}`
   return {
