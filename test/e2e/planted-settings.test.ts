@@ -1,7 +1,8 @@
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { describe, expect, it } from "vitest"
 import { say, use } from "../model/model.ts"
+import { people } from "./person.ts"
 import { claudeDirectory, eventually, makeWorld, type World } from "./world.ts"
 
 /**
@@ -37,24 +38,27 @@ function plantsOf(world: World, loot: string): Readonly<Record<string, string>> 
   }
 }
 
-describe("what an agent plants does not run outside of it", () => {
+/** Each user once: the shell has no part in it. */
+const users = people.filter(({ user }, at) => people.findIndex((other) => other.user === user) === at)
+
+describe.each(users)("what an agent of the $user user plants does not run outside of it", (person) => {
   it("neither as a program or in git's configuration, nor in a profile; the person's own settings go on to count", async () => {
     let requests = 0
     await using world = await makeWorld(
       () =>
         ++requests === 1
-          ? use([{ name: "Bash", input: { command: `${process.execPath} ${join(world.directory, "plant.mjs")}` } }])
+          ? use([{ name: "Bash", input: { command: `node ${join(world.directory, "plant.mjs")}` } }])
           : say("Status: PARTIAL"),
-      { policy: "repositories: ssh://git@127.0.0.1/\n" },
+      { person, policy: "repositories: ssh://git@127.0.0.1/\n" },
     )
     const home = world.env.HOME ?? ""
     const at = (name: string): string => join(world.directory, name)
     const places = { home, tree: world.projectOf("shop") }
     const plants = Object.entries(plantsOf(world, at("loot"))).map(([path, text]) => {
       const [place = "home", ...rest] = path.split("/")
-      return [join(place === "home" ? places.home : places.tree, ...rest), text]
+      return [join(place === "home" ? places.home : places.tree, ...rest), text] as const
     })
-    writeFileSync(
+    world.write(
       at("plant.mjs"),
       `import { mkdirSync, utimesSync, writeFileSync } from "node:fs"
 import { dirname } from "node:path"
@@ -67,16 +71,17 @@ utimesSync(${JSON.stringify(join(places.tree, "README.md"))}, 1, 1)
 `,
     )
     // The person's own: a way to other machines, in a file that another one includes; and a claude that comes and goes.
-    writeFileSync(join(home, ".gitconfig"), "[include]\n\tpath = own.gitconfig\n")
-    writeFileSync(join(home, "own.gitconfig"), `[core]\n\tsshCommand = '${at("persons-ssh")}'\n`)
-    writeFileSync(at("persons-ssh"), `#!/bin/sh\necho asked >> '${at("asked")}'\nexit 1\n`, { mode: 0o755 })
+    world.write(join(home, ".gitconfig"), "[include]\n\tpath = own.gitconfig\n")
+    world.write(join(home, "own.gitconfig"), `[core]\n\tsshCommand = '${at("persons-ssh")}'\n`)
+    world.write(at("persons-ssh"), `#!/bin/sh\necho asked >> '${at("asked")}'\nexit 1\n`, 0o755)
+    const [programs = ""] = (world.env.PATH ?? "").split(":")
     const claude = at("claude-bin/claude")
     mkdirSync(dirname(claude))
-    symlinkSync(join(claudeDirectory, "claude"), claude)
+    symlinkSync(join(programs, "claude"), claude)
     world.env.PATH = ["./bin", "", join(home, "node_modules/.bin"), join(home, ".local/bin"), dirname(claude)]
-      .concat((world.env.PATH ?? "").split(":").filter((entry) => entry !== claudeDirectory))
+      .concat((world.env.PATH ?? "").split(":").filter((entry) => entry !== programs && entry !== claudeDirectory))
       .join(":")
-    for (const entry of [".local/bin", "node_modules/.bin"]) mkdirSync(join(home, entry), { recursive: true })
+    for (const entry of [".local/bin", "node_modules/.bin"]) await world.run("mkdir", ["-p", join(home, entry)])
 
     const { call } = await world.connect()
     const inspect = async (name: string) => JSON.stringify(await call("inspect_instance", { name }))
@@ -84,6 +89,7 @@ utimesSync(${JSON.stringify(join(places.tree, "README.md"))}, 1, 1)
     await call("spawn_instance", { project: "shop", name: "one" })
     // Its tree is looked at after each iteration.
     await eventually(() => requests > 3, "two iterations")
+    expect(plants.filter(([path, text]) => readFileSync(path, "utf8") !== text)).toEqual([])
     await call("spawn_instance", { repository: "acme/tool", name: "two" })
     await eventually(async () => /Fetching|WorkTree/.test(await inspect("two")) && asked() > 0, "a fetch that fails")
 
@@ -92,7 +98,7 @@ utimesSync(${JSON.stringify(join(places.tree, "README.md"))}, 1, 1)
     const before = world.servePid()
     process.kill(before, "SIGKILL")
     await eventually(() => world.servePid() !== before, "a supervisor starts serve again")
-    symlinkSync(join(claudeDirectory, "claude"), claude)
+    symlinkSync(join(programs, "claude"), claude)
     const askedBefore = asked()
     await eventually(async () => asked() > askedBefore, "a fetch that fails again")
     const then = requests
