@@ -3,8 +3,8 @@ import { accessSync, constants } from "node:fs"
 import { delimiter, join } from "node:path"
 import { ordinaryUser } from "./e2e/person.ts"
 
-/** Programs of the system that loops in the tests run in, each the name of its Debian package too. */
-const needed = ["tmux", "screen"] as const
+/** Programs of the system that loops in the tests run in, or are looked at with; each the name of its Debian package too. */
+const needed = ["tmux", "screen", "strace"] as const
 
 const isOnPath = (name: string): boolean =>
   (process.env.PATH ?? "").split(delimiter).some((directory) => {
@@ -52,5 +52,5 @@ export default function setup(): void {
   }
   const left = missing()
   if (left.length > 0)
-    throw new Error(`The tests run loops in ${left.join(" and ")}, which this machine lacks: apt-get install ${left.join(" ")}`)
+    throw new Error(`The tests need ${left.join(" and ")}, which this machine lacks: apt-get install ${left.join(" ")}`)
 }

@@ -65,6 +65,11 @@ describe.each(people)("the agent of the user $user, with $shell as /bin/sh", (pe
       { person, under: "a" },
     )
     const { call } = await world.connect()
+    const { isolation, warnings } = await call("fleet_status")
+    if (isolation !== "pid and mount namespaces") {
+      expect(String(warnings)).toContain("can change what Blackbox5 runs")
+      return
+    }
     const config = world.env.BLACKBOX5_CONFIG ?? ""
     const uidSchema = z.object({ uid: z.string() })
     command = "sleep 600"
