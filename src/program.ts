@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto"
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs"
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { programsDirectory } from "./config.ts"
@@ -13,11 +13,16 @@ import { version } from "./version.ts"
 /** This program's main file. */
 export const mainPath = fileURLToPath(new URL(import.meta.url.endsWith(".ts") ? "./main.ts" : "./main.js", import.meta.url))
 
-/** Whether a copy is whole: a loss of power may have left files without their content. */
-const whole = (copy: string, original: string): boolean =>
-  readdirSync(original).every(
-    (name) => statSync(join(copy, name), { throwIfNoEntry: false })?.size === statSync(join(original, name)).size,
-  )
+/** Whether a copy is the same: a loss of power may have left files without their content, and an agent may have been first to write it. */
+function whole(copy: string, original: string): boolean {
+  try {
+    const names = readdirSync(original)
+    const same = (name: string): boolean => readFileSync(join(copy, name)).equals(readFileSync(join(original, name)))
+    return readdirSync(copy).length === names.length && names.every(same)
+  } catch {
+    return false
+  }
+}
 
 /**
  * Copies a program to a place of its own, once; two that copy at once have the same. Copies stay: agents may run from each of them.
