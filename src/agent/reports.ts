@@ -1,6 +1,5 @@
 import type { BucketRate } from "../core/bucket.ts"
 import type { Reported } from "../core/link.ts"
-import { counted } from "../core/view.ts"
 import { createTap } from "./port-limits.ts"
 
 /**
@@ -11,19 +10,27 @@ import { createTap } from "./port-limits.ts"
 /** An iteration that does something takes seconds and tells two things; a bad day tells some dozen at once. */
 export const reportRate: BucketRate = { perSecond: 1, max: 300 }
 
+/** While it goes on, people are told of it this often. */
+const noteMs = 60_000
+
 export function createReports(
   send: (kind: Reported["kind"], message: string) => void,
   nowMs = () => performance.now(),
 ): (kind: Reported["kind"], message: string) => void {
   const take = createTap(reportRate, nowMs)
   let left = 0
+  let notedAtMs = Number.NEGATIVE_INFINITY
   return (kind, message) => {
     if (!take()) {
       left += 1
       return
     }
-    if (left > 0) send("Warning", `${counted(left, "event")} of this agent were left out: it made too many in a short time.`)
-    left = 0
+    const atMs = nowMs()
+    if (left > 0 && atMs - notedAtMs >= noteMs) {
+      send("Warning", `This agent made too many events in a short time: ${left} ${left === 1 ? "was" : "were"} left out.`)
+      left = 0
+      notedAtMs = atMs
+    }
     send(kind, message)
   }
 }

@@ -73,8 +73,16 @@ it("lets one agent's events into the timeline only so often, and says how many w
   expect(said.length).toBe(reportRate.max)
   nowMs += 1000
   report("IterationEnded", "the next")
+  report("Warning", "one more")
+  nowMs += 1000
+  report("IterationEnded", "the one after")
+  nowMs += 60_000
+  report("IterationEnded", "much later")
   expect(said.slice(reportRate.max)).toEqual([
-    "7 events of this agent were left out: it made too many in a short time.",
+    "This agent made too many events in a short time: 7 were left out.",
     "the next",
+    "the one after",
+    "This agent made too many events in a short time: 1 was left out.",
+    "much later",
   ])
 })
