@@ -1,17 +1,14 @@
 import { Fault } from "../src/core/faults.ts"
 import { indexOf, indexWith } from "../src/core/fleet-index.ts"
 import { holds } from "../src/core/holds.ts"
-import { type Budget, type Instance, nameSchema, projectSchema, type Spec } from "../src/core/instance.ts"
+import { type Budget, type Instance, projectSchema, type Spec } from "../src/core/instance.ts"
 import { type Readings, seenOf } from "../src/core/outline.ts"
 import type { Seen } from "../src/core/phase.ts"
 import { plan } from "../src/core/plan.ts"
 import type { Projects } from "../src/core/ports.ts"
 import type { ToolContext } from "../src/core/tool.ts"
 
-/** What a spawn decides before there is an instance: its project, loop, budget and name. */
-
-const namesTriedMax = 10_000
-const nameMax = 53
+/** What a spawn decides before there is an instance: its project, loop and budget. */
 
 /** On what it works: a project of a code root, or a repository that is cloned. */
 export async function subjectOf(
@@ -63,42 +60,6 @@ export function budgetOf(
   const { usd, ...rest } = budget
   // Subscription usage is list price and not charged: dollars would hold an instance for money that nobody pays.
   return { budget: { ...rest, ...(usd !== undefined && billing === "metered" && { usd }) }, from: "policy default" }
-}
-
-/** A DNS label that leaves room for a suffix of `suffixMax` characters and its hyphen. */
-function labelOf(text: string, suffixMax: number): string {
-  const label = text
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, "-")
-    .replace(/^-+/, "")
-    .slice(0, nameMax - suffixMax - 1)
-    .replace(/-+$/, "")
-  return nameSchema.safeParse(label).success ? label : "agent"
-}
-
-export const keyedName = (base: string, key: string): string => `${labelOf(base, key.length)}-${key}`
-
-/**
- * A `base-N` that nobody has, also nobody the caller does not see: the lowest where none was removed, and found in a few looks however many there
- * are, by doubling, then halving.
- */
-export async function freeName({ store }: Pick<ToolContext, "store">, base: string): Promise<string> {
-  const label = labelOf(base, 6)
-  const isTaken = async (number: number): Promise<boolean> => (await store.get(`${label}-${number}`)) !== undefined
-  let taken = 0
-  let free = 1
-  while (await isTaken(free)) {
-    taken = free
-    free *= 2
-    if (taken >= namesTriedMax)
-      throw new Fault("Conflict", `All names ${label}-1 to ${label}-${taken} may be taken.`, "Give a name of your own.")
-  }
-  while (free - taken > 1) {
-    const middle = Math.floor((taken + free) / 2)
-    if (await isTaken(middle)) taken = middle
-    else free = middle
-  }
-  return `${label}-${free}`
 }
 
 /** What the scheduler will say of an instance it has not seen yet: its own rules, over what the caller may see. */

@@ -48,6 +48,8 @@ export default defineTool({
   async handler(ctx, { project, since }) {
     const { targets, who, ledger, clock } = ctx
     const { instancesMax, billing, refused, isolation, disk } = ctx.limits()
+    // What people wrote may name other projects.
+    const problem = who.kind === "human" ? refused : undefined
     const nowMs = clock.nowMs()
     const [readings, today, projects, unread] = await Promise.all([
       readingsOf(ctx),
@@ -81,7 +83,7 @@ export default defineTool({
         ...(disk ? [disk.warning] : []),
         ...(isolation.warning === undefined ? [] : [isolation.warning]),
         ...(unread.length > 0 ? [`${unread.length} unread from agents: read_messages {}.`] : []),
-        ...(refused === undefined ? [] : ["A file of the configuration is not in force as it stands on disk."]),
+        ...(problem === undefined ? [] : ["A file of the configuration is not in force as it stands on disk."]),
         ...(projects.length > projectsMax
           ? [`${counted(projects.length - projectsMax, "more project is", "more projects are")} not listed.`]
           : []),
@@ -89,7 +91,7 @@ export default defineTool({
           ? [`${counted(needing.length - needsYouMax, "more needs", "more need")} you: list_instances {}.`]
           : []),
       ],
-      ...(refused !== undefined && { untrusted: refused }),
+      ...(problem !== undefined && { untrusted: problem }),
       next:
         needing.length > 0
           ? "Do what needsYou says, one by one."
@@ -122,9 +124,19 @@ interface ProjectRow {
   readonly codeRoot?: string
   readonly instances: number
 }
+/** An instance knows its own project alone. */
+async function projectsKnownTo({
+  who,
+  projects,
+  visible,
+}: ToolContext): Promise<[readonly string[], Awaited<ReturnType<ToolContext["projects"]["shared"]>>]> {
+  if (who.kind === "human") return Promise.all([projects.list(), projects.shared()])
+  const own = (await visible()).find(({ uid }) => uid === who.uid)
+  return [own ? [own.spec.project] : [], new Map()]
+}
 /** The projects, those with the most instances first: all, or that of the call. */
 async function projectsOf(ctx: ToolContext, only: string | undefined): Promise<ProjectRow[]> {
-  const [known, roots] = await Promise.all([ctx.projects.list(), ctx.projects.shared()])
+  const [known, roots] = await projectsKnownTo(ctx)
   const inSeveral = new Set([...roots.keys(), ...sharedProjects(ctx.targets)])
   const rows = new Map<string, ProjectRow>()
   const count = (name: string, codeRoot: string | undefined, more: number): void => {

@@ -4,7 +4,6 @@ import type { Instance } from "../src/core/instance.ts"
 import { nameOf, type Principal } from "../src/core/principal.ts"
 import type { ToolContext } from "../src/core/tool.ts"
 import { cut, spanOf } from "../src/core/view.ts"
-import { freeName } from "./declaration.ts"
 
 /** Whether a spawn repeats an earlier one: a client that was cut off cannot know whether its call made something. */
 
@@ -48,10 +47,10 @@ export function equalBefore(
 export async function takenBy(
   ctx: Pick<ToolContext, "store" | "who" | "clock">,
   name: string,
-  { others, project, base }: { others: readonly Instance[]; project: string; base: string },
+  { others, project, free }: { others: readonly Instance[]; project: string; free: () => Promise<string> },
 ): Promise<Fault> {
-  const another = `Give another name, e.g. "name":"${await freeName(ctx, base)}".`
-  // A stranger's name is not told of.
+  const another = `Give another name, e.g. "name":"${await free()}".`
+  // Below its parent's name a child may meet one of a former bearer of that name; of whom no more is told.
   const bearer = await ctx.store.get(name)
   if (!bearer || !indexOf(others).byUid.get(bearer.uid)) return new Fault("Conflict", `The name ${name} is taken.`, another)
   if (bearer.deletedAtMs !== undefined)

@@ -35,7 +35,8 @@ import {
   partialChildrenSchema,
   relationsOf,
 } from "./child.ts"
-import { budgetOf, foreseen, freeName, keyedName, loopOf, subjectOf } from "./declaration.ts"
+import { budgetOf, foreseen, loopOf, subjectOf } from "./declaration.ts"
+import { namingOfChild, namingOfPerson } from "./names.ts"
 import { digestOf, equalBefore, makerOf, originOf, takenBy } from "./repeats.ts"
 
 const instancesMax = 10_000
@@ -45,7 +46,7 @@ const racesMax = 10
 const asked = z.strictObject({
   project: projectSchema.optional().describe("may be left out if there is only one"),
   goal: goalSchema.optional().describe("the task, with all the context it needs"),
-  name: nameSchema.optional(),
+  name: nameSchema.optional().describe("of an agent's child: its own part"),
   repository: repositorySchema.optional().describe("owner/name to clone and work on"),
   codeRoot: z.string().min(1).max(4096).optional().describe("where two checkouts have that project"),
   workspace: workspaceSchema.default("auto").describe("auto: a work tree of its own where others work already"),
@@ -119,8 +120,8 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
   const subject = parent ? inherited(parent) : await subjectOf(ctx, input)
   const { project } = subject
 
-  const keyed = input.idempotencyKey === undefined ? undefined : keyedName(input.name ?? project, input.idempotencyKey)
-  const wanted = keyed ?? input.name
+  const naming = parent ? namingOfChild(ctx, input, parent) : namingOfPerson(ctx, input, project)
+  const { keyed, wanted } = naming
   const ofKey = async (): Promise<Instance | undefined> => {
     const one = keyed === undefined ? undefined : await store.get(keyed)
     const isIt = one?.spec.project === project && one.deletedAtMs === undefined
@@ -167,10 +168,10 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
       'Find those that ended with list_instances {"phases":["Completed","Stopped"]} and remove them: stop_instances with remove.',
     )
 
-  const taken = (name: string): Promise<Fault> => takenBy(ctx, name, { others, project, base: input.name ?? project })
+  const taken = (name: string): Promise<Fault> => takenBy(ctx, name, { others, project, free: naming.free })
   if (input.dryRun) {
     if (wanted !== undefined && (await store.get(wanted))) throw await taken(wanted)
-    const name = wanted ?? (await freeName(ctx, project))
+    const name = wanted ?? (await naming.free())
     const made = { name, uid: uidSchema.parse("dry-run"), version: "", createdAtMs: readings.nowMs, spec, status: {} }
     const { phase, why } = foreseen(ctx, made, others, readings)
     const next = "Nothing was made: call it without dryRun."
@@ -183,7 +184,7 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
 
   let instance: Instance | undefined
   for (let race = 0; !instance; race++) {
-    const name = wanted ?? (await freeName(ctx, project))
+    const name = wanted ?? (await naming.free())
     checkWanted(ctx)
     try {
       instance = await store.create(name, spec)
@@ -196,7 +197,7 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
   }
   const { name, uid } = instance
   // Whoever cancelled it knows of nothing that was made.
-  if (ctx.signal.aborted) await store.delete(instance)
+  if (ctx.signal.aborted) await forget(ctx, instance)
   checkWanted(ctx)
   await recordBirth(ctx, instance)
   const { phase, why } = foreseen(ctx, instance, others, readings)
@@ -209,6 +210,12 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
     ...{ loop: place.loop, workspace: { untrusted: place.at(name, uid) }, budget: { ...budget, from } },
     next: `${undo}inspect_instance {"name":"${name}"} shows in a minute what it does.`,
   }
+}
+
+/** As it is now: somebody may have paused it, with all others, since it was made. */
+async function forget({ store }: Pick<ToolContext, "store">, { name, uid }: Instance): Promise<void> {
+  const now = await store.get(name)
+  if (now?.uid === uid) await store.delete(now)
 }
 
 /** @throws Unavailable when nobody waits for the answer any more. */

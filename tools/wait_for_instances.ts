@@ -3,6 +3,7 @@ import { Fault } from "../src/core/faults.ts"
 import { type Instance, nameSchema } from "../src/core/instance.ts"
 import { ownOf, type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
 import type { Phase, Seen } from "../src/core/phase.ts"
+import { nameOf } from "../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../src/core/tool.ts"
 import { cut, withSaid } from "../src/core/view.ts"
 import { met, modeOfWaitSchema, parkedMs, reachedBy, type Until, untilSchema, waitTargetsMax } from "../src/core/waits.ts"
@@ -49,10 +50,12 @@ function iterationsOf(
 }
 
 async function lookAt(ctx: ToolContext, { targets, until, mode, mail }: Wanted): Promise<Look> {
+  const { who } = ctx
   const [readings, all, posted] = await Promise.all([
     readingsOf(ctx),
     Promise.all(targets.map(({ name }) => ctx.store.get(name))),
-    mail === undefined ? [] : ctx.bus.posted({ mails: [mail], limit: 1 }),
+    // Of an instance only what it wrote itself: whether others have an answer is not its to know.
+    mail === undefined ? [] : ctx.bus.posted({ mails: [mail], limit: 1, ...(who.kind === "instance" && { from: nameOf(who) }) }),
   ])
   const state = posted[0]?.receipt.state
   const answered = state === "Answered" || state === "Returned"

@@ -60,7 +60,7 @@ describe("an agent with the fleet's tools", () => {
             bash(`${cli} list-instances --json`),
             bash(`${cli} inspect-instance stranger`),
             bash(
-              `BLACKBOX5_URL=http://127.0.0.1:1 BLACKBOX5_STATE=/nowhere ${cli} message-instances --to child --text hello --json`,
+              `BLACKBOX5_URL=http://127.0.0.1:1 BLACKBOX5_STATE=/nowhere ${cli} message-instances --to parent--child --text hello --json`,
             ),
           ],
           "goal of a helper": [
@@ -95,18 +95,18 @@ describe("an agent with the fleet's tools", () => {
 
     // From MCP.
     expect(JSON.parse(said("goal of the parent", 0)).phases).toEqual({ Running: 1 }) // of two that run
-    expect(JSON.parse(said("goal of the parent", 1))).toMatchObject({ name: "child", created: true })
+    expect(JSON.parse(said("goal of the parent", 1))).toMatchObject({ name: "parent--child", created: true })
     expect(JSON.parse(said("goal of the parent", 2)).receipts).toMatchObject([{ to: "@operators" }])
     expect(said("goal of the parent", 3)).toMatch(/no instance stranger/)
     expect(said("goal of the parent", 4)).toMatch(/operates only its descendants/)
     // From its shell: the same one, whatever its environment says besides.
-    expect(namesIn(said("goal of the parent", 5))).toEqual(["child", "parent"])
+    expect(namesIn(said("goal of the parent", 5))).toEqual(["parent", "parent--child"])
     expect(said("goal of the parent", 6)).toMatch(/no instance stranger/)
     expect(said("goal of the parent", 7)).not.toMatch(/^Exit code/)
-    expect(JSON.parse(said("goal of the parent", 7)).receipts).toMatchObject([{ to: "child" }])
+    expect(JSON.parse(said("goal of the parent", 7)).receipts).toMatchObject([{ to: "parent--child" }])
     // Its child.
     expect(said("goal of a helper", 0)).toMatch(/operates only its descendants/)
-    expect(namesIn(said("goal of a helper", 1))).toEqual(["child", "parent"])
+    expect(namesIn(said("goal of a helper", 1))).toEqual(["parent", "parent--child"])
     expect(said("goal of a helper", 2)).toMatch(/sees itself and its descendants/)
 
     // As the people see it.
@@ -118,7 +118,7 @@ describe("an agent with the fleet's tools", () => {
       { from: "instance parent", untrusted: expect.stringContaining("I have a helper now.") },
     ])
     const below = names.parse(await call("list_instances", { parent: "parent" })).instances.map(({ name }) => name)
-    expect(below).toEqual(["child"])
+    expect(below).toEqual(["parent--child"])
 
     // A credential is worth what its run is: nothing once that is over, and nothing when a new run has taken its place.
     const { credential, place } = runFileOf(world, parent)

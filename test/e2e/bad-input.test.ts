@@ -642,7 +642,12 @@ describe("what goes wrong only when a loop is started", () => {
       },
       /ralf-loop\.sh is not executable.*chmod \+x/,
     ],
-    ["the project is gone", "ralf", aside(() => world.projectOf("shop")), /There is no project shop in .*Make the directory/],
+    [
+      "the project is gone",
+      "ralf",
+      aside(() => world.projectOf("shop")),
+      /The project shop is not in .* any more\. Put its directory back/,
+    ],
     [
       "the code root was deleted and is checked out again",
       "ralf",

@@ -144,7 +144,10 @@ const tries: readonly (readonly [tool: string, input: object, words: RegExp])[] 
   ["spawn_instance", { name: "free", priority: 100 }, /at most its parent's/],
   ["spawn_instance", { name: "free", budget: { tokens: 9_000_001 } }, / has [0-9.]+ left/],
   ["spawn_instance", { name: "free", project: "../blog" }, /1 to 63 of/],
-  ["spawn_instance", { name: "hen" }, /hen is taken/],
+  // Whether a stranger has the name, or nobody, makes no difference.
+  ["spawn_instance", { name: "hen", dryRun: true }, /"name":"fox--hen","created":false.*Nothing was made/s],
+  ["spawn_instance", { name: "nobody", dryRun: true }, /"name":"fox--nobody","created":false.*Nothing was made/s],
+  ["fleet_status", { project: "blog" }, /"projects":\[\]/],
   ["pause_instances", { names: ["hen"] }, /no instance hen/],
   ["stop_instances", { names: ["fox"], remove: true }, /operates only its descendants/],
   ["update_instance", { name: "fox", budget: { tokens: 90_000_000 } }, /operates only its descendants/],
@@ -189,8 +192,8 @@ describe("an agent that wants out", () => {
         .toSorted(),
     ).toEqual(["fox", "hen"])
     const calls = await audited("fox")
-    for (const [tool] of tries.filter(([one]) => one !== "read_logs")) {
-      const wanted = tries.filter(([one]) => one === tool).length
+    for (const [tool] of tries.filter(([one]) => one !== "read_logs" && one !== "fleet_status")) {
+      const wanted = tries.filter(([one, input]) => one === tool && !("dryRun" in input)).length
       expect([tool, countOf(calls.filter((call) => call.tool === tool && call.verdict !== "done"))]).toEqual([tool, wanted])
     }
   }, 120_000)
@@ -350,55 +353,56 @@ describe("an agent that wants out", () => {
 
 describe("what a child of it may do", () => {
   it("does not lift what a person paused, nor go deeper, nor reach its parent", async () => {
-    const made = await port("/v1/instances", post({ name: "kid", goal: "The goal of kid.", budget: { tokens: 1_000_000 } }))
-    expect([made.status, made.json.created]).toEqual([200, true])
-    uids.set("kid", made.json.uid)
-    await works("kid")
-    const kid = portOf(world, uidOf("kid"))
+    const made = await port("/v1/instances", post({ name: "hen", goal: "The goal of kid.", budget: { tokens: 1_000_000 } }))
+    // The name of a stranger: called below its parent, it is another.
+    expect([made.status, made.json.created, made.json.name]).toEqual([200, true, "fox--hen"])
+    uids.set("fox--hen", made.json.uid)
+    await works("fox--hen")
+    const kid = portOf(world, uidOf("fox--hen"))
     refused(await kid("/v1/instances", post({ name: "deeper" })), 403, "Forbidden", /on \d levels?/)
     refused(await kid("/v1/instances:stop", post({ names: ["fox"] })), 403, "Forbidden", /only its descendants/)
     refused(await kid("/v1/instances/fox"), 403, "Forbidden", /itself and its descendants/)
 
-    await person.call("pause_instances", { names: ["kid"], note: "a person's" })
-    await eventually(async () => (await phaseOf("kid")) === "Paused", "paused")
+    await person.call("pause_instances", { names: ["fox--hen"], note: "a person's" })
+    await eventually(async () => (await phaseOf("fox--hen")) === "Paused", "paused")
     const before = await everything()
     const unchanged = (answer: Answer): void =>
       expect([answer.status, answer.json.changed, answer.json.instances]).toEqual([
         200,
         0,
-        [{ name: "kid", changed: false, phase: "Paused", why: expect.stringMatching(/^It was paused by admin /) }],
+        [{ name: "fox--hen", changed: false, phase: "Paused", why: expect.stringMatching(/^It was paused by admin /) }],
       ])
-    unchanged(await port("/v1/instances:resume", post({ names: ["kid"] })))
+    unchanged(await port("/v1/instances:resume", post({ names: ["fox--hen"] })))
     // Its own pause over the person's would be its own to lift.
-    unchanged(await port("/v1/instances:pause", post({ names: ["kid"], note: "mine now", until: "1s" })))
+    unchanged(await port("/v1/instances:pause", post({ names: ["fox--hen"], note: "mine now", until: "1s" })))
     expect(await everything()).toEqual(before)
-    refused(await port("/v1/instances/kid", { method: "PATCH", body: { pause: null } }), 400, "Invalid", /pause/)
-    refused(await port("/v1/instances/kid", { method: "PATCH", body: { priority: 100 } }), 403, "Forbidden", /at most/)
+    refused(await port("/v1/instances/fox--hen", { method: "PATCH", body: { pause: null } }), 400, "Invalid", /pause/)
+    refused(await port("/v1/instances/fox--hen", { method: "PATCH", body: { priority: 100 } }), 403, "Forbidden", /at most/)
     refused(
-      await port("/v1/instances/kid", { method: "PATCH", body: { budget: { tokens: 9_000_001 } } }),
+      await port("/v1/instances/fox--hen", { method: "PATCH", body: { budget: { tokens: 9_000_001 } } }),
       403,
       "Forbidden",
       /left/,
     )
     expect(await everything()).toEqual(before)
     // A stop is a parent's to make; a resume behind it is no way around the pause.
-    expect((await port("/v1/instances:stop", post({ names: ["kid"] }))).json.changed).toBe(1)
-    const resumed = await port("/v1/instances:resume", post({ names: ["kid"] }))
+    expect((await port("/v1/instances:stop", post({ names: ["fox--hen"] }))).json.changed).toBe(1)
+    const resumed = await port("/v1/instances:resume", post({ names: ["fox--hen"] }))
     expect(resumed.json.instances).toMatchObject([{ changed: false, why: expect.stringMatching(/^It was paused by admin /) }])
-    await eventually(async () => (await phaseOf("kid")) === "Stopped", "stopped")
+    await eventually(async () => (await phaseOf("fox--hen")) === "Stopped", "stopped")
     // The person's stop takes the place of the parent's, which cannot even remove it: spawned again it would have been started after all.
-    await person.call("resume_instances", { names: ["kid"] })
-    await works("kid")
-    expect(await person.call("stop_instances", { names: ["kid"] })).toMatchObject({ changed: 1 })
-    await eventually(async () => (await phaseOf("kid")) === "Stopped", "stopped")
+    await person.call("resume_instances", { names: ["fox--hen"] })
+    await works("fox--hen")
+    expect(await person.call("stop_instances", { names: ["fox--hen"] })).toMatchObject({ changed: 1 })
+    await eventually(async () => (await phaseOf("fox--hen")) === "Stopped", "stopped")
     const stopped = await everything()
     for (const [call, body] of [
-      ["resume", { names: ["kid"] }],
+      ["resume", { names: ["fox--hen"] }],
       ["resume", { all: true, expect: 1 }],
-      ["resume", { names: ["kid"], dryRun: true }],
-      ["stop", { names: ["kid"], remove: true }],
-      ["stop", { names: ["kid"] }],
-      ["pause", { names: ["kid"], until: "1s" }],
+      ["resume", { names: ["fox--hen"], dryRun: true }],
+      ["stop", { names: ["fox--hen"], remove: true }],
+      ["stop", { names: ["fox--hen"] }],
+      ["pause", { names: ["fox--hen"], until: "1s" }],
     ] as const) {
       const { status, json } = await port(`/v1/instances:${call}`, post(body))
       expect([call, status, json.changed, json.instances]).toEqual([
@@ -407,7 +411,7 @@ describe("what a child of it may do", () => {
         0,
         [
           {
-            ...{ name: "kid", changed: false, phase: "Stopped" },
+            ...{ name: "fox--hen", changed: false, phase: "Stopped" },
             why: expect.stringMatching(
               /^It was stopped by admin \S+ \d+ s ago: ask with|^It was told to stop already by admin|nothing to pause/,
             ),
@@ -415,13 +419,18 @@ describe("what a child of it may do", () => {
         ],
       ])
     }
-    refused(await port("/v1/instances", post({ name: "kid", budget: { tokens: 1000 } })), 409, "Conflict", /kid is taken/)
-    refused(await port("/v1/messages", post({ to: ["kid"], text: "Go on.", standing: true })), 409, "Conflict", /stopped/)
+    refused(
+      await port("/v1/instances", post({ name: "fox--hen", budget: { tokens: 1000 } })),
+      409,
+      "Conflict",
+      /fox--hen is taken/,
+    )
+    refused(await port("/v1/messages", post({ to: ["fox--hen"], text: "Go on.", standing: true })), 409, "Conflict", /stopped/)
     expect(await everything()).toEqual(stopped)
-    expect((await person.call("inspect_instance", { name: "kid" })).why).toMatch(
+    expect((await person.call("inspect_instance", { name: "fox--hen" })).why).toMatch(
       /^It was stopped by admin \S+ at [\d-]+ [\d:]+ UTC\.$/,
     )
-    expect((await audited("kid")).map(({ tool, verdict }) => [tool, verdict]).toSorted()).toEqual([
+    expect((await audited("fox--hen")).map(({ tool, verdict }) => [tool, verdict]).toSorted()).toEqual([
       ["spawn_instance", "Forbidden"],
       ["stop_instances", "Forbidden"],
     ])
@@ -431,16 +440,16 @@ describe("what a child of it may do", () => {
     const spender = { name: "spender", goal: "The goal of spender.", mode: "once" }
     const first = await port("/v1/instances", post({ ...spender, budget: { tokens: 4_000_000 } }))
     expect(first.json).toMatchObject({ created: true })
-    uids.set("spender", first.json.uid)
+    uids.set("fox--spender", first.json.uid)
     const used = z.object({ usage: z.object({ iterations: z.int().min(1) }) })
     await eventually(
       async () =>
-        used.safeParse(await person.call("inspect_instance", { name: "spender" })).success &&
-        (await phaseOf("spender")) === "Completed",
+        used.safeParse(await person.call("inspect_instance", { name: "fox--spender" })).success &&
+        (await phaseOf("fox--spender")) === "Completed",
       "it spent",
     )
-    await port("/v1/instances:stop", post({ names: ["spender"], remove: true }))
-    await eventually(async () => !JSON.stringify(await person.call("list_instances")).includes('"spender"'), "removed")
+    await port("/v1/instances:stop", post({ names: ["fox--spender"], remove: true }))
+    await eventually(async () => !JSON.stringify(await person.call("list_instances")).includes('"fox--spender"'), "removed")
     const before = await everything()
     // Of 9 million, 1.5 are gone for good, and a little that the fox itself used.
     refused(
@@ -453,7 +462,7 @@ describe("what a child of it may do", () => {
     expect(await everything()).toEqual(before)
     for (let round = 0; round < 3; round++) {
       expect((await port("/v1/instances", post({ name: `again-${round}`, budget: { tokens: 1000 } }))).json.created).toBe(true)
-      await port("/v1/instances:stop", post({ names: [`again-${round}`], remove: true }))
+      await port("/v1/instances:stop", post({ names: [`fox--again-${round}`], remove: true }))
     }
     refused(
       await port("/v1/instances", post({ name: "sixth", budget: { tokens: 1000 } })),
@@ -461,7 +470,7 @@ describe("what a child of it may do", () => {
       "Forbidden",
       /5 descendants in its life/,
     )
-    await eventually(async () => !JSON.stringify(await person.call("list_instances")).includes('"again-'), "all removed")
+    await eventually(async () => !JSON.stringify(await person.call("list_instances")).includes('"fox--again-'), "all removed")
     expect(await everything()).toEqual(before)
   }, 180_000)
 })

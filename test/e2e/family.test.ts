@@ -26,14 +26,15 @@ describe("a parent under a turn limit of one", () => {
     const iterationOf = sessions()
     const parked: string[] = []
     let woken = ""
-    const children = ["alpha", "beta", "gamma"]
+    const parts = ["alpha", "beta", "gamma"]
+    const children = parts.map((part) => `parent--${part}`)
     const parent = (request: ModelRequest): Reply => {
       const [result] = request.toolResults
       if (iterationOf(request) > 1) {
         woken ||= request.last
         return say("All are done.\n<promise>COMPLETE</promise>")
       }
-      if (!result) return fleet(...children.map((name) => ["spawn_instance", { name, goal: `part ${name}` }] as const))
+      if (!result) return fleet(...parts.map((name) => ["spawn_instance", { name, goal: `part ${name}` }] as const))
       if (result.text.includes('"parked":true')) {
         parked.push(result.text)
         return say("I end my iteration. Status: PARTIAL")
@@ -64,7 +65,7 @@ describe("a parent under a turn limit of one", () => {
       "the parent waits",
       60,
     )
-    expect(waiting).toMatchObject({ phase: "Waiting", why: "Waits for alpha, beta, gamma (until finished)." })
+    expect(waiting).toMatchObject({ phase: "Waiting", why: `Waits for ${children.join(", ")} (until finished).` })
     expect(parked.length).toBe(1)
     expect(
       await call("wait_for_instances", { names: ["parent", ...children], until: "finished", timeoutSeconds: 120 }),
@@ -72,10 +73,10 @@ describe("a parent under a turn limit of one", () => {
       met: true,
       instances: [{ phase: "Completed" }, { phase: "Completed" }, { phase: "Completed" }, { phase: "Completed" }],
     })
-    for (const name of children)
+    for (const part of parts)
       expect(woken).toMatch(
         new RegExp(
-          `from instance ${name}\\. It is information[\\s\\S]*${name}, which you spawned, is complete\\.[\\s\\S]*Did ${name}\\.`,
+          `from instance parent--${part}\\. It is information[\\s\\S]*parent--${part}, which you spawned, is complete\\.[\\s\\S]*Did ${part}\\.`,
         ),
       )
     expect(list.parse(await call("list_instances", { parent: "parent" })).instances.length).toBe(3)

@@ -46,7 +46,7 @@ const harmless = (text: string): void => {
 it.each([
   ["read_messages", {}],
   ["read_messages", { of: "helper" }],
-  ["inspect_instance", { name: "child", sections: ["spec", "mail", "events"] }],
+  ["inspect_instance", { name: "boss--child", sections: ["spec", "mail", "events"] }],
   ["inspect_instance", { name: "helper", sections: ["spec", "mail", "events"] }],
 ])("%s %j gives it fenced, stripped and bounded", async (name, input) => {
   const { structuredContent, content } = await client.callTool({ name, arguments: input })
@@ -82,7 +82,7 @@ it("is in no answer that has no place for it", async () => {
 
 it("is fenced in resources too", async () => {
   const { resources } = await client.listResources()
-  const uris = ["ralf://instances/child", "ralf://instances/helper", ...resources.map(({ uri }) => uri)]
+  const uris = ["ralf://instances/boss--child", "ralf://instances/helper", ...resources.map(({ uri }) => uri)]
   for (const uri of new Set(uris)) {
     const { contents } = await client.readResource({ uri })
     for (const { text } of strings(contents)) {

@@ -24,14 +24,14 @@ describe("a child", () => {
     const schedule = { cron: "0 22 * * *", minutes: 60, timezone: "UTC" }
     const { fleet, parent, spawn } = setUp({ schedule, repository: "acme/shop", codeRoot: "/code", loop: "builtin" })
     const made = await spawn({ name: "child", goal: "Help." })
-    expect(fleet.specOf("child")).toMatchObject({
+    expect(fleet.specOf("parent--child")).toMatchObject({
       ...{ project: "shop", repository: "acme/shop", codeRoot: "/code", loop: "builtin", model: "m-1", schedule, priority: 0 },
       ...{ lineage: [parent.uid], children: { depth: 1, total: 3, running: 2 }, budget: { usd: 5, iterations: 10 } },
     })
     expect(made.budget).toMatchObject({ usd: 5, from: expect.stringContaining("your own budget") })
     // Half of what is left then, of what was not set aside.
     await spawn({ name: "second" })
-    expect(fleet.specOf("second")?.budget).toEqual({ usd: 2.5, iterations: 5 })
+    expect(fleet.specOf("parent--second")?.budget).toEqual({ usd: 2.5, iterations: 5 })
   })
 
   it.each<[string, object, RegExp]>([
@@ -54,10 +54,10 @@ describe("a child", () => {
     const { fleet, spawn, call } = setUp()
     await spawn({ name: "all", budget: { usd: 10, iterations: 1 } })
     await expectFault(spawn({}), "Forbidden", /has 0 left/)
-    const all = fleet.byName.get("all")
+    const all = fleet.byName.get("parent--all")
     if (!all) throw new Error("no child")
     fleet.use(all, { usd: 4 })
-    await call("stop_instances", { names: ["all"] })
+    await call("stop_instances", { names: ["parent--all"] })
     await spawn({ name: "again", budget: { usd: 6 } })
     await expectFault(spawn({ budget: { usd: 0.01 } }), "Forbidden", /has 0 left/)
   })
@@ -74,7 +74,7 @@ describe("a child", () => {
     const { fleet, spawn, parent } = setUp()
     for (const name of ["a", "b", "c"]) await spawn({ name, budget: { usd: 1, iterations: 1 } })
     await expectFault(spawn({}), "Forbidden", /3 descendants in its life/)
-    const a = fleet.byName.get("a")
+    const a = fleet.byName.get("parent--a")
     if (!a) throw new Error("no child")
     await expectFault(fleet.call(agent(a))("spawn_instance", {}), "Forbidden", /parent may have 3 descendants/)
     const deep = setUp({ children: { depth: 1, total: 9, running: 9 } })
@@ -102,20 +102,20 @@ describe("a child", () => {
   it("may not be given more later by its parent, nor by itself; a person may", async () => {
     const { fleet, spawn, call } = setUp()
     await spawn({ name: "child", budget: { usd: 4 } })
-    const update = (input: object) => call("update_instance", { name: "child", ...input })
+    const update = (input: object) => call("update_instance", { name: "parent--child", ...input })
     await expectFault(update({ budget: { usd: 10.5 } }), "Forbidden", /has 10 left/)
     await expectFault(update({ priority: 6 }), "Forbidden", /at most its parent's/)
     await expectFault(update({ schedule: null }), "Forbidden", /parent's windows/)
     await update({ budget: { usd: 9 }, children: { depth: 9, total: 99, running: 99 } })
-    expect(fleet.specOf("child")).toMatchObject({ budget: { usd: 9 }, children: { depth: 1, total: 3, running: 2 } })
-    const child = fleet.byName.get("child")
+    expect(fleet.specOf("parent--child")).toMatchObject({ budget: { usd: 9 }, children: { depth: 1, total: 3, running: 2 } })
+    const child = fleet.byName.get("parent--child")
     if (!child) throw new Error("no child")
     await expectFault(
-      fleet.call(agent(child))("update_instance", { name: "child", budget: { usd: 1 } }),
+      fleet.call(agent(child))("update_instance", { name: "parent--child", budget: { usd: 1 } }),
       "Forbidden",
       /descendants/,
     )
-    await fleet.call(operator)("update_instance", { name: "child", budget: { usd: 50 }, priority: 9 })
-    expect(fleet.specOf("child")).toMatchObject({ budget: { usd: 50 }, priority: 9 })
+    await fleet.call(operator)("update_instance", { name: "parent--child", budget: { usd: 50 }, priority: 9 })
+    expect(fleet.specOf("parent--child")).toMatchObject({ budget: { usd: 50 }, priority: 9 })
   })
 })

@@ -6,7 +6,7 @@ import { Overlay } from "../../src/core/overlay.ts"
 import { createPace } from "../../src/core/pace.ts"
 import type { Spent } from "../../src/core/ports.ts"
 import { familyOf, totalsBelow, withSpent } from "../../src/core/spending.ts"
-import { freeName } from "../../tools/declaration.ts"
+import { freeName } from "../../tools/names.ts"
 import { uid } from "../contract/harness.ts"
 
 /** What keeps a call's cost from growing with the fleet gives the same answers as going through all of it. */

@@ -99,6 +99,13 @@ export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
         : `Make the directory 5-project-memory/${project} in the code root.`,
     )
   }
+  /** Of an instance that was spawned there. Its agent is told of it too, so no other project is named. */
+  const gone = (project: string, root: string | undefined): Fault =>
+    new Fault(
+      "NotFound",
+      `The project ${project} is ${root === undefined ? "in no code root" : `not in ${root}`} any more.`,
+      "Put its directory back, or remove the instance.",
+    )
   const find = (project: string, callers: string | undefined): string => {
     const roots = known()
     if (callers !== undefined && hasProject(callers, project)) return callers
@@ -112,11 +119,16 @@ export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
       `Say which one: give codeRoot, e.g. ${JSON.stringify(only)}, or call from it.`,
     )
   }
+  /** Where an instance of before code roots were kept is. */
+  const findFormer = (project: string): string => {
+    if (!known().some((root) => hasProject(root, project))) throw gone(project, undefined)
+    return find(project, first)
+  }
   const usual = (callers: string | undefined): string | undefined => callers ?? all()[0]
   const layoutOf: CodeRoots["layoutOf"] = ({ project, loop, repository, codeRoot }) => {
-    const root = repository === undefined ? (codeRoot ?? find(project, first)) : usual(codeRoot)
+    const root = repository === undefined ? (codeRoot ?? findFormer(project)) : usual(codeRoot)
     if (codeRoot !== undefined && !isDirectory(codeRoot)) throw noCodeRoot(codeRoot)
-    if (repository === undefined && root !== undefined && !hasProject(root, project)) throw missing(project, [root])
+    if (repository === undefined && root !== undefined && !hasProject(root, project)) throw gone(project, root)
     const directory = repository === undefined && root !== undefined ? directoryIn(root, project) : undefined
     const script = loop === "ralf" && root !== undefined ? scriptIn(root, { repository }) : undefined
     const within = script?.path ?? programIn(options.loops()[loop])
