@@ -35,6 +35,7 @@ import { secretsVariable, supervisorServersPath } from "./core/mcp-servers.ts"
 import { createPace, paced } from "./core/pace.ts"
 import type { Clock, Projects } from "./core/ports.ts"
 import { may, type Principal } from "./core/principal.ts"
+import { machineTokenPrefix, withoutWordsOf, wordsWith } from "./core/secrets.ts"
 import { offers } from "./core/tool.ts"
 import { findClaude } from "./find-claude.ts"
 import { codeRootOf, isDirectory } from "./find-code-root.ts"
@@ -60,6 +61,8 @@ export interface ControlPlane {
   readonly projects: Projects
   /** Measured, as every face calls it. */
   readonly invokeAs: (who: Principal) => Invoke
+  /** How words begin that are secrets here. */
+  secretPrefixes(): readonly string[]
   readonly codeRoot: string | undefined
   /** Whether anybody but this machine's admin could say who they are: by a valid token, or an issuer. */
   knowsPeople(): Promise<boolean>
@@ -173,9 +176,20 @@ export async function composeLocal(
     },
     signal,
   )
+  const token = readToken(config.stateDirectory)
+  // One of before the machine's token had a prefix is known by all of it.
+  const formerTokens = token.startsWith(machineTokenPrefix) ? [] : [token]
+  const secretPrefixes = (): readonly string[] => [...policy.current().redact, ...formerTokens]
   const gateway = createGateway({
     store,
-    bus,
+    bus: {
+      ...bus,
+      // Supervisors take out what is known everywhere; what the policy names they do not know.
+      async *inbox(uid, ended) {
+        for await (const mail of bus.inbox(uid, ended))
+          yield { ...mail, text: withoutWordsOf(mail.text, wordsWith(secretPrefixes())) }
+      },
+    },
     ledger,
     clock,
     policy: policy.current,
@@ -218,6 +232,7 @@ export async function composeLocal(
     may,
     offered,
     nonce: () => randomBytes(6).toString("hex"),
+    secretPrefixes,
     audit,
   })
   let leading = false
@@ -232,7 +247,7 @@ export async function composeLocal(
   const begin = createPace({ perTurn: looksPerTurn, nextTurn: setImmediate })
   const invokeAs = (who: Principal): Invoke => metrics.measured(paced(limited(who), (name) => looks.has(name), begin))
   const authenticate = localAuthenticate({
-    token: readToken(config.stateDirectory),
+    token,
     admin,
     owner: firstOf(
       personOf(tokens),
@@ -267,6 +282,7 @@ export async function composeLocal(
     policy,
     projects,
     invokeAs,
+    secretPrefixes,
     codeRoot: codeRootPath,
     async knowsPeople() {
       const nowMs = clock.nowMs()

@@ -1,5 +1,6 @@
 import { type Logger, pino } from "pino"
 import { DiskFull, Fault } from "./core/faults.ts"
+import { redacted, withoutWordsOf, wordsWith } from "./core/secrets.ts"
 import { stripped } from "./core/view.ts"
 
 export type Log = Logger
@@ -7,13 +8,17 @@ export type Log = Logger
 /** Lines that wait where the log's own disk is full; what comes after them is dropped. */
 const waitingBytesMax = 1_048_576
 
-/** Structured lines on stderr: stdout belongs to results and to the MCP protocol. Synchronous, so that a crash loses no line. */
-export function createLog(level: string, role: string): Log {
+/**
+ * Structured lines on stderr: stdout belongs to results and to the MCP protocol. Synchronous, so that a crash loses no line. Without what looks like
+ * a credential, and words that begin with one of `secretPrefixes`.
+ */
+export function createLog(level: string, role: string, secretPrefixes: () => readonly string[] = () => []): Log {
   const lines = pino.destination({ fd: 2, sync: true, maxLength: waitingBytesMax })
   // Without a listener, a line that finds no room would end the process.
   lines.on("error", () => {})
   // A line may quote what an agent wrote, and people read it on a terminal. Quotes and escapes of its JSON are left as they are.
-  return pino({ level, base: { role, pid: process.pid }, hooks: { streamWrite: stripped } }, lines)
+  const shown = (line: string): string => withoutWordsOf(redacted(stripped(line)), wordsWith(secretPrefixes()))
+  return pino({ level, base: { role, pid: process.pid }, hooks: { streamWrite: shown } }, lines)
 }
 
 const fullDiskLineMs = 60_000

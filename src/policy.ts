@@ -35,6 +35,11 @@ export const policySchema = z.strictObject({
   billing: z.enum(["auto", "subscription", "metered"]).default("auto"),
   /** `auto`: the strongest that works here. `off`: none, for loops that need setuid programs (sudo), which a user namespace disables. */
   isolation: z.enum(["auto", "off"]).default("auto"),
+  /** How words begin that no answer and no log line shows, besides the credentials that are known everywhere. */
+  redact: z
+    .array(z.string().regex(/^[^\s"'`<>]{4,100}$/, "4 to 100 characters without blanks, quotes, < and >"))
+    .max(50)
+    .default([]),
   /** Filters of a repository's own configuration that a checkout may run, with their very commands. */
   trustedFilters: trustedFiltersSchema.default({}),
   /** What `owner/name` is appended to when a repository is cloned. */

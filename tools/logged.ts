@@ -1,7 +1,8 @@
 import type { Instance } from "../src/core/instance.ts"
 import type { LogLine, LogSource } from "../src/core/ports.ts"
+import { redactedLines } from "../src/core/secrets.ts"
 import type { ToolContext } from "../src/core/tool.ts"
-import { bounded, clean, counted } from "../src/core/view.ts"
+import { bounded, counted, stripped } from "../src/core/view.ts"
 import { isoOf } from "./moments.ts"
 
 const lineCharactersMax = 4000
@@ -38,8 +39,10 @@ export async function loggedOf({ logs }: ToolContext, { name, uid }: Instance, q
       ...(sinceMs !== undefined && { sinceMs }),
     },
   )
+  // First, so that colour codes inside a word do not hide it from the search, and that a search finds no line inside a key.
+  const texts = redactedLines(page.lines.map(({ text }) => stripped(text)))
   const matching = page.lines
-    .map((line) => ({ ...line, text: clean(line.text) })) // first, so that colour codes inside a word do not hide it from the search
+    .map((line, index) => ({ ...line, text: texts[index] ?? "" }))
     .filter(({ text }) => grep === undefined || text.includes(grep))
   return after === undefined
     ? lastOf(matching, page.lines.length, page.cursor, query)

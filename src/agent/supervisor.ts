@@ -6,6 +6,7 @@ import { Fault } from "../core/faults.ts"
 import type { Exit, Problem } from "../core/instance.ts"
 import { type Beat, type Directive, iterationMinutesMaxDefault } from "../core/link.ts"
 import { ranNoClaude } from "../core/loop.ts"
+import { portTokenPrefix } from "../core/secrets.ts"
 import { counted, cut } from "../core/view.ts"
 import { searchClaude } from "../find-claude.ts"
 import { treeSearch } from "../process-search.ts"
@@ -69,7 +70,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
   const processes = ofRun(run.uid, run.place)
   const predecessor = directory.get("supervisor")
   if (predecessor && predecessor.pid !== process.pid && alive(predecessor)) return // it was only slow to say that it is there
-  const token = predecessor?.token ?? randomBytes(32).toString("hex")
+  const token = predecessor?.token ?? `${portTokenPrefix}${randomBytes(32).toString("hex")}`
   const known = directory.get("loop")
   // What a predecessor's run has elsewhere is looked for once.
   const below = treeSearch(processes, self, () => directory.get("loop"), predecessor ? find(processes, self) : [])

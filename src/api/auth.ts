@@ -5,7 +5,7 @@ import { Fault } from "../core/faults.ts"
 import { live } from "../core/instance.ts"
 import type { InstanceStore, Tokens } from "../core/ports.ts"
 import type { Principal } from "../core/principal.ts"
-import { tokenPrefix } from "../core/view.ts"
+import { machineTokenPrefix, tokenPrefix } from "../core/secrets.ts"
 import { newer } from "./gateway.ts"
 import type { Credentials } from "./link.ts"
 
@@ -140,7 +140,10 @@ export const instanceOf =
 
 const tokenShape = /^[\w-]{43,}$/
 
-/** The machine's token for calls over TCP: 256 random bits in `<stateDirectory>/token`, made at the first reading. */
+/**
+ * The machine's token for calls over TCP: 256 random bits in `<stateDirectory>/token`, made at the first reading. One of before it had a prefix
+ * stays valid: it stands in the headers of people's clients.
+ */
 export function readToken(stateDirectory: string): string {
   const path = join(stateDirectory, "token")
   mkdirSync(stateDirectory, { recursive: true, mode: 0o700 })
@@ -154,7 +157,7 @@ export function readToken(stateDirectory: string): string {
 }
 function makeToken(path: string, draft: string): void {
   try {
-    writeFileSync(draft, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600, flag: "wx" })
+    writeFileSync(draft, `${machineTokenPrefix}${randomBytes(32).toString("base64url")}\n`, { mode: 0o600, flag: "wx" })
     // A link appears with its contents, so that nobody reads half a token; it fails when another process was first.
     linkSync(draft, path)
   } catch (error) {

@@ -8,6 +8,7 @@ import { z } from "zod"
 import { createBuckets, untilFullMs } from "../core/bucket.ts"
 import { nameSchema, uidSchema } from "../core/instance.ts"
 import { closeGoingAway, frameBytesMax } from "../core/link.ts"
+import { credentialPrefix } from "../core/secrets.ts"
 import { bearerOf } from "./auth.ts"
 import type { Gateway } from "./gateway.ts"
 
@@ -38,10 +39,12 @@ export function createCredentials(stateDirectory: string): Credentials {
   return {
     mint({ name, uid, place }) {
       const said = Buffer.from(JSON.stringify({ name, uid, place })).toString("base64url")
-      return `${said}.${mac(said).toString("base64url")}`
+      return `${credentialPrefix}${said}.${mac(said).toString("base64url")}`
     },
     verify(bearer) {
-      const [said = "", proof = "", more] = bearer.split(".")
+      // Supervisors of before credentials had a prefix go on with theirs.
+      const bare = bearer.startsWith(credentialPrefix) ? bearer.slice(credentialPrefix.length) : bearer
+      const [said = "", proof = "", more] = bare.split(".")
       const given = Buffer.from(proof, "base64url")
       const wanted = mac(said)
       if (more !== undefined || given.length !== wanted.length || !timingSafeEqual(given, wanted)) return undefined

@@ -5,6 +5,7 @@ import { asFault, Fault } from "./faults.ts"
 import type { Instance } from "./instance.ts"
 import type { InstanceStore } from "./ports.ts"
 import type { may as mayFunction, Principal, Verb } from "./principal.ts"
+import { withoutWordsOf, wordsWith } from "./secrets.ts"
 import { asCallerMeans, checkOneCheckout, matches } from "./selector.ts"
 import type { Call, Targets, Tool, ToolContext } from "./tool.ts"
 import { cut, presented } from "./view.ts"
@@ -23,6 +24,8 @@ export interface Here {
   offered(tool: Tool): boolean
   /** A new random word for each result: what fences untrusted text. */
   nonce(): string
+  /** How words begin that are secrets here, besides those that are known everywhere. */
+  secretPrefixes(): readonly string[]
   audit(call: AuditedCall): Promise<void>
 }
 
@@ -33,9 +36,17 @@ const explain = (error: z.ZodError): string =>
     .map(({ path, message }) => `${path.length > 0 ? `${path.join(".")}: ` : ""}${message}`)
     .join("\n")
 
+/** A refusal may quote what it refuses. */
+function withoutSecrets(fault: Fault, prefixes: readonly string[]): Fault {
+  const secretWords = wordsWith(prefixes)
+  const [message, next] = [fault.message, fault.next].map((text) => withoutWordsOf(text, secretWords))
+  if (message === fault.message && next === fault.next) return fault
+  return new Fault(fault.code, message ?? "", next ?? "", fault.cause)
+}
+
 /** Validates, finds the targets, authorizes each, runs the handler, cleans what it gives, audits. @throws Fault, and nothing else. */
 export const invokeHere =
-  ({ tools, ports, may, offered, nonce, audit }: Here) =>
+  ({ tools, ports, may, offered, nonce, secretPrefixes, audit }: Here) =>
   (who: Principal): Invoke =>
   async (name, raw, call) => {
     const tool = tools.get(name)
@@ -92,9 +103,9 @@ export const invokeHere =
       const output = await tool.handler({ ...ports, ...call, who, targets, visible }, input.data)
       const checked = tool.output.parse(output)
       record = { ...record, ...tool.outcome?.(checked) }
-      return presented(checked, nonce(), tool.reveals)
+      return presented(checked, nonce(), tool.reveals, secretPrefixes())
     } catch (error) {
-      const fault = asFault(error)
+      const fault = withoutSecrets(asFault(error), secretPrefixes())
       record = { ...record, fault }
       throw fault
     } finally {

@@ -1,21 +1,6 @@
+import { redacted, withoutWordsOf, wordsWith } from "./secrets.ts"
+
 /** The one choke point through which every result passes: secrets out, control characters out, untrusted text fenced. */
-
-/** What people's tokens begin with, so that this file and scanners of repositories know one when they see it. */
-export const tokenPrefix = "bb5_"
-
-// Our own tokens; published prefixes of Anthropic, OpenAI, GitHub, AWS, Slack and Google credentials, bearer headers, and private key blocks.
-const secrets = [
-  /\bbb5_[A-Za-z0-9_-]{20,}/g,
-  /\bsk-ant-[A-Za-z0-9_-]{8,}/g,
-  /\bsk-[A-Za-z0-9_-]{20,}/g,
-  /\b(?:ghp|gho|ghu|ghs|ghr)_[A-Za-z0-9]{20,}/g,
-  /\bgithub_pat_[A-Za-z0-9_]{20,}/g,
-  /\b(?:AKIA|ASIA)[A-Z0-9]{16}\b/g,
-  /\bxox[abprs]-[A-Za-z0-9-]{10,}/g,
-  /\bAIza[A-Za-z0-9_-]{35}/g,
-  /(?<=\b[Bb]earer )[A-Za-z0-9._~+/-]{16,}=*/g,
-  /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g,
-]
 
 // ANSI escape sequences (CSI and OSC) first, then what is left of C0, DEL and C1; tab and newline stay.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: taking them out is what this file is for
@@ -53,9 +38,11 @@ export function stripped(text: string): string {
   })
 }
 
-/** Text that is what it looks like, and gives no secret away. JSON would carry half a surrogate pair, and the model's service then refuses all of it. */
-export const clean = (text: string): string =>
-  secrets.reduce((kept, secret) => kept.replace(secret, "[redacted]"), stripped(text))
+/**
+ * Text that is what it looks like, and gives no secret away: what could hide one is taken out first. JSON would carry half a surrogate pair, and
+ * the model's service then refuses all of it.
+ */
+export const clean = (text: string): string => redacted(stripped(text))
 
 /** A longer cluster is no character that anybody reads but a pile of marks: it is cut between two of them. */
 const clusterMax = 64
@@ -110,8 +97,9 @@ export function partsOf(text: string, max: number): readonly string[] {
 export const charactersOf = (text: string): readonly string[] =>
   /^[ -~]*$/.test(text) ? text.split("") : Array.from(clustersOf(text), ({ segment }) => segment)
 
-/** At most `max` characters; says how much was cut. */
-export function bounded(text: string, max: number): string {
+/** At most `max` characters, cleaned before a cut could leave a part of a secret; says how much was cut. */
+export function bounded(given: string, max: number): string {
+  const text = clean(given)
   if (text.length <= max) return text
   const kept = cut(text, max)
   return `${kept}… [${counted(text.length - kept.length, "more character")}]`
@@ -139,10 +127,15 @@ export const insideFence = (text: string): string | undefined =>
 export const withSaid = (ours: string, untrusted: string | undefined): string =>
   untrusted === undefined ? ours : `${ours} Said: "${untrusted}"`
 
-/** Every string of a result cleaned; those under a key named `untrusted`, at any depth, fenced as well. `reveals`: the top field that is left as it is. */
-export function presented<T>(value: T, nonce: string, reveals?: string): T {
+/**
+ * Every string of a result cleaned, also of words that begin with one of `prefixes`; those under a key named `untrusted`, at any depth, fenced as
+ * well. `reveals`: the top field that is left as it is.
+ */
+export function presented<T>(value: T, nonce: string, reveals?: string, prefixes: readonly string[] = []): T {
+  const secretWords = wordsWith(prefixes)
+  const shownText = (text: string): string => withoutWordsOf(clean(text), secretWords)
   const walk = (node: unknown, fence: boolean): unknown => {
-    if (typeof node === "string") return fence ? fenced(clean(node), nonce) : clean(node)
+    if (typeof node === "string") return fence ? fenced(shownText(node), nonce) : shownText(node)
     if (Array.isArray(node)) return node.map((item) => walk(item, fence))
     if (node === null || typeof node !== "object") return node
     return Object.fromEntries(Object.entries(node).map(([name, inner]) => [name, walk(inner, fence || name === "untrusted")]))

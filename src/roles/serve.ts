@@ -63,7 +63,8 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
   dropRelativePath()
   const { "code-root": codeRootFlag, "read-only": readOnly, port: portFlag, host, toolsets: only } = values
   const config = readConfig({ codeRoot: codeRootFlag, port: portFlag, host, readOnly, toolsets: only })
-  const log = createLog(config.logLevel, "serve")
+  let plane: ControlPlane | undefined
+  const log = createLog(config.logLevel, "serve", () => plane?.secretPrefixes() ?? [])
   try {
     mkdirSync(config.stateDirectory, { recursive: true, mode: 0o700 })
     chmodSync(config.stateDirectory, 0o700)
@@ -85,7 +86,6 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
     ...{ stateDirectory: config.stateDirectory, revived: config.revived },
     report: (error) => log.warn({ err: error }, "settings of the person could not be read; those of before stay in use"),
   })
-  let plane: ControlPlane
   try {
     plane = await composeLocal(config, version, entry, log, stopping.signal)
   } catch (error) {

@@ -7,9 +7,9 @@ import { type Invoke, invokeHere } from "../../src/core/invoke.ts"
 import { type Beat, type Event, type EventKind, noUsage, type Receipt, type Usage } from "../../src/core/link.ts"
 import type { Bus, InstanceStore, KeptTree, LogLine, Posted, Spent, Token, Tokens, Turn } from "../../src/core/ports.ts"
 import { may, type Principal } from "../../src/core/principal.ts"
+import { tokenPrefix } from "../../src/core/secrets.ts"
 import { topic } from "../../src/core/source.ts"
 import type { Limits, Tool } from "../../src/core/tool.ts"
-import { tokenPrefix } from "../../src/core/view.ts"
 import type { Wait } from "../../src/core/waits.ts"
 import { ownTree } from "../../src/core/workspace.ts"
 import { cronWindows } from "../../src/windows.ts"
@@ -240,6 +240,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
   const world = {
     limits: someLimits,
     projects: ["shop"] as readonly string[],
+    secretPrefixes: [] as readonly string[],
     roots: new Map<string, readonly string[]>(),
     today: noUsage,
     spentSinceMs: Number.NaN,
@@ -313,6 +314,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
     may,
     offered: () => true,
     nonce: () => "nonce",
+    secretPrefixes: () => world.secretPrefixes,
     async audit(call) {
       const entry = auditEntryOf(call)
       audits.push({ who: entry.audited.who, tool: call.tool, targets: call.on, made: call.made ?? [], code: call.fault?.code })
