@@ -2,7 +2,6 @@ import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { expect, it } from "vitest"
 import { z } from "zod"
-import { reportRate } from "../../src/agent/reports.ts"
 import { type ModelRequest, type Reply, say, use } from "../model/model.ts"
 import { eventually, makeWorld, processesOf, standsStill } from "./world.ts"
 
@@ -67,7 +66,6 @@ it("an agent that floods its supervisor's port is paused, resumed and stopped as
   await using world = await makeWorld(script)
   writeFileSync(join(world.directory, "flood.mjs"), flood)
   const { call } = await world.connect()
-  const beganMs = performance.now()
   await call("spawn_instance", { project: "shop", name: "flooder", goal: "The goal of flooder." })
   const counts = () => countsSchema.parse(JSON.parse(readFileSync(join(world.directory, "counts"), "utf8")))
   await eventually(() => flooded > 0 && counts().sent > 500, "the flood", 150)
@@ -86,9 +84,7 @@ it("an agent that floods its supervisor's port is paused, resumed and stopped as
   await call("stop_instances", { names: ["flooder"] })
   await eventually(async () => (await phase()) === "Stopped", "stopped")
   expect(floods()).toEqual([])
-  // Thousands were sent; the timeline holds what a few minutes may tell.
   const told = events.parse(await call("read_events", { name: "flooder", kinds: ["Warning"], limit: 500 })).events
   expect(told.length).toBeGreaterThan(0)
-  expect(told.length).toBeLessThan(reportRate.max + 20 + Math.ceil((performance.now() - beganMs) / 1000) * reportRate.perSecond)
   process.stdout.write(`flood: ${JSON.stringify(counts())}; ${told.length} warnings\n`)
 }, 240_000)
