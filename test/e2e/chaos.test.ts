@@ -5,6 +5,8 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { describe, expect, it } from "vitest"
 import { z } from "zod"
 import { type ModelRequest, say, use } from "../model/model.ts"
+import { pick, random } from "../random.ts"
+import { claudesOf, isTurnstile, type Process } from "./iteration-processes.ts"
 import { eventually, type McpClient, makeWorld, processesOf, type Result, standsStill, type World } from "./world.ts"
 
 /**
@@ -18,26 +20,7 @@ const stillMs = 30_000
 const deafMs = 12_000
 const turnsMax = 2
 
-/** mulberry32: a small generator whose whole state is the seed. */
-function random(from: number): () => number {
-  let state = from >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
-const pick = <T>(chance: () => number, of: readonly T[]): T | undefined => of[Math.floor(chance() * of.length)]
-
-type Process = ReturnType<typeof processesOf>[number]
-const isTurnstile = ({ command }: Process): boolean => command.includes("main.js turn")
 const isLoop = ({ command }: Process): boolean => /^\S*bash \S*ralf-loop\.sh/.test(command)
-/** The outer claudes: children of turnstiles. What one forks looks like it until it has become something else. */
-const claudesOf = (all: readonly Process[]): readonly Process[] => {
-  const turnstiles = new Set(all.filter(isTurnstile).map(({ pid }) => pid))
-  return all.filter(({ parent, command }) => turnstiles.has(parent) && command.includes("--settings"))
-}
 /** Loops that are no subshell of another loop. */
 const loopsOf = (all: readonly Process[]): readonly Process[] => {
   const loops = new Set(all.filter(isLoop).map(({ pid }) => pid))

@@ -34,6 +34,18 @@ export const people: readonly Person[] = (isRoot ? (["root", "ordinary"] as cons
     .map((shell) => ({ user, shell })),
 )
 
+const nameOf = (user: Person["user"]): string => (user === "root" ? "root" : ordinaryUser)
+const becoming = (user: Person["user"]): readonly string[] =>
+  isRoot && user === "ordinary" ? ["setpriv", `--reuid=${ordinaryUser}`, `--regid=${ordinaryUser}`, "--init-groups"] : []
+
+/** By the shortest way: whether this machine gives namespaces to that user, and lets a file system be mounted in them. */
+export function hasNamespaces(user: Person["user"]): boolean {
+  const own = user === "root" ? [] : ["--user", "--map-current-user", "--keep-caps"]
+  const mount = ["mount", "-t", "tmpfs", "none", "/mnt"]
+  const [program = "", ...args] = [...becoming(user), "unshare", ...own, "--pid", "--fork", "--mount", "--mount-proc", ...mount]
+  return spawnSync(program, args).status === 0
+}
+
 /** What a person's machine is to a world. */
 export interface Seat {
   readonly main: string
@@ -64,19 +76,17 @@ export function seatOf({ user, shell }: Person, repository: string, directory: s
   mkdirSync(isRoot ? own : checkout, { recursive: true })
   cpSync(join(repository, "dist"), join(checkout, "dist"), { recursive: true })
   const programs = isRoot ? own : modules
-  const name = user === "root" ? "root" : ordinaryUser
-  const become = user === "root" ? [] : ["setpriv", `--reuid=${name}`, `--regid=${name}`, "--init-groups"]
   const bound = shell === ownShell ? "own" : shells[shell]
   return {
     main: join(checkout, "dist/main.js"),
     node: join(programs, "node/bin/node"),
     programs: join(programs, ".bin"),
     give(path) {
-      if (isRoot && user === "ordinary") execFileSync("chown", ["-Rh", `${name}:`, path])
+      if (isRoot && user === "ordinary") execFileSync("chown", ["-Rh", `${nameOf(user)}:`, path])
     },
     argv: (program, args) =>
       isRoot
-        ? ["unshare", "--mount", shells.bash, "-c", enter, "enter", modules, own, bound, ...become, program, ...args]
+        ? ["unshare", "--mount", shells.bash, "-c", enter, "enter", modules, own, bound, ...becoming(user), program, ...args]
         : [program, ...args],
   }
 }
