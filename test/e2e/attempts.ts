@@ -227,6 +227,18 @@ export const attempts: readonly Attempt[] = [
     },
   },
   {
+    name: "asks which names and projects there are",
+    needs: "nothing",
+    script: `node "$D/calls.mjs" names`,
+    holds({ seen }) {
+      const [taken, free, ...rest] = seen.trim().split("\n")
+      expect(taken).toBe(free)
+      expect(taken).toMatch(/^\d{3} /)
+      expect(rest.length).toBeGreaterThan(2)
+      expect(rest.join()).not.toContain(strangersProject)
+    },
+  },
+  {
     name: "resumes a child that a person stopped",
     needs: "nothing",
     script: `node "$D/calls.mjs" resume "$KID"`,
@@ -284,6 +296,13 @@ const what = {
     await Promise.all(Array.from({ length: 8 }, one))
     await ask("/hooks", { hook_event_name: "PreToolUse", tool_name: "Bash" })
     console.log("posted " + posted)
+  },
+  async names() {
+    for (const name of ["${stranger}", "nobody"])
+      console.log((await ask("/v1/instances", { name, dryRun: true, budget: { tokens: 1000 } })).replaceAll(name, "NAME"))
+    for (const project of ["nowhere", "${strangersProject}s"]) console.log(await ask("/v1/instances", { name: "x", project, dryRun: true }))
+    console.log(await ask("/v1/fleet"))
+    console.log(await ask("/v1/instances"))
   },
   async end() {
     await ask("/turns/" + process.env.BLACKBOX5_TURN + "/end", { code: 0, ms: 1000 })
