@@ -75,8 +75,8 @@ export function requestOf(tool: Tool, input: unknown): Outgoing {
   return { method, path, ...(body !== undefined && { body }) }
 }
 
-export const away = (what: string, cause?: unknown): Fault =>
-  new Fault("Unavailable", what, "Try again; `blackbox5 serve` in a terminal shows what is wrong.", cause)
+export const away = (what: string, cause?: unknown, untrusted?: string): Fault =>
+  new Fault("Unavailable", what, "Try again; `blackbox5 serve` in a terminal shows what is wrong.", cause, untrusted)
 
 /** True when no connection came about, so that nobody can have received the request. */
 export const unreached = (error: unknown): boolean =>

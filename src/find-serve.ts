@@ -109,6 +109,12 @@ const unwritable = (stateDirectory: string, error: unknown): Fault =>
         error,
       )
 
+/** What `findOrStartServe` left for those who waited: our own line, then what serve said last. */
+function failureOf(text: string): Fault {
+  const [message = "", ...last] = text.split("\n")
+  return away(message, undefined, last.join("\n") || undefined)
+}
+
 /**
  * Where serve answers; on this machine it is started if none does, and one of an older version is replaced: versions only grow, so that two
  * clients never take turns at it. However many ask at once, one starts it: the others wait for that start, and fail with it.
@@ -132,9 +138,9 @@ export async function findOrStartServe(config: Config, entry?: string): Promise<
     }
   }
   /** To those who wait for this start. */
-  const tell = (text: string): void => {
+  const tell = ({ message, untrusted = "" }: Fault): void => {
     try {
-      writeFileSync(failed, text, { mode: 0o600 })
+      writeFileSync(failed, `${message}\n${untrusted}`, { mode: 0o600 })
     } catch {
       // The disk is full, which is probably what the text says: they try it themselves.
     }
@@ -144,13 +150,13 @@ export async function findOrStartServe(config: Config, entry?: string): Promise<
   while (performance.now() < beganMs + endMs + startMs) {
     const failure = readIfThere(failed)
     // It is another one than before, whatever the clock did between.
-    if (failure && (failure.atMs !== before?.atMs || failure.text !== before.text)) throw away(failure.text)
+    if (failure && (failure.atMs !== before?.atMs || failure.text !== before.text)) throw failureOf(failure.text)
     if (locked()) {
       try {
         await startOrReplace(config, entry)
         rmSync(failed, { force: true })
       } catch (error) {
-        tell(asFault(error).message)
+        tell(asFault(error))
         throw error
       } finally {
         rmSync(lock, { force: true })

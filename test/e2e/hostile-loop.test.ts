@@ -264,16 +264,14 @@ it(`two minutes of one hostile loop are quiet ones for everybody else (seed ${se
   await eventually(async () => (await iterations()).every((count) => count >= 2), "iterations of both")
   const quiet = await phase(quietSeconds)
 
-  const { uid } = z
-    .object({ uid: z.string() })
-    .parse(
-      await call("spawn_instance", {
-        name: "wolf",
-        project: "wolf",
-        loop: "hostile",
-        budget: { usd: 100_000, iterations: 100_000 },
-      }),
-    )
+  const { uid } = z.object({ uid: z.string() }).parse(
+    await call("spawn_instance", {
+      name: "wolf",
+      project: "wolf",
+      loop: "hostile",
+      budget: { usd: 100_000, iterations: 100_000 },
+    }),
+  )
   await eventually(() => existsSync(join(world.directory, "acts")), "the wolf attacks")
   const over = new AbortController()
   const lies = lie(world, uid, over.signal, false)
