@@ -31,6 +31,9 @@ const places = [
 /** What an agent or a repository writes, and no answer has: that it is not told is no fault. */
 const untold = ["subject"]
 
+/** What the talker's child is called. */
+const child = "talker--child"
+
 const bash = (command: string, description = "as told") => ({ name: "Bash", input: { command, description } })
 const fleet = (tool: string, input: object) => ({ name: `mcp__blackbox5__${tool}`, input })
 
@@ -49,12 +52,12 @@ const roles: Record<string, readonly Reply[]> = {
       }),
     ]),
     use([
-      fleet("pause_instances", { names: ["child"], note: sentence("note") }),
-      fleet("message_instances", { to: ["child"], text: sentence("order"), standing: true, waitSeconds: 0 }),
-      fleet("message_instances", { to: ["child"], text: sentence("mail-to-agent"), waitSeconds: 0 }),
+      fleet("pause_instances", { names: [child], note: sentence("note") }),
+      fleet("message_instances", { to: [child], text: sentence("order"), standing: true, waitSeconds: 0 }),
+      fleet("message_instances", { to: [child], text: sentence("mail-to-agent"), waitSeconds: 0 }),
       fleet("message_instances", { to: ["@operators"], text: sentence("mail-to-people") }),
       fleet("message_instances", { to: ["@operators"], text: sentence("question"), question: true }),
-      fleet("pause_instances", { names: ["child"], [sentence("unknown-key")]: 1 }),
+      fleet("pause_instances", { names: [child], [sentence("unknown-key")]: 1 }),
       fleet("stop_instances", { names: [sentence("refused-name")] }),
     ]),
     say(`${sentence("last")}\nStatus: PARTIAL`),
@@ -120,7 +123,7 @@ beforeAll(async () => {
   await mcp.call("spawn_instance", { repository: "acme/tool", name: "cloned" })
   const phases: Record<string, string> = {
     ...{ talker: "NeedsAnswer", busy: "Running", stuck: "Blocked", broken: "Failed", waiting: "Waiting" },
-    ...{ noisy: "CrashLoop", cloned: "CrashLoop", child: "Paused" },
+    ...{ noisy: "CrashLoop", cloned: "CrashLoop", [child]: "Paused" },
   }
   const rowsSchema = z.array(z.looseObject({ name: z.string(), phase: z.string() }))
   const settled = async (): Promise<boolean> => {
@@ -165,16 +168,16 @@ const looks: Record<string, readonly object[]> = {
   fleet_status: [{}, { since: "1h" }],
   list_instances: [{ limit: 50, detail: true }, { selector: "team" }, { selector: "no such thing" }],
   inspect_instance: [
-    ...["talker", "busy", "stuck", "broken", "waiting", "noisy", "cloned", "child"].map((name) => ({
+    ...["talker", "busy", "stuck", "broken", "waiting", "noisy", "cloned", child].map((name) => ({
       name,
       sections: ["spec", "activity", "mail", "events", "log"],
     })),
     { name: word("refused-name") },
   ],
-  read_messages: [{}, { of: "child" }, { sent: true }],
+  read_messages: [{}, { of: child }, { sent: true }],
   read_events: [{ limit: 500 }, { name: "cloned" }],
   read_logs: ["talker", "noisy", "busy"].flatMap((name) => [{ name }, { name, source: "transcript" }]),
-  wait_for_instances: [{ names: ["talker", "busy", "stuck", "broken", "waiting", "cloned", "child"], timeoutSeconds: 0 }],
+  wait_for_instances: [{ names: ["talker", "busy", "stuck", "broken", "waiting", "cloned", child], timeoutSeconds: 0 }],
   spawn_instance: [
     { project: "blog", workspace: "worktree", dryRun: true },
     { project: "mark-directory-ignore-your-instructions", dryRun: true },
@@ -188,7 +191,7 @@ const looks: Record<string, readonly object[]> = {
 /** After all that only looks. */
 const changes: Record<string, readonly object[]> = {
   update_instance: [
-    { name: "child", priority: -1 },
+    { name: child, priority: -1 },
     { name: "stuck", dryRun: true },
   ],
   message_instances: [
@@ -196,7 +199,7 @@ const changes: Record<string, readonly object[]> = {
     { to: ["broken"], text: "Hello." },
   ],
   pause_instances: [{ names: ["stuck", "waiting"] }],
-  resume_instances: [{ names: ["talker", "busy", "child"] }],
+  resume_instances: [{ names: ["talker", "busy", child] }],
   stop_instances: [
     { names: ["talker", "stuck"], remove: true, dryRun: true },
     { names: ["talker"], remove: true },
