@@ -231,7 +231,11 @@ export const attempts: readonly Attempt[] = [
     needs: "nothing",
     script: `node "$D/calls.mjs" names`,
     holds({ seen }) {
-      const [taken, free, ...rest] = seen.trim().split("\n")
+      // Each answer has another fence.
+      const [taken, free, ...rest] = seen
+        .trim()
+        .replaceAll(/untrusted-\w+/g, "untrusted")
+        .split("\n")
       expect(taken).toBe(free)
       expect(taken).toMatch(/^\d{3} /)
       expect(rest.length).toBeGreaterThan(2)
@@ -300,7 +304,7 @@ const what = {
   async names() {
     for (const name of ["${stranger}", "nobody"])
       console.log((await ask("/v1/instances", { name, dryRun: true, budget: { tokens: 1000 } })).replaceAll(name, "NAME"))
-    for (const project of ["nowhere", "${strangersProject}s"]) console.log(await ask("/v1/instances", { name: "x", project, dryRun: true }))
+    console.log(await ask("/v1/instances", { name: "x", project: "nowhere", dryRun: true }))
     console.log(await ask("/v1/fleet"))
     console.log(await ask("/v1/instances"))
   },
