@@ -2,6 +2,7 @@ import { existsSync, statSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
 import { z } from "zod"
+import { unfenced } from "../../src/roles/fence.ts"
 import { type ModelRequest, say, use } from "../model/model.ts"
 import { hasNamespaces, people } from "./person.ts"
 import { eventually, makeWorld, processesOf, standsStill } from "./world.ts"
@@ -15,7 +16,8 @@ const script = ({ toolResults, text }: ModelRequest) =>
     ? say("<promise>COMPLETE</promise>")
     : use([{ name: "Bash", input: { command: toolResults.length === 0 ? commit : "sleep 0.2" } }])
 const receiptsSchema = z.array(z.object({ state: z.string(), note: z.string() }))
-const workSchema = z.object({ path: z.string(), branch: z.string() })
+const fencedSchema = z.string().transform(unfenced)
+const workSchema = z.object({ untrusted: z.object({ path: fencedSchema, branch: fencedSchema }) })
 
 describe.each(people.filter(({ user }) => user === "ordinary"))("an $user user, with $shell as /bin/sh", (person) => {
   it("spawns two agents, talks to them, pauses, resumes, stops and removes them", async () => {
@@ -34,7 +36,7 @@ describe.each(people.filter(({ user }) => user === "ordinary"))("an $user user, 
     const phaseOf = async (name: string) => (await call("inspect_instance", { name })).phase
     await call("spawn_instance", { project: "shop", name: "one", goal: "Work." })
     const { uid, workspace } = await call("spawn_instance", { project: "shop", name: "two", goal: "Work." })
-    const { path, branch } = workSchema.parse(workspace)
+    const { path, branch } = workSchema.parse(workspace).untrusted
     const logOf = (where: string) => world.run("git", ["-C", where, "log", "-1", "--format=%s"])
     for (const where of [world.projectOf("shop"), path])
       await eventually(async () => (await logOf(where)).stdout === "Add work.md\n", "a commit")

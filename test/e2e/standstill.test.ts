@@ -25,7 +25,7 @@ it("a pause over night uses no time, and the agent is told from when to when it 
   const look = async () => inspected.parse(await call("inspect_instance", { name: "one" }))
 
   await call("pause_instances", { names: ["one"] })
-  await eventually(async () => (await look()).why.includes("stand still"), "it stands still")
+  await eventually(async () => (await look()).why.includes("all its processes stand still"), "it stands still")
   writeFileSync(clock, String(8 * 3_600_000))
   await call("resume_instances", { names: ["one"] })
   const running = await eventually(async () => {
