@@ -3,7 +3,7 @@ import type { AddressInfo } from "node:net"
 import { createAdaptorServer, type HttpBindings } from "@hono/node-server"
 import { Hono } from "hono"
 import { z } from "zod"
-import { Fault, type FaultCode, RateLimited } from "../core/faults.ts"
+import { Fault, httpStatus, RateLimited } from "../core/faults.ts"
 import { alivePath } from "../core/tool.ts"
 import type { ProcessId } from "../processes.ts"
 import { processIdSchema } from "../run-directory.ts"
@@ -38,17 +38,6 @@ const endSchema = z.object({ code: z.int(), ms: z.int().min(0) })
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest()
 
-const statuses = {
-  Invalid: 400,
-  Unauthenticated: 401,
-  Forbidden: 403,
-  NotFound: 404,
-  Conflict: 409,
-  TooLarge: 413,
-  RateLimited: 429,
-  Unavailable: 503,
-  Internal: 500,
-} as const satisfies Record<FaultCode, number>
 const faultOf = (error: Error): Fault => {
   if (error instanceof Fault) return error
   if (error instanceof z.ZodError || error instanceof SyntaxError)
@@ -88,7 +77,7 @@ export async function listen(
   app.onError((error, context) => {
     const { code, message, next } = faultOf(error)
     if (error instanceof RateLimited) context.header("retry-after", String(error.retryAfterSeconds))
-    return context.json({ error: { code, message, next } }, statuses[code])
+    return context.json({ error: { code, message, next } }, httpStatus[code])
   })
   limit(app, nowMs)
   app.post("/turns/:id", async (context) => {

@@ -4,7 +4,7 @@ import { type Context, Hono } from "hono"
 import { streamSSE } from "hono/streaming"
 import type { ContentfulStatusCode } from "hono/utils/http-status"
 import { decode, fieldsOf } from "../core/decode.ts"
-import { asFault, Fault, type FaultCode, RateLimited } from "../core/faults.ts"
+import { asFault, Fault, httpStatus, RateLimited } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import { may, type Principal } from "../core/principal.ts"
 import { codeRootHeader, noProgress, type Tool } from "../core/tool.ts"
@@ -46,18 +46,6 @@ export interface AppParts {
 
 /** Said to everybody: nothing of the fleet. */
 const open = /^\/(?:healthz|readyz|\.well-known\/oauth-protected-resource(?:\/.*)?)$/
-
-const statusOf = {
-  Invalid: 400,
-  Unauthenticated: 401,
-  Forbidden: 403,
-  NotFound: 404,
-  Conflict: 409,
-  TooLarge: 413,
-  RateLimited: 429,
-  Unavailable: 503,
-  Internal: 500,
-} as const satisfies Record<FaultCode, number>
 
 const said = ({ code, message, next, untrusted }: Fault): object =>
   presented({ code, message, next, ...(untrusted !== undefined && { untrusted }) }, randomBytes(6).toString("hex"))
@@ -189,7 +177,7 @@ export function createApp({
   const app: App = new Hono<AppEnv>()
   // A literal path comes before one with fields.
   const routes = tools.map(routeOf).sort((a, b) => pathFieldsOf(a.tool.route).length - pathFieldsOf(b.tool.route).length)
-  const answer = (c: Context<AppEnv>, fault: Fault, status: ContentfulStatusCode = statusOf[fault.code]): Response =>
+  const answer = (c: Context<AppEnv>, fault: Fault, status: ContentfulStatusCode = httpStatus[fault.code]): Response =>
     c.json({ error: said(fault) }, status)
 
   /** A person's alone: an instance works where its own is, whatever it says. */

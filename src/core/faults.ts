@@ -1,4 +1,4 @@
-/** The closed set of ways a call can fail. HTTP status, exit code and MCP's isError are derived from it at the faces. */
+/** The closed set of ways a call can fail. Exit code and MCP's isError are derived from it at the faces. */
 export const faultCodes = [
   "Invalid",
   "Unauthenticated",
@@ -11,6 +11,19 @@ export const faultCodes = [
   "Internal",
 ] as const
 export type FaultCode = (typeof faultCodes)[number]
+
+/** As HTTP says it (RFC 9110, RFC 6585). */
+export const httpStatus = {
+  Invalid: 400,
+  Unauthenticated: 401,
+  Forbidden: 403,
+  NotFound: 404,
+  Conflict: 409,
+  TooLarge: 413,
+  RateLimited: 429,
+  Unavailable: 503,
+  Internal: 500,
+} as const satisfies Record<FaultCode, number>
 
 const retried: ReadonlySet<FaultCode> = new Set<FaultCode>(["Conflict", "RateLimited", "Unavailable", "Internal"])
 
