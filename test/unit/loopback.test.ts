@@ -1,14 +1,14 @@
 import { once } from "node:events"
 import { mkdtempSync, rmSync } from "node:fs"
-import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from "node:http"
+import { type IncomingMessage, request, type ServerResponse } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Worker } from "node:worker_threads"
 import { afterEach, describe, expect, it } from "vitest"
-import { listen } from "../../src/agent/loopback.ts"
 import { invokeOver } from "../../src/client.ts"
 import { noProgress } from "../../src/core/tool.ts"
 import { tools } from "../../tools/index.ts"
+import { openPort, token } from "./supervisor-port.ts"
 
 /** The way of an agent's call: through the supervisor's port to the control plane, here one that does what a test says. */
 
@@ -17,34 +17,8 @@ afterEach(() => {
   for (const end of ends.splice(0)) end()
 })
 
-const token = "the-port's"
-async function port(answer?: (incoming: IncomingMessage, response: ServerResponse) => void, at?: string) {
-  const directory = mkdtempSync(join(tmpdir(), "bb5-port-"))
-  ends.push(() => rmSync(directory, { recursive: true, force: true }))
-  const socketPath = at ?? join(directory, "serve.sock")
-  if (answer) {
-    const server: Server = createServer(answer)
-    server.listen(socketPath)
-    await once(server, "listening")
-    ends.push(() => {
-      server.close()
-      server.closeAllConnections()
-    })
-  }
-  const door = await listen(0, token, {
-    turn: async () => undefined,
-    turnEnded: async () => {},
-    settings: async () => ({ path: "/settings", turn: "t-1" }),
-    hook: () => ({}),
-    given: () => {},
-    openingPart: () => ({}),
-    logs: () => {},
-    mcp: async (c) => c.notFound(),
-    fleet: { socketPath, credential: "the-instance's" },
-  })
-  ends.push(door.close)
-  return `http://127.0.0.1:${door.port}`
-}
+const port = async (answer?: (incoming: IncomingMessage, response: ServerResponse) => void, at?: string) =>
+  `http://127.0.0.1:${await openPort(ends, { answer, at })}`
 const begin = (url: string, path: string, more: { method?: string; bearer?: string } = {}) => {
   const { method = "GET", bearer = token } = more
   return request(url + path, {

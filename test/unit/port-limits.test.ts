@@ -1,14 +1,12 @@
 import { once } from "node:events"
-import { mkdtempSync, rmSync } from "node:fs"
-import { createServer, request, type Server, type ServerResponse } from "node:http"
+import { request, type ServerResponse } from "node:http"
 import { connect } from "node:net"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
 import { z } from "zod"
-import { type LoopbackHandlers, listen } from "../../src/agent/loopback.ts"
+import type { LoopbackHandlers } from "../../src/agent/loopback.ts"
 import { bodyBytesMax, callsMax, createTap, rates } from "../../src/agent/port-limits.ts"
 import { turnFileBytesMax } from "../../src/agent/turn-files.ts"
+import { openPort, token } from "./supervisor-port.ts"
 
 /** What an agent that floods its supervisor's port is told, and what goes on all the same. */
 
@@ -16,42 +14,14 @@ const ends: (() => void)[] = []
 afterEach(() => {
   for (const end of ends.splice(0)) end()
 })
-const token = "the-port's"
 /** It stands still unless a test moves it: a slow machine must not give room for more. */
 let nowMs = 0
-async function port(handlers: Partial<LoopbackHandlers> = {}, answer?: (response: ServerResponse) => void) {
-  const directory = mkdtempSync(join(tmpdir(), "bb5-limits-"))
-  ends.push(() => rmSync(directory, { recursive: true, force: true }))
-  const socketPath = join(directory, "serve.sock")
-  if (answer) {
-    const server: Server = createServer((_, response) => answer(response))
-    server.listen(socketPath)
-    await once(server, "listening")
-    ends.push(() => {
-      server.close()
-      server.closeAllConnections()
-    })
-  }
-  const door = await listen(
-    0,
-    token,
-    {
-      turn: async () => undefined,
-      turnEnded: async () => {},
-      settings: async () => ({ path: "/settings", turn: "t-1" }),
-      hook: () => ({}),
-      given: () => {},
-      openingPart: () => ({}),
-      logs: () => {},
-      mcp: async (c) => c.json({}),
-      fleet: { socketPath, credential: "the-instance's" },
-      ...handlers,
-    },
-    () => nowMs,
-  )
-  ends.push(door.close)
-  return door.port
-}
+const port = (handlers: Partial<LoopbackHandlers> = {}, answer?: (response: ServerResponse) => void) =>
+  openPort(ends, {
+    handlers: { mcp: async (c) => c.json({}), ...handlers },
+    answer: answer && ((_, response) => answer(response)),
+    nowMs: () => nowMs,
+  })
 const begin = (at: number, path: string, headers: Record<string, string> = {}, method = "POST") => {
   const call = request({
     ...{ port: at, host: "127.0.0.1", path, method, agent: false },
