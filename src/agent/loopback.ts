@@ -42,7 +42,7 @@ const faultOf = (error: Error): Fault => {
   if (error instanceof Fault) return error
   if (error instanceof z.ZodError || error instanceof SyntaxError)
     return new Fault("Invalid", "The body is not understood.", "Send what Claude Code and `blackbox5 turn` send.")
-  return new Fault("Internal", "The supervisor failed at it.", "Look at supervisor.log in the run directory.")
+  return new Fault("Internal", "The supervisor could not handle this request.", "Look at supervisor.log in the run directory.")
 }
 
 /** Bounds what each kind of request may take: one instance has this port, and one process serves it. */
