@@ -83,12 +83,6 @@ export function exists(pid: number): boolean {
     return false
   }
 }
-/** True for a process that runs and stands still. */
-export function stopped(id: ProcessId): boolean {
-  const found = read(id.pid)
-  return found?.startTicks === id.startTicks && (found.state === "T" || found.state === "t")
-}
-
 export const entryOf = (marker: Marker): Buffer => Buffer.from(marker.endsWith("/") ? marker : `${marker}\0`)
 export function marked(pid: number, entry: Buffer): boolean {
   try {
@@ -189,6 +183,16 @@ export function freeze(search: Search): boolean {
     if (!found) Atomics.wait(never, 0, 0, yieldMs)
   }
   return false
+}
+
+/** True when there are some and each of them is stopped: one that waits for a child to execute may be, and is not counted. */
+export function standsStill(search: Search): boolean {
+  let found = false
+  for (const { state } of search()) {
+    if (!still(state)) return false
+    found = true
+  }
+  return found
 }
 
 /** Lets every process go on: all are found before the first does, for one that goes on may end and leave its children to another. */

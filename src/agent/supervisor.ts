@@ -10,7 +10,20 @@ import { portTokenPrefix } from "../core/secrets.ts"
 import { counted, cut } from "../core/view.ts"
 import { searchClaude } from "../find-claude.ts"
 import { treeSearch } from "../process-search.ts"
-import { alive, end, find, freeze, members, ofRun, ofTurn, processId, type Search, stopped, thaw, tickMs } from "../processes.ts"
+import {
+  alive,
+  end,
+  find,
+  freeze,
+  members,
+  ofRun,
+  ofTurn,
+  processId,
+  type Search,
+  standsStill,
+  thaw,
+  tickMs,
+} from "../processes.ts"
 import { writePressing } from "../reserve.ts"
 import { type RunDirectory, type RunFile, transcriptsMax } from "../run-directory.ts"
 import { createBeats } from "./beats.ts"
@@ -78,7 +91,9 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
   /** In a PID namespace nothing leaves the tree. Elsewhere a look at all of the machine follows the stop of what is below the loop. */
   const search = run.isolation === "process tree" ? everywhere : below
   const halt = (): boolean => freeze(below) && (search === below || freeze(search))
-  let frozen = known !== undefined && stopped(known)
+  let frozen = known !== undefined && standsStill(everywhere)
+  /** A predecessor may have been killed between two signals: the first directive is carried out whatever was found. */
+  let inherited = known !== undefined
   let activity: Beat["activity"]
   /** What the fleet said to this supervisor; until it speaks, nothing is frozen, let go or begun. */
   let directive: Directive | undefined
@@ -226,9 +241,13 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
   const apply = (wanted: Directive): void => {
     const turn = iterations.turn()
     const still = wanted.freeze !== undefined || (turn !== undefined && wanted.turn?.id !== turn.id)
-    if (still !== frozen) {
+    const changes = still !== frozen
+    if (changes || inherited) {
       if (!still) thaw(search)
       else if (!halt()) emit("Warning", "Not every process could be stopped; it is tried again.")
+      inherited = false
+    }
+    if (changes) {
       frozen = still
       const stoodMs = iterations.time.still(still)
       if (activity) activity = { ...activity, sinceMs: activity.sinceMs + stoodMs }

@@ -6,7 +6,7 @@ import { describe, expect, it } from "vitest"
 import { z } from "zod"
 import { type ModelRequest, say, use } from "../model/model.ts"
 import { pick, random } from "../random.ts"
-import { claudesOf, isTurnstile, type Process } from "./iteration-processes.ts"
+import { claudesOf, isStopped, isTurnstile, type Process } from "./iteration-processes.ts"
 import { eventually, type McpClient, makeWorld, processesOf, type Result, standsStill, type World } from "./world.ts"
 
 /**
@@ -65,11 +65,11 @@ function watch(world: World): { readonly wrong: string[]; readonly looks: () => 
     while (watching) {
       looks++
       const all = processesOf(world.directory)
-      const running = claudesOf(all).filter(({ state }) => state !== "T")
+      const running = claudesOf(all).filter((one) => !isStopped(one, all))
       if (running.length > turnsMax)
         wrong.push(`${running.length} iterations at once: ${running.map(({ pid }) => variableOf(pid, "BLACKBOX5_INSTANCE"))}`)
       const loops = Map.groupBy(
-        loopsOf(all).filter(({ state }) => state !== "T"),
+        loopsOf(all).filter((one) => !isStopped(one, all)),
         ({ pid }) => variableOf(pid, "BLACKBOX5_INSTANCE")?.split("/")[0] ?? "gone",
       )
       const now = new Set<string>()
@@ -268,12 +268,12 @@ describe("chaos", () => {
     await eventually(settled, "the fleet as it was asked for", 120)
     const progress = async (more: number): Promise<void> => {
       const before = new Map((await list()).map(({ name, iteration }) => [name, iteration]))
-      await eventually(
-        async () =>
-          (await list()).every(({ name, iteration }) => paused.has(name) || iteration >= (before.get(name) ?? 0) + more),
-        "iterations of those that run",
-        120,
-      )
+      const behind = async () =>
+        (await list()).filter(({ name, iteration }) => !paused.has(name) && iteration < (before.get(name) ?? 0) + more)
+      await eventually(async () => (await behind()).length === 0, "iterations of those that run", 120).catch(async (error) => {
+        const processes = processesOf(world.directory).map(({ pid, parent, state, command }) => [pid, parent, state, command])
+        throw new Error(`${error}: ${JSON.stringify([await behind(), processes])}`)
+      })
     }
     await progress(1)
 

@@ -9,3 +9,6 @@ export const claudesOf = (all: readonly Process[]): readonly Process[] => {
   const turnstiles = new Set(all.filter(isTurnstile).map(({ pid }) => pid))
   return all.filter(({ parent, command }) => turnstiles.has(parent) && command.includes("--settings"))
 }
+/** Stopped, or waiting (D) for a vforked child that was stopped before it could execute anything: it takes its own signal first. */
+export const isStopped = ({ pid, state }: Process, all: readonly Process[]): boolean =>
+  state === "T" || (state === "D" && all.some((child) => child.parent === pid && child.state === "T"))

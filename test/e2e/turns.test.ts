@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest"
 import { z } from "zod"
 import { say, use } from "../model/model.ts"
+import { claudesOf, isStopped } from "./iteration-processes.ts"
 import { eventually, makeWorld, processesOf, standsStill } from "./world.ts"
 
 const list = z.object({
@@ -23,12 +24,8 @@ describe("turns", () => {
     let watching = true
     const watcher = (async () => {
       while (watching) {
-        // The children of turnstiles: what claude forks looks like claude until it has become something else.
         const all = processesOf(world.directory)
-        const turnstiles = new Set(all.filter(({ command }) => command.includes("main.js turn")).map(({ pid }) => pid))
-        const running = all.filter(
-          ({ parent, command, state }) => turnstiles.has(parent) && command.includes("--settings") && state !== "T",
-        )
+        const running = claudesOf(all).filter((one) => !isStopped(one, all))
         most = Math.max(most, running.length)
         await new Promise((resolve) => setTimeout(resolve, 5))
       }
