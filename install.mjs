@@ -3,7 +3,8 @@
 import { spawnSync } from "node:child_process"
 import { statSync } from "node:fs"
 
-const changedMs = (path) => statSync(new URL(path, import.meta.url), { throwIfNoEntry: false })?.mtimeMs ?? 0
+const changedMs = (path) =>
+  statSync(new URL(path, import.meta.url), { throwIfNoEntry: false })?.mtimeMs ?? 0
 if (changedMs("node_modules/.package-lock.json") < changedMs("package-lock.json")) {
   process.stderr.write("Installing packages (npm ci) ...\n")
   const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
@@ -11,7 +12,9 @@ if (changedMs("node_modules/.package-lock.json") < changedMs("package-lock.json"
     stdio: ["ignore", "ignore", "inherit"],
   })
   if (status !== 0) {
-    process.stderr.write("The packages could not be installed: is the npm registry reachable? Run npm ci to see more.\n")
+    process.stderr.write(
+      "The packages could not be installed: is the npm registry reachable? Run npm ci to see more.\n",
+    )
     process.exit(1)
   }
 }

@@ -8,7 +8,10 @@ import { serverInfo } from "../src/mcp/about.ts"
 import { promptTemplates } from "../src/mcp/prompts.ts"
 import { tools } from "../tools/index.ts"
 
-/** Makes the MCPB bundle, which a person installs in Claude Desktop: the built program, and a manifest that says how to start it. */
+/**
+ * Makes the MCPB bundle, which a person installs in Claude Desktop: the built program, and a
+ * manifest that says how to start it.
+ */
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
@@ -40,7 +43,8 @@ const settings = {
   BLACKBOX5_TOKEN: {
     type: "string",
     title: "Token",
-    description: "For the control plane elsewhere; its admin makes one with blackbox5 create-token.",
+    description:
+      "For the control plane elsewhere; its admin makes one with blackbox5 create-token.",
     sensitive: true,
   },
 } as const
@@ -60,11 +64,15 @@ const manifest = {
     mcp_config: {
       command: "node",
       args: [`\${__dirname}/server/index.js`],
-      env: Object.fromEntries(Object.keys(settings).map((name) => [name, `\${user_config.${keyOf(name)}}`])),
+      env: Object.fromEntries(
+        Object.keys(settings).map((name) => [name, `\${user_config.${keyOf(name)}}`]),
+      ),
     },
   },
   // What only people on the command line have is in no MCP server.
-  tools: tools.filter(({ toolset }) => toolset !== "admin").map(({ name, description }) => ({ name, description })),
+  tools: tools
+    .filter(({ toolset }) => toolset !== "admin")
+    .map(({ name, description }) => ({ name, description })),
   prompts: promptTemplates((argument) => `\${arguments.${argument}}`),
   compatibility: { platforms: ["darwin", "linux"], runtimes: { node: about.engines.node } },
   user_config: Object.fromEntries(
@@ -72,7 +80,10 @@ const manifest = {
   ),
 }
 
-/** Writes the bundle of what is built into a directory. Gives its path. @throws when the manifest is not valid. */
+/**
+ * Writes the bundle of what is built into a directory. Gives its path. @throws when the manifest is
+ * not valid.
+ */
 export async function makeBundle(directory: string): Promise<string> {
   const staged = mkdtempSync(join(tmpdir(), "blackbox5-bundle-"))
   const path = join(directory, `${about.name}-${about.version}.mcpb`)
@@ -84,7 +95,9 @@ export async function makeBundle(directory: string): Promise<string> {
     writeFileSync(join(staged, "manifest.json"), `${JSON.stringify(manifest, null, 2)}\n`)
     mkdirSync(directory, { recursive: true })
     if (!(await packExtension({ extensionPath: staged, outputPath: path, silent: true })))
-      throw new Error("The bundle could not be packed: `mcpb validate` says what is wrong with its manifest.")
+      throw new Error(
+        "The bundle could not be packed: `mcpb validate` says what is wrong with its manifest.",
+      )
   } finally {
     rmSync(staged, { recursive: true })
   }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import module from "node:module"
-import { compileCacheIn } from "./compile-cache.ts"
-import { nodeMajorMin } from "./node-version.ts"
+import { nodeMajorMin } from "./host/node-version.ts"
+import { compileCacheIn } from "./settings/compile-cache.ts"
 
 // This file must parse on Node 20, and loads nothing but what its role needs.
 
@@ -20,23 +20,32 @@ const roles: Readonly<Record<string, () => Promise<Role>>> = {
   connect: async () => (await import("./roles/connect.ts")).connect,
 }
 
-/** What other programs start. Everything else is for people, who may close the pipe that they read from. */
+/**
+ * What other programs start. Everything else is for people, who may close the pipe that they read
+ * from.
+ */
 const programs: ReadonlySet<string> = new Set(["mcp", "agent", "loop", "turn"])
 
-/** Whoever read it has gone, as `head` does: the rest is said to nobody, and the exit code stays the command's own. */
+/**
+ * Whoever read it has gone, as `head` does: the rest is said to nobody, and the exit code stays the
+ * command's own.
+ */
 function outliveReaders(): void {
   for (const stream of [process.stdout, process.stderr])
     stream.on("error", (error: NodeJS.ErrnoException) => {
       if (error.code === "EPIPE") return
       process.exitCode = 1
-      if (stream === process.stdout) process.stderr.write(`error: The output could not be written (${error.code}).\n`)
+      if (stream === process.stdout)
+        process.stderr.write(`error: The output could not be written (${error.code}).\n`)
     })
 }
 
 /** A Fault, told by its fields: its class is not worth loading before anything failed. */
 async function tell(error: unknown): Promise<void> {
   if (!(error instanceof Error && "next" in error)) {
-    process.stderr.write(`error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+    process.stderr.write(
+      `error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+    )
     return
   }
   const { tellFault } = await import("./roles/cli.ts")
@@ -48,17 +57,22 @@ function nodePackage(): string | undefined {
   const require = module.createRequire(import.meta.url)
   try {
     const { version } = require("node/package.json")
-    return Number.parseInt(version, 10) < nodeMajorMin ? undefined : require.resolve("node/bin/node")
+    return Number.parseInt(version, 10) < nodeMajorMin
+      ? undefined
+      : require.resolve("node/bin/node")
   } catch {
     return undefined
   }
 }
 
-/** Runs this program again under a Node that is new enough: the one beside it, or one that is installed. */
+/**
+ * Runs this program again under a Node that is new enough: the one beside it, or one that is
+ * installed.
+ */
 async function rerun(): Promise<number> {
   const { constants } = await import("node:os")
   const { spawn } = await import("node:child_process")
-  const binary = nodePackage() ?? (await import("./find-node.ts")).findNode()
+  const binary = nodePackage() ?? (await import("./host/find-node.ts")).findNode()
   if (binary === undefined) {
     process.stderr.write(
       `error: blackbox5 needs Node ${nodeMajorMin}, this is ${process.version}. next: install it, or \`npm install node@24\`\n`,
@@ -66,16 +80,20 @@ async function rerun(): Promise<number> {
     return 1
   }
   const child = spawn(binary, process.argv.slice(1), { stdio: "inherit" })
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => child.kill(signal))
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+    process.on(signal, () => child.kill(signal))
   return new Promise((resolve, reject) => {
     child.once("error", reject)
-    child.once("exit", (code, signal) => resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)))
+    child.once("exit", (code, signal) =>
+      resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)),
+    )
   })
 }
 
 async function main([name = "help", ...rest]: string[]): Promise<unknown> {
   if (Number.parseInt(process.versions.node, 10) < nodeMajorMin) return rerun()
-  // Below the home directory: in a shared /tmp others could plant code. Where it cannot be written, there is no cache.
+  // Below the home directory: in a shared /tmp others could plant code. Where it cannot be written,
+  // there is no cache.
   const { homedir } = await import("node:os")
   try {
     module.enableCompileCache(compileCacheIn(homedir()))
@@ -83,7 +101,7 @@ async function main([name = "help", ...rest]: string[]): Promise<unknown> {
     // A user without a home, as in some containers.
   }
   if (name === "--version" || name === "-v") {
-    process.stdout.write(`${(await import("./version.ts")).version}\n`)
+    process.stdout.write(`${(await import("./settings/version.ts")).version}\n`)
     return 0
   }
   if (!programs.has(name)) outliveReaders()

@@ -1,7 +1,10 @@
 import { writeSync } from "node:fs"
 import type { Reporter, TestModule } from "vitest/node"
 
-/** Ends the output with `N passed, N failed`, alone on the last line, for whoever reads the run by machine. A file that could not be loaded counts as failed. */
+/**
+ * Ends the output with `N passed, N failed`, alone on the last line, for whoever reads the run by
+ * machine. A file that could not be loaded counts as failed.
+ */
 export class ClosingLine implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], errors: readonly unknown[]): void {
     const tests = modules.flatMap((module) => [...module.children.allTests()])

@@ -58,11 +58,26 @@ const texts = fc.oneof(
 export const junk: fc.Arbitrary<unknown> = fc.oneof(
   texts,
   fc.jsonValue({ maxDepth: 4 }),
-  fc.constantFrom<unknown>(null, true, 0, -1, 0.5, 1e308, -1e308, 2 ** 53, 4_294_967_296, [], {}, [[]], { length: 1e9 }),
+  fc.constantFrom<unknown>(
+    null,
+    true,
+    0,
+    -1,
+    0.5,
+    1e308,
+    -1e308,
+    2 ** 53,
+    4_294_967_296,
+    [],
+    {},
+    [[]],
+    { length: 1e9 },
+  ),
   fc.array(texts, { minLength: 200, maxLength: 300 }),
 )
 
-const bounded = (text: string, max: number | undefined): string => (max === undefined ? text : text.slice(0, max))
+const bounded = (text: string, max: number | undefined): string =>
+  max === undefined ? text : text.slice(0, max)
 
 /** `known`: values that a field of that name may have, so that what is called is there. */
 export function valid(
@@ -86,7 +101,11 @@ export function valid(
         max: Math.min(schema.maximum ?? 1_000_000, 1_000_000),
       })
     case "number":
-      return fc.double({ min: Math.max(schema.minimum ?? 0.001, 0.001), max: Math.min(schema.maximum ?? 1e6, 1e6), noNaN: true })
+      return fc.double({
+        min: Math.max(schema.minimum ?? 0.001, 0.001),
+        max: Math.min(schema.maximum ?? 1e6, 1e6),
+        noNaN: true,
+      })
     case "array":
       return fc.array(valid(schema.items ?? {}, known, name), {
         minLength: schema.minItems ?? 0,
@@ -94,7 +113,9 @@ export function valid(
       })
     case "string":
       if (schema.pattern !== undefined) return matching(new RegExp(schema.pattern))
-      return fc.oneof(texts, fc.string({ minLength: 1, maxLength: 30 })).map((text) => bounded(text, schema.maxLength))
+      return fc
+        .oneof(texts, fc.string({ minLength: 1, maxLength: 30 }))
+        .map((text) => bounded(text, schema.maxLength))
     case "object":
       return objectOf(schema, known)
     default:
@@ -105,12 +126,19 @@ export function valid(
 /** fast-check makes no text for a lookahead: what the rest matches is tried against the whole. */
 const matching = (pattern: RegExp): fc.Arbitrary<string> =>
   fc
-    .stringMatching(new RegExp(pattern.source.replaceAll(/\(\?[=!][^)]*\)/g, "")), { size: "small" })
+    .stringMatching(new RegExp(pattern.source.replaceAll(/\(\?[=!][^)]*\)/g, "")), {
+      size: "small",
+    })
     .filter((text) => pattern.test(text))
 
-function objectOf(schema: Schema, known: Readonly<Record<string, fc.Arbitrary<unknown>>>): fc.Arbitrary<Record<string, unknown>> {
+function objectOf(
+  schema: Schema,
+  known: Readonly<Record<string, fc.Arbitrary<unknown>>>,
+): fc.Arbitrary<Record<string, unknown>> {
   const { properties = {}, required = [], additionalProperties } = schema
-  const fields = Object.fromEntries(Object.entries(properties).map(([name, field]) => [name, valid(field, known, name)]))
+  const fields = Object.fromEntries(
+    Object.entries(properties).map(([name, field]) => [name, valid(field, known, name)]),
+  )
   const optional = Object.keys(properties).filter((name) => !required.includes(name))
   // A few at once: many fields exclude one another.
   const declared = fc
@@ -120,29 +148,44 @@ function objectOf(schema: Schema, known: Readonly<Record<string, fc.Arbitrary<un
         Object.fromEntries([...required, ...chosen].map((name) => [name, fields[name] ?? junk])),
       ),
     )
-  if (typeof additionalProperties !== "object" || Object.keys(properties).length > 0) return declared
-  return fc.dictionary(fc.string({ minLength: 1, maxLength: 10 }), valid(additionalProperties, known), { maxKeys: 4 })
+  if (typeof additionalProperties !== "object" || Object.keys(properties).length > 0)
+    return declared
+  return fc.dictionary(
+    fc.string({ minLength: 1, maxLength: 10 }),
+    valid(additionalProperties, known),
+    { maxKeys: 4 },
+  )
 }
 
 /** A valid object with one thing wrong, or what is no such object at all. */
-export function broken(schema: Schema, known: Readonly<Record<string, fc.Arbitrary<unknown>>> = {}): fc.Arbitrary<unknown> {
+export function broken(
+  schema: Schema,
+  known: Readonly<Record<string, fc.Arbitrary<unknown>>> = {},
+): fc.Arbitrary<unknown> {
   const names = Object.keys(schema.properties ?? {})
   const whole = objectOf(schema, known)
   const wrong = fc.oneof(
-    fc.record({ name: fc.constantFrom("__proto__", "constructor", "extra", "Name", "$where", ""), value: junk }),
+    fc.record({
+      name: fc.constantFrom("__proto__", "constructor", "extra", "Name", "$where", ""),
+      value: junk,
+    }),
     ...(names.length > 0 ? [fc.record({ name: fc.constantFrom(...names), value: junk })] : []),
   )
   return fc.oneof(
     {
       weight: 8,
-      arbitrary: fc.tuple(whole, wrong).map(([value, { name, value: odd }]) => JSON.parse(withKey(value, name, odd))),
+      arbitrary: fc
+        .tuple(whole, wrong)
+        .map(([value, { name, value: odd }]) => JSON.parse(withKey(value, name, odd))),
     },
     { weight: 1, arbitrary: junk },
     {
       weight: 1,
       arbitrary: fc
         .tuple(whole, fc.nat())
-        .map(([value, at]) => Object.fromEntries(Object.entries(value).filter((_, index) => index !== at % 5))),
+        .map(([value, at]) =>
+          Object.fromEntries(Object.entries(value).filter((_, index) => index !== at % 5)),
+        ),
     },
   )
 }

@@ -3,7 +3,10 @@ import { accessSync, constants } from "node:fs"
 import { delimiter, join } from "node:path"
 import { ordinaryUser } from "./e2e/person.ts"
 
-/** Programs of the system that loops in the tests run in, or are looked at with; each the name of its Debian package too. */
+/**
+ * Programs of the system that loops in the tests run in, or are looked at with; each the name of
+ * its Debian package too.
+ */
 const needed = ["tmux", "screen", "strace"] as const
 
 const isOnPath = (name: string): boolean =>
@@ -17,12 +20,18 @@ const isOnPath = (name: string): boolean =>
   })
 const missing = (): readonly string[] => needed.filter((name) => !isOnPath(name))
 
-const isUser = (name: string): boolean => spawnSync("id", ["-u", name], { stdio: "ignore" }).status === 0
+const isUser = (name: string): boolean =>
+  spawnSync("id", ["-u", name], { stdio: "ignore" }).status === 0
 
-/** The ordinary user as whom root's tests run too; it stays, as installed programs do. @throws Error that says what to do. */
+/**
+ * The ordinary user as whom root's tests run too; it stays, as installed programs do. @throws Error
+ * that says what to do.
+ */
 function makeOrdinaryUser(): void {
   if (process.getuid?.() !== 0 || isUser(ordinaryUser)) return
-  const { stderr } = spawnSync("useradd", ["--create-home", "--shell", "/bin/bash", ordinaryUser], { encoding: "utf8" })
+  const { stderr } = spawnSync("useradd", ["--create-home", "--shell", "/bin/bash", ordinaryUser], {
+    encoding: "utf8",
+  })
   // Tests of another checkout may have made it at the same moment.
   if (isUser(ordinaryUser)) return
   throw new Error(
@@ -30,7 +39,10 @@ function makeOrdinaryUser(): void {
   )
 }
 
-/** Before the first test: installs what is missing where that is possible. @throws Error that says what to install. */
+/**
+ * Before the first test: installs what is missing where that is possible. @throws Error that says
+ * what to install.
+ */
 export default function setup(): void {
   makeOrdinaryUser()
   const wanted = missing()
@@ -52,5 +64,7 @@ export default function setup(): void {
   }
   const left = missing()
   if (left.length > 0)
-    throw new Error(`The tests need ${left.join(" and ")}, which this machine lacks: apt-get install ${left.join(" ")}`)
+    throw new Error(
+      `The tests need ${left.join(" and ")}, which this machine lacks: apt-get install ${left.join(" ")}`,
+    )
 }

@@ -8,4 +8,5 @@ export function random(from: number): () => number {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
 }
-export const pick = <T>(chance: () => number, of: readonly T[]): T | undefined => of[Math.floor(chance() * of.length)]
+export const pick = <T>(chance: () => number, of: readonly T[]): T | undefined =>
+  of[Math.floor(chance() * of.length)]

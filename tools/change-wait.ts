@@ -4,22 +4,31 @@ import type { ToolContext } from "../src/core/tool.ts"
 
 /** How often, at the most, a change is looked at: a busy agent's beats come many in a second. */
 const settleMs = 100
-/** Time alone changes some phases (a silence, the end of a pause): looked at this often without any change. */
+/**
+ * Time alone changes some phases (a silence, the end of a pause): looked at this often without any
+ * change.
+ */
 const lookMs = 5000
 
-export interface Changes {
-  /** True when something of them may have changed; false when the time is over or the caller is gone. */
+export interface ChangeStream {
+  /**
+   * True when something of them may have changed; false when the time is over or the caller is
+   * gone.
+   */
   next(): Promise<boolean>
   end(): void
 }
 
-/** Changes of some instances, by spec, status, beat or turn. Begins before it returns, so that none is missed after it. */
+/**
+ * Changes of some instances, by spec, status, beat or turn. Begins before it returns, so that none
+ * is missed after it.
+ */
 export function changesOf(
   { store, bus, clock, signal }: ToolContext,
   names: ReadonlySet<string>,
   uids: ReadonlySet<Uid>,
   waitMs: number,
-): Changes {
+): ChangeStream {
   const stop = new AbortController()
   const both = AbortSignal.any([signal, stop.signal])
   let dirty = false
@@ -32,7 +41,10 @@ export function changesOf(
   })
   const aborted = (): void => wake()
   both.addEventListener("abort", aborted)
-  const follow = async <K extends string>(source: Source<K>, ours: ReadonlySet<K>): Promise<void> => {
+  const follow = async <K extends string>(
+    source: Source<K>,
+    ours: ReadonlySet<K>,
+  ): Promise<void> => {
     for await (const key of source(both))
       if (ours.has(key)) {
         dirty = true

@@ -1,14 +1,17 @@
 import { z } from "zod"
-import { asFault, Fault, saidIn } from "../src/core/faults.ts"
-import { type Instance, live, type Spec } from "../src/core/instance.ts"
-import { type Readings, readingsOf, seenOf } from "../src/core/outline.ts"
-import type { Seen } from "../src/core/phase.ts"
+import { asFault, Fault, faultText } from "../src/core/faults.ts"
+import { describeInstance, type Readings, readingsOf } from "../src/core/fleet-view.ts"
+import { hasLiveRun, type Instance, type Spec } from "../src/core/instance.ts"
+import type { PhaseReport } from "../src/core/phase.ts"
 import { nameOf } from "../src/core/principal.ts"
 import { targetFields } from "../src/core/selector.ts"
-import type { Row, ToolContext } from "../src/core/tool.ts"
+import type { TextRow, ToolContext } from "../src/core/tool.ts"
 import { counted, countWithin, withSaid } from "../src/core/view.ts"
 
-/** What pause, resume and stop have in common: many targets, each changed on its own, and a row about each. */
+/**
+ * What pause, resume and stop have in common: many targets, each changed on its own, and a row
+ * about each.
+ */
 
 const repeatsMax = 5
 const shownMax = 200
@@ -33,28 +36,38 @@ export const changeOutput = {
   ),
   next: z.string(),
 }
-export interface Changes {
+export interface ChangeReport {
   readonly count: number
   readonly changed: number
-  readonly instances: { name: string; changed: boolean; phase: string; why: string; untrusted?: string | undefined }[]
+  readonly instances: {
+    name: string
+    changed: boolean
+    phase: string
+    why: string
+    untrusted?: string | undefined
+  }[]
 }
 
 /** Why, in our words, and what others said about it. */
-type Reason = Pick<Seen, "why" | "untrusted">
+type Reason = Pick<PhaseReport, "why" | "untrusted">
 /** What is to happen to one instance: nothing, another spec, or its removal. */
-export type Step = Reason | { readonly spec: Spec } | { readonly remove: true; readonly kept: Reason }
-export interface Change {
+export type ChangeStep =
+  | Reason
+  | { readonly spec: Spec }
+  | { readonly remove: true; readonly kept: Reason }
+export interface SpecChange {
   /** For the timeline: `Paused`. */
   readonly past: string
   /**
-   * `urgent` needs no count, even for all: whoever must halt the fleet cannot look first, and a pause is undone by its batch. `final` needs one
-   * wherever the instances are not named, because nobody may have been asked to confirm it. Otherwise `all` needs one.
+   * `urgent` needs no count, even for all: whoever must halt the fleet cannot look first, and a
+   * pause is undone by its batch. `final` needs one wherever the instances are not named, because
+   * nobody may have been asked to confirm it. Otherwise `all` needs one.
    */
   readonly weight?: "urgent" | "final"
   /** Decided anew for each version of the instance that is seen. */
-  step(instance: Instance, readings: Readings): Step
+  step(instance: Instance, readings: Readings): ChangeStep
 }
-type Outcome = Changes["instances"][number] & { readonly fault?: Fault }
+type Outcome = ChangeReport["instances"][number] & { readonly fault?: Fault }
 
 interface Options {
   readonly names?: readonly string[] | undefined
@@ -63,10 +76,18 @@ interface Options {
   readonly dryRun: boolean
 }
 
-/** @throws Conflict, with nothing changed, when it is about another number of instances than the caller expects. */
-export async function changeAll(ctx: ToolContext, { names, all, expect, dryRun }: Options, change: Change): Promise<Changes> {
+/**
+ * @throws Conflict, with nothing changed, when it is about another number of instances than the
+ * caller expects.
+ */
+export async function changeAll(
+  ctx: ToolContext,
+  { names, all, expect, dryRun }: Options,
+  change: SpecChange,
+): Promise<ChangeReport> {
   const { targets, signal } = ctx
-  const isCounted = change.weight === "final" ? names === undefined : change.weight !== "urgent" && all === true
+  const isCounted =
+    change.weight === "final" ? names === undefined : change.weight !== "urgent" && all === true
   if (!dryRun && isCounted && expect === undefined)
     throw new Fault(
       "Invalid",
@@ -82,7 +103,7 @@ export async function changeAll(ctx: ToolContext, { names, all, expect, dryRun }
   const readings = await readingsOf(ctx)
   const outcomes: Outcome[] = []
   // What runs comes first: it spends money, and changes things, while the others are dealt with.
-  const ordered = targets.toSorted((a, b) => Number(live(b)) - Number(live(a)))
+  const ordered = targets.toSorted((a, b) => Number(hasLiveRun(b)) - Number(hasLiveRun(a)))
   while (outcomes.length < targets.length) {
     if (signal.aborted)
       throw new Fault(
@@ -91,7 +112,11 @@ export async function changeAll(ctx: ToolContext, { names, all, expect, dryRun }
         "Call it again: those that are done stay as they are.",
       )
     const some = ordered.slice(outcomes.length, outcomes.length + atOnceMax)
-    outcomes.push(...(await Promise.all(some.map((target) => changeOne(ctx, target, readings, dryRun, change)))))
+    outcomes.push(
+      ...(await Promise.all(
+        some.map((target) => changeOne(ctx, target, readings, dryRun, change)),
+      )),
+    )
     ctx.progress(outcomes.length, `${outcomes.length} of ${counted(targets.length, "instance")}`)
   }
   const failed = outcomes.find(({ fault }) => fault)?.fault
@@ -106,25 +131,32 @@ export async function changeAll(ctx: ToolContext, { names, all, expect, dryRun }
 }
 
 /** As many as an answer may hold. */
-export const shownRows = (rows: Changes["instances"]): Changes["instances"] => rows.slice(0, countWithin(rows, bytesMax))
+export const shownRows = (rows: ChangeReport["instances"]): ChangeReport["instances"] =>
+  rows.slice(0, countWithin(rows, bytesMax))
 
 async function changeOne(
   ctx: ToolContext,
   target: Instance,
   readings: Readings,
   dryRun: boolean,
-  change: Change,
+  change: SpecChange,
 ): Promise<Outcome> {
   const { store, bus, clock, who, newId } = ctx
   const { name, uid } = target
   const row = (now: Instance, changed: boolean, reason?: Reason): Outcome => {
-    const seen = seenOf(now, readings)
+    const seen = describeInstance(now, readings)
     const { why, untrusted } = reason ?? seen
     return { name, changed, phase: seen.phase, why, ...(untrusted !== undefined && { untrusted }) }
   }
   const tell = (kind: "Changed" | "Removed"): Promise<void> =>
     bus
-      .append({ id: newId("e"), uid, kind, message: `${change.past} by ${nameOf(who)}.`, atMs: clock.nowMs() })
+      .append({
+        id: newId("e"),
+        uid,
+        kind,
+        message: `${change.past} by ${nameOf(who)}.`,
+        atMs: clock.nowMs(),
+      })
       // The change stands, and the audit names it, also when the timeline cannot be told.
       .catch(() => undefined)
   const gone: Outcome = { name, changed: false, phase: "Stopped", why: "It was removed meanwhile." }
@@ -135,8 +167,12 @@ async function changeOne(
       const step = change.step(instance, readings)
       if ("why" in step) return row(instance, false, step)
       const removed: Instance = { ...instance, deletedAtMs: readings.nowMs }
-      const kept = "remove" in step ? { ...step.kept, why: `${seenOf(removed, readings).why}${step.kept.why}` } : undefined
-      if (dryRun) return row("remove" in step ? removed : { ...instance, spec: step.spec }, true, kept)
+      const kept =
+        "remove" in step
+          ? { ...step.kept, why: `${describeInstance(removed, readings).why}${step.kept.why}` }
+          : undefined
+      if (dryRun)
+        return row("remove" in step ? removed : { ...instance, spec: step.spec }, true, kept)
       if ("spec" in step) {
         const after = await store.updateSpec(instance, step.spec)
         await tell("Changed")
@@ -149,14 +185,20 @@ async function changeOne(
       const fault = asFault(error)
       if (fault.code === "NotFound") return gone
       if (fault.code !== "Conflict" || repeat >= repeatsMax)
-        return { ...row(target, false, { why: `Not changed: ${fault.message} ${fault.next}`, ...saidIn(fault) }), fault }
+        return {
+          ...row(target, false, {
+            why: `Not changed: ${fault.message} ${fault.next}`,
+            ...faultText(fault),
+          }),
+          fault,
+        }
     }
   }
 }
 
 /** What to say when the call was a dry run, or met nobody. */
 export const nextOf = (
-  changes: Changes,
+  changes: ChangeReport,
   options: Options,
   otherwise: string,
   { limits }: Pick<ToolContext, "limits">,
@@ -167,16 +209,28 @@ export const nextOf = (
     ? `The disk is full, so this holds in memory, until \`blackbox5 serve\` restarts: make room on it. ${next}`
     : next
 }
-const nextStep = ({ count, changed, instances }: Changes, { dryRun }: Options, otherwise: string): string => {
+const nextStep = (
+  { count, changed, instances }: ChangeReport,
+  { dryRun }: Options,
+  otherwise: string,
+): string => {
   if (count === 0) return "No instance matches: list_instances {} shows those that exist."
-  if (dryRun) return `Nothing was changed. Call it without dryRun and with "expect":${count} to do it.`
+  if (dryRun)
+    return `Nothing was changed. Call it without dryRun and with "expect":${count} to do it.`
   if (changed === 0) return "Nothing had to be changed: why says how each instance is."
-  return count > instances.length ? `${otherwise} The first ${instances.length} of ${count} are listed.` : otherwise
+  return count > instances.length
+    ? `${otherwise} The first ${instances.length} of ${count} are listed.`
+    : otherwise
 }
 
 export const showChanges =
   (verb: string) =>
-  ({ count, changed, instances, next }: Changes & { next: string }): { text: string; rows: readonly Row[] } => ({
+  ({
+    count,
+    changed,
+    instances,
+    next,
+  }: ChangeReport & { next: string }): { text: string; rows: readonly TextRow[] } => ({
     text: `${changed} of ${counted(count, "instance")} ${verb}. ${next}`,
     rows: instances.map(({ name, phase, changed: yes, why, untrusted }) => ({
       ...{ name, phase, changed: yes ? "yes" : "no" },

@@ -1,40 +1,66 @@
 import type { z } from "zod"
 import { Fault } from "../src/core/faults.ts"
 import { indexOf } from "../src/core/fleet-index.ts"
-import { type Budget, type Children, childrenSchema, type Instance, type Spec, type Uid } from "../src/core/instance.ts"
+import type { Readings } from "../src/core/fleet-view.ts"
+import {
+  type Budget,
+  type Children,
+  childrenSchema,
+  type Instance,
+  type Spec,
+  type Uid,
+} from "../src/core/instance.ts"
 import { childLimit, childrenWithin, committed, type Relations } from "../src/core/lineage.ts"
 import { noUsage, type Usage } from "../src/core/link.ts"
-import type { Readings } from "../src/core/outline.ts"
 import { familyOf } from "../src/core/spending.ts"
 import type { ToolContext } from "../src/core/tool.ts"
 import { counted } from "../src/core/view.ts"
 
-/** What an instance may give to one that it spawns: nothing that it has not itself. The leading scheduler decides again at admission. */
+/**
+ * What an instance may give to one that it spawns: nothing that it has not itself. The leading
+ * scheduler decides again at admission.
+ */
 
 const hourMs = 3_600_000
 
-export const relationsOf = (instances: readonly Instance[], { spent, totals }: Readings): Relations => ({
+export const relationsOf = (
+  instances: readonly Instance[],
+  { spent, totals }: Readings,
+): Relations => ({
   byUid: indexOf(instances).byUid,
   ...{ spent, totals, family: familyOf(spent) },
 })
 
-const ask = (text: string): string => `message_instances {"to":["@operators"],"question":true,"text":"${text}"}`
+const ask = (text: string): string =>
+  `message_instances {"to":["@operators"],"question":true,"text":"${text}"}`
 const refused = (what: string, next: string): Fault => new Fault("Forbidden", what, next)
 
-/** The instance that calls, which what it spawns will be a child of; undefined for a person. @throws Conflict when it is being removed. */
-export function parentOf({ who }: Pick<ToolContext, "who">, visible: readonly Instance[]): Instance | undefined {
+/**
+ * The instance that calls, which what it spawns will be a child of; undefined for a person. @throws
+ * Conflict when it is being removed.
+ */
+export function parentOf(
+  { who }: Pick<ToolContext, "who">,
+  visible: readonly Instance[],
+): Instance | undefined {
   if (who.kind === "human") return undefined
-  const parent = visible.find(({ uid, deletedAtMs }) => uid === who.uid && deletedAtMs === undefined)
+  const parent = visible.find(
+    ({ uid, deletedAtMs }) => uid === who.uid && deletedAtMs === undefined,
+  )
   if (!parent) throw new Fault("Conflict", "You are being removed.", "End your iteration.")
   return parent
 }
 
 const lastOfTree = new Map<Uid, Promise<unknown>>()
 /**
- * What a person calls for is done at once; what instances of one tree call for is done one after the other, so that many calls side by side
- * find no more left than there is. The callers' rate bounds how many wait. Another replica is not waited for: admission decides there.
+ * What a person calls for is done at once; what instances of one tree call for is done one after
+ * the other, so that many calls side by side find no more left than there is. The callers' rate
+ * bounds how many wait. Another replica is not waited for: admission decides there.
  */
-export async function oneByOne<T>({ who, signal }: Pick<ToolContext, "who" | "signal">, work: () => Promise<T>): Promise<T> {
+export async function oneByOne<T>(
+  { who, signal }: Pick<ToolContext, "who" | "signal">,
+  work: () => Promise<T>,
+): Promise<T> {
   if (who.kind === "human") return work()
   const root = who.lineage[0] ?? who.uid
   const next = async (): Promise<T> => {
@@ -51,7 +77,10 @@ export async function oneByOne<T>({ who, signal }: Pick<ToolContext, "who" | "si
 }
 
 /** What a child has of its parent, whatever it was asked for. */
-export const inherited = ({ uid, spec }: Instance): Pick<Spec, "project" | "loop" | "lineage"> & Partial<Spec> => ({
+export const inherited = ({
+  uid,
+  spec,
+}: Instance): Pick<Spec, "project" | "loop" | "lineage"> & Partial<Spec> => ({
   ...{ project: spec.project, loop: spec.loop, lineage: [...spec.lineage, uid] },
   ...(spec.repository !== undefined && { repository: spec.repository }),
   ...(spec.codeRoot !== undefined && { codeRoot: spec.codeRoot }),
@@ -69,7 +98,10 @@ export interface AskedChild {
   readonly schedule?: Spec["schedule"]
 }
 
-/** @throws Forbidden for what its parent has not itself, and when the parent may have no more children. */
+/**
+ * @throws Forbidden for what its parent has not itself, and when the parent may have no more
+ * children.
+ */
 export function checkChild(parent: Instance, asked: AskedChild, relations: Relations): void {
   const limit = childLimit([...parent.spec.lineage, parent.uid], undefined, relations)
   if (limit) throw refused(`${limit}.`, `Do the work yourself, or ${ask("may I spawn more?")}`)
@@ -89,7 +121,10 @@ export function checkChild(parent: Instance, asked: AskedChild, relations: Relat
   same("model")
   if (asked.schedule) throw refused("A child works in its parent's windows.", "Leave schedule out.")
   if (asked.priority !== undefined && asked.priority > spec.priority)
-    throw refused(`A child's priority is at most its parent's, ${spec.priority}.`, "Give a lower one, or none.")
+    throw refused(
+      `A child's priority is at most its parent's, ${spec.priority}.`,
+      "Give a lower one, or none.",
+    )
 }
 
 /** What is left out is as it is otherwise. */
@@ -106,18 +141,31 @@ export const childrenOf = (parent: Children, asked: PartialChildren | undefined)
 export const partialChildrenSchema = childrenSchema.partial()
 export type PartialChildren = z.output<typeof partialChildrenSchema>
 
-const amounts = ({ usd, tokens, iterations, ms }: Usage): Budget => ({ usd, tokens, iterations, hours: ms / hourMs })
+const amounts = ({ usd, tokens, iterations, ms }: Usage): Budget => ({
+  usd,
+  tokens,
+  iterations,
+  hours: ms / hourMs,
+})
 const dimensions = ["usd", "tokens", "iterations", "hours"] as const
 const amountOf = (dimension: (typeof dimensions)[number], value: number): string =>
   dimension === "usd" ? `$${value}` : counted(value, dimension.slice(0, -1))
 const whole = (dimension: (typeof dimensions)[number], value: number): number =>
-  dimension === "tokens" || dimension === "iterations" ? Math.floor(value) : Math.floor(value * 1e6) / 1e6
+  dimension === "tokens" || dimension === "iterations"
+    ? Math.floor(value)
+    : Math.floor(value * 1e6) / 1e6
 
 /**
- * The budget of a child: a part of what its parent has left, set aside for it; half of that where nothing is asked. What the parent itself is
- * not limited in, the child need not be. @throws Forbidden when there is not so much left.
+ * The budget of a child: a part of what its parent has left, set aside for it; half of that where
+ * nothing is asked. What the parent itself is not limited in, the child need not be. @throws
+ * Forbidden when there is not so much left.
  */
-export function budgetWithin(parent: Instance, asked: Budget, relations: Relations, replaces: Usage = noUsage): Budget {
+export function budgetWithin(
+  parent: Instance,
+  asked: Budget,
+  relations: Relations,
+  replaces: Usage = noUsage,
+): Budget {
   const taken = amounts(committed(parent.uid, relations))
   const freed = amounts(replaces)
   const given = dimensions.flatMap((dimension): [string, number][] => {
@@ -129,7 +177,9 @@ export function budgetWithin(parent: Instance, asked: Budget, relations: Relatio
     if (amount > 0 && amount <= left) return [[dimension, amount]]
     throw refused(
       `${parent.name}'s budget of ${amountOf(dimension, own)} has ${whole(dimension, Math.max(0, left))} left.`,
-      amount > left && left > 0 ? `Give at most that.` : `Do the work yourself, or ${ask("I need a larger budget")}`,
+      amount > left && left > 0
+        ? `Give at most that.`
+        : `Do the work yourself, or ${ask("I need a larger budget")}`,
     )
   })
   return Object.fromEntries(given)

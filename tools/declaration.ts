@@ -1,9 +1,9 @@
 import { Fault } from "../src/core/faults.ts"
 import { indexOf, indexWith } from "../src/core/fleet-index.ts"
+import { describeInstance, type Readings } from "../src/core/fleet-view.ts"
 import { holds } from "../src/core/holds.ts"
 import { type Budget, type Instance, projectSchema, type Spec } from "../src/core/instance.ts"
-import { type Readings, seenOf } from "../src/core/outline.ts"
-import type { Seen } from "../src/core/phase.ts"
+import type { PhaseReport } from "../src/core/phase.ts"
 import { plan } from "../src/core/plan.ts"
 import type { Projects } from "../src/core/ports.ts"
 import type { ToolContext } from "../src/core/tool.ts"
@@ -13,7 +13,11 @@ import type { ToolContext } from "../src/core/tool.ts"
 /** On what it works: a project of a code root, or a repository that is cloned. */
 export async function subjectOf(
   { projects, codeRoot: callers }: Pick<ToolContext, "projects" | "codeRoot">,
-  asked: { project?: string | undefined; repository?: string | undefined; codeRoot?: string | undefined },
+  asked: {
+    project?: string | undefined
+    repository?: string | undefined
+    codeRoot?: string | undefined
+  },
 ): Promise<Pick<Spec, "project" | "repository" | "codeRoot">> {
   const { repository } = asked
   const named = asked.codeRoot === undefined ? undefined : await projects.named(asked.codeRoot)
@@ -25,8 +29,16 @@ export async function subjectOf(
       : projectSchema.parse(repository.split("/")[1]?.slice(0, 63)))
   const root = await projects.rootOf({ project, repository }, codeRoot)
   if (named !== undefined && root !== named)
-    throw new Fault("NotFound", `There is no project ${project} in ${named}.`, `Leave codeRoot out: it is in ${root}.`)
-  return { project, ...(repository !== undefined && { repository }), ...(root !== undefined && { codeRoot: root }) }
+    throw new Fault(
+      "NotFound",
+      `There is no project ${project} in ${named}.`,
+      `Leave codeRoot out: it is in ${root}.`,
+    )
+  return {
+    project,
+    ...(repository !== undefined && { repository }),
+    ...(root !== undefined && { codeRoot: root }),
+  }
 }
 
 async function onlyProject(projects: Projects, callers: string | undefined): Promise<string> {
@@ -47,7 +59,11 @@ async function onlyProject(projects: Projects, callers: string | undefined): Pro
 export function loopOf({ limits }: Pick<ToolContext, "limits">, asked: string | undefined): string {
   const { loops, defaultLoop } = limits()
   if (asked === undefined || loops.includes(asked)) return asked ?? defaultLoop
-  throw new Fault("Invalid", `The policy has no loop ${JSON.stringify(asked)}.`, `Give one of: ${loops.join(", ")}.`)
+  throw new Fault(
+    "Invalid",
+    `The policy has no loop ${JSON.stringify(asked)}.`,
+    `Give one of: ${loops.join(", ")}.`,
+  )
 }
 
 /** An empty budget is none: it would otherwise be a way around the policy's default. */
@@ -58,17 +74,24 @@ export function budgetOf(
   if (asked && Object.keys(asked).length > 0) return { budget: asked, from: "call" }
   const { billing, budget } = limits()
   const { usd, ...rest } = budget
-  // Subscription usage is list price and not charged: dollars would hold an instance for money that nobody pays.
-  return { budget: { ...rest, ...(usd !== undefined && billing === "metered" && { usd }) }, from: "policy default" }
+  // Subscription usage is list price and not charged: dollars would hold an instance for money that
+  // nobody pays.
+  return {
+    budget: { ...rest, ...(usd !== undefined && billing === "metered" && { usd }) },
+    from: "policy default",
+  }
 }
 
-/** What the scheduler will say of an instance it has not seen yet: its own rules, over what the caller may see. */
+/**
+ * What the scheduler will say of an instance it has not seen yet: its own rules, over what the
+ * caller may see.
+ */
 export function foreseen(
   { limits, windows }: Pick<ToolContext, "limits" | "windows">,
   made: Instance,
   others: readonly Instance[],
   now: Readings,
-): Seen {
+): PhaseReport {
   const snapshot = {
     policy: limits(),
     fleet: indexWith(indexOf(others), made),
@@ -78,6 +101,11 @@ export function foreseen(
     windows: windows.at,
     turns: new Map(),
   }
-  const value = plan(snapshot, holds, now.nowMs).admit.find(({ instance }) => instance.uid === made.uid)?.value
-  return seenOf(value ? { ...made, status: { ...made.status, admission: { ...value, term: 0 } } } : made, now)
+  const value = plan(snapshot, holds, now.nowMs).admit.find(
+    ({ instance }) => instance.uid === made.uid,
+  )?.value
+  return describeInstance(
+    value ? { ...made, status: { ...made.status, admission: { ...value, term: 0 } } } : made,
+    now,
+  )
 }

@@ -4,7 +4,10 @@ import type { ToolContext } from "../src/core/tool.ts"
 
 const pageMax = 100
 
-/** A supervisor answers each mail by a beat at once: one that has sent none after this stands still, and is not waited for. */
+/**
+ * A supervisor answers each mail by a beat at once: one that has sent none after this stands still,
+ * and is not waited for.
+ */
 const stirMs = 2000
 
 export interface Awaited {
@@ -13,28 +16,38 @@ export interface Awaited {
   /** True once its supervisor has shown that it works since the mail was sent. */
   hasStirred(): Promise<boolean>
 }
-export interface Watch {
+export interface DeliveryWatch {
   /**
-   * Until every one of these mails has left its queue, the time is over, or the caller is gone; those of supervisors that stand still are
-   * given up early.
+   * Until every one of these mails has left its queue, the time is over, or the caller is gone;
+   * those of supervisors that stand still are given up early.
    */
   settled(mails: ReadonlyMap<string, Awaited>): Promise<void>
   end(): void
 }
 
-/** Opened before anything is sent, so that no delivery can come between the sending and the waiting. */
-export function watchDeliveries({ bus, clock, signal, progress }: ToolContext, waitMs: number): Watch {
+/**
+ * Opened before anything is sent, so that no delivery can come between the sending and the waiting.
+ */
+export function watchDeliveries(
+  { bus, clock, signal, progress }: ToolContext,
+  waitMs: number,
+): DeliveryWatch {
   const stop = new AbortController()
   const both = AbortSignal.any([signal, stop.signal])
-  // A listener whose events fail says nothing: then the receipts themselves are looked at when the time is over.
-  const listen = (after: string, ms: number) => bus.events({ after, limit: pageMax, waitMs: ms }, both).catch(() => undefined)
+  // A listener whose events fail says nothing: then the receipts themselves are looked at when the
+  // time is over.
+  const listen = (after: string, ms: number) =>
+    bus.events({ after, limit: pageMax, waitMs: ms }, both).catch(() => undefined)
   let heard = listen("$", Math.min(stirMs, waitMs))
   const told = new Set<string>()
   /** True when none of them waits any more. */
   const settle = async (mails: ReadonlyMap<string, Awaited>, ms: number): Promise<boolean> => {
     const waitedMs = stopwatch(clock)
     for (;;) {
-      const posted: readonly Posted[] = await bus.posted({ mails: [...mails.keys()], limit: mails.size })
+      const posted: readonly Posted[] = await bus.posted({
+        mails: [...mails.keys()],
+        limit: mails.size,
+      })
       for (const { mail, receipt } of posted) {
         if (receipt.state === "Queued" || told.has(mail.id)) continue
         told.add(mail.id)
@@ -56,7 +69,8 @@ export function watchDeliveries({ bus, clock, signal, progress }: ToolContext, w
       const firstMs = Math.min(stirMs, waitMs)
       if ((await settle(mails, firstMs)) || firstMs === waitMs) return
       const left: [string, Awaited][] = []
-      for (const [mail, one] of mails) if (!told.has(mail) && (await one.hasStirred())) left.push([mail, one])
+      for (const [mail, one] of mails)
+        if (!told.has(mail) && (await one.hasStirred())) left.push([mail, one])
       if (left.length > 0) await settle(new Map(left), waitMs - firstMs)
     },
     end: () => stop.abort(),

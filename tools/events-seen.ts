@@ -1,9 +1,17 @@
 import type { Uid } from "../src/core/instance.ts"
 import type { ToolContext } from "../src/core/tool.ts"
 
-/** Whose events the caller may see: all for people; its own and its descendants', removed ones too, for an instance. */
-export async function eventsSeen({ who, ledger }: ToolContext): Promise<readonly Uid[] | undefined> {
+/**
+ * Whose events the caller may see: all for people; its own and its descendants', removed ones too,
+ * for an instance.
+ */
+export async function eventsSeen({
+  who,
+  ledger,
+}: ToolContext): Promise<readonly Uid[] | undefined> {
   if (who.kind === "human") return undefined
-  const below = [...(await ledger.spent())].filter(([, { lineage }]) => lineage.includes(who.uid)).map(([uid]) => uid)
+  const below = [...(await ledger.spent())]
+    .filter(([, { lineage }]) => lineage.includes(who.uid))
+    .map(([uid]) => uid)
   return [who.uid, ...below]
 }

@@ -1,19 +1,25 @@
 import { z } from "zod"
+import { dollars } from "../src/core/fleet-view.ts"
 import type { Uid } from "../src/core/instance.ts"
 import type { Event } from "../src/core/link.ts"
-import { dollars } from "../src/core/outline.ts"
 import type { ToolContext } from "../src/core/tool.ts"
 import { bounded } from "../src/core/view.ts"
 import { eventsSeen } from "./events-seen.ts"
 import { isoOf } from "./moments.ts"
 
-/** What a person missed: which loops ended since a moment, and how. From the timeline, so removed instances are in it, too. */
+/**
+ * What a person missed: which loops ended since a moment, and how. From the timeline, so removed
+ * instances are in it, too.
+ */
 
 const listedMax = 20
 const readMax = 1000
 const wordsCharactersMax = 600
 
-/** `untrusted`: the last words of its last iteration (said), and its branch; branch and commits, of those that are still there. */
+/**
+ * `untrusted`: the last words of its last iteration (said), and its branch; branch and commits, of
+ * those that are still there.
+ */
 const endedSchema = z.strictObject({
   name: z.string(),
   at: z.string(),
@@ -28,10 +34,14 @@ export const happenedSchema = z.strictObject({
   usd: z.number().optional(),
   cut: z.string().optional(),
 })
-export type Happened = z.output<typeof happenedSchema>
+export type EventCounts = z.output<typeof happenedSchema>
 
 /** Of all that the caller sees, or of `only`. */
-export async function happenedSince(ctx: ToolContext, sinceMs: number, only: readonly Uid[] | undefined): Promise<Happened> {
+export async function happenedSince(
+  ctx: ToolContext,
+  sinceMs: number,
+  only: readonly Uid[] | undefined,
+): Promise<EventCounts> {
   const { bus, ledger } = ctx
   const uids = only ?? (await eventsSeen(ctx))
   const [{ events }, names, used, beats] = await Promise.all([
@@ -40,12 +50,17 @@ export async function happenedSince(ctx: ToolContext, sinceMs: number, only: rea
     uids === undefined ? ledger.spentSince(sinceMs) : undefined,
     bus.beats(),
   ])
-  // The last end of each is what became of it: an attempt that failed and was completed later is complete.
+  // The last end of each is what became of it: an attempt that failed and was completed later is
+  // complete.
   const last = new Map<Uid, Event>()
-  for (const event of events) if (event.uid !== undefined && !last.has(event.uid)) last.set(event.uid, event)
-  const ends = (outcome: Event["outcome"]) => [...last].filter(([, event]) => event.outcome === outcome)
+  for (const event of events)
+    if (event.uid !== undefined && !last.has(event.uid)) last.set(event.uid, event)
+  const ends = (outcome: Event["outcome"]) =>
+    [...last].filter(([, event]) => event.outcome === outcome)
   const told = async ([uid, { cursor, atMs }]: [Uid, Event]): Promise<Ended> => {
-    const [words] = (await bus.lastEvents({ uids: [uid], kinds: ["IterationEnded"], before: cursor, limit: 1 })).events
+    const [words] = (
+      await bus.lastEvents({ uids: [uid], kinds: ["IterationEnded"], before: cursor, limit: 1 })
+    ).events
     const { branch, commits } = beats.get(uid)?.work ?? {}
     const untrusted = {
       ...(branch !== undefined && { branch }),
@@ -59,13 +74,17 @@ export async function happenedSince(ctx: ToolContext, sinceMs: number, only: rea
     }
   }
   const [completed, failed] = [ends("Complete"), ends("Failed")]
-  const listed = (all: [Uid, Event][]): Promise<Ended[]> => Promise.all(all.slice(0, listedMax).map(told))
-  const cuts = [completed, failed].some((all) => all.length > listedMax) || events.length === readMax
+  const listed = (all: [Uid, Event][]): Promise<Ended[]> =>
+    Promise.all(all.slice(0, listedMax).map(told))
+  const cuts =
+    [completed, failed].some((all) => all.length > listedMax) || events.length === readMax
   return {
     from: isoOf(sinceMs),
     completed: await listed(completed),
     failed: await listed(failed),
     ...(used && { usd: dollars(used.usd) }),
-    ...(cuts && { cut: `Of ${completed.length} completed and ${failed.length} failed the newest ${listedMax} each are listed.` }),
+    ...(cuts && {
+      cut: `Of ${completed.length} completed and ${failed.length} failed the newest ${listedMax} each are listed.`,
+    }),
   }
 }

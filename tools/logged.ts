@@ -27,8 +27,15 @@ export interface Logged {
   readonly cut?: string
 }
 
-/** Lines of an instance that match, as text: never more than `bytesMax`; of the last lines the newest, after a cursor the oldest. */
-export async function loggedOf({ logs }: ToolContext, { name, uid }: Instance, query: Query): Promise<Logged> {
+/**
+ * Lines of an instance that match, as text: never more than `bytesMax`; of the last lines the
+ * newest, after a cursor the oldest.
+ */
+export async function loggedOf(
+  { logs }: ToolContext,
+  { name, uid }: Instance,
+  query: Query,
+): Promise<Logged> {
   const { source, count, bytesMax, after, sinceMs, grep } = query
   const page = await logs(
     { name, uid },
@@ -39,7 +46,8 @@ export async function loggedOf({ logs }: ToolContext, { name, uid }: Instance, q
       ...(sinceMs !== undefined && { sinceMs }),
     },
   )
-  // First, so that colour codes inside a word do not hide it from the search, and that a search finds no line inside a key.
+  // First, so that colour codes inside a word do not hide it from the search, and that a search
+  // finds no line inside a key.
   const texts = redactedLines(page.lines.map(({ text }) => stripped(text)))
   const matching = page.lines
     .map((line, index) => ({ ...line, text: texts[index] ?? "" }))
@@ -49,7 +57,8 @@ export async function loggedOf({ logs }: ToolContext, { name, uid }: Instance, q
     : firstOf(matching, page, { count, bytesMax })
 }
 
-const shown = ({ atMs, text }: LogLine): string => `${isoOf(atMs)} ${bounded(text, lineCharactersMax)}`
+const shown = ({ atMs, text }: LogLine): string =>
+  `${isoOf(atMs)} ${bounded(text, lineCharactersMax)}`
 /** How many of these fit, the first ones first. */
 function fitting(lines: readonly string[], bytesMax: number): number {
   let bytes = 0
@@ -59,7 +68,8 @@ function fitting(lines: readonly string[], bytesMax: number): number {
   })
   return over < 0 ? lines.length : over
 }
-const said = (cuts: readonly string[]): { cut?: string } => (cuts.length > 0 ? { cut: `Left out: ${cuts.join("; ")}.` } : {})
+const said = (cuts: readonly string[]): { cut?: string } =>
+  cuts.length > 0 ? { cut: `Left out: ${cuts.join("; ")}.` } : {}
 
 function lastOf(
   matching: readonly LogLine[],
@@ -70,19 +80,27 @@ function lastOf(
   const kept = matching.slice(-count).map(shown)
   const fit = fitting(kept.toReversed(), bytesMax)
   const cuts = [
-    ...(grep === undefined && read >= count ? [`older than the last ${counted(count, "line")}`] : []),
+    ...(grep === undefined && read >= count
+      ? [`older than the last ${counted(count, "line")}`]
+      : []),
     ...(grep !== undefined && matching.length > count
       ? [`${counted(matching.length - count, "older match", "older matches")}`]
       : []),
     ...(read >= searchedMax ? [`what is older than ${searchedMax} lines was not searched`] : []),
-    ...(fit < kept.length ? [`${counted(kept.length - fit, "older line")}, for more than ${bytesMax} bytes`] : []),
+    ...(fit < kept.length
+      ? [`${counted(kept.length - fit, "older line")}, for more than ${bytesMax} bytes`]
+      : []),
   ]
   return { count: fit, text: kept.slice(kept.length - fit).join("\n"), cursor, ...said(cuts) }
 }
 
 function firstOf(
   matching: readonly LogLine[],
-  { cursor, lost, more }: { readonly cursor: string; readonly lost: boolean; readonly more: boolean },
+  {
+    cursor,
+    lost,
+    more,
+  }: { readonly cursor: string; readonly lost: boolean; readonly more: boolean },
   { count, bytesMax }: Pick<Query, "count" | "bytesMax">,
 ): Logged {
   const kept = matching.slice(0, count)
@@ -90,8 +108,15 @@ function firstOf(
   const fit = fitting(texts, bytesMax)
   const last = fit < matching.length ? kept[fit - 1] : undefined
   const cuts = [
-    ...(lost ? ["what came after that cursor is gone: this begins with the oldest that is kept"] : []),
+    ...(lost
+      ? ["what came after that cursor is gone: this begins with the oldest that is kept"]
+      : []),
     ...(last || more ? ["newer lines: call again with cursor as after"] : []),
   ]
-  return { count: fit, text: texts.slice(0, fit).join("\n"), cursor: last?.cursor ?? cursor, ...said(cuts) }
+  return {
+    count: fit,
+    text: texts.slice(0, fit).join("\n"),
+    cursor: last?.cursor ?? cursor,
+    ...said(cuts),
+  }
 }

@@ -1,11 +1,15 @@
 import { z } from "zod"
 import { Fault } from "../src/core/faults.ts"
 
-/** The one place where a caller's words for a moment are read: a span like `30m`, or an ISO time with its zone. */
+/**
+ * The one place where a caller's words for a moment are read: a span like `30m`, or an ISO time
+ * with its zone.
+ */
 
 const units: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 const spanPattern = /^(\d{1,6})([smhd])$/
-// The zone is required: without it the time would be that of the machine the fleet runs on, which the caller does not know.
+// The zone is required: without it the time would be that of the machine the fleet runs on, which
+// the caller does not know.
 const isoPattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)$/
 /** How far ahead a pause may reach. */
 const pauseDaysMax = 30
@@ -14,7 +18,8 @@ export const momentSchema = z.string().max(40)
 
 function read(text: string, nowMs: number, direction: 1 | -1): number {
   const [, count, unit] = spanPattern.exec(text) ?? []
-  if (count !== undefined && unit !== undefined) return nowMs + direction * Number(count) * (units[unit] ?? 0)
+  if (count !== undefined && unit !== undefined)
+    return nowMs + direction * Number(count) * (units[unit] ?? 0)
   const atMs = isoPattern.test(text) ? Date.parse(text) : Number.NaN
   if (!Number.isNaN(atMs)) return atMs
   throw new Fault(
@@ -28,7 +33,11 @@ function read(text: string, nowMs: number, direction: 1 | -1): number {
 export function untilOf(text: string, nowMs: number, daysMax = pauseDaysMax): number {
   const atMs = read(text, nowMs, 1)
   if (atMs <= nowMs)
-    throw new Fault("Invalid", `${JSON.stringify(text)} is not in the future.`, "Give a later time, or leave it out.")
+    throw new Fault(
+      "Invalid",
+      `${JSON.stringify(text)} is not in the future.`,
+      "Give a later time, or leave it out.",
+    )
   if (atMs > nowMs + daysMax * 86_400_000)
     throw new Fault(
       "Invalid",
@@ -42,7 +51,11 @@ export function untilOf(text: string, nowMs: number, daysMax = pauseDaysMax): nu
 export function sinceOf(text: string, nowMs: number): number {
   const atMs = read(text, nowMs, -1)
   if (atMs > nowMs)
-    throw new Fault("Invalid", `${JSON.stringify(text)} is in the future.`, "Give an earlier time, or a span like 30m.")
+    throw new Fault(
+      "Invalid",
+      `${JSON.stringify(text)} is in the future.`,
+      "Give an earlier time, or a span like 30m.",
+    )
   return atMs
 }
 

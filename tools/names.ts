@@ -21,18 +21,26 @@ function labelOf(text: string, suffixMax: number): string {
 const keyedName = (base: string, key: string): string => `${labelOf(base, key.length)}-${key}`
 
 /**
- * A name that nobody has, `<label>-<number>`: the lowest number where none was removed, and found in a few looks however many there are, by
- * doubling, then halving.
+ * A name that nobody has, `<label>-<number>`: the lowest number where none was removed, and found
+ * in a few looks however many there are, by doubling, then halving.
  */
-export async function freeName({ store }: Pick<ToolContext, "store">, label: string): Promise<string> {
-  const isTaken = async (number: number): Promise<boolean> => (await store.get(`${label}-${number}`)) !== undefined
+export async function freeName(
+  { store }: Pick<ToolContext, "store">,
+  label: string,
+): Promise<string> {
+  const isTaken = async (number: number): Promise<boolean> =>
+    (await store.get(`${label}-${number}`)) !== undefined
   let taken = 0
   let free = 1
   while (await isTaken(free)) {
     taken = free
     free *= 2
     if (taken >= namesTriedMax)
-      throw new Fault("Conflict", `All names ${label}-1 to ${label}-${taken} may be taken.`, "Give a name of your own.")
+      throw new Fault(
+        "Conflict",
+        `All names ${label}-1 to ${label}-${taken} may be taken.`,
+        "Give a name of your own.",
+      )
   }
   while (free - taken > 1) {
     const middle = Math.floor((taken + free) / 2)
@@ -76,11 +84,15 @@ export function namingOfPerson(
 /** Stands between a parent's name and its child's. */
 const below = "--"
 const digitsOfUid = 8
-/** What is left of a longer name of a parent, where its child's own part needs the room: a character, a hyphen, a part of the parent's uid. */
+/**
+ * What is left of a longer name of a parent, where its child's own part needs the room: a
+ * character, a hyphen, a part of the parent's uid.
+ */
 const parentMin = digitsOfUid + 2
 /** It leaves room for a number of five digits and its hyphen, behind any parent. */
 const ownNumberedMax = nameMax - below.length - parentMin - 6
-const ownMax = ({ name }: Pick<Instance, "name">): number => nameMax - below.length - Math.min(name.length, parentMin)
+const ownMax = ({ name }: Pick<Instance, "name">): number =>
+  nameMax - below.length - Math.min(name.length, parentMin)
 
 /** @throws Invalid when the child's own part is too long. */
 function nameBelow(parent: Pick<Instance, "name" | "uid">, own: string): string {
@@ -97,7 +109,10 @@ function nameBelow(parent: Pick<Instance, "name" | "uid">, own: string): string 
   return `${name.slice(0, room - digits.length - 1)}-${digits}${below}${own}`
 }
 
-/** A child's own part of what it was asked for as: in full, as an answer gives it, or with one hyphen behind its parent's name. */
+/**
+ * A child's own part of what it was asked for as: in full, as an answer gives it, or with one
+ * hyphen behind its parent's name.
+ */
 function ownPart(parent: Pick<Instance, "name" | "uid">, asked: string): string {
   for (const { index } of asked.matchAll(/--(?=[a-z0-9])/g)) {
     const own = asked.slice(index + below.length)
@@ -108,8 +123,9 @@ function ownPart(parent: Pick<Instance, "name" | "uid">, asked: string): string 
 }
 
 /**
- * A child is called by its parent's name and its own: `fox--tester`. No person may give such a name, so that an agent that asks for one learns
- * nothing about the names of those whom it does not see. What it names in full stays.
+ * A child is called by its parent's name and its own: `fox--tester`. No person may give such a
+ * name, so that an agent that asks for one learns nothing about the names of those whom it does not
+ * see. What it names in full stays.
  * @throws Invalid when the name is too long.
  */
 export function namingOfChild(
@@ -118,12 +134,21 @@ export function namingOfChild(
   parent: Pick<Instance, "name" | "uid">,
 ): Naming {
   const own = name === undefined ? undefined : ownPart(parent, name)
-  const before = own === undefined || key === undefined ? "" : `${own.slice(0, ownMax(parent) - key.length - 1)}-`
+  const before =
+    own === undefined || key === undefined
+      ? ""
+      : `${own.slice(0, ownMax(parent) - key.length - 1)}-`
   const keyed = key === undefined ? undefined : nameBelow(parent, `${before}${key}`)
   return {
     wanted: keyed ?? (own === undefined ? undefined : nameBelow(parent, own)),
     keyed,
     free: () =>
-      freeName(ctx, nameBelow(parent, `${own === undefined ? "" : `${own.slice(0, ownNumberedMax)}-`}00000`).slice(0, -6)),
+      freeName(
+        ctx,
+        nameBelow(
+          parent,
+          `${own === undefined ? "" : `${own.slice(0, ownNumberedMax)}-`}00000`,
+        ).slice(0, -6),
+      ),
   }
 }

@@ -1,7 +1,13 @@
 import { Fault } from "../src/core/faults.ts"
-import { finished, type Instance, orderSchema, ordersMax, stateAt } from "../src/core/instance.ts"
+import { beatOf, describeInstance, iterationOf, type Readings } from "../src/core/fleet-view.ts"
+import {
+  desiredState,
+  hasFinished,
+  type Instance,
+  orderSchema,
+  ordersMax,
+} from "../src/core/instance.ts"
 import type { Mail, Receipt } from "../src/core/link.ts"
-import { beatOf, iterationOf, type Readings, seenOf } from "../src/core/outline.ts"
 import type { Phase } from "../src/core/phase.ts"
 import { type Address, operators } from "../src/core/ports.ts"
 import { may, nameOf } from "../src/core/principal.ts"
@@ -9,7 +15,10 @@ import type { ToolContext } from "../src/core/tool.ts"
 import { cut } from "../src/core/view.ts"
 import { answerMs, type Question } from "../src/core/waits.ts"
 
-/** What sending has to decide for each recipient: the mail's id, whether it may go, and what its receipt says. */
+/**
+ * What sending has to decide for each recipient: the mail's id, whether it may go, and what its
+ * receipt says.
+ */
 
 export interface Recipient {
   readonly to: Address
@@ -19,14 +28,28 @@ export interface Recipient {
   readonly instance?: Instance
 }
 
-export const recipientOf = (instance: Instance): Recipient => ({ to: instance.uid, name: instance.name, instance })
+export const recipientOf = (instance: Instance): Recipient => ({
+  to: instance.uid,
+  name: instance.name,
+  instance,
+})
 export const operatorsRecipient: Recipient = { to: operators, name: operators }
 
-/** The same key from the same sender to the same recipient is the same mail; nobody else's key can stand for it. */
-export async function mailIdOf({ who, newId }: ToolContext, key: string | undefined, to: Address): Promise<string> {
+/**
+ * The same key from the same sender to the same recipient is the same mail; nobody else's key can
+ * stand for it.
+ */
+export async function mailIdOf(
+  { who, newId }: ToolContext,
+  key: string | undefined,
+  to: Address,
+): Promise<string> {
   if (key === undefined) return newId("m")
   const sender = who.kind === "instance" ? who.uid : nameOf(who)
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(JSON.stringify([sender, to, key])))
+  const digest = await crypto.subtle.digest(
+    "SHA-256",
+    new TextEncoder().encode(JSON.stringify([sender, to, key])),
+  )
   return `m-${[...new Uint8Array(digest).slice(0, 12)].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`
 }
 
@@ -34,15 +57,21 @@ export async function mailIdOf({ who, newId }: ToolContext, key: string | undefi
 export function refusalOf({ instance }: Recipient, nowMs: number): string | undefined {
   if (!instance) return undefined
   if (instance.deletedAtMs !== undefined) return "It is being removed."
-  if (stateAt(instance.spec, nowMs) === "Stopped") return "It is stopped: resume_instances first."
-  return finished(instance) ? "Its loop has ended: resume_instances starts it afresh." : undefined
+  if (desiredState(instance.spec, nowMs) === "Stopped")
+    return "It is stopped: resume_instances first."
+  return hasFinished(instance)
+    ? "Its loop has ended: resume_instances starts it afresh."
+    : undefined
 }
 
-/** Running, or about to, or unheard of because `serve` has just begun: a message of urgency `now` can arrive within seconds. */
+/**
+ * Running, or about to, or unheard of because `serve` has just begun: a message of urgency `now`
+ * can arrive within seconds.
+ */
 const soon: ReadonlySet<string> = new Set<Phase>(["Running", "Waiting", "Starting", "Unknown"])
 
 export const reachable = ({ instance }: Recipient, readings: Readings): boolean =>
-  instance !== undefined && soon.has(seenOf(instance, readings).phase)
+  instance !== undefined && soon.has(describeInstance(instance, readings).phase)
 
 /** Where a mail waits, or where its reader got it. */
 export function noteOf(
@@ -51,15 +80,19 @@ export function noteOf(
   { urgency }: Mail,
   readings: Readings,
 ): string {
-  const place = [...(iteration === undefined ? [] : [`iteration ${iteration}`]), ...(door === undefined ? [] : [door])].join(", ")
+  const place = [
+    ...(iteration === undefined ? [] : [`iteration ${iteration}`]),
+    ...(door === undefined ? [] : [door]),
+  ].join(", ")
   if (state === "Returned") return "It ended before it read this."
   if (state !== "Queued") return place || `${state}.`
   if (!instance) return "People read it with read_messages."
-  const { phase } = seenOf(instance, readings)
+  const { phase } = describeInstance(instance, readings)
   if (phase === "Paused") return "Paused; delivered on resume."
   if (phase === "Unknown") return "Its supervisor is not heard of now; delivered when it is."
   if (phase !== "Running") return `${phase}; delivered at its next start.`
-  if (beatOf(instance, readings)?.turn?.state !== "Running") return "Between iterations; delivered at the next start."
+  if (beatOf(instance, readings)?.turn?.state !== "Running")
+    return "Between iterations; delivered at the next start."
   const now = `In iteration ${iterationOf(instance, readings)}`
   return urgency === "now"
     ? `${now}; delivered after its next tool call.`
@@ -81,7 +114,10 @@ export async function checkReply({ bus, who }: ToolContext, replyTo: string): Pr
 const orderBytesMax = 500
 const repeatsMax = 5
 
-/** @throws TooLarge for a text that is no standing order: each of them is paid for in every iteration. */
+/**
+ * @throws TooLarge for a text that is no standing order: each of them is paid for in every
+ * iteration.
+ */
 export function checkOrder(text: string): void {
   if (new TextEncoder().encode(text).length > orderBytesMax)
     throw new Fault(
@@ -91,13 +127,22 @@ export function checkOrder(text: string): void {
     )
 }
 
-/** Makes a mail a standing order too, and gives the order's id; a repeat changes nothing. @throws Fault when it cannot be one. */
-export async function addOrder({ store, who }: ToolContext, instance: Instance, { id, text }: Mail): Promise<string> {
+/**
+ * Makes a mail a standing order too, and gives the order's id; a repeat changes nothing. @throws
+ * Fault when it cannot be one.
+ */
+export async function addOrder(
+  { store, who }: ToolContext,
+  instance: Instance,
+  { id, text }: Mail,
+): Promise<string> {
   const verdict = may(who, "operate", instance)
-  if (verdict !== true) throw new Fault("Forbidden", verdict.message, "Send it without standing: true.")
+  if (verdict !== true)
+    throw new Fault("Forbidden", verdict.message, "Send it without standing: true.")
   const order = orderSchema.parse({ id: `o-${id.slice(2)}`, text })
   for (let repeat = 0, seen: Instance | undefined = instance; ; repeat++) {
-    if (seen?.uid !== instance.uid) throw new Fault("NotFound", `${instance.name} was removed meanwhile.`, "Call list_instances.")
+    if (seen?.uid !== instance.uid)
+      throw new Fault("NotFound", `${instance.name} was removed meanwhile.`, "Call list_instances.")
     const { orders } = seen.spec
     if (orders.some((one) => one.id === order.id)) return order.id
     if (orders.length >= ordersMax)
@@ -110,13 +155,21 @@ export async function addOrder({ store, who }: ToolContext, instance: Instance, 
       await store.updateSpec(seen, { ...seen.spec, orders: [...orders, order] })
       return order.id
     } catch (error) {
-      if (!(error instanceof Fault) || error.code !== "Conflict" || repeat >= repeatsMax) throw error
+      if (!(error instanceof Fault) || error.code !== "Conflict" || repeat >= repeatsMax)
+        throw error
       seen = await store.get(instance.name)
     }
   }
 }
 
 /** The wait that a question to the people is, for the turn in which it was asked. */
-export const asked = ({ id, text, atMs }: Mail, turn: string): Question => ({
-  ...{ kind: "answer", mail: id, text: cut(text, 500), turn, sinceMs: atMs, untilMs: atMs + answerMs },
+export const isQuestion = ({ id, text, atMs }: Mail, turn: string): Question => ({
+  ...{
+    kind: "answer",
+    mail: id,
+    text: cut(text, 500),
+    turn,
+    sinceMs: atMs,
+    untilMs: atMs + answerMs,
+  },
 })

@@ -5,26 +5,43 @@ import { nameOf, type Principal } from "../src/core/principal.ts"
 import type { ToolContext } from "../src/core/tool.ts"
 import { cut, spanOf } from "../src/core/view.ts"
 
-/** Whether a spawn repeats an earlier one: a client that was cut off cannot know whether its call made something. */
+/**
+ * Whether a spawn repeats an earlier one: a client that was cut off cannot know whether its call
+ * made something.
+ */
 
 const recentMs = 60_000
 
-/** Digest of what a call asks for. Its fields are in the schema's order, whatever the caller's was. */
+/**
+ * Digest of what a call asks for. Its fields are in the schema's order, whatever the caller's was.
+ */
 export async function digestOf(input: object): Promise<string> {
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(JSON.stringify(input)))
-  return [...new Uint8Array(digest).slice(0, 16)].map((byte) => byte.toString(16).padStart(2, "0")).join("")
+  const digest = await crypto.subtle.digest(
+    "SHA-256",
+    new TextEncoder().encode(JSON.stringify(input)),
+  )
+  return [...new Uint8Array(digest).slice(0, 16)]
+    .map((byte) => byte.toString(16).padStart(2, "0"))
+    .join("")
 }
 
-export const originOf = (who: Principal, input: string): NonNullable<Instance["spec"]["origin"]> => ({
+export const originOf = (
+  who: Principal,
+  input: string,
+): NonNullable<Instance["spec"]["origin"]> => ({
   by: cut(nameOf(who), 200),
   input,
 })
 
-/** Who made it, as the caller would say it; undefined of what was made before that was written down. */
+/**
+ * Who made it, as the caller would say it; undefined of what was made before that was written down.
+ */
 export function makerOf({ spec }: Instance, who: Principal): string | undefined {
   if (!spec.origin) return undefined
   // An instance's name may be used again; its uid is not.
-  const isYours = spec.origin.by === cut(nameOf(who), 200) && (who.kind === "human" || spec.lineage.at(-1) === who.uid)
+  const isYours =
+    spec.origin.by === cut(nameOf(who), 200) &&
+    (who.kind === "human" || spec.lineage.at(-1) === who.uid)
   return isYours ? "you" : spec.origin.by
 }
 
@@ -38,7 +55,10 @@ export function equalBefore(
   // One that somebody stopped since is repeated on purpose.
   return indexOf(others)
     .open()
-    .filter(({ deletedAtMs, createdAtMs }) => deletedAtMs === undefined && Math.abs(nowMs - createdAtMs) < recentMs)
+    .filter(
+      ({ deletedAtMs, createdAtMs }) =>
+        deletedAtMs === undefined && Math.abs(nowMs - createdAtMs) < recentMs,
+    )
     .filter((one) => one.spec.origin?.input === input && makerOf(one, who) === "you")
     .toSorted((a, b) => b.createdAtMs - a.createdAtMs)[0]
 }
@@ -47,12 +67,18 @@ export function equalBefore(
 export async function takenBy(
   ctx: Pick<ToolContext, "store" | "who" | "clock">,
   name: string,
-  { others, project, free }: { others: readonly Instance[]; project: string; free: () => Promise<string> },
+  {
+    others,
+    project,
+    free,
+  }: { others: readonly Instance[]; project: string; free: () => Promise<string> },
 ): Promise<Fault> {
   const another = `Give another name, e.g. "name":"${await free()}".`
-  // Below its parent's name a child may meet one of a former bearer of that name; of whom no more is told.
+  // Below its parent's name a child may meet one of a former bearer of that name; of whom no more
+  // is told.
   const bearer = await ctx.store.get(name)
-  if (!bearer || !indexOf(others).byUid.get(bearer.uid)) return new Fault("Conflict", `The name ${name} is taken.`, another)
+  if (!bearer || !indexOf(others).byUid.get(bearer.uid))
+    return new Fault("Conflict", `The name ${name} is taken.`, another)
   if (bearer.deletedAtMs !== undefined)
     return new Fault(
       "Conflict",

@@ -1,15 +1,21 @@
 import { z } from "zod"
 import type { Token } from "../src/core/ports.ts"
 import { roles } from "../src/core/principal.ts"
-import type { Row } from "../src/core/tool.ts"
+import type { TextRow } from "../src/core/tool.ts"
 import { isoOf } from "./moments.ts"
 
 /** What the three operations on people's tokens have in common. */
 
-/** No blank and no colon: it stands in mail and audit lines, and those whom an identity provider names have a colon. */
+/**
+ * No blank and no colon: it stands in mail and audit lines, and those whom an identity provider
+ * names have a colon.
+ */
 export const tokenNameSchema = z
   .string()
-  .regex(/^[a-z0-9]([-a-z0-9._]{0,61}[a-z0-9])?$/, "1 to 63 of a-z 0-9 - . _, like ann or ann-laptop")
+  .regex(
+    /^[a-z0-9]([-a-z0-9._]{0,61}[a-z0-9])?$/,
+    "1 to 63 of a-z 0-9 - . _, like ann or ann-laptop",
+  )
 export const roleSchema = z.enum(roles)
 
 export const tokenSchema = z.strictObject({
@@ -26,13 +32,25 @@ export const shownToken = (
   nowMs: number,
 ): z.output<typeof tokenSchema> => ({
   ...{ name, role },
-  state: revokedAtMs !== undefined ? "revoked" : expiresAtMs !== undefined && expiresAtMs <= nowMs ? "expired" : "valid",
+  state:
+    revokedAtMs !== undefined
+      ? "revoked"
+      : expiresAtMs !== undefined && expiresAtMs <= nowMs
+        ? "expired"
+        : "valid",
   created: isoOf(createdAtMs),
   ...(expiresAtMs !== undefined && { expires: isoOf(expiresAtMs) }),
   ...(revokedAtMs !== undefined && { revoked: isoOf(revokedAtMs) }),
 })
 
-export const tokenRow = ({ name, role, state, created, expires, revoked }: z.output<typeof tokenSchema>): Row => ({
+export const tokenRow = ({
+  name,
+  role,
+  state,
+  created,
+  expires,
+  revoked,
+}: z.output<typeof tokenSchema>): TextRow => ({
   ...{ name, role, state, created },
   expires: expires ?? "never",
   revoked: revoked ?? "",

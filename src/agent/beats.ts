@@ -1,8 +1,9 @@
 import type { Beat } from "../core/link.ts"
 
 /**
- * When beats go out. A beat is a level, of which the last counts: what only shows what an agent does (a tool, what it used) may wait a moment and be
- * told together; what the fleet waits for (a turn, a freeze) goes at once.
+ * When beats go out. A beat is a level, of which the last counts: what only shows what an agent
+ * does (a tool, what it used) may wait a moment and be told together; what the fleet waits for (a
+ * turn, a freeze) goes at once.
  */
 export interface Beats {
   /** Something that a beat says has changed. */
@@ -16,7 +17,11 @@ export const beatPauseMs = 250
 
 const urgent = ({ turn, frozen, work }: Beat): string => JSON.stringify([turn, frozen, work?.path])
 
-export function createBeats(compose: () => Beat, send: (beat: Beat) => void, nowMs = () => performance.now()): Beats {
+export function createBeats(
+  compose: () => Beat,
+  send: (beat: Beat) => void,
+  nowMs = () => performance.now(),
+): Beats {
   let timer: NodeJS.Timeout | undefined
   let sentAtMs = -beatPauseMs
   let lastUrgent = ""

@@ -6,16 +6,23 @@ import type { RequestId } from "@modelcontextprotocol/sdk/types.js"
 import type { StartedServer } from "./server-program.ts"
 
 /**
- * MCP servers that are programs, offered over HTTP, message by message: an agent uses them without seeing their environment. One process for
- * each session, as claude would start it itself: a server is initialized once.
+ * MCP servers that are programs, offered over HTTP, message by message: an agent uses them without
+ * seeing their environment. One process for each session, as claude would start it itself: a server
+ * is initialized once.
  */
 export interface Bridges {
-  /** A request of the Streamable HTTP transport. A new session gets what `prepare` makes for it, and takes it away at its end. */
+  /**
+   * A request of the Streamable HTTP transport. A new session gets what `prepare` makes for it, and
+   * takes it away at its end.
+   */
   handle(request: Request, prepare: () => StartedServer): Promise<Response>
   /** Ends all processes. */
   close(): Promise<void>
 }
-/** Sessions at once: an iteration has one for each server, and one more for each time that claude connects again. */
+/**
+ * Sessions at once: an iteration has one for each server, and one more for each time that claude
+ * connects again.
+ */
 const sessionsMax = 32
 /** One message of a program. */
 const messageBytesMax = 32 * 1024 * 1024
@@ -24,7 +31,10 @@ const refused = (status: number, message: string): Response =>
   Response.json({ jsonrpc: "2.0", error: { code: -32000, message }, id: null }, { status })
 
 export function createBridges(): Bridges {
-  const sessions = new Map<string, { near: WebStandardStreamableHTTPServerTransport; close(): Promise<void> }>()
+  const sessions = new Map<
+    string,
+    { near: WebStandardStreamableHTTPServerTransport; close(): Promise<void> }
+  >()
   const open = new Set<() => Promise<void>>()
 
   const begin = async ({ program, remove }: StartedServer) => {
@@ -43,7 +53,11 @@ export function createBridges(): Bridges {
     })
     const unanswered = new Set<RequestId>()
     const answerEnded = (id: RequestId): Promise<void> =>
-      near.send({ jsonrpc: "2.0", id, error: { code: -32000, message: "The program of this MCP server has ended." } })
+      near.send({
+        jsonrpc: "2.0",
+        id,
+        error: { code: -32000, message: "The program of this MCP server has ended." },
+      })
     let ended = false
     const close = async (): Promise<void> => {
       if (!open.delete(close)) return
@@ -56,7 +70,8 @@ export function createBridges(): Bridges {
     open.add(close)
     const over = (): void => void close().catch(() => {}) // what a removal could not do, the next session's does
     far.onmessage = (message) => {
-      if ("id" in message && message.id !== undefined && !("method" in message)) unanswered.delete(message.id)
+      if ("id" in message && message.id !== undefined && !("method" in message))
+        unanswered.delete(message.id)
       void near.send(message).catch(() => {}) // nobody listens any more
     }
     near.onmessage = (message) => {
@@ -84,7 +99,8 @@ export function createBridges(): Bridges {
       const known = id === null ? undefined : sessions.get(id)
       if (known) return known.near.handleRequest(request)
       if (id !== null) return refused(404, "The session is over: initialize again.")
-      if (open.size >= sessionsMax) return refused(503, `There are ${sessionsMax} sessions already.`)
+      if (open.size >= sessionsMax)
+        return refused(503, `There are ${sessionsMax} sessions already.`)
       try {
         const { near, close } = await begin(prepare())
         const response = await near.handleRequest(request)
@@ -92,7 +108,10 @@ export function createBridges(): Bridges {
         if (near.sessionId === undefined) await close()
         return response
       } catch (error) {
-        return refused(503, `The program could not be started (${error instanceof Error ? error.message : error}).`)
+        return refused(
+          503,
+          `The program could not be started (${error instanceof Error ? error.message : error}).`,
+        )
       }
     },
     async close() {

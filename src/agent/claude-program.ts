@@ -1,10 +1,12 @@
 import { closeSync, openSync, readFileSync, readlinkSync, readSync, statSync } from "node:fs"
 import { resolve } from "node:path"
-import { isPrompt } from "./turnstile.ts"
+import { isPrompt } from "./claude-shim.ts"
 
 /**
- * Tells which processes run the real claude, by what the kernel says that they execute: a process chooses its name and its environment, but not
- * that. A copy is known by its size. What is not known: a copy that was changed, and a program that a claude which is a script starts in its place.
+ * Tells which processes run the real claude, by what the kernel says that they execute: a process
+ * chooses its name and its environment, but not that. A copy is known by its size. What is not
+ * known: a copy that was changed, and a program that a claude which is a script starts in its
+ * place.
  */
 export interface ClaudeProgram {
   /** The claude that is there now; older ones stay known. */
@@ -33,13 +35,17 @@ function isScript(path: string): boolean {
     closeSync(file)
   }
 }
-const argumentsOf = (pid: number): readonly string[] => readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1)
+const argumentsOf = (pid: number): readonly string[] =>
+  readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1)
 
 export function createClaudeProgram(): ClaudeProgram {
   let known: readonly Executable[] = []
   const isFile = (path: string, one: Executable): boolean => {
     const { dev, ino, size } = statSync(path)
-    return (dev === one.device && ino === one.inode) || (!one.script && size === one.bytes && size >= copyBytesMin)
+    return (
+      (dev === one.device && ino === one.inode) ||
+      (!one.script && size === one.bytes && size >= copyBytesMin)
+    )
   }
   /** What stands behind the program in the arguments; undefined when it is another program. */
   const argumentsBehind = (pid: number, one: Executable): readonly string[] | undefined => {
@@ -48,7 +54,10 @@ export function createClaudeProgram(): ClaudeProgram {
     const all = argumentsOf(pid)
     const at = all.slice(0, 4).findIndex((argument, index) => {
       try {
-        return index > 0 && isFile(`/proc/${pid}/root${resolve(readlinkSync(`/proc/${pid}/cwd`), argument)}`, one)
+        return (
+          index > 0 &&
+          isFile(`/proc/${pid}/root${resolve(readlinkSync(`/proc/${pid}/cwd`), argument)}`, one)
+        )
       } catch {
         return false
       }
@@ -59,7 +68,10 @@ export function createClaudeProgram(): ClaudeProgram {
     learn(path) {
       try {
         const { dev: device, ino: inode, size: bytes } = statSync(path)
-        if (known.some((one) => one.device === device && one.inode === inode && one.bytes === bytes)) return
+        if (
+          known.some((one) => one.device === device && one.inode === inode && one.bytes === bytes)
+        )
+          return
         known = [{ device, inode, bytes, script: isScript(path) }, ...known].slice(0, knownMax)
       } catch {
         // It is being replaced: what was known before still counts.

@@ -1,9 +1,15 @@
 import type { ReportedHold } from "../core/link.ts"
-import type { ClaudeSearch } from "../find-claude.ts"
+import type { ClaudeSearch } from "../host/find-claude.ts"
 
-/** The real claude may be away for a moment, while it is updated, or until somebody installs it again: nobody gets a turn then. */
+/**
+ * The real claude may be away for a moment, while it is updated, or until somebody installs it
+ * again: nobody gets a turn then.
+ */
 
-/** A hold lasts this long, and is renewed in its second half: a run that ends meanwhile is not held for ever. */
+/**
+ * A hold lasts this long, and is renewed in its second half: a run that ends meanwhile is not held
+ * for ever.
+ */
 const holdMs = 60_000
 
 export interface ClaudeWatch {
@@ -14,7 +20,11 @@ export interface ClaudeWatch {
 }
 
 /** `changed`: what `hold` says is another. */
-export function watchClaude(search: () => ClaudeSearch, nowMs: () => number, changed: () => void): ClaudeWatch {
+export function watchClaude(
+  search: () => ClaudeSearch,
+  nowMs: () => number,
+  changed: () => void,
+): ClaudeWatch {
   let hold: ReportedHold | undefined
   const holdUntil = (message: string): ReportedHold => {
     const leftMs = (hold?.untilMs ?? 0) - nowMs()

@@ -12,10 +12,10 @@ import {
   type Spooled,
   type UpFrame,
 } from "../core/link.ts"
-import { connectTo } from "../local-socket.ts"
+import { connectTo } from "../host/local-socket.ts"
 import type { Spool } from "./spool.ts"
 
-export interface ConnectionOptions {
+export interface LinkOptions {
   readonly socketPath: string
   /** Says itself which instance this is, at which place. */
   readonly credential: string
@@ -24,12 +24,15 @@ export interface ConnectionOptions {
   mail(mail: Mail): void
   /** The fleet has another place for this instance: what runs here must end. */
   replaced(): void
-  /** Nobody listens there, and nobody ended it on purpose: called after each failed attempt but the first. */
+  /**
+   * Nobody listens there, and nobody ended it on purpose: called after each failed attempt but the
+   * first.
+   */
   away(): void
   /** The gateway is there again. */
   connected(): void
 }
-export interface Connection {
+export interface Link {
   /** A level: the last one is sent at every connect. */
   beat(beat: Beat): void
   send(frame: Spooled): void
@@ -40,7 +43,10 @@ export interface Connection {
 
 export const linkUrl = "ws://localhost/v1/link"
 
-/** ws takes headers and the way there as a third argument, which a browser's WebSocket, and so partysocket, has not. */
+/**
+ * ws takes headers and the way there as a third argument, which a browser's WebSocket, and so
+ * partysocket, has not.
+ */
 export const websocketTo = (
   socketPath: string,
   credential: string,
@@ -60,8 +66,10 @@ export const websocketTo = (
     }
   }
 
-/** The supervisor's end of the link. Reconnects for ever; what is not acknowledged is sent again. */
-export function connect(options: ConnectionOptions): Connection {
+/**
+ * The supervisor's end of the link. Reconnects for ever; what is not acknowledged is sent again.
+ */
+export function connectLink(options: LinkOptions): Link {
   const { socketPath, credential, spool } = options
   let latest: Beat | undefined
   let emptied: () => void = () => {}
@@ -70,7 +78,8 @@ export function connect(options: ConnectionOptions): Connection {
 
   const socket = new ReconnectingWebSocket(linkUrl, [], {
     WebSocket: websocketTo(socketPath, credential),
-    // Not all of a fleet at the same moments; and so that 2 s after its end a control plane that is there again has everybody.
+    // Not all of a fleet at the same moments; and so that 2 s after its end a control plane that is
+    // there again has everybody.
     minReconnectionDelay: 30 + Math.random() * 70,
     maxReconnectionDelay: 1000,
     reconnectionDelayGrowFactor: 1.5,

@@ -4,7 +4,10 @@ import type { ReportedHold } from "../core/link.ts"
 import { resetTime } from "../core/reset-time.ts"
 import { oneLine } from "../core/view.ts"
 
-/** What a failed iteration means for the next one: a rate limit is a wait, never a crash or a retry storm. */
+/**
+ * What a failed iteration means for the next one: a rate limit is a wait, never a crash or a retry
+ * storm.
+ */
 
 const minuteMs = 60_000
 /** A limit that names no end is asked again after 1, 2, 4, ... minutes, and then once an hour. */
@@ -20,7 +23,10 @@ export interface FailureContext {
   readonly jitterMs: number
 }
 
-/** The hold for what Claude Code's hook StopFailure told; undefined where the loop's own retry is the right answer. */
+/**
+ * The hold for what Claude Code's hook StopFailure told; undefined where the loop's own retry is
+ * the right answer.
+ */
 export function holdFor(failure: Failure, context: FailureContext): ReportedHold | undefined {
   const { nowMs, failures } = context
   const words = `"${oneLine(describeFailure(failure), 400)}"`
@@ -58,11 +64,18 @@ export function holdFor(failure: Failure, context: FailureContext): ReportedHold
 
 type Kind = "limit" | "service" | "login" | "billing" | "organization" | undefined
 
-/** Claude Code gives a disabled organization as `invalid_request`, a 402 as `unknown` (measured, 2.1.197): there only the words tell. */
+/**
+ * Claude Code gives a disabled organization as `invalid_request`, a 402 as `unknown` (measured,
+ * 2.1.197): there only the words tell.
+ */
 function kindOf(failure: Failure): Kind {
   const { error } = failure
   const words = describeFailure(failure)
-  if (/\bdisabled organization\b|\borganization has (?:been )?disabled\b|\bdisabled for your org/i.test(words))
+  if (
+    /\bdisabled organization\b|\borganization has (?:been )?disabled\b|\bdisabled for your org/i.test(
+      words,
+    )
+  )
     return "organization"
   switch (error) {
     case "rate_limit":
@@ -85,13 +98,23 @@ function kindOf(failure: Failure): Kind {
 const unpaid =
   /\bout of (?:extra )?usage\b|\badd funds\b|\blimit is set to \$0|\bseat type doesn't include\b|\brequires usage credits\b/i
 
-function limitHold(failure: Failure, words: string, { failures, nowMs, zone, jitterMs }: FailureContext): ReportedHold {
-  const growing = nowMs + Math.min(unknownWaitMsMax, minuteMs * 2 ** Math.min(failures - 1, 10)) + jitterMs
+function limitHold(
+  failure: Failure,
+  words: string,
+  { failures, nowMs, zone, jitterMs }: FailureContext,
+): ReportedHold {
+  const growing =
+    nowMs + Math.min(unknownWaitMsMax, minuteMs * 2 ** Math.min(failures - 1, 10)) + jitterMs
   const resetMs = resetTime(`${failure.message}\n${failure.details}`, nowMs, zone)
   const message = `The model's limit is reached: ${words}.`
-  // The text cuts seconds off: a minute later it is certain. A moment that has passed did not help, so the waits grow.
+  // The text cuts seconds off: a minute later it is certain. A moment that has passed did not help,
+  // so the waits grow.
   if (resetMs !== undefined)
-    return { reason: "RateLimited", message, untilMs: resetMs > nowMs ? resetMs + minuteMs + jitterMs : growing }
+    return {
+      reason: "RateLimited",
+      message,
+      untilMs: resetMs > nowMs ? resetMs + minuteMs + jitterMs : growing,
+    }
   if (unpaid.test(words))
     return {
       reason: "AccountProblem",

@@ -3,9 +3,12 @@ import type { HttpBindings } from "@hono/node-server"
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response"
 import type { Context } from "hono"
 import type { FaultCode } from "../core/faults.ts"
-import { requestOptionsTo } from "../local-socket.ts"
+import { requestOptionsTo } from "../host/local-socket.ts"
 
-/** Hands a request of the instance on to where the instance may not go by itself: what it lacks is added on the way. */
+/**
+ * Hands a request of the instance on to where the instance may not go by itself: what it lacks is
+ * added on the way.
+ */
 
 export interface Upstream {
   /** In words, for who is told that it does not answer. */
@@ -30,20 +33,31 @@ const hopByHop = [
 const connectMs = 10_000
 
 /** What is said in place of an answer, as the control plane says it. */
-const refusal = (code: FaultCode, message: string, next: string): string => JSON.stringify({ error: { code, message, next } })
+const refusal = (code: FaultCode, message: string, next: string): string =>
+  JSON.stringify({ error: { code, message, next } })
 
 /**
- * Streams a request there and its answer back; nothing is kept, so nothing need be bounded here but the wait for a connection. Whoever of
- * the two goes away first ends the other's side. Not by `fetch`: it knows no Unix sockets, and would be loaded for this alone.
+ * Streams a request there and its answer back; nothing is kept, so nothing need be bounded here but
+ * the wait for a connection. Whoever of the two goes away first ends the other's side. Not by
+ * `fetch`: it knows no Unix sockets, and would be loaded for this alone.
  */
-export async function forward(c: ForwardContext, { name, at, headers: added }: Upstream): Promise<Response> {
+export async function forward(
+  c: ForwardContext,
+  { name, at, headers: added }: Upstream,
+): Promise<Response> {
   const { incoming, outgoing } = c.env
-  const headers: OutgoingHttpHeaders = { ...incoming.headers, host: "url" in at ? new URL(at.url).host : "localhost", ...added }
+  const headers: OutgoingHttpHeaders = {
+    ...incoming.headers,
+    host: "url" in at ? new URL(at.url).host : "localhost",
+    ...added,
+  }
   for (const one of hopByHop) delete headers[one]
-  // A body keeps its bounds: node writes one without a length into a GET as it is, and serve would read it as a second call, which lacks
-  // the credential. There is no Content-Length beside it: the port's parser refuses both.
+  // A body keeps its bounds: node writes one without a length into a GET as it is, and serve would
+  // read it as a second call, which lacks the credential. There is no Content-Length beside it: the
+  // port's parser refuses both.
   if (incoming.headers["transfer-encoding"] !== undefined) headers["transfer-encoding"] = "chunked"
-  // Closed by us, behind the answer: an upstream that closes first meets the end of our request, which then fails (EPIPE) though it was answered.
+  // Closed by us, behind the answer: an upstream that closes first meets the end of our request,
+  // which then fails (EPIPE) though it was answered.
   headers.connection = "keep-alive"
   const secure = "url" in at && at.url.startsWith("https:")
   const request = secure ? (await import("node:https")).request : requestPlain
@@ -51,8 +65,13 @@ export async function forward(c: ForwardContext, { name, at, headers: added }: U
   return new Promise((resolve) => {
     const done = (): void => resolve(RESPONSE_ALREADY_SENT)
     const upstream =
-      "url" in at ? request(at.url, options) : request({ ...options, ...requestOptionsTo(at.socketPath), path: at.path })
-    const connecting = setTimeout(() => upstream.destroy(new Error("no connection in time")), connectMs)
+      "url" in at
+        ? request(at.url, options)
+        : request({ ...options, ...requestOptionsTo(at.socketPath), path: at.path })
+    const connecting = setTimeout(
+      () => upstream.destroy(new Error("no connection in time")),
+      connectMs,
+    )
     outgoing.once("close", () => {
       clearTimeout(connecting)
       upstream.destroy()

@@ -1,15 +1,20 @@
 import type { Reported } from "../core/link.ts"
-import type { TurnFile } from "../run-directory.ts"
-import { halfwayWords, overdueOf } from "./overdue.ts"
+import type { TurnFile } from "../run/run-directory.ts"
+import { halfwayWords, iterationLimitOf } from "./overdue.ts"
 import { measureRunning } from "./running-time.ts"
 
-/** The time of the running iteration: how long it ran, when it stood still, and when it is to be ended from outside. Kept in the turn's file. */
+/**
+ * The time of the running iteration: how long it ran, when it stood still, and when it is to be
+ * ended from outside. Kept in the turn's file.
+ */
 export interface IterationTime {
   /** Milliseconds that it ran so far. */
   ms(): number
   /** A new iteration begins. */
   begin(): void
-  /** All processes stand still from now on, or go on. Gives for how long the iteration stood still. */
+  /**
+   * All processes stand still from now on, or go on. Gives for how long the iteration stood still.
+   */
   still(isStill: boolean): number
   /** The model was told of all its standstills. */
   standstillTold(): void
@@ -18,11 +23,17 @@ export interface IterationTime {
   /** It works again. */
   goesOn(): void
   /**
-   * The turn that is to be ended, once: `minutesMax` are over, or its claude stopped and does not exit. `works` tells whether a process of that
-   * turn began after that moment (milliseconds since the machine's start).
+   * The turn that is to be ended, once: `minutesMax` are over, or its claude stopped and does not
+   * exit. `works` tells whether a process of that turn began after that moment (milliseconds since
+   * the machine's start).
    */
-  overdue(minutesMax: number, works: (turn: string, sinceBootMs: number) => boolean): TurnFile | undefined
-  /** Follows a machine that slept and a clock that was set. True when something of that happened. */
+  overdue(
+    minutesMax: number,
+    works: (turn: string, sinceBootMs: number) => boolean,
+  ): TurnFile | undefined
+  /**
+   * Follows a machine that slept and a clock that was set. True when something of that happened.
+   */
   look(): boolean
 }
 export interface IterationTimeOptions {
@@ -35,14 +46,23 @@ export interface IterationTimeOptions {
 }
 /** Smaller corrections of the clock are nobody's concern. */
 export const clockSetMs = 2000
-/** Claude's Bash gives a command two minutes by default: what stood still for less than half of that rarely made one time out. */
+/**
+ * Claude's Bash gives a command two minutes by default: what stood still for less than half of that
+ * rarely made one time out.
+ */
 const toldStandstillMs = 60_000
 const standstillsMax = 5
 
 /** The moment from which it would have run as long as it has, had it never stood still. */
 export const runningSinceMs = ({ sinceMs, notRunMs = 0 }: TurnFile): number => sinceMs + notRunMs
 
-export function createIterationTime({ turn: turnOf, keep, nowMs, steadyMs, emit }: IterationTimeOptions): IterationTime {
+export function createIterationTime({
+  turn: turnOf,
+  keep,
+  nowMs,
+  steadyMs,
+  emit,
+}: IterationTimeOptions): IterationTime {
   const time = measureRunning(steadyMs)
   const found = turnOf()
   if (found) time.start(found.still?.ranMs ?? Math.max(0, nowMs() - runningSinceMs(found)))
@@ -82,7 +102,10 @@ export function createIterationTime({ turn: turnOf, keep, nowMs, steadyMs, emit 
       const turn = turnOf()
       if (!turn) return
       const failed = how === "Failed"
-      keep({ ...turn, stopped: { atMs: nowMs(), ranMs: time.ms(), sinceBootMs: Math.round(steadyMs()), failed } })
+      keep({
+        ...turn,
+        stopped: { atMs: nowMs(), ranMs: time.ms(), sinceBootMs: Math.round(steadyMs()), failed },
+      })
     },
     goesOn() {
       const { stopped, ...rest } = turnOf() ?? {}
@@ -93,7 +116,9 @@ export function createIterationTime({ turn: turnOf, keep, nowMs, steadyMs, emit 
       if (!turn || turn.overdue) return undefined
       const { id, iteration, halfTold, stopped } = turn
       const ranMs = time.ms()
-      const overdue = overdueOf(turn, ranMs, minutesMax, () => works(id, stopped?.sinceBootMs ?? 0))
+      const overdue = iterationLimitOf(turn, ranMs, minutesMax, () =>
+        works(id, stopped?.sinceBootMs ?? 0),
+      )
       if (overdue) {
         keep({ ...turn, overdue })
         emit("Warning", `Iteration ${iteration}: ${overdue.message}`)

@@ -1,24 +1,36 @@
-import { closed, judged } from "../core/circuit.ts"
+import { closed, judgeCircuit } from "../core/circuit.ts"
 import { describeEnd } from "../core/iteration-outcome.ts"
 import type { Beat, Directive, Marker, Reported } from "../core/link.ts"
 import { cut } from "../core/view.ts"
-import type { ClaudeSearch } from "../find-claude.ts"
-import { alive, identify, type ProcessId, type Search } from "../processes.ts"
-import type { RunDirectory, RunFile, TurnFile } from "../run-directory.ts"
+import type { ClaudeSearch } from "../host/find-claude.ts"
+import { identify, isAlive, type ProcessId, type Search } from "../host/processes.ts"
+import type { RunDirectory, RunFile, TurnFile } from "../run/run-directory.ts"
+import type { Grant } from "./claude-shim.ts"
 import { watchClaude } from "./claude-watch.ts"
+import type { DiskRetry } from "./disk-retry.ts"
 import { uncontrolledAfter } from "./failures.ts"
-import { clockSetMs, createIterationTime, type IterationTime, runningSinceMs } from "./iteration-time.ts"
-import type { Keeper } from "./keeper.ts"
-import { createLastWord, type LastWord, type WordContext } from "./last-word.ts"
-import type { Logs } from "./meter.ts"
+import {
+  clockSetMs,
+  createIterationTime,
+  type IterationTime,
+  runningSinceMs,
+} from "./iteration-time.ts"
+import {
+  createFinalMessageReader,
+  type FinalMessageContext,
+  type FinalMessageReader,
+} from "./last-word.ts"
+import type { TelemetryLogs } from "./meter.ts"
 import { createTurnQueue } from "./turn-queue.ts"
-import type { Grant } from "./turnstile.ts"
 import { createUsageBook, transcriptStart } from "./usage-book.ts"
 
 /** What a turn gives claude of the run's own; the servers of the moment are added to it. */
 export type Granted = Omit<Grant, "mcp">
 
-/** The iterations of a run: who asks for a turn, what runs, what it used, how it ended. Kept in the run directory, so a successor knows. */
+/**
+ * The iterations of a run: who asks for a turn, what runs, what it used, how it ended. Kept in the
+ * run directory, so a successor knows.
+ */
 export interface Iterations {
   readonly time: IterationTime
   turn(): TurnFile | undefined
@@ -27,24 +39,34 @@ export interface Iterations {
   /** Digest of what the last finished iteration was told. */
   toldBefore(): string | undefined
   /**
-   * Waits in line until the turn is granted; undefined when the wait was too long for one call, or the caller is gone. `self` is the
-   * turnstile as it sees itself. @throws Error when it is no process of this run, Fault when too many wait.
+   * Waits in line until the turn is granted; undefined when the wait was too long for one call, or
+   * the caller is gone. `self` is the turnstile as it sees itself. @throws Error when it is no
+   * process of this run, Fault when too many wait.
    */
   ask(id: string, self: ProcessId, signal: AbortSignal): Promise<Granted | undefined>
   /** Begins the iteration that asks, if the fleet has granted its turn. */
   grant(directive: Directive): void
   /** `ms` is how long its claude was there, the time that it stood still included. */
   ended(id: string, code: number, ms?: number): void
-  /** After each iteration, with the commits of its branch, if they are known: whether what it brought is worth another one. */
+  /**
+   * After each iteration, with the commits of its branch, if they are known: whether what it
+   * brought is worth another one.
+   */
   judge(commits: number | undefined): void
-  readonly word: Pick<LastWord, "said" | "failed" | "working">
+  readonly word: Pick<FinalMessageReader, "said" | "failed" | "working">
   /** Counts an export of telemetry; returns when the main agent's answered requests began. */
-  metered(logs: Logs): readonly number[]
-  /** Where Claude Code keeps its own record of the iteration; `fresh` when nothing of the iteration can be in it yet. */
+  metered(logs: TelemetryLogs): readonly number[]
+  /**
+   * Where Claude Code keeps its own record of the iteration; `fresh` when nothing of the iteration
+   * can be in it yet.
+   */
   transcript(path: string, fresh: boolean): void
   /** Counts what telemetry did not tell of finished iterations, from their transcripts. */
   reconcile(): Promise<void>
-  /** Counts the time that an iteration runs unfrozen and unheard; the turn that is to be ended for it, once. */
+  /**
+   * Counts the time that an iteration runs unfrozen and unheard; the turn that is to be ended for
+   * it, once.
+   */
   unheard(passedMs: number): TurnFile | undefined
   /** True for a claude that has its turn or waits in line for it. */
   knows(id: string): boolean
@@ -52,7 +74,10 @@ export interface Iterations {
   ran(): boolean
   /** How the last iteration of this run ended; undefined while none has. */
   lastOutcome(): Marker | undefined
-  /** True once an iteration ran without its doors: what the loop says of itself then is not believed. */
+  /**
+   * True once an iteration ran without its doors: what the loop says of itself then is not
+   * believed.
+   */
   uncontrolled(): boolean
   /** The turnstile of the running iteration, if it died without a word. */
   orphaned(): TurnFile | undefined
@@ -61,10 +86,13 @@ export interface Iterations {
   /** What a beat says of them. */
   report(granted: Directive["turn"]): Pick<Beat, "turn" | "used" | "last" | "hold">
 }
-export interface IterationsOptions extends WordContext {
+export interface IterationsOptions extends FinalMessageContext {
   readonly directory: RunDirectory
-  readonly keeper: Keeper
-  /** A predecessor was there, and then for a while nobody: what runs may have asked a hook that nobody answered. */
+  readonly keeper: DiskRetry
+  /**
+   * A predecessor was there, and then for a while nobody: what runs may have asked a hook that
+   * nobody answered.
+   */
   readonly adopted: boolean
   readonly run: RunFile
   /** The run's processes. */
@@ -78,18 +106,31 @@ export interface IterationsOptions extends WordContext {
   emit(kind: Reported["kind"], message: string): void
   /** Something that a beat says has changed. */
   changed(): void
-  /** After an iteration; how its claude ended decides a run of mode `once`, unless it `waits` for a limit or a person. */
+  /**
+   * After an iteration; how its claude ended decides a run of mode `once`, unless it `waits` for a
+   * limit or a person.
+   */
   over(end: { readonly code: number; readonly failed: boolean; readonly waits: boolean }): void
 }
-/** Claude asks its hook within two seconds; slow MCP servers and a busy machine may cost it half a minute. */
+/**
+ * Claude asks its hook within two seconds; slow MCP servers and a busy machine may cost it half a
+ * minute.
+ */
 const unheardMsMax = 60_000
 
 export function createIterations(options: IterationsOptions): Iterations {
-  const { directory, keeper, adopted, run, search, nowMs, steadyMs, granted, emit, changed } = options
+  const { directory, keeper, adopted, run, search, nowMs, steadyMs, granted, emit, changed } =
+    options
   let turn = directory.get("turn")
   const found = adopted ? turn?.id : undefined
   const warn = (message: string): void => emit("Warning", message)
-  const book = createUsageBook({ iterationsBefore: run.iterationsBefore, directory, keeper, warn, changed })
+  const book = createUsageBook({
+    iterationsBefore: run.iterationsBefore,
+    directory,
+    keeper,
+    warn,
+    changed,
+  })
   const queue = createTurnQueue<Granted>()
   const claude = watchClaude(options.claude, nowMs, changed)
   const grantOf = (path: string): Granted => ({ ...granted(), claude: path })
@@ -99,15 +140,24 @@ export function createIterations(options: IterationsOptions): Iterations {
   let hold = before?.hold
   let circuit = before?.circuit ?? closed
   const keepLast = (): void => {
-    if (last) keeper.set("last", { last, circuit, ...(toldBefore !== undefined && { told: toldBefore }), ...(hold && { hold }) })
+    if (last)
+      keeper.set("last", {
+        last,
+        circuit,
+        ...(toldBefore !== undefined && { told: toldBefore }),
+        ...(hold && { hold }),
+      })
   }
   /** What people were told of the failure that lasts: a repeat is no news. */
   let toldHold: string | undefined
   let unheardMs = 0
   /** The turn that was told to end because nothing was heard of it. */
   let deaf: string | undefined
-  /** Not of a run before, whose last word is carried over: iterations are counted through all runs. */
-  const lastHere = (): typeof last => (last && last.iteration > run.iterationsBefore ? last : undefined)
+  /**
+   * Not of a run before, whose last word is carried over: iterations are counted through all runs.
+   */
+  const lastHere = (): typeof last =>
+    last && last.iteration > run.iterationsBefore ? last : undefined
   let offsetMs = nowMs() - steadyMs()
 
   const keep = (next: TurnFile): boolean => {
@@ -115,10 +165,15 @@ export function createIterations(options: IterationsOptions): Iterations {
     return keeper.set("turn", next)
   }
   const time = createIterationTime({ turn: () => turn, keep, nowMs, steadyMs, emit })
-  /** False when it could not be written down: an iteration that no successor would know does not begin. */
+  /**
+   * False when it could not be written down: an iteration that no successor would know does not
+   * begin.
+   */
   const begin = (id: string, turnstile: ProcessId): boolean => {
     const iteration = run.iterationsBefore + book.used().iterations + 1
-    if (!keep({ id, turnstile, iteration, sinceMs: nowMs(), stops: 0, unheard: true, offered: [] })) {
+    if (
+      !keep({ id, turnstile, iteration, sinceMs: nowMs(), stops: 0, unheard: true, offered: [] })
+    ) {
       turn = undefined
       keeper.remove("turn")
       return false
@@ -130,7 +185,7 @@ export function createIterations(options: IterationsOptions): Iterations {
     return true
   }
 
-  const word = createLastWord({
+  const word = createFinalMessageReader({
     ...options,
     turn: () => turn,
     keep,
@@ -158,10 +213,11 @@ export function createIterations(options: IterationsOptions): Iterations {
     },
     grant(directive) {
       const wanted = queue.first()
-      if (!wanted || turn || directive.freeze !== undefined || directive.turn?.id !== wanted.id) return
+      if (!wanted || turn || directive.freeze !== undefined || directive.turn?.id !== wanted.id)
+        return
       const path = claude.path()
       if (path === undefined) return // it is looked for while somebody waits
-      const asks = alive(wanted.turnstile)
+      const asks = isAlive(wanted.turnstile)
       if (asks && !begin(wanted.id, wanted.turnstile)) return // asked again while it waits
       queue.answer(asks ? grantOf(path) : undefined)
       changed()
@@ -180,9 +236,12 @@ export function createIterations(options: IterationsOptions): Iterations {
       const { iteration, told } = turn
       const end = word.conclude(turn, code)
       // It was there when its turn was granted, and gone when it was to begin.
-      const gone = turn.unheard && code === 127 && claude.path() === undefined ? claude.hold() : undefined
+      const gone =
+        turn.unheard && code === 127 && claude.path() === undefined ? claude.hold() : undefined
       const obstacle = failed ?? gone
-      const { outcome, text } = obstacle ? { outcome: "FAILED" as const, text: obstacle.message } : end
+      const { outcome, text } = obstacle
+        ? { outcome: "FAILED" as const, text: obstacle.message }
+        : end
       const refused = end.refused || gone !== undefined
       if (outcome !== "FAILED") toldHold = undefined
       last = { turn: id, iteration, outcome, text: cut(text, 4000), atMs: nowMs() }
@@ -191,7 +250,12 @@ export function createIterations(options: IterationsOptions): Iterations {
       keepLast()
       const note = overdue && overdue !== failed ? overdue.message : ""
       emit("IterationEnded", describeEnd({ ...last, ms: ranMs, code: exit, refused, note }))
-      book.iterationEnded(turn, { ms: ranMs, endedAtMs: nowMs(), adopted: found === id, counted: !refused })
+      book.iterationEnded(turn, {
+        ms: ranMs,
+        endedAtMs: nowMs(),
+        adopted: found === id,
+        counted: !refused,
+      })
       turn = undefined
       keeper.remove("turn")
       changed()
@@ -200,7 +264,7 @@ export function createIterations(options: IterationsOptions): Iterations {
     judge(commits) {
       if (!last) return
       const waits = hold !== undefined && hold.reason !== "CircuitOpen"
-      const after = judged(circuit, last, commits, waits)
+      const after = judgeCircuit(circuit, last, commits, waits)
       circuit = after.circuit
       if (after.hold) {
         hold = after.hold
@@ -226,14 +290,15 @@ export function createIterations(options: IterationsOptions): Iterations {
     ran: () => turn !== undefined || lastHere() !== undefined,
     lastOutcome: () => lastHere()?.outcome,
     uncontrolled: () => hold?.reason === "Uncontrolled",
-    orphaned: () => (turn && !alive(turn.turnstile) ? turn : undefined),
+    orphaned: () => (turn && !isAlive(turn.turnstile) ? turn : undefined),
     look() {
       const backMs = offsetMs - (nowMs() - steadyMs())
       offsetMs -= backMs
       if (time.look()) changed()
       if (backMs > clockSetMs) {
         queue.shift(backMs)
-        if (hold?.untilMs !== undefined) hold = { ...hold, untilMs: Math.round(hold.untilMs - backMs) }
+        if (hold?.untilMs !== undefined)
+          hold = { ...hold, untilMs: Math.round(hold.untilMs - backMs) }
         changed()
       }
       if (queue.dropDead()) changed()
@@ -242,7 +307,11 @@ export function createIterations(options: IterationsOptions): Iterations {
     report(grantedTurn) {
       const wanted = queue.first()
       const withheld = (wanted && claude.hold()) ?? hold
-      const running = turn && { id: turn.id, sinceMs: runningSinceMs(turn), state: "Running" as const }
+      const running = turn && {
+        id: turn.id,
+        sinceMs: runningSinceMs(turn),
+        state: "Running" as const,
+      }
       const asked = running ?? (wanted && { ...wanted, state: "Wanted" as const })
       const used = book.used()
       return {

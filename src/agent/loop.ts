@@ -12,14 +12,18 @@ const drainMs = 1000
 /** What is kept of an iteration's output to look for a marker in. */
 const tailCharacters = 65_536
 
-/** Files of a project that may hold the prompt; without one, the goal that the fleet gives at the start of each iteration is all. */
+/**
+ * Files of a project that may hold the prompt; without one, the goal that the fleet gives at the
+ * start of each iteration is all.
+ */
 const promptFiles = [".autonomous/prompt.md", "PROMPT.md"]
 const ownPrompt =
   "Work towards your goal in this repository, in small steps that you verify and commit. End your last message with a line of its own that says how far you are: <promise>COMPLETE</promise> when the goal is fully reached; Status: BLOCKED, with the reason above it, when you cannot go on without a person; otherwise Status: PARTIAL, with what comes next above it."
 
 /**
- * The built-in loop, for projects without a loop script: the same contract as ralf-loop.sh. Its claude is the turnstile, so that turns, mail
- * and pauses hold here as there. Resolves with the exit code: 0 on COMPLETE, 130 when it is told to end.
+ * The built-in loop, for projects without a loop script: the same contract as ralf-loop.sh. Its
+ * claude is the turnstile, so that turns, mail and pauses hold here as there. Resolves with the
+ * exit code: 0 on COMPLETE, 130 when it is told to end.
  */
 export async function runLoop(directory: string): Promise<number> {
   const ended = new AbortController()
@@ -30,12 +34,18 @@ export async function runLoop(directory: string): Promise<number> {
     if (ended.signal.aborted) break
     if (code === 0 && markerOf(tail) === "COMPLETE") return 0
     failures = code === 0 ? 0 : failures + 1
-    await sleep(Math.max(pauseMs, failures > 0 ? backoffMs(failures) : 0), undefined, { signal: ended.signal }).catch(() => {})
+    await sleep(Math.max(pauseMs, failures > 0 ? backoffMs(failures) : 0), undefined, {
+      signal: ended.signal,
+    }).catch(() => {})
   }
   return 130
 }
 
-function iterate(prompt: string | undefined, directory: string, signal: AbortSignal): Promise<{ code: number; tail: string }> {
+function iterate(
+  prompt: string | undefined,
+  directory: string,
+  signal: AbortSignal,
+): Promise<{ code: number; tail: string }> {
   return new Promise((resolve) => {
     const child = spawn("claude", ["-p", "--dangerously-skip-permissions"], {
       cwd: directory,
@@ -55,7 +65,8 @@ function iterate(prompt: string | undefined, directory: string, signal: AbortSig
       process.stderr.write(`blackbox5: claude could not be started: ${error.message}\n`)
       resolve({ code: 127, tail })
     })
-    // Its exit, not its end of the pipe: a command that it left in the background may keep that open for ever. Such a command goes on writing.
+    // Its exit, not its end of the pipe: a command that it left in the background may keep that
+    // open for ever. Such a command goes on writing.
     child.once("exit", (code) => {
       signal.removeEventListener("abort", stop)
       if ("unref" in child.stdout && typeof child.stdout.unref === "function") child.stdout.unref()

@@ -5,30 +5,47 @@ import { Hono } from "hono"
 import { z } from "zod"
 import { Fault, httpStatus, RateLimited } from "../core/faults.ts"
 import { alivePath } from "../core/tool.ts"
-import type { ProcessId } from "../processes.ts"
-import { processIdSchema } from "../run-directory.ts"
-import { type HookAnswer, type HookInput, hookInputSchema } from "./doors.ts"
+import type { ProcessId } from "../host/processes.ts"
+import { processIdSchema } from "../run/run-directory.ts"
+import type { Grant } from "./claude-shim.ts"
 import { type ForwardContext, forward } from "./forward.ts"
-import { type Logs, logsSchema } from "./meter.ts"
-import { callsMax, connectionsMax, headersMs, limitAtOnce, limitBodies, limitRate, rates, requestMs } from "./port-limits.ts"
+import { type HookAnswer, type HookInput, hookInputSchema } from "./hooks.ts"
+import { logsSchema, type TelemetryLogs } from "./meter.ts"
+import {
+  callsMax,
+  connectionsMax,
+  headersMs,
+  limitAtOnce,
+  limitBodies,
+  limitPortRate,
+  portRates,
+  requestMs,
+} from "./port-limits.ts"
 import { logsPath, nestedLogsPath } from "./settings.ts"
 import { turnFileBytesMax } from "./turn-files.ts"
-import type { Grant } from "./turnstile.ts"
 
-/** The loopback port of a supervisor: what the turnstile and the running claude talk to. Guarded by a random token. */
+/**
+ * The loopback port of a supervisor: what the turnstile and the running claude talk to. Guarded by
+ * a random token.
+ */
 export interface LoopbackHandlers {
-  /** Waits until the turn is granted; undefined when the wait was too long for one call, or the signal came. */
+  /**
+   * Waits until the turn is granted; undefined when the wait was too long for one call, or the
+   * signal came.
+   */
   turn(id: string, self: ProcessId, signal: AbortSignal): Promise<Grant | undefined>
   /** Somebody says that it is over. */
   turnEnded(id: string, code: number, ms: number): Promise<void>
-  /** Puts settings of a claude into a file, for the turn that runs. @throws Fault when none does. */
+  /**
+   * Puts settings of a claude into a file, for the turn that runs. @throws Fault when none does.
+   */
   settings(text: string): Promise<{ readonly path: string; readonly turn: string }>
   hook(input: HookInput, isUnheard: boolean): HookAnswer
   /** The answer went out whole, to somebody who still waited for it. */
   given(answer: HookAnswer): void
   openingPart(index: number): HookAnswer
   /** `nested`: of a claude that the iteration's own one called. */
-  logs(logs: Logs, nested: boolean): void
+  logs(logs: TelemetryLogs, nested: boolean): void
   /** An MCP server that stays behind this port. */
   mcp(c: ForwardContext, name: string): Promise<Response>
   /** The control plane, and what it knows this instance by. */
@@ -41,26 +58,41 @@ const digest = (text: string): Buffer => createHash("sha256").update(text).diges
 const faultOf = (error: Error): Fault => {
   if (error instanceof Fault) return error
   if (error instanceof z.ZodError || error instanceof SyntaxError)
-    return new Fault("Invalid", "The body is not understood.", "Send what Claude Code and `blackbox5 turn` send.")
-  return new Fault("Internal", "The supervisor could not handle this request.", "Look at supervisor.log in the run directory.")
-}
-
-/** Bounds what each kind of request may take: one instance has this port, and one process serves it. */
-function limit(app: Hono<{ Bindings: HttpBindings }>, nowMs: () => number): void {
-  const { bounded, measured } = limitBodies()
-  const calls = limitRate("calls", rates.calls, nowMs)
-  const atOnce = limitAtOnce("calls", callsMax)
-  app.use("/hooks/*", limitRate("hook calls", rates.hooks, nowMs), bounded)
-  app.use("/turns/*", limitRate("requests for turns", rates.turns, nowMs), bounded)
-  const telemetry = limitRate("exports of telemetry", rates.telemetry, nowMs)
-  for (const path of [logsPath, nestedLogsPath]) app.use(path, telemetry, bounded)
-  app.use("/mcp/*", calls, atOnce, measured)
-  app.use("/v1/*", (context, next) =>
-    context.req.path === logsPath ? next() : calls(context, () => atOnce(context, next).then(() => {})),
+    return new Fault(
+      "Invalid",
+      "The body is not understood.",
+      "Send what Claude Code and `blackbox5 turn` send.",
+    )
+  return new Fault(
+    "Internal",
+    "The supervisor could not handle this request.",
+    "Look at supervisor.log in the run directory.",
   )
 }
 
-/** @throws the bind error when the port is taken: a successor must have its predecessor's port, which a running claude knows. */
+/**
+ * Bounds what each kind of request may take: one instance has this port, and one process serves it.
+ */
+function limit(app: Hono<{ Bindings: HttpBindings }>, nowMs: () => number): void {
+  const { bounded, measured } = limitBodies()
+  const calls = limitPortRate("calls", portRates.calls, nowMs)
+  const atOnce = limitAtOnce("calls", callsMax)
+  app.use("/hooks/*", limitPortRate("hook calls", portRates.hooks, nowMs), bounded)
+  app.use("/turns/*", limitPortRate("requests for turns", portRates.turns, nowMs), bounded)
+  const telemetry = limitPortRate("exports of telemetry", portRates.telemetry, nowMs)
+  for (const path of [logsPath, nestedLogsPath]) app.use(path, telemetry, bounded)
+  app.use("/mcp/*", calls, atOnce, measured)
+  app.use("/v1/*", (context, next) =>
+    context.req.path === logsPath
+      ? next()
+      : calls(context, () => atOnce(context, next).then(() => {})),
+  )
+}
+
+/**
+ * @throws the bind error when the port is taken: a successor must have its predecessor's port,
+ * which a running claude knows.
+ */
 export async function listen(
   port: number,
   token: string,
@@ -95,7 +127,8 @@ export async function listen(
   )
   app.post("/hooks", async (context) => {
     const input = hookInputSchema.parse(await context.req.json())
-    // When this process stood still for long, claude may have given up on its question: that is seen in the next turns of the event loop.
+    // When this process stood still for long, claude may have given up on its question: that is
+    // seen in the next turns of the event loop.
     for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve))
     const answer = handlers.hook(input, context.req.raw.signal.aborted)
     context.env.outgoing.once("finish", () => {
@@ -105,14 +138,17 @@ export async function listen(
   })
   app.post("/hooks/opening/:part", async (context) => {
     const { agent_id } = hookInputSchema.parse(await context.req.json())
-    return context.json(agent_id === undefined ? handlers.openingPart(Number(context.req.param("part"))) : {})
+    return context.json(
+      agent_id === undefined ? handlers.openingPart(Number(context.req.param("part"))) : {},
+    )
   })
   for (const path of [logsPath, nestedLogsPath])
     app.post(path, async (context) => {
       handlers.logs(logsSchema.parse(await context.req.json()), path === nestedLogsPath)
       return context.json({})
     })
-  // The fleet's tools, for `blackbox5 mcp` and the command line inside the instance: there this instance calls, not a person.
+  // The fleet's tools, for `blackbox5 mcp` and the command line inside the instance: there this
+  // instance calls, not a person.
   app.all("/v1/*", (context) => {
     // As it was matched, not as it was written: nobody reads it differently further on.
     const { pathname, search } = new URL(context.req.url)
@@ -127,7 +163,11 @@ export async function listen(
   app.all("/mcp/:name", (context) => handlers.mcp(context, context.req.param("name")))
   const server = createAdaptorServer({
     fetch: app.fetch,
-    serverOptions: { headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: headersMs / 2 },
+    serverOptions: {
+      headersTimeout: headersMs,
+      requestTimeout: requestMs,
+      connectionsCheckingInterval: headersMs / 2,
+    },
   })
   server.maxConnections = connectionsMax
   await new Promise<void>((resolve, reject) => {
@@ -143,11 +183,16 @@ export async function listen(
   }
 }
 
-/** How long a port is waited for: its own number may have gone to somebody's outgoing connection while no supervisor was there. */
+/**
+ * How long a port is waited for: its own number may have gone to somebody's outgoing connection
+ * while no supervisor was there.
+ */
 const freeMsMax = 20_000
 
 /** As `listen`, patiently. @throws the bind error when the port stays taken. */
-export async function listenWhenFree(...[port, token, handlers]: Parameters<typeof listen>): ReturnType<typeof listen> {
+export async function listenWhenFree(
+  ...[port, token, handlers]: Parameters<typeof listen>
+): ReturnType<typeof listen> {
   const giveUpAtMs = performance.now() + freeMsMax
   for (;;) {
     try {

@@ -1,19 +1,28 @@
 import { join } from "node:path"
-import { fleetServer, type McpServer, type McpServers, mcpServersSchema, type StdioServer } from "../core/mcp-servers.ts"
+import {
+  fleetServer,
+  type McpServer,
+  type McpServers,
+  mcpServersSchema,
+  type StdioServer,
+} from "../core/mcp-servers.ts"
 import { oneLine } from "../core/view.ts"
-import { instanceVariable } from "../processes.ts"
-import type { RunFile } from "../run-directory.ts"
+import { instanceVariable } from "../host/processes.ts"
+import type { RunFile } from "../run/run-directory.ts"
 import type { Bridges } from "./bridge.ts"
+import { agentNameVariable, agentTokenVariable, agentUrlVariable } from "./claude-shim.ts"
 import { type ForwardContext, forward } from "./forward.ts"
 import { findServerProgram, prepareServer, type ServerProgramOptions } from "./server-program.ts"
-import type { Door } from "./settings.ts"
-import { agentNameVariable, agentTokenVariable, agentUrlVariable } from "./turnstile.ts"
+import type { PortAccess } from "./settings.ts"
 
-/** The MCP servers of an agent: the fleet's own, and those that people gave it. Those with secrets stay on this side of the port. */
+/**
+ * The MCP servers of an agent: the fleet's own, and those that people gave it. Those with secrets
+ * stay on this side of the port.
+ */
 
 export interface AgentServers {
   /** What the turnstile gives claude as `--mcp-config`, as the control plane has it now. */
-  configuration(door: Door): Promise<string>
+  configuration(door: PortAccess): Promise<string>
   /** A call to a server that stays behind the port. */
   call(c: ForwardContext, name: string): Promise<Response>
   /** Ends the processes that were started for an iteration. */
@@ -35,8 +44,13 @@ export function createAgentServers(options: AgentServersOptions): AgentServers {
   let told = ""
   let bridges: Promise<Bridges> | undefined
 
-  const { path: tree, project, repository } = run.tree ?? { path: run.directory, project: run.directory }
-  const placed = (text: string): string => text.replaceAll("{tree}", tree).replaceAll("{project}", project)
+  const {
+    path: tree,
+    project,
+    repository,
+  } = run.tree ?? { path: run.directory, project: run.directory }
+  const placed = (text: string): string =>
+    text.replaceAll("{tree}", tree).replaceAll("{project}", project)
   const codeRoot = run.environment?.RALF_BLACKBOX5_DIR
   const outside: ServerProgramOptions = {
     stateDirectory,
@@ -54,14 +68,22 @@ export function createAgentServers(options: AgentServersOptions): AgentServers {
       const found = secret && "command" in at ? findServerProgram(at, outside) : undefined
       return found && "why" in found ? [{ name, why: found.why }] : []
     })
-    return { servers: servers.filter((one) => !without.some(({ name }) => name === one.name)), left: [...left, ...without] }
+    return {
+      servers: servers.filter((one) => !without.some(({ name }) => name === one.name)),
+      left: [...left, ...without],
+    }
   }
-  /** What it was before where nobody answers: an iteration does not wait for a control plane that is being started. */
+  /**
+   * What it was before where nobody answers: an iteration does not wait for a control plane that is
+   * being started.
+   */
   const refresh = async (): Promise<McpServers> => {
     const said = await ask().catch(() => undefined)
     const parsed = mcpServersSchema.safeParse(said).data
     known = parsed ? startable(parsed) : (known ?? { servers: [], left: [] })
-    const words = known.left.map(({ name, why }) => `The MCP server ${name} is left out: ${why}.`).join(" ")
+    const words = known.left
+      .map(({ name, why }) => `The MCP server ${name} is left out: ${why}.`)
+      .join(" ")
     if (words !== "" && words !== told) warn(words)
     told = words
     return known
@@ -76,9 +98,16 @@ export function createAgentServers(options: AgentServersOptions): AgentServers {
     return prepareServer(name, { ...at, args: at.args.map(placed), env }, found.path, outside)
   }
 
-  const entryOf = ({ name, secret, at }: McpServer, { port, token }: Door): Record<string, unknown> => {
+  const entryOf = (
+    { name, secret, at }: McpServer,
+    { port, token }: PortAccess,
+  ): Record<string, unknown> => {
     if (secret)
-      return { type: "http", url: `http://127.0.0.1:${port}/mcp/${name}`, headers: { Authorization: `Bearer ${token}` } }
+      return {
+        type: "http",
+        url: `http://127.0.0.1:${port}/mcp/${name}`,
+        headers: { Authorization: `Bearer ${token}` },
+      }
     return "url" in at ? { type: "http", ...at } : { ...at, args: at.args.map(placed) }
   }
 
@@ -92,21 +121,30 @@ export function createAgentServers(options: AgentServersOptions): AgentServers {
           [agentTokenVariable]: door.token,
           [agentNameVariable]: run.name,
         },
-        // Claude waits for this server before its first request (without, at most 2 s), and shows its tools without a search for them.
+        // Claude waits for this server before its first request (without, at most 2 s), and shows
+        // its tools without a search for them.
         alwaysLoad: true,
       }
       const { servers } = await refresh()
       const outside = servers.map((server) => [server.name, entryOf(server, door)] as const)
-      return JSON.stringify({ mcpServers: { ...Object.fromEntries(outside), [fleetServer]: fleet } })
+      return JSON.stringify({
+        mcpServers: { ...Object.fromEntries(outside), [fleetServer]: fleet },
+      })
     },
     async call(c, name) {
-      const find = (): McpServer | undefined => known?.servers.find((one) => one.name === name && one.secret)
+      const find = (): McpServer | undefined =>
+        known?.servers.find((one) => one.name === name && one.secret)
       // A successor takes calls of a claude that its predecessor had told of the server.
       if (!known) await refresh()
       const found = find()
       if (!found) return c.json({ error: `There is no MCP server ${oneLine(name, 80)}.` }, 404)
       const { at } = found
-      if ("url" in at) return forward(c, { name: `The MCP server ${name}`, at: { url: at.url }, headers: { ...at.headers } })
+      if ("url" in at)
+        return forward(c, {
+          name: `The MCP server ${name}`,
+          at: { url: at.url },
+          headers: { ...at.headers },
+        })
       bridges ??= import("./bridge.ts").then(({ createBridges }) => createBridges())
       return (await bridges).handle(c.req.raw, () => prepare(name, at))
     },

@@ -2,9 +2,12 @@ import { createHash } from "node:crypto"
 import { z } from "zod"
 import type { Usage } from "../core/link.ts"
 import { cut } from "../core/view.ts"
-import type { CountedRequest, TokenCounts } from "../usage-file.ts"
+import type { CountedRequest, TokenCounts } from "../run/usage-file.ts"
 
-/** Usage from Claude Code's own telemetry: OpenTelemetry logs, OTLP http/json (opentelemetry.io, "OTLP specification"). Integers come as strings. */
+/**
+ * Usage from Claude Code's own telemetry: OpenTelemetry logs, OTLP http/json (opentelemetry.io,
+ * "OTLP specification"). Integers come as strings.
+ */
 const value = z.looseObject({
   stringValue: z.string().optional(),
   intValue: z.union([z.string(), z.number()]).optional(),
@@ -17,7 +20,11 @@ const record = z.looseObject({
 })
 export const logsSchema = z.looseObject({
   resourceLogs: z
-    .array(z.looseObject({ scopeLogs: z.array(z.looseObject({ logRecords: z.array(record).default([]) })).default([]) }))
+    .array(
+      z.looseObject({
+        scopeLogs: z.array(z.looseObject({ logRecords: z.array(record).default([]) })).default([]),
+      }),
+    )
     .default([]),
 })
 
@@ -28,7 +35,7 @@ const requestUsdMax = 1000
 const keyCharactersMax = 200
 const modelCharactersMax = 200
 
-export type Logs = z.output<typeof logsSchema>
+export type TelemetryLogs = z.output<typeof logsSchema>
 
 /** An answered request that telemetry told of. */
 export interface MeteredRequest extends CountedRequest {
@@ -47,21 +54,26 @@ export interface Metered {
 /** How many keys are remembered: a repeat comes within seconds. */
 export const countedMax = 500
 
-/** Ids are compared, never shown: eight characters keep the file small that is written with each export. */
+/**
+ * Ids are compared, never shown: eight characters keep the file small that is written with each
+ * export.
+ */
 export const requestDigest = (id: string): string =>
   id === "" ? "" : createHash("sha256").update(id).digest("base64url").slice(0, 8)
-export const tokenSum = (tokens: TokenCounts): number => tokens.reduce((sum, count) => sum + count, 0)
+export const tokenSum = (tokens: TokenCounts): number =>
+  tokens.reduce((sum, count) => sum + count, 0)
 export const tokensOf = (requests: readonly { readonly tokens: TokenCounts }[]): number =>
   requests.reduce((sum, { tokens }) => sum + tokenSum(tokens), 0)
 
 /**
- * Tokens in units of one input token's price. Measured against the costs that claude 2.1.197 tells, and Anthropic's price list: output costs
- * five times as much, a cache read a tenth, a cache write a quarter more.
+ * Tokens in units of one input token's price. Measured against the costs that claude 2.1.197 tells,
+ * and Anthropic's price list: output costs five times as much, a cache read a tenth, a cache write
+ * a quarter more.
  */
 export const weightedTokens = ([input, output, cacheRead, cacheWrite]: TokenCounts): number =>
   input + 5 * output + 0.1 * cacheRead + 1.25 * cacheWrite
 
-export function meter(logs: Logs, already: readonly string[]): Metered {
+export function meter(logs: TelemetryLogs, already: readonly string[]): Metered {
   const known = new Set(already)
   const requests: MeteredRequest[] = []
   const mainBeganAtMs: number[] = []
@@ -81,7 +93,10 @@ export function meter(logs: Logs, already: readonly string[]): Metered {
       const tokens = (key: string): number => Math.min(requestTokensMax, Math.round(number(key)))
       // The sequence begins anew with each process, also when the session is continued.
       const named = `${fields.get("session.id")}:${fields.get("event.sequence")}:${fields.get("event.timestamp")}`
-      const key = named.length > keyCharactersMax ? createHash("sha256").update(named).digest("base64url") : named
+      const key =
+        named.length > keyCharactersMax
+          ? createHash("sha256").update(named).digest("base64url")
+          : named
       if (known.has(key)) continue
       known.add(key)
       requests.push({
@@ -89,7 +104,12 @@ export function meter(logs: Logs, already: readonly string[]): Metered {
         id: requestDigest(String(fields.get("request_id") ?? "")),
         model: cut(String(fields.get("model") ?? ""), modelCharactersMax),
         usd: Math.min(requestUsdMax, number("cost_usd")),
-        tokens: [tokens("input_tokens"), tokens("output_tokens"), tokens("cache_read_tokens"), tokens("cache_creation_tokens")],
+        tokens: [
+          tokens("input_tokens"),
+          tokens("output_tokens"),
+          tokens("cache_read_tokens"),
+          tokens("cache_creation_tokens"),
+        ],
       })
       const endedAtMs = Number(timeUnixNano ?? 0) / 1e6 // a record carries the moment of the answer
       if (isMain(fields)) mainBeganAtMs.push(endedAtMs - number("duration_ms"))
@@ -105,5 +125,9 @@ export const usedBy = (
   tokens: tokensOf(requests),
 })
 
-/** `sdk` is the main agent of `claude -p`; sub-agents, compaction and other side requests have names of their own. */
-const isMain = (fields: ReadonlyMap<string, string | number>): boolean => fields.get("query_source") === "sdk"
+/**
+ * `sdk` is the main agent of `claude -p`; sub-agents, compaction and other side requests have names
+ * of their own.
+ */
+const isMain = (fields: ReadonlyMap<string, string | number>): boolean =>
+  fields.get("query_source") === "sdk"

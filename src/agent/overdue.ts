@@ -1,16 +1,30 @@
-import type { TurnFile } from "../run-directory.ts"
+import type { TurnFile } from "../run/run-directory.ts"
 
-/** When an iteration is ended from outside: its claude has stopped and does not exit, or it runs for longer than any may. */
+/**
+ * When an iteration is ended from outside: its claude has stopped and does not exit, or it runs for
+ * longer than any may.
+ */
 
 /** What claude needs from its last word to its exit: telemetry, the ends of its MCP servers. */
 const graceMs = 120_000
-/** While something works that began after the stop, for example a project's own Stop hook: such a command may take ten minutes (Claude Code 2.1.197). */
+/**
+ * While something works that began after the stop, for example a project's own Stop hook: such a
+ * command may take ten minutes (Claude Code 2.1.197).
+ */
 const workingGraceMs = 660_000
 
-export type Overdue = NonNullable<TurnFile["overdue"]>
+export type IterationLimit = NonNullable<TurnFile["overdue"]>
 
-/** `ranMs` and `minutesMax` count unfrozen time; `works` tells whether a process of the iteration began after claude stopped. */
-export function overdueOf(turn: TurnFile, ranMs: number, minutesMax: number, works: () => boolean): Overdue | undefined {
+/**
+ * `ranMs` and `minutesMax` count unfrozen time; `works` tells whether a process of the iteration
+ * began after claude stopped.
+ */
+export function iterationLimitOf(
+  turn: TurnFile,
+  ranMs: number,
+  minutesMax: number,
+  works: () => boolean,
+): IterationLimit | undefined {
   if (ranMs >= minutesMax * 60_000)
     return {
       why: "TooLong",

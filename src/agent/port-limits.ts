@@ -4,13 +4,16 @@ import { type Bucket, type BucketRate, refilled } from "../core/bucket.ts"
 import { Fault, RateLimited } from "../core/faults.ts"
 
 /**
- * What may be asked of a supervisor's port, and how often. An agent that floods it, on purpose or by a loop of its own making, hurts nobody else: the
- * supervisor goes on to pause, count and end it, and its memory stays bounded.
+ * What may be asked of a supervisor's port, and how often. An agent that floods it, on purpose or
+ * by a loop of its own making, hurts nobody else: the supervisor goes on to pause, count and end
+ * it, and its memory stays bounded.
  */
 
 type Bindings = { Bindings: HttpBindings }
 
-/** Sockets at once. A claude keeps some dozens open; each claude that waits for its turn keeps one. */
+/**
+ * Sockets at once. A claude keeps some dozens open; each claude that waits for its turn keeps one.
+ */
 export const connectionsMax = 512
 /** From a connection to the end of a request's headers, and to the end of its body. */
 export const headersMs = 10_000
@@ -21,16 +24,21 @@ export const bodyBytesMax = 32 * 1024 * 1024
 export const bodiesBytesMax = 48 * 1024 * 1024
 
 /**
- * Hooks: a sub-agent makes some three a second, and claude runs ten of them. Telemetry: each claude exports twice a second. Turns: a loop may start 64
- * claudes side by side, and one that waits asks every 50 s. Calls: more than the control plane takes from an agent, which refuses in its own words.
+ * Hooks: a sub-agent makes some three a second, and claude runs ten of them. Telemetry: each claude
+ * exports twice a second. Turns: a loop may start 64 claudes side by side, and one that waits asks
+ * every 50 s. Calls: more than the control plane takes from an agent, which refuses in its own
+ * words.
  */
-export const rates = {
+export const portRates = {
   hooks: { perSecond: 100, max: 500 },
   telemetry: { perSecond: 50, max: 250 },
   turns: { perSecond: 4, max: 200 },
   calls: { perSecond: 100, max: 500 },
 } as const satisfies Record<string, BucketRate>
-/** Calls that wait for an answer of the control plane or of an MCP server at once; streams count, too. */
+/**
+ * Calls that wait for an answer of the control plane or of an MCP server at once; streams count,
+ * too.
+ */
 export const callsMax = 64
 
 /** True while there is something left to take. */
@@ -45,10 +53,15 @@ export function createTap(rate: BucketRate, nowMs: () => number): () => boolean 
 }
 
 /** Refuses what comes more often than that. */
-export function limitRate(what: string, rate: BucketRate, nowMs: () => number): MiddlewareHandler<Bindings> {
+export function limitPortRate(
+  what: string,
+  rate: BucketRate,
+  nowMs: () => number,
+): MiddlewareHandler<Bindings> {
   const take = createTap(rate, nowMs)
   return async (_, next) => {
-    if (!take()) throw new RateLimited(`This instance sends more than ${rate.perSecond} ${what} a second.`, 1)
+    if (!take())
+      throw new RateLimited(`This instance sends more than ${rate.perSecond} ${what} a second.`, 1)
     return next()
   }
 }
@@ -76,9 +89,16 @@ export function limitBodies(bytesMax = bodyBytesMax, sumMax = bodiesBytesMax): B
   let sum = 0
   const reserve = (bytes: number, before: number): void => {
     if (before + bytes > bytesMax)
-      throw new Fault("TooLarge", `The body is larger than ${bytesMax} bytes.`, "Send less in one call.")
+      throw new Fault(
+        "TooLarge",
+        `The body is larger than ${bytesMax} bytes.`,
+        "Send less in one call.",
+      )
     if (sum + bytes > sumMax)
-      throw new RateLimited(`This instance has bodies of ${sumMax} bytes under way, and no more are taken.`, 1)
+      throw new RateLimited(
+        `This instance has bodies of ${sumMax} bytes under way, and no more are taken.`,
+        1,
+      )
     sum += bytes
   }
   const limit =
@@ -98,7 +118,12 @@ export function limitBodies(bytesMax = bodyBytesMax, sumMax = bodiesBytesMax): B
         hold(Number(req.header("content-length") ?? 0))
         return next()
       }
-      if (isMeasured) throw new Fault("Invalid", "The body does not say how long it is.", "Send a Content-Length.")
+      if (isMeasured)
+        throw new Fault(
+          "Invalid",
+          "The body does not say how long it is.",
+          "Send a Content-Length.",
+        )
       const { body } = req.raw
       if (body) {
         const counted = body.pipeThrough(

@@ -1,14 +1,19 @@
-import type { CountedRequest, UsageFile } from "../usage-file.ts"
+import type { CountedRequest, UsageFile } from "../run/usage-file.ts"
 import { tokenSum, tokensOf, weightedTokens } from "./meter.ts"
 import type { TranscriptRequest, TranscriptUsage } from "./transcript-usage.ts"
 
 /**
- * Telemetry that finds no supervisor is not told again, and a claude that is killed tells nothing of its last half second: claude's transcript
- * fills the gap. It can only add: what telemetry told stays as it is, and a request that telemetry told of is not counted again. An agent can
- * write its transcript, so what that alone tells of may at most double what a run used by telemetry, or be `aloneTokensMax`.
+ * Telemetry that finds no supervisor is not told again, and a claude that is killed tells nothing
+ * of its last half second: claude's transcript fills the gap. It can only add: what telemetry told
+ * stays as it is, and a request that telemetry told of is not counted again. An agent can write its
+ * transcript, so what that alone tells of may at most double what a run used by telemetry, or be
+ * `aloneTokensMax`.
  */
 
-/** A run whose supervisor was away from its start has nothing to be compared with: this is what a minute of hard work uses. */
+/**
+ * A run whose supervisor was away from its start has nothing to be compared with: this is what a
+ * minute of hard work uses.
+ */
 export const aloneTokensMax = 5_000_000
 
 export interface Reconciled {
@@ -26,18 +31,29 @@ export interface Known {
   readonly requests: readonly CountedRequest[]
 }
 
-export function reconcile({ usage, iteration, requests, adopted }: Known, transcript: TranscriptUsage): Reconciled {
+export function reconcile(
+  { usage, iteration, requests, adopted }: Known,
+  transcript: TranscriptUsage,
+): Reconciled {
   const lost = unmatched(requests, transcript.requests)
   const byTelemetry = usage.used.tokens - usage.recoveredTokens
   let room = Math.max(aloneTokensMax, byTelemetry) - usage.recoveredTokens
   const added = lost.flatMap((request) => {
     room -= tokenSum(request.tokens)
-    return room < 0 ? [] : [{ ...request, usd: priceOf(usage.prices, request.model) * weightedTokens(request.tokens) }]
+    return room < 0
+      ? []
+      : [{ ...request, usd: priceOf(usage.prices, request.model) * weightedTokens(request.tokens) }]
   })
   const reasons = [
-    transcript.whole || (lost.length === 0 && !adopted) ? "" : "a part of the transcript could not be read",
-    added.length < lost.length ? "no more than this is believed of a transcript, which the agent can write" : "",
-    added.some(({ usd }) => usd === 0) ? "telemetry has told no price yet, so dollars are missing" : "",
+    transcript.whole || (lost.length === 0 && !adopted)
+      ? ""
+      : "a part of the transcript could not be read",
+    added.length < lost.length
+      ? "no more than this is believed of a transcript, which the agent can write"
+      : "",
+    added.some(({ usd }) => usd === 0)
+      ? "telemetry has told no price yet, so dollars are missing"
+      : "",
   ].filter(Boolean)
   if (reasons.length === 0) return { added, warning: undefined }
   const counted = tokensOf(requests) + tokensOf(added)
@@ -52,8 +68,14 @@ const sentence = (reasons: readonly string[]): string => {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`
 }
 
-/** The requests that telemetry did not tell of: matched by id, and by equal tokens where one of the two has no id. */
-function unmatched(counted: readonly CountedRequest[], shown: readonly TranscriptRequest[]): readonly TranscriptRequest[] {
+/**
+ * The requests that telemetry did not tell of: matched by id, and by equal tokens where one of the
+ * two has no id.
+ */
+function unmatched(
+  counted: readonly CountedRequest[],
+  shown: readonly TranscriptRequest[],
+): readonly TranscriptRequest[] {
   const ids = new Set(counted.map(({ id }) => id).filter(Boolean))
   const rest = shown.filter(({ id }) => !ids.has(id))
   const shownIds = new Set(shown.map(({ id }) => id))
@@ -74,7 +96,10 @@ function unmatched(counted: readonly CountedRequest[], shown: readonly Transcrip
   })
 }
 
-/** Dollars for one weighted token: as telemetry told of this model, else of all models together; 0 when it told of none. */
+/**
+ * Dollars for one weighted token: as telemetry told of this model, else of all models together; 0
+ * when it told of none.
+ */
 function priceOf(prices: UsageFile["prices"], model: string): number {
   const known = Object.hasOwn(prices, model) ? [prices[model]] : Object.values(prices)
   const sum = { usd: 0, weighted: 0 }

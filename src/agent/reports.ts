@@ -3,11 +3,15 @@ import type { Reported } from "../core/link.ts"
 import { createTap } from "./port-limits.ts"
 
 /**
- * What a supervisor writes into the fleet's timeline. An agent can make it say things (iterations that begin and end at once, failures), so their
- * number is bounded: what one agent does may not push out what is known of the others.
+ * What a supervisor writes into the fleet's timeline. An agent can make it say things (iterations
+ * that begin and end at once, failures), so their number is bounded: what one agent does may not
+ * push out what is known of the others.
  */
 
-/** An iteration that does something takes seconds and tells two things; a bad day tells some dozen at once. */
+/**
+ * An iteration that does something takes seconds and tells two things; a bad day tells some dozen
+ * at once.
+ */
 export const reportRate: BucketRate = { perSecond: 1, max: 300 }
 
 /** While it goes on, people are told of it this often. */
@@ -27,7 +31,10 @@ export function createReports(
     }
     const atMs = nowMs()
     if (left > 0 && atMs - notedAtMs >= noteMs) {
-      send("Warning", `This agent made too many events in a short time: ${left} ${left === 1 ? "was" : "were"} left out.`)
+      send(
+        "Warning",
+        `This agent made too many events in a short time: ${left} ${left === 1 ? "was" : "were"} left out.`,
+      )
       left = 0
       notedAtMs = atMs
     }

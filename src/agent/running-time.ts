@@ -1,8 +1,9 @@
 import { uptime } from "node:os"
 
 /**
- * Milliseconds since the machine was started, the time that it slept included (Linux: /proc/uptime, CLOCK_BOOTTIME). Nobody sets this clock, and
- * unlike `performance.now()`, which stands still while the machine sleeps, it shows that there was a sleep.
+ * Milliseconds since the machine was started, the time that it slept included (Linux: /proc/uptime,
+ * CLOCK_BOOTTIME). Nobody sets this clock, and unlike `performance.now()`, which stands still while
+ * the machine sleeps, it shows that there was a sleep.
  */
 export const sinceBootMs = (): number => uptime() * 1000
 
@@ -12,11 +13,17 @@ export interface RunningTime {
   /** Begins anew, with what is known to have run already. */
   start(ranMs: number): void
   freeze(isFrozen: boolean): void
-  /** How long everything stood still unordered since the last call: the machine slept, or this process itself was stopped. */
+  /**
+   * How long everything stood still unordered since the last call: the machine slept, or this
+   * process itself was stopped.
+   */
   standstillMs(): number
 }
 
-/** A supervisor looks twice a second. Where it did not for so long, it stood still itself, and most likely all else with it. */
+/**
+ * A supervisor looks twice a second. Where it did not for so long, it stood still itself, and most
+ * likely all else with it.
+ */
 const stepMsMax = 10_000
 
 export function measureRunning(steadyMs: () => number): RunningTime {

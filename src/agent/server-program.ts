@@ -1,15 +1,19 @@
 import { mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from "node:fs"
 import { basename, delimiter, dirname, isAbsolute, join } from "node:path"
 import type { StdioServer } from "../core/mcp-servers.ts"
-import { executable, isBelow, safestFirst } from "../find-program.ts"
-import { alive, processId } from "../processes.ts"
+import { executable, isBelow, safestFirst } from "../host/find-program.ts"
+import { isAlive, processId } from "../host/processes.ts"
 
 /**
- * How the program of an MCP server with a secret is started. It runs outside of its agent's namespaces, so nothing that an agent may write
- * decides what it runs or reads: it has a directory, a home and an environment of its own, in the state directory, which agents do not see.
+ * How the program of an MCP server with a secret is started. It runs outside of its agent's
+ * namespaces, so nothing that an agent may write decides what it runs or reads: it has a directory,
+ * a home and an environment of its own, in the state directory, which agents do not see.
  */
 
-/** What of the supervisor's environment it gets: language, time zone, the way out of this network, and whom it trusts there. */
+/**
+ * What of the supervisor's environment it gets: language, time zone, the way out of this network,
+ * and whom it trusts there.
+ */
 const passed =
   /^(?:LANG|LANGUAGE|LC_\w+|TZ|USER|LOGNAME|(?:https?|all|no|ftp)_proxy|(?:HTTPS?|ALL|NO|FTP)_PROXY|SSL_CERT_(?:FILE|DIR)|NODE_EXTRA_CA_CERTS|NODE_USE_SYSTEM_CA|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|PIP_CERT|AWS_CA_BUNDLE|GIT_SSL_CA(?:INFO|PATH))$/
 
@@ -26,7 +30,11 @@ export interface StartedServer {
 }
 
 /** The entries of a PATH in which such a program is looked for. */
-const pathFor = ({ stateDirectory, written, environment }: ServerProgramOptions): readonly string[] =>
+const pathFor = ({
+  stateDirectory,
+  written,
+  environment,
+}: ServerProgramOptions): readonly string[] =>
   safestFirst(
     (environment.PATH ?? "").split(delimiter).filter(
       (entry) =>
@@ -37,7 +45,8 @@ const pathFor = ({ stateDirectory, written, environment }: ServerProgramOptions)
     ),
   )
 /** Whatever links lead there. */
-const isWithin = (path: string, directory: string): boolean => isBelow(realPath(path), realPath(directory))
+const isWithin = (path: string, directory: string): boolean =>
+  isBelow(realPath(path), realPath(directory))
 function realPath(path: string): string {
   try {
     return realpathSync(path)
@@ -46,7 +55,10 @@ function realPath(path: string): string {
   }
 }
 
-/** The program that a server names, as an absolute path; or, in a sentence, why there is none to start. */
+/**
+ * The program that a server names, as an absolute path; or, in a sentence, why there is none to
+ * start.
+ */
 export function findServerProgram(
   { command, env }: Pick<StdioServer, "command" | "env">,
   options: ServerProgramOptions,
@@ -62,11 +74,16 @@ export function findServerProgram(
         : `there is no program ${command} on the PATH of programs with secrets (give its absolute path, or a PATH in env)`,
     }
   if (options.written.some((directory) => isWithin(path, directory)))
-    return { why: `${path} stands in a tree that agents write, and would run with a secret (install it elsewhere)` }
+    return {
+      why: `${path} stands in a tree that agents write, and would run with a secret (install it elsewhere)`,
+    }
   return { path }
 }
 
-/** Homes are kept, so that what a server downloads or remembers is there in the next iteration, too; a server has one for all agents. */
+/**
+ * Homes are kept, so that what a server downloads or remembers is there in the next iteration, too;
+ * a server has one for all agents.
+ */
 const homeOf = (place: string): string => join(place, "home")
 const sessionName = /^session-(\d+)-(\d+)-/
 
@@ -80,11 +97,14 @@ export function prepareServer(
   const place = join(options.stateDirectory, "programs", name)
   const home = homeOf(place)
   mkdirSync(home, { recursive: true, mode: 0o700 })
-  // uv looks for its settings upward from where it runs, and would find what an agent wrote above: its search ends here.
+  // uv looks for its settings upward from where it runs, and would find what an agent wrote above:
+  // its search ends here.
   writeFileSync(join(place, "uv.toml"), "", { mode: 0o600 })
   removeLeftovers(place)
   const own = processId(process.pid)
-  const session = mkdtempSync(join(place, `session-${own?.pid ?? process.pid}-${own?.startTicks ?? 0}-`))
+  const session = mkdtempSync(
+    join(place, `session-${own?.pid ?? process.pid}-${own?.startTicks ?? 0}-`),
+  )
   const [cwd, temporary] = [join(session, "directory"), join(session, "tmp")]
   for (const directory of [cwd, temporary]) mkdirSync(directory, { mode: 0o700 })
   const inherited = Object.entries(options.environment).flatMap(([key, value]) =>
@@ -112,14 +132,17 @@ export function prepareServer(
   }
 }
 
-/** npx runs what it finds in node_modules/.bin of a directory above, up to the root: so it begins there, where agents do not write. */
+/**
+ * npx runs what it finds in node_modules/.bin of a directory above, up to the root: so it begins
+ * there, where agents do not write.
+ */
 const runsPackages = (path: string): boolean => /^(?:npx|npm)$/.test(basename(path))
 
 /** Of sessions whose supervisor was killed. */
 function removeLeftovers(place: string): void {
   for (const name of readdirSync(place)) {
     const [, pid, startTicks] = sessionName.exec(name) ?? []
-    if (pid !== undefined && !alive({ pid: Number(pid), startTicks: Number(startTicks) }))
+    if (pid !== undefined && !isAlive({ pid: Number(pid), startTicks: Number(startTicks) }))
       rmSync(join(place, name), { recursive: true, force: true })
   }
 }

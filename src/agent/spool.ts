@@ -8,9 +8,15 @@ export interface Spool {
   /** The receipts among them. */
   receipts(): readonly Receipt[]
 }
-/** A receipt is never dropped (there are at most as many as mails); of the events the oldest go, and one tells how many. */
-export const eventsMax = 5000
-/** Of the events that wait, so many of the newest are kept for a successor: the file is written whole with each new one. */
+/**
+ * A receipt is never dropped (there are at most as many as mails); of the events the oldest go, and
+ * one tells how many.
+ */
+export const spooledEventsMax = 5000
+/**
+ * Of the events that wait, so many of the newest are kept for a successor: the file is written
+ * whole with each new one.
+ */
 export const keptEventsMax = 100
 
 export interface SpoolOptions {
@@ -34,7 +40,7 @@ export function createSpool({ left, keep, dropped }: SpoolOptions): Spool {
     add(frame) {
       const numbered: Sequenced = { ...frame, seq: ++last }
       frames.set(numbered.seq, numbered)
-      if (isEvent(numbered) && ++events > eventsMax) {
+      if (isEvent(numbered) && ++events > spooledEventsMax) {
         const oldest = [...frames.values()].find(isEvent)
         if (oldest) frames.delete(oldest.seq)
         events--
@@ -52,6 +58,7 @@ export function createSpool({ left, keep, dropped }: SpoolOptions): Spool {
       if (frames.size === 0) write()
     },
     all: () => [...frames.values()],
-    receipts: () => [...frames.values()].flatMap((frame) => (frame.type === "receipt" ? [frame.receipt] : [])),
+    receipts: () =>
+      [...frames.values()].flatMap((frame) => (frame.type === "receipt" ? [frame.receipt] : [])),
   }
 }

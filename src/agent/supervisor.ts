@@ -1,37 +1,40 @@
-/** A long file: it wires together what supervises one run; the parts themselves are files of their own. */
+/**
+ * A long file: it wires together what supervises one run; the parts themselves are files of their
+ * own.
+ */
 import { randomBytes, randomUUID } from "node:crypto"
 import { setTimeout as sleep } from "node:timers/promises"
-import type { Guarded } from "../agent-view.ts"
 import { Fault } from "../core/faults.ts"
 import type { Exit, Problem } from "../core/instance.ts"
 import { type Beat, type Directive, iterationMinutesMaxDefault } from "../core/link.ts"
 import { ranNoClaude } from "../core/loop.ts"
 import { portTokenPrefix } from "../core/secrets.ts"
 import { counted, cut } from "../core/view.ts"
-import { searchClaude } from "../find-claude.ts"
-import { treeSearch } from "../process-search.ts"
+import type { Guarded } from "../host/agent-view.ts"
+import { searchClaude } from "../host/find-claude.ts"
+import { treeSearch } from "../host/process-search.ts"
 import {
-  alive,
   end,
   find,
   freeze,
+  isAlive,
   members,
-  ofRun,
-  ofTurn,
+  processesOfRun,
+  processesOfTurn,
   processId,
   type Search,
   standsStill,
   thaw,
   tickMs,
-} from "../processes.ts"
-import { writePressing } from "../reserve.ts"
-import { type RunDirectory, type RunFile, transcriptsMax } from "../run-directory.ts"
+} from "../host/processes.ts"
+import { writePressing } from "../host/reserve.ts"
+import { type RunDirectory, type RunFile, transcriptsMax } from "../run/run-directory.ts"
 import { createBeats } from "./beats.ts"
 import { createClaudeProgram } from "./claude-program.ts"
-import { connect } from "./connection.ts"
-import { createDoors } from "./doors.ts"
+import { connectLink } from "./connection.ts"
+import { createDiskRetry, whenThereIsRoom } from "./disk-retry.ts"
+import { createHooks } from "./hooks.ts"
 import { createIterations } from "./iterations.ts"
-import { createKeeper, whenThereIsRoom } from "./keeper.ts"
 import { adoptedExit, graceSeconds, startLoop } from "./launch.ts"
 import { type LoopbackHandlers, listenWhenFree } from "./loopback.ts"
 import { createAgentServers } from "./mcp-servers.ts"
@@ -49,9 +52,15 @@ import { createWorkspace } from "./workspace.ts"
 const beatMs = 5000
 /** How often processes that are not our children are looked at. */
 const lookMs = 500
-/** What the last beats, receipts and events may take at the end; a gateway that is away is started again within this. */
+/**
+ * What the last beats, receipts and events may take at the end; a gateway that is away is started
+ * again within this.
+ */
 const flushMs = 20_000
-/** A transcript is a local file of some megabytes; a file system that hangs may not keep a run from its end. */
+/**
+ * A transcript is a local file of some megabytes; a file system that hangs may not keep a run from
+ * its end.
+ */
 const reconcileMs = 5000
 
 /** What goes through a loop's `tee` takes milliseconds. */
@@ -73,29 +82,45 @@ export interface SupervisorOptions {
   readonly stop: AbortSignal
 }
 
-/** Supervises one run, from its start or from where a predecessor left it, until not one process of it is left. */
+/**
+ * Supervises one run, from its start or from where a predecessor left it, until not one process of
+ * it is left.
+ */
 export async function supervise(options: SupervisorOptions): Promise<void> {
   const { directory, revive, servers: askServers, environment, guarded, stop } = options
   const run = directory.get("run")
   if (!run) throw new Error(`${directory.path} is no run directory`)
   const nowMs = (): number => Date.now()
   const self = new Set([process.pid])
-  const processes = ofRun(run.uid, run.place)
+  const processes = processesOfRun(run.uid, run.place)
   const predecessor = directory.get("supervisor")
-  if (predecessor && predecessor.pid !== process.pid && alive(predecessor)) return // it was only slow to say that it is there
+  if (predecessor && predecessor.pid !== process.pid && isAlive(predecessor)) return // it was only slow to say that it is there
   const token = predecessor?.token ?? `${portTokenPrefix}${randomBytes(32).toString("hex")}`
   const known = directory.get("loop")
   // What a predecessor's run has elsewhere is looked for once.
-  const below = treeSearch(processes, self, () => directory.get("loop"), predecessor ? find(processes, self) : [])
+  const below = treeSearch(
+    processes,
+    self,
+    () => directory.get("loop"),
+    predecessor ? find(processes, self) : [],
+  )
   const everywhere: Search = () => members(processes, self)
-  /** In a PID namespace nothing leaves the tree. Elsewhere a look at all of the machine follows the stop of what is below the loop. */
+  /**
+   * In a PID namespace nothing leaves the tree. Elsewhere a look at all of the machine follows the
+   * stop of what is below the loop.
+   */
   const search = run.isolation === "process tree" ? everywhere : below
   const halt = (): boolean => freeze(below) && (search === below || freeze(search))
   let frozen = known !== undefined && standsStill(everywhere)
-  /** A predecessor may have been killed between two signals: the first directive is carried out whatever was found. */
+  /**
+   * A predecessor may have been killed between two signals: the first directive is carried out
+   * whatever was found.
+   */
   let inherited = known !== undefined
   let activity: Beat["activity"]
-  /** What the fleet said to this supervisor; until it speaks, nothing is frozen, let go or begun. */
+  /**
+   * What the fleet said to this supervisor; until it speaks, nothing is frozen, let go or begun.
+   */
   let directive: Directive | undefined
   /** What it said last, also to a predecessor: goal and orders for an iteration that runs. */
   let remembered = directory.get("directive")
@@ -117,7 +142,10 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     (beat) => connection.beat(beat),
   )
   const emit = createReports((kind, message) =>
-    connection.send({ type: "event", event: { id: randomUUID(), kind, message: cut(message, 4000), atMs: nowMs() } }),
+    connection.send({
+      type: "event",
+      event: { id: randomUUID(), kind, message: cut(message, 4000), atMs: nowMs() },
+    }),
   )
 
   let warned = false
@@ -129,7 +157,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
       `The run directory cannot be written (${error instanceof Error ? error.message : error}): make room on its disk.`,
     )
   }
-  const keeper = createKeeper(directory, full)
+  const keeper = createDiskRetry(directory, full)
   let dropped = 0
   const spool = createSpool({
     left: directory.get("spool")?.frames ?? [],
@@ -161,7 +189,10 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     search,
     steadyMs: sinceBootMs,
     claude: findClaude,
-    granted: () => ({ settings: settingsFor({ port, token }), ...(run.model !== undefined && { model: run.model }) }),
+    granted: () => ({
+      settings: settingsFor({ port, token }),
+      ...(run.model !== undefined && { model: run.model }),
+    }),
     emit,
     changed() {
       beats.changed()
@@ -175,13 +206,19 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
       void workspace.look().then(() => iterations.judge(workspace.report().work?.commits))
       // What waits for a limit has not had its iteration yet.
       if (run.mode === "once" && !waits)
-        void finish({ code, outcome: failed ? "Failed" : "Complete" }, failed ? failedOnce() : undefined)
+        void finish(
+          { code, outcome: failed ? "Failed" : "Complete" },
+          failed ? failedOnce() : undefined,
+        )
     },
   })
   iterations.time.still(frozen)
   const failedOnce = (): Problem => ({
     reason: "IterationFailed",
-    message: cut(`Its only iteration failed: ${iterations.report(undefined).last?.text ?? ""}`, 2000),
+    message: cut(
+      `Its only iteration failed: ${iterations.report(undefined).last?.text ?? ""}`,
+      2000,
+    ),
   })
   const files = createTurnFiles(directory)
   if (!iterations.turn()) files.clear()
@@ -191,7 +228,10 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     void iterations.reconcile()
     void servers.iterationOver()
   }
-  /** Of a turn that began under a predecessor, its turnstile knows better how long its claude was there. */
+  /**
+   * Of a turn that began under a predecessor, its turnstile knows better how long its claude was
+   * there.
+   */
   const adoptedTurn = predecessor && iterations.turn()?.id
   const turnEnd = createTurnEnd({
     search,
@@ -212,7 +252,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     changed: beats.changed,
     warn: (message) => emit("Warning", message),
   })
-  const doors = createDoors({
+  const doors = createHooks({
     nowMs,
     nonce: () => randomBytes(6).toString("hex"),
     directive: () => directive ?? remembered ?? { orders: [] },
@@ -237,7 +277,10 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     },
   })
 
-  /** A running iteration whose turn is no longer granted stands still, like one that the fleet freezes. */
+  /**
+   * A running iteration whose turn is no longer granted stands still, like one that the fleet
+   * freezes.
+   */
   const apply = (wanted: Directive): void => {
     const turn = iterations.turn()
     const still = wanted.freeze !== undefined || (turn !== undefined && wanted.turn?.id !== turn.id)
@@ -255,7 +298,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     }
     if (!frozen) iterations.grant(wanted)
   }
-  const connection = connect({
+  const connection = connectLink({
     ...run,
     spool,
     directive(next) {
@@ -276,7 +319,8 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     replaced: () => void finish({ code: 143 }),
     away: revive,
     connected() {
-      if (dropped > 0) emit("Warning", `${counted(dropped, "event")} found no room while the gateway was away.`)
+      if (dropped > 0)
+        emit("Warning", `${counted(dropped, "event")} found no room while the gateway was away.`)
       dropped = 0
     },
   })
@@ -316,10 +360,20 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     run.completion === "marker" ? iterations.lastOutcome() === "COMPLETE" : code === 0
   const loopEnded = (code: number): void => {
     const complete = isComplete(code) && run.mode !== "continuous" && !iterations.uncontrolled()
-    if (iterations.ran()) return void finish({ code, ...(complete && { outcome: "Complete" as const }) })
-    void finish({ code }, { reason: ranNoClaude, message: `Its loop ended without running claude (exit code ${code}).` })
+    if (iterations.ran())
+      return void finish({ code, ...(complete && { outcome: "Complete" as const }) })
+    void finish(
+      { code },
+      {
+        reason: ranNoClaude,
+        message: `Its loop ended without running claude (exit code ${code}).`,
+      },
+    )
   }
-  /** A loop that knows no markers asks for one more turn after the agent has said that it is complete: that is its end. */
+  /**
+   * A loop that knows no markers asks for one more turn after the agent has said that it is
+   * complete: that is its end.
+   */
   const isThrough = (id: string): boolean =>
     run.completion === "marker" &&
     run.mode === "until-complete" &&
@@ -344,13 +398,21 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
       const turn = iterations.turn()
       if (turn) return { path, turn: turn.id }
       files.clear()
-      throw new Fault("Conflict", "No iteration runs.", "Call claude from an iteration of the loop.")
+      throw new Fault(
+        "Conflict",
+        "No iteration runs.",
+        "Call claude from an iteration of the loop.",
+      )
     },
     async turnEnded(id, code, ms) {
-      // What a claude printed that refused to start says why, and may still be on its way through the loop's pipes.
+      // What a claude printed that refused to start says why, and may still be on its way through
+      // the loop's pipes.
       if (code !== 0 && iterations.turn()?.unheard) await sleep(printedMs)
       const turn = iterations.turn()
-      if (turn?.id === id) await turnEnd.said(turn, () => iterationEnded(id, code, id === adoptedTurn ? ms : undefined))
+      if (turn?.id === id)
+        await turnEnd.said(turn, () =>
+          iterationEnded(id, code, id === adoptedTurn ? ms : undefined),
+        )
     },
     mcp: servers.call,
     hook: doors.hook,
@@ -364,10 +426,14 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
   try {
     loopback = await listenWhenFree(predecessor?.port ?? 0, token, handlers)
   } catch (error) {
-    // The loop and its claude know that port alone: they cannot go on, and are started again with another.
+    // The loop and its claude know that port alone: they cannot go on, and are started again with
+    // another.
     void finish(
       { code: 75 },
-      { reason: "PortTaken", message: `The port of its supervisor is taken (${error}). It is started again.` },
+      {
+        reason: "PortTaken",
+        message: `The port of its supervisor is taken (${error}). It is started again.`,
+      },
     )
     return over.promise
   }
@@ -389,7 +455,8 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
       over.resolve()
     } else if (failure) await finish({ code: 127 }, failure)
   }
-  // A loop is started once in a run: whoever dies between its start and the note of it leaves a run that is over.
+  // A loop is started once in a run: whoever dies between its start and the note of it leaves a run
+  // that is over.
   const lost = !known && directory.get("launched") !== undefined
   if (lost) void finish({ code: 137 })
   else if (known) void workspace.look()
@@ -397,12 +464,14 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
 
   void iterations.reconcile() // of iterations that ended under a predecessor
 
-  // What nobody tells: a turnstile that died, a loop that is not our child, processes that were started from outside meanwhile.
+  // What nobody tells: a turnstile that died, a loop that is not our child, processes that were
+  // started from outside meanwhile.
   let quietMs = 0
   let ending: string | undefined
-  const minutesMax = (): number => (directive ?? remembered)?.iterationMinutesMax ?? iterationMinutesMaxDefault
+  const minutesMax = (): number =>
+    (directive ?? remembered)?.iterationMinutesMax ?? iterationMinutesMaxDefault
   const beganSince = (turn: string, sinceBootMs: number): boolean =>
-    find(ofTurn(turn), self).some(({ startTicks }) => startTicks * tickMs >= sinceBootMs)
+    find(processesOfTurn(turn), self).some(({ startTicks }) => startTicks * tickMs >= sinceBootMs)
   const look = (): void => {
     const code = known && adoptedExit(directory, known)
     if (code !== undefined) loopEnded(code)

@@ -2,13 +2,15 @@ import { constants } from "node:fs"
 import { type FileHandle, open, opendir } from "node:fs/promises"
 import { join } from "node:path"
 import { z } from "zod"
-import type { TokenCounts } from "../usage-file.ts"
+import type { TokenCounts } from "../run/usage-file.ts"
 import { requestDigest, requestTokensMax, tokenSum } from "./meter.ts"
 
 /**
- * What Claude Code's own record of a session says that was used. Seen with 2.1.197: each block of an answer is a record of its own, which
- * repeats the usage of the whole answer; `requestId` is telemetry's `request_id`; sub-agents write into `<session>/subagents/`. Side requests
- * (compaction, hooks of type prompt) are in no transcript. An agent can write these files, so nothing here is believed beyond its bounds.
+ * What Claude Code's own record of a session says that was used. Seen with 2.1.197: each block of
+ * an answer is a record of its own, which repeats the usage of the whole answer; `requestId` is
+ * telemetry's `request_id`; sub-agents write into `<session>/subagents/`. Side requests
+ * (compaction, hooks of type prompt) are in no transcript. An agent can write these files, so
+ * nothing here is believed beyond its bounds.
  */
 
 const transcriptBytesMax = 64 * 1024 * 1024
@@ -44,7 +46,10 @@ export interface TranscriptRequest {
 }
 export interface TranscriptUsage {
   readonly requests: readonly TranscriptRequest[]
-  /** False when a file could not be read, or not to its end, or has records that no request can have. */
+  /**
+   * False when a file could not be read, or not to its end, or has records that no request can
+   * have.
+   */
   readonly whole: boolean
 }
 
@@ -54,8 +59,15 @@ export interface Span {
   readonly endedAtMs: number
 }
 
-/** The requests of one session in that time, its sub-agents' too. `offset` is where the session's file ended before. */
-export async function readTranscriptUsage(path: string, offset: number, span: Span): Promise<TranscriptUsage> {
+/**
+ * The requests of one session in that time, its sub-agents' too. `offset` is where the session's
+ * file ended before.
+ */
+export async function readTranscriptUsage(
+  path: string,
+  offset: number,
+  span: Span,
+): Promise<TranscriptUsage> {
   const requests = new Map<string, TranscriptRequest>()
   let bytesLeft = transcriptBytesMax
   const read = async (file: string, start: number): Promise<boolean> => {
@@ -82,7 +94,10 @@ export async function readTranscriptUsage(path: string, offset: number, span: Sp
   return { requests: [...requests.values()], whole: whole && complete }
 }
 
-/** Takes one record in; false when it is none that claude would write. Of the records of one answer the largest counts. */
+/**
+ * Takes one record in; false when it is none that claude would write. Of the records of one answer
+ * the largest counts.
+ */
 function take(requests: Map<string, TranscriptRequest>, line: string, span: Span): boolean {
   let json: unknown
   try {
@@ -110,10 +125,16 @@ function take(requests: Map<string, TranscriptRequest>, line: string, span: Span
   return true
 }
 
-/** Undefined where there is no regular file of that very name: a symbolic link is not followed, a FIFO not waited for. */
+/**
+ * Undefined where there is no regular file of that very name: a symbolic link is not followed, a
+ * FIFO not waited for.
+ */
 async function openRegular(path: string): Promise<FileHandle | undefined> {
   try {
-    const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    const handle = await open(
+      path,
+      constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK,
+    )
     if ((await handle.stat()).isFile()) return handle
     await handle.close()
   } catch {
@@ -123,7 +144,10 @@ async function openRegular(path: string): Promise<FileHandle | undefined> {
 }
 
 /** Whole lines with the bytes that were read for them; no line where one was too long. */
-async function* linesFrom(handle: FileHandle, start: number): AsyncIterable<{ line: Buffer | undefined; bytes: number }> {
+async function* linesFrom(
+  handle: FileHandle,
+  start: number,
+): AsyncIterable<{ line: Buffer | undefined; bytes: number }> {
   let parts: Buffer[] = []
   let length = 0
   for (let at = start; ; ) {
@@ -135,7 +159,11 @@ async function* linesFrom(handle: FileHandle, start: number): AsyncIterable<{ li
     const chunk = buffer.subarray(0, bytesRead)
     for (let to = chunk.indexOf(10); to >= 0; to = chunk.indexOf(10, from)) {
       length += to - from
-      yield { line: length > lineBytesMax ? undefined : Buffer.concat([...parts, chunk.subarray(from, to)]), bytes: length + 1 }
+      yield {
+        line:
+          length > lineBytesMax ? undefined : Buffer.concat([...parts, chunk.subarray(from, to)]),
+        bytes: length + 1,
+      }
       parts = []
       length = 0
       from = to + 1
@@ -151,13 +179,17 @@ async function* linesFrom(handle: FileHandle, start: number): AsyncIterable<{ li
 }
 
 /** Sub-agents have files in `subagents`, and in directories below it when a workflow runs them. */
-async function subagentFiles(session: string): Promise<{ files: readonly string[]; complete: boolean }> {
+async function subagentFiles(
+  session: string,
+): Promise<{ files: readonly string[]; complete: boolean }> {
   const files: string[] = []
   try {
     let entries = 0
     for await (const entry of await opendir(join(session, "subagents"), { recursive: true })) {
-      if (++entries > entriesMax || files.length === subagentFilesMax) return { files, complete: false }
-      if (entry.isFile() && entry.name.endsWith(".jsonl")) files.push(join(entry.parentPath, entry.name))
+      if (++entries > entriesMax || files.length === subagentFilesMax)
+        return { files, complete: false }
+      if (entry.isFile() && entry.name.endsWith(".jsonl"))
+        files.push(join(entry.parentPath, entry.name))
     }
   } catch {
     // Most sessions have none.

@@ -1,31 +1,35 @@
 import { setTimeout as sleep } from "node:timers/promises"
 import {
-  alive,
   endFound,
   entryOf,
   freeze,
   instanceVariable,
+  isAlive,
   isFirstOfNamespace,
-  marked,
+  isMarked,
   members,
-  ofTurn,
   type Process,
   type ProcessId,
+  processesOfTurn,
   read,
   type Search,
   turnVariable,
-} from "../processes.ts"
-import type { TurnFile } from "../run-directory.ts"
+} from "../host/processes.ts"
+import type { TurnFile } from "../run/run-directory.ts"
 import type { ClaudeProgram } from "./claude-program.ts"
 import { graceSeconds } from "./launch.ts"
 
 /**
- * The end of an iteration, as its processes show it. Whoever has the port's token can say that a turn is over; it is over when its claudes are
- * gone. Other programs that it left running, a server for example, live on.
+ * The end of an iteration, as its processes show it. Whoever has the port's token can say that a
+ * turn is over; it is over when its claudes are gone. Other programs that it left running, a server
+ * for example, live on.
  */
 
 export interface TurnEnd {
-  /** Somebody says that the iteration is over. `conclude` is called once nothing of it runs, unless its own turnstile has yet to tell its end. */
+  /**
+   * Somebody says that the iteration is over. `conclude` is called once nothing of it runs, unless
+   * its own turnstile has yet to tell its end.
+   */
   said(turn: TurnFile, conclude: () => void): Promise<void>
   /** Ends an iteration from outside, with all of its processes. */
   force(turn: TurnFile): Promise<void>
@@ -35,7 +39,9 @@ export interface TurnEnd {
 export interface TurnEndOptions {
   /** The run's processes. */
   readonly search: Search
-  /** Those of them that are found by a walk down from the loop: cheap enough for every few seconds. */
+  /**
+   * Those of them that are found by a walk down from the loop: cheap enough for every few seconds.
+   */
   readonly below: Search
   readonly self: ReadonlySet<number>
   readonly program: ClaudeProgram
@@ -69,12 +75,18 @@ export function createTurnEnd(options: TurnEndOptions): TurnEnd {
     program.learn(options.claude())
     return new Map([...where()].map((one) => [one.pid, one]))
   }
-  /** True for what the loop itself started, not something that an iteration left to the namespace's first process, or to the system's. */
+  /**
+   * True for what the loop itself started, not something that an iteration left to the namespace's
+   * first process, or to the system's.
+   */
   const isLoops = (one: Process, all: ReadonlyMap<number, Process>): boolean => {
     let top = one
-    for (let up = all.get(top.parent); up && !isFirstOfNamespace(up.pid); up = all.get(top.parent)) top = up
+    for (let up = all.get(top.parent); up && !isFirstOfNamespace(up.pid); up = all.get(top.parent))
+      top = up
     if (top.pid === loop()?.pid) return true
-    const siblings = all.has(top.parent) ? [...all.values()].filter(({ parent }) => parent === top.parent) : []
+    const siblings = all.has(top.parent)
+      ? [...all.values()].filter(({ parent }) => parent === top.parent)
+      : []
     const isOlder = ({ startTicks, pid }: Process): boolean =>
       startTicks < top.startTicks || (startTicks === top.startTicks && pid < top.pid)
     return siblings.length > 0 && !siblings.some(isOlder)
@@ -87,13 +99,19 @@ export function createTurnEnd(options: TurnEndOptions): TurnEnd {
       const up = all.get(parent)
       return up !== undefined && isBelow(up)
     }
-    const main = alive(turnstile) ? [...all.values()].filter(isBelow) : []
-    const entry = entryOf(ofTurn(turn.id))
+    const main = isAlive(turnstile) ? [...all.values()].filter(isBelow) : []
+    const entry = entryOf(processesOfTurn(turn.id))
     const isOfTurn = (one: Process): boolean =>
-      marked(one.pid, entry) || (one.startTicks >= turnstile.startTicks && one.pid !== turnstile.pid && !isLoops(one, all))
-    const others = [...all.values()].filter((one) => !main.includes(one) && isClaude(one) && isOfTurn(one))
+      isMarked(one.pid, entry) ||
+      (one.startTicks >= turnstile.startTicks && one.pid !== turnstile.pid && !isLoops(one, all))
+    const others = [...all.values()].filter(
+      (one) => !main.includes(one) && isClaude(one) && isOfTurn(one),
+    )
     /** All that began with it, whatever it is. */
-    const whole = (): readonly Process[] => [...members(ofTurn(turn.id), self), ...[...all.values()].filter(isOfTurn)]
+    const whole = (): readonly Process[] => [
+      ...members(processesOfTurn(turn.id), self),
+      ...[...all.values()].filter(isOfTurn),
+    ]
     return { main, others, whole }
   }
   const left = (turn: TurnFile): readonly Process[] => {
@@ -105,10 +123,15 @@ export function createTurnEnd(options: TurnEndOptions): TurnEnd {
   /** Its turnstile tells how its claude ended. One that does not is none, and is ended too. */
   const heard = async (turn: TurnFile): Promise<void> => {
     const isRunning = (): boolean => running()?.id === turn.id
-    for (let waitedMs = 0; isRunning() && alive(turn.turnstile) && waitedMs < tellMsMax; waitedMs += 20) await sleep(20)
+    for (
+      let waitedMs = 0;
+      isRunning() && isAlive(turn.turnstile) && waitedMs < tellMsMax;
+      waitedMs += 20
+    )
+      await sleep(20)
     if (!isRunning()) return
     await endFound(0, () => {
-      const turnstile = alive(turn.turnstile) ? read(turn.turnstile.pid) : undefined
+      const turnstile = isAlive(turn.turnstile) ? read(turn.turnstile.pid) : undefined
       return turnstile ? [turnstile] : []
     })
     if (isRunning()) ended(turn.id, killed)
@@ -142,7 +165,7 @@ export function createTurnEnd(options: TurnEndOptions): TurnEnd {
       return over()
     },
     async force(turn) {
-      await endFound(grace(), () => [...members(ofTurn(turn.id), self), ...left(turn)])
+      await endFound(grace(), () => [...members(processesOfTurn(turn.id), self), ...left(turn)])
       await heard(turn)
     },
     sweep() {
@@ -150,17 +173,20 @@ export function createTurnEnd(options: TurnEndOptions): TurnEnd {
       const find = (): readonly Process[] => {
         const all = processesOf(below)
         const turn = running()
-        const now = turn && entryOf(ofTurn(turn.id))
+        const now = turn && entryOf(processesOfTurn(turn.id))
         const isOver = (one: Process): boolean => {
-          if (marked(one.pid, anyTurn)) return !now || !marked(one.pid, now)
-          return !turn && !marked(one.pid, anyRun) && !isLoops(one, all)
+          if (isMarked(one.pid, anyTurn)) return !now || !isMarked(one.pid, now)
+          return !turn && !isMarked(one.pid, anyRun) && !isLoops(one, all)
         }
         return [...all.values()].filter((one) => isClaude(one) && isOver(one))
       }
       const turn = running()?.id
       if (find().length === 0) return
       sweeping = true
-      if (swept !== `${turn}`) warn("Something that an iteration left behind started a claude without a turn: it was ended.")
+      if (swept !== `${turn}`)
+        warn(
+          "Something that an iteration left behind started a claude without a turn: it was ended.",
+        )
       swept = `${turn}`
       void endFound(grace(), find).finally(() => {
         sweeping = false

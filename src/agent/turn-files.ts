@@ -2,15 +2,20 @@ import { createHash } from "node:crypto"
 import { existsSync, mkdirSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { Fault } from "../core/faults.ts"
-import { type RunDirectory, replaceFile } from "../run-directory.ts"
+import { replaceFile } from "../host/replace-file.ts"
+import type { RunDirectory } from "../run/run-directory.ts"
 
 /**
- * What claude is started with and nobody else is to read: settings with the port's token and perhaps a proxy's password, headers of MCP servers.
- * Every user of a machine may read arguments, so these stand in files of mode 0600, in the part of the run directory that the agent sees. Nothing
- * outside of the agent's view believes what they say.
+ * What claude is started with and nobody else is to read: settings with the port's token and
+ * perhaps a proxy's password, headers of MCP servers. Every user of a machine may read arguments,
+ * so these stand in files of mode 0600, in the part of the run directory that the agent sees.
+ * Nothing outside of the agent's view believes what they say.
  */
 export interface TurnFiles {
-  /** Absolute path of a file with this text; the same text, the same file. @throws Fault when a turn has too many, the disk's error. */
+  /**
+   * Absolute path of a file with this text; the same text, the same file. @throws Fault when a turn
+   * has too many, the disk's error.
+   */
   write(text: string): string
   /** Takes all of them away. */
   clear(): void

@@ -1,5 +1,5 @@
 import { Fault } from "../core/faults.ts"
-import { alive, type ProcessId } from "../processes.ts"
+import { isAlive, type ProcessId } from "../host/processes.ts"
 
 /** A loop that starts more side by side has lost count of them. */
 export const waitingMax = 64
@@ -11,19 +11,25 @@ export interface Waiting {
   readonly turnstile: ProcessId
   readonly sinceMs: number
 }
-/** The claudes of one run that wait for its turn, in the order in which they first asked: an instance has one turn at a time. */
+/**
+ * The claudes of one run that wait for its turn, in the order in which they first asked: an
+ * instance has one turn at a time.
+ */
 export interface TurnQueue<Grant> {
   first(): Waiting | undefined
   has(id: string): boolean
-  /** Resolves with what it is given; undefined when the wait was too long for one call, or the caller is gone. @throws Fault when the queue is full. */
+  /**
+   * Resolves with what it is given; undefined when the wait was too long for one call, or the
+   * caller is gone. @throws Fault when the queue is full.
+   */
   ask(question: Waiting, signal: AbortSignal): Promise<Grant | undefined>
   /** Takes the first out, with an answer if there is one. */
   answer(grant: Grant | undefined): void
   /** Forgets those that died; true when there were any. */
   dropDead(): boolean
   /**
-   * After the clock was set back. Instances wait for turns by who asked first: what was counted from a later moment would wait for as long
-   * as the clock went back.
+   * After the clock was set back. Instances wait for turns by who asked first: what was counted
+   * from a later moment would wait for as long as the clock went back.
    */
   shift(ms: number): void
 }
@@ -58,7 +64,7 @@ export function createTurnQueue<Grant>(): TurnQueue<Grant> {
     },
     dropDead() {
       const left = waiting.filter(({ question, settle }) => {
-        const lives = alive(question.turnstile)
+        const lives = isAlive(question.turnstile)
         if (!lives) settle(undefined)
         return lives
       })
@@ -67,7 +73,8 @@ export function createTurnQueue<Grant>(): TurnQueue<Grant> {
       return dropped
     },
     shift(ms) {
-      for (const one of waiting) one.question = { ...one.question, sinceMs: Math.round(one.question.sinceMs - ms) }
+      for (const one of waiting)
+        one.question = { ...one.question, sinceMs: Math.round(one.question.sinceMs - ms) }
     },
   }
 }

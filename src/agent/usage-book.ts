@@ -1,17 +1,28 @@
 import { lstatSync } from "node:fs"
 import { noUsage, type Usage, usageMax } from "../core/link.ts"
-import type { RunDirectory, TurnFile } from "../run-directory.ts"
-import type { CountedRequest, UsageFile } from "../usage-file.ts"
-import type { Keeper } from "./keeper.ts"
-import { countedMax, type Logs, type MeteredRequest, meter, tokensOf, usedBy, weightedTokens } from "./meter.ts"
+import type { RunDirectory, TurnFile } from "../run/run-directory.ts"
+import type { CountedRequest, UsageFile } from "../run/usage-file.ts"
+import type { DiskRetry } from "./disk-retry.ts"
+import {
+  countedMax,
+  type MeteredRequest,
+  meter,
+  type TelemetryLogs,
+  tokensOf,
+  usedBy,
+  weightedTokens,
+} from "./meter.ts"
 import { reconcile } from "./reconciliation.ts"
 import { readTranscriptUsage } from "./transcript-usage.ts"
 
-/** What a run used: as telemetry tells it, and what only the transcript of an iteration knows. Kept in the run directory. */
+/**
+ * What a run used: as telemetry tells it, and what only the transcript of an iteration knows. Kept
+ * in the run directory.
+ */
 export interface UsageBook {
   used(): Usage
   /** Counts an export of telemetry; returns when the main agent's answered requests began. */
-  metered(logs: Logs): readonly number[]
+  metered(logs: TelemetryLogs): readonly number[]
   /** Counts an iteration, once; its transcript is still to be compared. */
   iterationEnded(turn: TurnFile, ended: EndedIteration): void
   /** Compares transcripts of finished iterations, those that a predecessor left too. */
@@ -30,11 +41,14 @@ export interface UsageBookOptions {
   /** Finished iterations of the runs before. */
   readonly iterationsBefore: number
   readonly directory: RunDirectory
-  readonly keeper: Keeper
+  readonly keeper: DiskRetry
   warn(message: string): void
   changed(): void
 }
-/** Of one iteration: three hours of requests, one every three seconds. Beyond, nobody could tell what was counted. */
+/**
+ * Of one iteration: three hours of requests, one every three seconds. Beyond, nobody could tell
+ * what was counted.
+ */
 const requestsMax = 4000
 const recoveredMax = 500
 const modelsMax = 20
@@ -49,7 +63,13 @@ export function transcriptStart(path: string): NonNullable<TurnFile["transcript"
   }
 }
 
-export function createUsageBook({ iterationsBefore, directory, keeper, warn, changed }: UsageBookOptions): UsageBook {
+export function createUsageBook({
+  iterationsBefore,
+  directory,
+  keeper,
+  warn,
+  changed,
+}: UsageBookOptions): UsageBook {
   let file: UsageFile = directory.get("usage") ?? {
     used: noUsage,
     counted: [],
@@ -70,18 +90,27 @@ export function createUsageBook({ iterationsBefore, directory, keeper, warn, cha
   })
 
   /** A request that the transcript told of before costs only what telemetry says beyond that. */
-  const settle = (request: MeteredRequest, recovered: UsageFile["recovered"]): Pick<Usage, "usd" | "tokens"> => {
+  const settle = (
+    request: MeteredRequest,
+    recovered: UsageFile["recovered"],
+  ): Pick<Usage, "usd" | "tokens"> => {
     const index = recovered.findIndex(({ id, tokens }) =>
-      id === "" || request.id === "" ? String(tokens) === String(request.tokens) : id === request.id,
+      id === "" || request.id === ""
+        ? String(tokens) === String(request.tokens)
+        : id === request.id,
     )
     const [before] = index < 0 ? [] : recovered.splice(index, 1)
     const [told, known] = [usedBy([request]), usedBy(before ? [before] : [])]
-    return { usd: Math.max(0, told.usd - known.usd), tokens: Math.max(0, told.tokens - known.tokens) }
+    return {
+      usd: Math.max(0, told.usd - known.usd),
+      tokens: Math.max(0, told.tokens - known.tokens),
+    }
   }
 
   const compare = async (pending: UsageFile["pending"][number]): Promise<void> => {
     const { iteration, transcript, adopted } = pending
-    const shown = transcript && (await readTranscriptUsage(transcript.path, transcript.offset, pending))
+    const shown =
+      transcript && (await readTranscriptUsage(transcript.path, transcript.offset, pending))
     // What telemetry told meanwhile may be of this iteration.
     const requests: readonly CountedRequest[] = [...pending.requests, ...file.requests]
     const left = file.pending.filter((one) => one !== pending)
@@ -102,7 +131,10 @@ export function createUsageBook({ iterationsBefore, directory, keeper, warn, cha
     keep({
       pending: left,
       used: plus(more),
-      recovered: [...file.recovered, ...added.map(({ id, tokens, usd }) => ({ id, tokens, usd }))].slice(-recoveredMax),
+      recovered: [
+        ...file.recovered,
+        ...added.map(({ id, tokens, usd }) => ({ id, tokens, usd })),
+      ].slice(-recoveredMax),
       recoveredTokens: file.recoveredTokens + more.tokens,
     })
     if (warning !== undefined) warn(warning)
@@ -137,16 +169,30 @@ export function createUsageBook({ iterationsBefore, directory, keeper, warn, cha
         prices,
         recovered,
         counted: [...file.counted, ...requests.map(({ key }) => key)].slice(-countedMax),
-        requests: [...file.requests, ...requests.map(({ id, tokens }) => ({ id, tokens }))].slice(0, requestsMax),
+        requests: [...file.requests, ...requests.map(({ id, tokens }) => ({ id, tokens }))].slice(
+          0,
+          requestsMax,
+        ),
       })
       changed()
       return mainBeganAtMs
     },
     iterationEnded({ iteration, sinceMs, transcript }, { ms, endedAtMs, adopted, counted }) {
       if (iteration <= iterationsBefore + file.used.iterations) return // a predecessor died between counting it and forgetting the turn
-      const pending = { iteration, sinceMs, endedAtMs, adopted, ...(transcript && { transcript }), requests: file.requests }
+      const pending = {
+        iteration,
+        sinceMs,
+        endedAtMs,
+        adopted,
+        ...(transcript && { transcript }),
+        requests: file.requests,
+      }
       keep({
-        used: { ...file.used, iterations: file.used.iterations + (counted ? 1 : 0), ms: file.used.ms + ms },
+        used: {
+          ...file.used,
+          iterations: file.used.iterations + (counted ? 1 : 0),
+          ms: file.used.ms + ms,
+        },
         requests: [],
         pending: [...file.pending, pending].slice(-pendingMax),
       })

@@ -5,13 +5,13 @@ import { asFault, Fault } from "../core/faults.ts"
 import type { Problem } from "../core/instance.ts"
 import type { Beat, Work } from "../core/link.ts"
 import { cut, oneLine, shellWord } from "../core/view.ts"
-import { armGit, commitOf, type Git, gitFault, gitIn, must } from "../git.ts"
-import { checkFilters } from "../git-filters.ts"
-import { entriesOf, forgetEntry, isTreeOf } from "../repository.ts"
-import { type RunFile, readLasting, writeLasting } from "../run-directory.ts"
-import type { TreeFile } from "../tree-file.ts"
-import { entryLoss } from "../tree-loss.ts"
-import { measure } from "../tree-work.ts"
+import { armGit, commitOf, type Git, gitFault, gitIn, must } from "../host/git.ts"
+import { checkFilters } from "../host/git-filters.ts"
+import { entriesOf, forgetEntry, isTreeOf } from "../host/repository.ts"
+import { entryLoss } from "../host/tree-loss.ts"
+import { measure } from "../host/tree-work.ts"
+import { type RunFile, readLasting, writeLasting } from "../run/run-directory.ts"
+import type { TreeFile } from "../run/tree-file.ts"
 import { fetchClone } from "./clone.ts"
 import { lock } from "./lock.ts"
 
@@ -35,7 +35,10 @@ export interface WorkspaceOptions {
 }
 /** The work tree of an instance, as its supervisor sees it. */
 export interface Workspace {
-  /** Makes the tree, or finds it again; before the loop is started. Why it cannot, in words that say what to do. */
+  /**
+   * Makes the tree, or finds it again; before the loop is started. Why it cannot, in words that say
+   * what to do.
+   */
   prepare(): Promise<Problem | undefined>
   /** Looks at it; several calls at once are one more look. Never throws. */
   look(): Promise<void>
@@ -45,7 +48,13 @@ export interface Workspace {
   report(): Pick<Beat, "work" | "activity">
 }
 
-export function createWorkspace({ run, directory, nowMs, changed, warn }: WorkspaceOptions): Workspace {
+export function createWorkspace({
+  run,
+  directory,
+  nowMs,
+  changed,
+  warn,
+}: WorkspaceOptions): Workspace {
   const { tree } = run
   const instance = dirname(directory)
   const ended = new AbortController()
@@ -56,7 +65,10 @@ export function createWorkspace({ run, directory, nowMs, changed, warn }: Worksp
   let again = false
 
   const busy = (summary: string | undefined): void => {
-    activity = summary === undefined ? undefined : { tool: "git", summary: oneLine(summary, 120), sinceMs: nowMs() }
+    activity =
+      summary === undefined
+        ? undefined
+        : { tool: "git", summary: oneLine(summary, 120), sinceMs: nowMs() }
     changed()
   }
   const lookOnce = async (): Promise<void> => {
@@ -64,7 +76,10 @@ export function createWorkspace({ run, directory, nowMs, changed, warn }: Worksp
     const { path, own } = tree
     const begun = readLasting(instance, "begun")
     try {
-      const now = tree.repository === undefined ? undefined : await measure(path, begun?.base, { trusted: tree.trustedFilters })
+      const now =
+        tree.repository === undefined
+          ? undefined
+          : await measure(path, begun?.base, { trusted: tree.trustedFilters })
       work = { path, own, ...(now?.branch !== undefined && { branch: now.branch }) }
       // Where nobody wrote down at which commit it began, what it brought cannot be counted.
       if (now) work = { ...work, ...(begun && { commits: now.commits }), dirty: now.dirty }
@@ -100,7 +115,8 @@ export function createWorkspace({ run, directory, nowMs, changed, warn }: Worksp
         const fault = asFault(error)
         const message = cut(`${fault.whole} ${fault.next}`, 2000)
         if (tree?.own) return { reason: "WorkTree", message }
-        // A shared tree is there whatever git says of it; but the agent's own git will say the same.
+        // A shared tree is there whatever git says of it; but the agent's own git will say the
+        // same.
         if (!signal.aborted) warn(message)
       } finally {
         busy(undefined)
@@ -118,13 +134,19 @@ export function createWorkspace({ run, directory, nowMs, changed, warn }: Worksp
 }
 
 /** Makes a tree of its own where it is not there. @throws Fault. */
-async function make(tree: TreeFile, instance: string, busy: (summary: string) => void, signal: AbortSignal): Promise<void> {
+async function make(
+  tree: TreeFile,
+  instance: string,
+  busy: (summary: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
   const { path, repository, common, url } = tree
   if (repository === undefined || common === undefined || tree.branch === undefined)
     throw new Error(`the tree ${path} of ${instance} has no repository`)
   const begun = readLasting(instance, "begun")
   const filled = existsSync(path) && readdirSync(path).length > 0
-  if (filled && begun?.made && existsSync(repository) && isTreeOf(path, common)) return autonomous(tree)
+  if (filled && begun?.made && existsSync(repository) && isTreeOf(path, common))
+    return autonomous(tree)
 
   if (url !== undefined && (!begun || !existsSync(repository))) {
     busy(`clone or fetch ${url}`)
@@ -147,7 +169,11 @@ async function make(tree: TreeFile, instance: string, busy: (summary: string) =>
         "Save what is in it and move it away, then resume the instance: the tree is made again from its branch.",
       )
     const next = "Move it away, then resume the instance."
-    must(await git(["worktree", "remove", "--force", path]), `Removing the half-made work tree ${path}`, next)
+    must(
+      await git(["worktree", "remove", "--force", path]),
+      `Removing the half-made work tree ${path}`,
+      next,
+    )
   }
   busy(`make the work tree ${path}`)
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
@@ -155,9 +181,14 @@ async function make(tree: TreeFile, instance: string, busy: (summary: string) =>
   const add = async (commit: string, ...args: readonly string[]): Promise<void> => {
     await checkFilters(armed, common, commit)
     const next = "Put right what git says, then resume the instance."
-    must(await git(["worktree", "add", "--quiet", ...args], { ms: checkoutMs }), `Making the work tree ${path}`, next)
+    must(
+      await git(["worktree", "add", "--quiet", ...args], { ms: checkoutMs }),
+      `Making the work tree ${path}`,
+      next,
+    )
   }
-  const tip = begun?.branch === undefined ? undefined : await commitOf(git, [`refs/heads/${begun.branch}`])
+  const tip =
+    begun?.branch === undefined ? undefined : await commitOf(git, [`refs/heads/${begun.branch}`])
   if (begun?.branch !== undefined && tip !== undefined) {
     await add(tip, "--", path, begun.branch)
     writeLasting(instance, "begun", { ...begun, made: true })
@@ -173,8 +204,9 @@ async function make(tree: TreeFile, instance: string, busy: (summary: string) =>
 }
 
 /**
- * What the repository still keeps about this tree, which somebody deleted, makes room for a new one: its entry alone, for the trees of others may
- * be on a disk that is not there now. @throws Conflict when commits would be lost with it.
+ * What the repository still keeps about this tree, which somebody deleted, makes room for a new
+ * one: its entry alone, for the trees of others may be on a disk that is not there now. @throws
+ * Conflict when commits would be lost with it.
  */
 async function forgetDeleted(path: string, common: string): Promise<void> {
   for (const entry of entriesOf(path, common)) {
@@ -190,7 +222,11 @@ async function forgetDeleted(path: string, common: string): Promise<void> {
 }
 
 /** The commit at which a tree of its own begins. */
-async function beginning({ ref, from, url, repository }: TreeFile, git: Git, signal: AbortSignal): Promise<string> {
+async function beginning(
+  { ref, from, url, repository }: TreeFile,
+  git: Git,
+  signal: AbortSignal,
+): Promise<string> {
   if (ref !== undefined) {
     const names = [ref, `refs/remotes/origin/${ref}`]
     const found = await commitOf(git, url === undefined ? names : names.toReversed())
@@ -202,10 +238,14 @@ async function beginning({ ref, from, url, repository }: TreeFile, git: Git, sig
     )
   }
   const found =
-    (from !== undefined && existsSync(from) ? await commitOf(await gitIn(from, {}, signal), ["HEAD"]) : undefined) ??
+    (from !== undefined && existsSync(from)
+      ? await commitOf(await gitIn(from, {}, signal), ["HEAD"])
+      : undefined) ??
     (await commitOf(
       git,
-      ["refs/remotes/origin/HEAD", "refs/remotes/origin/main", "refs/remotes/origin/master"].slice(url ? 0 : 3),
+      ["refs/remotes/origin/HEAD", "refs/remotes/origin/main", "refs/remotes/origin/master"].slice(
+        url ? 0 : 3,
+      ),
     )) ??
     (await commitOf(git, ["HEAD"]))
   if (found !== undefined) return found
@@ -223,7 +263,11 @@ async function freeBranch(git: Git, wanted: string): Promise<string> {
     const ran = await git(["show-ref", "--verify", "--quiet", `refs/heads/${branch}`])
     if (ran.code === 1) return branch
     if (ran.code !== 0)
-      throw gitFault(ran, `Looking for the branch ${branch}`, "Put right what git says, then resume the instance.")
+      throw gitFault(
+        ran,
+        `Looking for the branch ${branch}`,
+        "Put right what git says, then resume the instance.",
+      )
   }
   throw new Fault(
     "Conflict",
@@ -232,7 +276,10 @@ async function freeBranch(git: Git, wanted: string): Promise<string> {
   )
 }
 
-/** The loop script needs its directory. Where the repository has none, it is nothing that is to be committed. */
+/**
+ * The loop script needs its directory. Where the repository has none, it is nothing that is to be
+ * committed.
+ */
 function autonomous({ autonomous: needed, project }: TreeFile): void {
   const directory = join(project, ".autonomous")
   if (!needed || existsSync(directory)) return

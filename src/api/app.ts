@@ -3,24 +3,24 @@ import type { HttpBindings } from "@hono/node-server"
 import { type Context, Hono } from "hono"
 import { streamSSE } from "hono/streaming"
 import type { ContentfulStatusCode } from "hono/utils/http-status"
-import { decode, fieldsOf } from "../core/decode.ts"
+import { decode, inputFields } from "../core/decode.ts"
 import { asFault, Fault, httpStatus, RateLimited } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import { may, type Principal } from "../core/principal.ts"
 import { codeRootHeader, noProgress, type Tool } from "../core/tool.ts"
 import { clean, cut, presented } from "../core/view.ts"
-import type { Log } from "../log.ts"
-import { type Arrival, type Authenticate, admit, checkOrigin, type Door } from "./auth.ts"
+import type { Log } from "../settings/log.ts"
+import { type Arrival, type Authenticate, admit, checkOrigin, type Listener } from "./auth.ts"
 import { readBody } from "./body.ts"
+import type { CredentialWatch } from "./credential-watch.ts"
 import type { Metrics } from "./metrics.ts"
 import { openApiOf, pathFieldsOf } from "./openapi.ts"
 import { challengeOf, metadataOf, metadataPath } from "./resource-metadata.ts"
-import type { Standing } from "./standing.ts"
 
 const heartbeatMs = 15_000
 
 export interface AppEnv {
-  Bindings: HttpBindings & { door?: Door }
+  Bindings: HttpBindings & { door?: Listener }
   Variables: { who: Principal }
 }
 export type App = Hono<AppEnv>
@@ -32,10 +32,12 @@ export interface AppParts {
   /** Measured already, where calls are to be counted: other faces call it too. */
   readonly invokeAs: (who: Principal) => Invoke
   readonly authenticate: Authenticate
-  readonly standing: Standing
+  readonly standing: CredentialWatch
   readonly ready: () => Promise<{ readonly ready: boolean; readonly why: string }>
   readonly metrics: Metrics
-  /** Where people elsewhere reach it, and who issues tokens for them, as far as there is that now. */
+  /**
+   * Where people elsewhere reach it, and who issues tokens for them, as far as there is that now.
+   */
   readonly publicUrl: () => string | undefined
   readonly issuer: () => string | undefined
   /** Remembers the code root that a client found where it runs; undefined when it is none. */
@@ -48,9 +50,15 @@ export interface AppParts {
 const open = /^\/(?:healthz|readyz|\.well-known\/oauth-protected-resource(?:\/.*)?)$/
 
 const said = ({ code, message, next, untrusted }: Fault): object =>
-  presented({ code, message, next, ...(untrusted !== undefined && { untrusted }) }, randomBytes(6).toString("hex"))
+  presented(
+    { code, message, next, ...(untrusted !== undefined && { untrusted }) },
+    randomBytes(6).toString("hex"),
+  )
 
-/** What is known of a request's sender. Without a word of the listener it came over TCP, which proves nothing. */
+/**
+ * What is known of a request's sender. Without a word of the listener it came over TCP, which
+ * proves nothing.
+ */
 export const arrivalOf = (c: Context<AppEnv>): Arrival => ({
   door: c.env?.door ?? "tcp",
   host: c.req.header("host"),
@@ -60,9 +68,10 @@ export const arrivalOf = (c: Context<AppEnv>): Arrival => ({
 
 /** The fetch callback of a listener: it tells the app which door its requests come through. */
 export const through =
-  (app: App, door: Door) =>
+  (app: App, door: Listener) =>
   (request: Request, bindings: HttpBindings | object): Response | Promise<Response> =>
-    // Assigned rather than copied: node-server finds a WebSocket's upgrade by the identity of its bindings.
+    // Assigned rather than copied: node-server finds a WebSocket's upgrade by the identity of its
+    // bindings.
     app.fetch(request, Object.assign(bindings, { door }))
 
 interface Route {
@@ -76,15 +85,20 @@ interface Route {
 function routeOf(tool: Tool): Route {
   const [method = "", path = ""] = tool.route.split(" ")
   const names = pathFieldsOf(path)
-  const literals = path.split(/\{\w+\}/).map((literal) => literal.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"))
+  const literals = path
+    .split(/\{\w+\}/)
+    .map((literal) => literal.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"))
   const pattern = new RegExp(`^${literals.join("([^/]+)")}$`)
-  const fields = fieldsOf(tool.input)
+  const fields = inputFields(tool.input)
   return {
     tool,
     method,
     match(asked) {
       const values = pattern.exec(asked)?.slice(1)
-      return values && Object.fromEntries(names.map((name, index) => [name, unescaped(values[index] ?? "")]))
+      return (
+        values &&
+        Object.fromEntries(names.map((name, index) => [name, unescaped(values[index] ?? "")]))
+      )
     },
     async input(c) {
       if (method === "GET") return decode(fields, new Map(Object.entries(c.req.queries())))
@@ -94,11 +108,19 @@ function routeOf(tool: Tool): Route {
 }
 
 /** @throws Invalid, TooLarge for what is no input of the route. */
-async function inputOf(c: Context<AppEnv>, route: Route, inPath: Record<string, string>): Promise<Record<string, unknown>> {
+async function inputOf(
+  c: Context<AppEnv>,
+  route: Route,
+  inPath: Record<string, string>,
+): Promise<Record<string, unknown>> {
   const input = await route.input(c)
   const twice = Object.keys(inPath).find((name) => Object.hasOwn(input, name))
   if (twice === undefined) return { ...input, ...inPath }
-  throw new Fault("Invalid", `${twice} stands in the path already.`, `Leave ${twice} out of the body and the query.`)
+  throw new Fault(
+    "Invalid",
+    `${twice} stands in the path already.`,
+    `Leave ${twice} out of the body and the query.`,
+  )
 }
 
 /** Some clients escape the colon of `instances:pause`. */
@@ -159,7 +181,10 @@ async function call(
   })
 }
 
-/** REST from the tools, and what watches over a server. Routes that are added to it later are guarded likewise. */
+/**
+ * REST from the tools, and what watches over a server. Routes that are added to it later are
+ * guarded likewise.
+ */
 export function createApp({
   tools,
   offered,
@@ -176,15 +201,23 @@ export function createApp({
 }: AppParts): App {
   const app: App = new Hono<AppEnv>()
   // A literal path comes before one with fields.
-  const routes = tools.map(routeOf).sort((a, b) => pathFieldsOf(a.tool.route).length - pathFieldsOf(b.tool.route).length)
-  const answer = (c: Context<AppEnv>, fault: Fault, status: ContentfulStatusCode = httpStatus[fault.code]): Response =>
-    c.json({ error: said(fault) }, status)
+  const routes = tools
+    .map(routeOf)
+    .sort((a, b) => pathFieldsOf(a.tool.route).length - pathFieldsOf(b.tool.route).length)
+  const answer = (
+    c: Context<AppEnv>,
+    fault: Fault,
+    status: ContentfulStatusCode = httpStatus[fault.code],
+  ): Response => c.json({ error: said(fault) }, status)
 
   /** A person's alone: an instance works where its own is, whatever it says. */
   const codeRootOf = (c: Context<AppEnv>): string | undefined => {
     const told = c.req.header(codeRootHeader)
-    // A path of this machine: nothing that a person elsewhere, who only looks or steers, has a say in.
-    return told === undefined || may(c.get("who"), "administer") !== true ? undefined : admitCodeRoot?.(unescaped(told))
+    // A path of this machine: nothing that a person elsewhere, who only looks or steers, has a say
+    // in.
+    return told === undefined || may(c.get("who"), "administer") !== true
+      ? undefined
+      : admitCodeRoot?.(unescaped(told))
   }
 
   const baseOf = (c: Context<AppEnv>): string =>
@@ -193,7 +226,10 @@ export function createApp({
     const fault = asFault(error)
     if (!(error instanceof Fault)) log.error({ err: error, path: c.req.path }, "request failed")
     if (fault.code === "Unauthenticated")
-      c.header("www-authenticate", challengeOf(baseOf(c), c.req.path, issuer(), c.req.header("authorization") !== undefined))
+      c.header(
+        "www-authenticate",
+        challengeOf(baseOf(c), c.req.path, issuer(), c.req.header("authorization") !== undefined),
+      )
     if (fault instanceof RateLimited) c.header("retry-after", String(fault.retryAfterSeconds))
     return answer(c, fault)
   })
@@ -204,7 +240,8 @@ export function createApp({
     if (open.test(c.req.path)) checkOrigin(arrival, publicUrl())
     else {
       c.set("who", await admit(authenticate, arrival, publicUrl()))
-      // Whatever face answers, and however long: the answer is cut when its credential ends. The call in it sees a client that went away.
+      // Whatever face answers, and however long: the answer is cut when its credential ends. The
+      // call in it sees a client that went away.
       const { outgoing } = c.env ?? {}
       if (outgoing)
         outgoing.once(
@@ -225,7 +262,9 @@ export function createApp({
     const state = await ready()
     return c.json({ ready: state.ready, why: clean(state.why) }, state.ready ? 200 : 503)
   })
-  app.get("/metrics", async (c) => c.body(await metrics.text(), 200, { "content-type": metrics.contentType }))
+  app.get("/metrics", async (c) =>
+    c.body(await metrics.text(), 200, { "content-type": metrics.contentType }),
+  )
   const document = JSON.stringify(openApiOf(tools.filter(offered), version))
   app.get("/openapi.json", (c) => c.body(document, 200, { "content-type": "application/json" }))
   app.use("/v1/*", async (c, next) => {
@@ -245,10 +284,22 @@ export function createApp({
     if (methods.length === 0)
       return answer(
         c,
-        new Fault("NotFound", `There is nothing at ${cut(c.req.path, 200)}.`, "GET /openapi.json lists all routes."),
+        new Fault(
+          "NotFound",
+          `There is nothing at ${cut(c.req.path, 200)}.`,
+          "GET /openapi.json lists all routes.",
+        ),
       )
     c.header("allow", methods.join(", "))
-    return answer(c, new Fault("Invalid", `${c.req.path} takes no ${c.req.method}.`, `Use ${methods.join(" or ")}.`), 405)
+    return answer(
+      c,
+      new Fault(
+        "Invalid",
+        `${c.req.path} takes no ${c.req.method}.`,
+        `Use ${methods.join(" or ")}.`,
+      ),
+      405,
+    )
   })
   return app
 }

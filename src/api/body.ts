@@ -1,7 +1,10 @@
 import { Fault } from "../core/faults.ts"
 
 const bodyBytesMax = 1_048_576
-/** A larger body is read to its end, up to here, and thrown away: whoever is cut off while sending sees a broken pipe instead of the answer. */
+/**
+ * A larger body is read to its end, up to here, and thrown away: whoever is cut off while sending
+ * sees a broken pipe instead of the answer.
+ */
 const discardedBytesMax = 16 * 1_048_576
 
 /** What a request carries, parsed. @throws Invalid, TooLarge. */
@@ -9,11 +12,21 @@ export async function readJson(request: Request): Promise<unknown> {
   const contentType = request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase()
   // Only this type makes a browser ask before it sends a page's call.
   if (contentType !== "application/json")
-    throw new Fault("Invalid", "The body is not said to be JSON.", "Send `Content-Type: application/json`.")
-  const tooLarge = () => new Fault("TooLarge", `The body is larger than ${bodyBytesMax} bytes.`, "Send less in one call.")
+    throw new Fault(
+      "Invalid",
+      "The body is not said to be JSON.",
+      "Send `Content-Type: application/json`.",
+    )
+  const tooLarge = () =>
+    new Fault(
+      "TooLarge",
+      `The body is larger than ${bodyBytesMax} bytes.`,
+      "Send less in one call.",
+    )
   const length = request.headers.get("content-length")
   if (Number(length) > discardedBytesMax) throw tooLarge()
-  // A body of a known length is no longer than that, and is read whole at a fraction of the cost of a stream.
+  // A body of a known length is no longer than that, and is read whole at a fraction of the cost of
+  // a stream.
   if (length !== null && Number(length) <= bodyBytesMax) return parsed(await request.text())
   const chunks: Uint8Array[] = []
   let bytes = 0
@@ -37,6 +50,10 @@ function parsed(text: string): unknown {
 export async function readBody(request: Request): Promise<Record<string, unknown>> {
   const body = await readJson(request)
   if (typeof body !== "object" || body === null || Array.isArray(body))
-    throw new Fault("Invalid", "The body is not a JSON object.", "Send a JSON object with the fields of the operation.")
+    throw new Fault(
+      "Invalid",
+      "The body is not a JSON object.",
+      "Send a JSON object with the fields of the operation.",
+    )
   return { ...body }
 }

@@ -1,6 +1,6 @@
 import { control } from "../control/controller.ts"
 import { DiskFull } from "../core/faults.ts"
-import { live, type Uid } from "../core/instance.ts"
+import { hasLiveRun, type Uid } from "../core/instance.ts"
 import {
   closeAgain,
   closeMalformed,
@@ -12,13 +12,13 @@ import {
   type UpFrame,
   upFrameSchema,
 } from "../core/link.ts"
-import type { Bus, Clock, InstanceStore, Ledger } from "../core/ports.ts"
+import type { Bus, Clock, Instances, Ledger } from "../core/ports.ts"
 import { type Source, topic } from "../core/source.ts"
 import { cut } from "../core/view.ts"
 import { createToldEvents } from "./told-events.ts"
 
 /** One connected supervisor, as the WebSocket adapter gives it. */
-export interface Connection {
+export interface SupervisorLink {
   readonly name: string
   readonly uid: Uid
   readonly place: string
@@ -27,7 +27,7 @@ export interface Connection {
   close(code: number, reason: string): void
 }
 export interface GatewayPorts {
-  readonly store: InstanceStore
+  readonly store: Instances
   readonly bus: Bus
   readonly ledger: Ledger
   readonly clock: Clock
@@ -38,22 +38,33 @@ export interface GatewayPorts {
 }
 export interface Gateway {
   /** Takes a connection in. What it returns takes its frames and its end. */
-  connect(connection: Connection): { receive(text: string): void; closed(): void }
+  connect(connection: SupervisorLink): { receive(text: string): void; closed(): void }
   /** Sends directives until the signal; a user of the keyed controller, by name of instance. */
   run(signal: AbortSignal): Promise<void>
 }
 /** How long a frame that a full disk refused waits before it is tried again. */
 const fullDiskMs = 1000
-/** How many frames of one supervisor may wait to be handled before its link is cut; it sends them again. */
+/**
+ * How many frames of one supervisor may wait to be handled before its link is cut; it sends them
+ * again.
+ */
 const backlogMax = 1000
 
 /** Of what is wrong with a frame, which may be a megabyte of it. */
 const reportedCharactersMax = 500
 
 /** The fleet's end of every link: directives and mail down, beats, receipts and events up. */
-export function createGateway({ store, bus, ledger, clock, policy, policyChanged, report }: GatewayPorts): Gateway {
+export function createGateway({
+  store,
+  bus,
+  ledger,
+  clock,
+  policy,
+  policyChanged,
+  report,
+}: GatewayPorts): Gateway {
   const told = createToldEvents({ bus, clock }, (error) => report("events", error))
-  const links = new Map<string, { connection: Connection; sent?: string }>()
+  const links = new Map<string, { connection: SupervisorLink; sent?: string }>()
   const linked = new Map<Uid, string>()
 
   const tell = async (name: string): Promise<{ afterMs?: number }> => {
@@ -62,8 +73,9 @@ export function createGateway({ store, bus, ledger, clock, policy, policyChanged
     const instance = await store.get(name)
     const { uid, place } = link.connection
     const known = instance?.uid === uid ? instance.status.run : undefined
-    if (!instance || known?.place !== place || !live(instance)) {
-      // A start is written to the store a moment after it began: a place that may still come is waited for.
+    if (!instance || known?.place !== place || !hasLiveRun(instance)) {
+      // A start is written to the store a moment after it began: a place that may still come is
+      // waited for.
       if (instance?.uid === uid && newer(place, known?.place)) return {}
       link.connection.close(closeReplaced, "another place took over")
       return {}
@@ -72,7 +84,12 @@ export function createGateway({ store, bus, ledger, clock, policy, policyChanged
     const turn = (await bus.turns()).get(instance.uid)
     const frame = {
       type: "directive",
-      directive: directive(instance, turn?.place === place ? turn : undefined, nowMs, policy().iterationMinutesMax),
+      directive: directive(
+        instance,
+        turn?.place === place ? turn : undefined,
+        nowMs,
+        policy().iterationMinutesMax,
+      ),
     } as const
     const text = JSON.stringify(frame)
     if (link.sent !== text) {
@@ -80,27 +97,36 @@ export function createGateway({ store, bus, ledger, clock, policy, policyChanged
       link.connection.send(frame)
     }
     const { pause } = instance.spec
-    return pause?.untilMs !== undefined && pause.untilMs > nowMs ? { afterMs: pause.untilMs - nowMs } : {}
+    return pause?.untilMs !== undefined && pause.untilMs > nowMs
+      ? { afterMs: pause.untilMs - nowMs }
+      : {}
   }
 
-  /** A supervisor says what it delivered, and nothing else: what is returned or answered is known here. */
-  const takeReceipt = async ({ uid, name }: Connection, receipt: Receipt): Promise<void> => {
+  /**
+   * A supervisor says what it delivered, and nothing else: what is returned or answered is known
+   * here.
+   */
+  const takeReceipt = async ({ uid, name }: SupervisorLink, receipt: Receipt): Promise<void> => {
     if (receipt.state !== "Delivered") return
     const now = await bus.receipt(uid, receipt)
     if (!now || now.state === "Returned") return // another's mail, or one that went back to its sender
     const { mail, iteration, door } = now
-    const where = iteration === undefined || door === undefined ? "" : ` in iteration ${iteration}, by ${door}`
+    const where =
+      iteration === undefined || door === undefined ? "" : ` in iteration ${iteration}, by ${door}`
     const message = `${mail} was delivered to ${name}${where}.`
     await bus.append({ id: `d-${mail}`, uid, kind: "MailDelivered", message, atMs: clock.nowMs() })
   }
 
-  const take = async (connection: Connection, frame: UpFrame): Promise<void> => {
+  const take = async (connection: SupervisorLink, frame: UpFrame): Promise<void> => {
     const { uid, name, place } = connection
     switch (frame.type) {
       case "beat":
         if (frame.beat.place !== place) return
-        // Usage is a running maximum: what cannot be recorded now is in the next beat. What the beat says besides is needed now.
-        await ledger.record(uid, place, frame.beat.used).catch((error: unknown) => report(name, error))
+        // Usage is a running maximum: what cannot be recorded now is in the next beat. What the
+        // beat says besides is needed now.
+        await ledger
+          .record(uid, place, frame.beat.used)
+          .catch((error: unknown) => report(name, error))
         await bus.beat(uid, { ...frame.beat, atMs: clock.nowMs() }) // its arrival: the other machine's clock may be wrong
         return
       case "receipt":
@@ -139,7 +165,10 @@ export function createGateway({ store, bus, ledger, clock, policy, policyChanged
       connections.changed(name)
       let backlog = 0
       let waitsForRoom = false
-      /** On a full disk the link stays, for directives must go out; what cannot be stored keeps its place in the order. */
+      /**
+       * On a full disk the link stays, for directives must go out; what cannot be stored keeps its
+       * place in the order.
+       */
       const store = async (frame: UpFrame): Promise<void> => {
         while (!ended.signal.aborted)
           try {
@@ -155,7 +184,8 @@ export function createGateway({ store, bus, ledger, clock, policy, policyChanged
       }
       let tail = Promise.resolve() // one frame after another: a receipt never overtakes the beat before it
       const inbox = async (): Promise<void> => {
-        for await (const mail of bus.inbox(uid, ended.signal)) connection.send({ type: "mail", mail })
+        for await (const mail of bus.inbox(uid, ended.signal))
+          connection.send({ type: "mail", mail })
       }
       inbox().catch((error) => {
         report(name, error)
@@ -218,4 +248,5 @@ const parse = (text: string): unknown => {
   }
 }
 /** Places begin with the moment of their start, in a form that sorts. */
-export const newer = (place: string, than: string | undefined): boolean => than === undefined || place > than
+export const newer = (place: string, than: string | undefined): boolean =>
+  than === undefined || place > than

@@ -12,23 +12,37 @@ import { credentialPrefix } from "../core/secrets.ts"
 import { bearerOf } from "./auth.ts"
 import type { Gateway } from "./gateway.ts"
 
-/** The WebSocket `/v1/link`, by which supervisors reach the gateway, and the credential that each of them has. */
+/**
+ * The WebSocket `/v1/link`, by which supervisors reach the gateway, and the credential that each of
+ * them has.
+ */
 
-const holderSchema = z.strictObject({ name: nameSchema, uid: uidSchema, place: z.string().min(1).max(128) })
+const holderSchema = z.strictObject({
+  name: nameSchema,
+  uid: uidSchema,
+  place: z.string().min(1).max(128),
+})
 /** Whom a credential was made for: one instance at one place. */
 export type Holder = z.output<typeof holderSchema>
 
 export interface Credentials {
-  /** A bearer that says itself whom it is for, so that nothing need be kept for it: the holder, and an HMAC over that. */
+  /**
+   * A bearer that says itself whom it is for, so that nothing need be kept for it: the holder, and
+   * an HMAC over that.
+   */
   mint(holder: Holder): string
-  /** Undefined when the bearer is no credential of this fleet. Whether the holder's run still lives is not looked at here. */
+  /**
+   * Undefined when the bearer is no credential of this fleet. Whether the holder's run still lives
+   * is not looked at here.
+   */
   verify(bearer: string): Holder | undefined
 }
 const keyBytes = 32
 export function createCredentials(stateDirectory: string): Credentials {
   const path = join(stateDirectory, "link.key")
   let key: Buffer = existsSync(path) ? readFileSync(path) : Buffer.alloc(0)
-  // Half a key, of a machine that stopped just then, would be a weak one; no run that knew it lives.
+  // Half a key, of a machine that stopped just then, would be a weak one; no run that knew it
+  // lives.
   if (key.length !== keyBytes) {
     key = randomBytes(keyBytes)
     const draft = `${path}.${process.pid}`
@@ -43,32 +57,46 @@ export function createCredentials(stateDirectory: string): Credentials {
     },
     verify(bearer) {
       // Supervisors of before credentials had a prefix go on with theirs.
-      const bare = bearer.startsWith(credentialPrefix) ? bearer.slice(credentialPrefix.length) : bearer
+      const bare = bearer.startsWith(credentialPrefix)
+        ? bearer.slice(credentialPrefix.length)
+        : bearer
       const [said = "", proof = "", more] = bare.split(".")
       const given = Buffer.from(proof, "base64url")
       const wanted = mac(said)
-      if (more !== undefined || given.length !== wanted.length || !timingSafeEqual(given, wanted)) return undefined
+      if (more !== undefined || given.length !== wanted.length || !timingSafeEqual(given, wanted))
+        return undefined
       return holderSchema.parse(JSON.parse(Buffer.from(said, "base64url").toString("utf8"))) // the proof says that this key's owner wrote it
     },
   }
 }
 
-/** Bytes that may wait to be sent to one supervisor before its link is cut; it connects again and gets the levels anew. */
+/**
+ * Bytes that may wait to be sent to one supervisor before its link is cut; it connects again and
+ * gets the levels anew.
+ */
 const bufferedBytesMax = 8 * 1024 * 1024
 const pingMs = 20_000
 /**
- * What one instance may send: a frame costs one, and one more for each 4 KiB. Thousands may wait in a spool when it connects again; at work it
- * sends a few a second. Above that its socket is read more slowly, which costs nobody else anything.
+ * What one instance may send: a frame costs one, and one more for each 4 KiB. Thousands may wait in
+ * a spool when it connects again; at work it sends a few a second. Above that its socket is read
+ * more slowly, which costs nobody else anything.
  */
 const frameRate = { max: 8000, perSecond: 200 }
 const bytesPerToken = 4096
-/** How often it may connect: supervisors come back within a second, a few times for one lost link. */
+/**
+ * How often it may connect: supervisors come back within a second, a few times for one lost link.
+ */
 const connectRate = { max: 200, perSecond: 5 }
 /** Instances that are remembered; the longest silent is forgotten first. */
 const instancesMax = 20_000
 
 /** Takes the upgrades to `/v1/link` of a server; other upgrades are refused. */
-export function acceptLinks(server: Server, gateway: Gateway, credentials: Credentials, signal: AbortSignal): void {
+export function acceptLinks(
+  server: Server,
+  gateway: Gateway,
+  credentials: Credentials,
+  signal: AbortSignal,
+): void {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: frameBytesMax })
   const frames = createBuckets<string>(frameRate, instancesMax)
   const connects = createBuckets<string>(connectRate, instancesMax)
@@ -77,12 +105,14 @@ export function acceptLinks(server: Server, gateway: Gateway, credentials: Crede
   }
   server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on("error", () => socket.destroy())
-    // Not relative to a base: a path that begins with two slashes would be read as a host, or throw.
+    // Not relative to a base: a path that begins with two slashes would be read as a host, or
+    // throw.
     const url = URL.parse(`http://localhost${request.url}`)
     if (url?.pathname !== "/v1/link") return refuse(socket, "404 Not Found")
     const holder = credentials.verify(bearerOf(request.headers.authorization) ?? "")
     if (!holder || request.headers.origin !== undefined) return refuse(socket, "401 Unauthorized")
-    if (connects.take(holder.uid, 1, performance.now()).tokens < 0) return refuse(socket, "429 Too Many Requests")
+    if (connects.take(holder.uid, 1, performance.now()).tokens < 0)
+      return refuse(socket, "429 Too Many Requests")
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
       let isClosing = false
       let resume: NodeJS.Timeout | undefined

@@ -11,7 +11,10 @@ export interface Metrics {
   readonly registry: Registry
 }
 
-/** Metrics of one process, in a registry of their own. Names that are no tool's are counted as `unknown`: labels stay bounded. */
+/**
+ * Metrics of one process, in a registry of their own. Names that are no tool's are counted as
+ * `unknown`: labels stay bounded.
+ */
 export function createMetrics(tools: readonly { readonly name: string }[]): Metrics {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })

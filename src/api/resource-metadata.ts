@@ -1,4 +1,7 @@
-/** How a client that knows only an address finds out who issues tokens for it: protected-resource metadata, RFC 9728. */
+/**
+ * How a client that knows only an address finds out who issues tokens for it: protected-resource
+ * metadata, RFC 9728.
+ */
 
 export const metadataPath = "/.well-known/oauth-protected-resource"
 /** What is protected: everything, and MCP, whose clients ask for the metadata of that very path. */
@@ -17,8 +20,14 @@ export const metadataOf = (base: string, path: string, issuer: string): object |
 }
 
 /** The `WWW-Authenticate` of a refusal: it names the metadata where there is an issuer. */
-export function challengeOf(base: string, path: string, issuer: string | undefined, tokenCame: boolean): string {
-  const resource = resources.find((one) => one !== "" && (path === one || path.startsWith(`${one}/`))) ?? ""
+export function challengeOf(
+  base: string,
+  path: string,
+  issuer: string | undefined,
+  tokenCame: boolean,
+): string {
+  const resource =
+    resources.find((one) => one !== "" && (path === one || path.startsWith(`${one}/`))) ?? ""
   const parts = [
     ...(tokenCame ? ['error="invalid_token"'] : []),
     ...(issuer === undefined ? [] : [`resource_metadata="${base}${metadataPath}${resource}"`]),

@@ -5,9 +5,15 @@ import type { Reported } from "../core/link.ts"
 import type { Bus, Clock } from "../core/ports.ts"
 import { counted } from "../core/view.ts"
 
-/** What supervisors tell the timeline, kept to what changes and to what one instance may tell: an agent may hold its supervisor's credential. */
+/**
+ * What supervisors tell the timeline, kept to what changes and to what one instance may tell: an
+ * agent may hold its supervisor's credential.
+ */
 
-/** An iteration has two events, and claude takes seconds to start: real work stays far below one a second. */
+/**
+ * An iteration has two events, and claude takes seconds to start: real work stays far below one a
+ * second.
+ */
 export const toldRate: BucketRate = { max: 600, perSecond: 1 }
 /** It is told again once so much is free: a flood has one beginning and one end. */
 const againAt = toldRate.max / 2
@@ -26,7 +32,10 @@ interface Told {
   cancel?: () => void
 }
 export interface ToldEvents {
-  /** Resolves when it is stored, or is not to be: then it may be acknowledged. @throws DiskFull; the same event may then come again. */
+  /**
+   * Resolves when it is stored, or is not to be: then it may be acknowledged. @throws DiskFull; the
+   * same event may then come again.
+   */
   tell(from: { readonly uid: Uid; readonly place: string }, event: Reported): Promise<void>
   close(): void
 }
@@ -37,7 +46,10 @@ export function createToldEvents(
 ): ToldEvents {
   const byUid = new Map<Uid, Told>()
   const toldOf = (uid: Uid): Told => {
-    const known = byUid.get(uid) ?? { bucket: refilled(undefined, toldRate, clock.nowMs()), last: "" }
+    const known = byUid.get(uid) ?? {
+      bucket: refilled(undefined, toldRate, clock.nowMs()),
+      last: "",
+    }
     byUid.delete(uid)
     byUid.set(uid, known)
     const [longest] = byUid.keys()
@@ -96,11 +108,13 @@ export function createToldEvents(
       }
       if (told.flood) told.flood.leftOut++
       else {
-        // Ids of its own: it shall not take the place of what the control plane itself has to say about it.
+        // Ids of its own: it shall not take the place of what the control plane itself has to say
+        // about it.
         await bus.append({ id: `told-${id}`, uid, kind, message, atMs: Math.min(atMs, nowMs) })
         told.last = digest
       }
-      // What is left out takes a token too: while the flood lasts, it does not end by itself every few minutes.
+      // What is left out takes a token too: while the flood lasts, it does not end by itself every
+      // few minutes.
       told.bucket = { tokens: Math.max(0, tokens - 1), atMs: nowMs }
     },
     close() {

@@ -2,10 +2,16 @@ import type { Audit } from "../core/audit-port.ts"
 import type { Clock } from "../core/ports.ts"
 
 const idleMs = 60_000
-/** Between two steps while there is more to remove: a clock that jumped ahead by years shall not empty the audit before anybody looks. */
+/**
+ * Between two steps while there is more to remove: a clock that jumped ahead by years shall not
+ * empty the audit before anybody looks.
+ */
 const busyMs = 5000
 
-/** Removes from the audit what it keeps no longer, step by step, also while nobody calls. Until the signal. */
+/**
+ * Removes from the audit what it keeps no longer, step by step, also while nobody calls. Until the
+ * signal.
+ */
 export function keepAuditBounded(
   audit: Pick<Audit, "trim">,
   clock: Clock,

@@ -3,7 +3,10 @@ import { DiskFull, Fault } from "../core/faults.ts"
 import type { Clock } from "../core/ports.ts"
 import type { Source } from "../core/source.ts"
 
-/** Brings one key to what it should be, from what it reads now; `afterMs` asks to be called again although nothing changed. */
+/**
+ * Brings one key to what it should be, from what it reads now; `afterMs` asks to be called again
+ * although nothing changed.
+ */
 export type Reconcile<K> = (key: K, signal: AbortSignal) => Promise<{ readonly afterMs?: number }>
 
 export interface ControllerOptions<K extends string> {
@@ -21,8 +24,9 @@ const fullDiskMs = 2000
 const timerMsMax = 2_000_000_000
 
 /**
- * The one keyed loop: a key waits once, runs once at a time, and reruns if it was dirtied meanwhile. It carries keys only and knows no domain.
- * Ends with the signal, after what runs has returned.
+ * The one keyed loop: a key waits once, runs once at a time, and reruns if it was dirtied
+ * meanwhile. It carries keys only and knows no domain. Ends with the signal, after what runs has
+ * returned.
  */
 export async function control<K extends string>(
   { sources, reconcile, workersMax, isUrgent = () => false, clock, report }: ControllerOptions<K>,
@@ -60,7 +64,8 @@ export async function control<K extends string>(
       if (key === undefined) return
       urgent.delete(key)
       waiting.delete(key)
-      // In a turn of the event loop of its own: a key that dirties itself without end must not keep everything else from its I/O.
+      // In a turn of the event loop of its own: a key that dirties itself without end must not keep
+      // everything else from its I/O.
       running.set(
         key,
         new Promise((resolve) => setImmediate(resolve)).then(() => run(key)),

@@ -2,21 +2,24 @@ import { isDeepStrictEqual } from "node:util"
 import { decide } from "../core/decide.ts"
 import { DiskFull, Fault } from "../core/faults.ts"
 import { indexOf } from "../core/fleet-index.ts"
-import { type Exit, finished, type Instance, type Run, revisionOf } from "../core/instance.ts"
+import { type Exit, hasFinished, type Instance, type Run, revisionOf } from "../core/instance.ts"
 import type { Mail } from "../core/link.ts"
-import type { Bus, Clock, InstanceStore, Runtime } from "../core/ports.ts"
+import type { Bus, Clock, Instances, Runtime } from "../core/ports.ts"
 import { counted } from "../core/view.ts"
 import { control, type Reconcile } from "./controller.ts"
 
 export interface OperatorPorts {
-  readonly store: InstanceStore
+  readonly store: Instances
   readonly runtime: Runtime
   readonly bus: Bus
   readonly clock: Clock
   newId(prefix: string): string
 }
 
-/** One act for one instance: writes what is seen, then does the one thing that is due. The only user of the Runtime. */
+/**
+ * One act for one instance: writes what is seen, then does the one thing that is due. The only user
+ * of the Runtime.
+ */
 export const reconcileInstance =
   (ports: OperatorPorts, term: number): Reconcile<string> =>
   async (name) => {
@@ -31,7 +34,15 @@ export const reconcileInstance =
       id: string,
       message: string,
       outcome?: Exit["outcome"],
-    ): Promise<void> => bus.append({ id, uid: instance.uid, kind, message, ...(outcome && { outcome }), atMs: clock.nowMs() })
+    ): Promise<void> =>
+      bus.append({
+        id,
+        uid: instance.uid,
+        kind,
+        message,
+        ...(outcome && { outcome }),
+        atMs: clock.nowMs(),
+      })
 
     let current = wanted
     const write = async (value: Omit<Run, "term">): Promise<void> => {
@@ -41,11 +52,21 @@ export const reconcileInstance =
       const was = current.status.run
       current = await store.updateStatus(current, "run", { ...value, term })
       if (value.phase === "Exited" && (was?.phase !== "Exited" || was.place !== value.place))
-        await say(current, "Exited", `exit-${value.place}`, exitWords(value), value.lastExit?.outcome)
+        await say(
+          current,
+          "Exited",
+          `exit-${value.place}`,
+          exitWords(value),
+          value.lastExit?.outcome,
+        )
     }
     if (run) await write(run)
-    // Mail that waits for an instance that will not run again by itself goes back to its sender, and whoever spawned it learns of its end.
-    if (current && (finished(current) || (current.spec.state === "Stopped" && observed?.phase === "Exited"))) {
+    // Mail that waits for an instance that will not run again by itself goes back to its sender,
+    // and whoever spawned it learns of its end.
+    if (
+      current &&
+      (hasFinished(current) || (current.spec.state === "Stopped" && observed?.phase === "Exited"))
+    ) {
       await bus.returnAll(current.uid)
       await tellParent(ports, current)
     }
@@ -68,7 +89,9 @@ export const reconcileInstance =
           wanted,
           "Started",
           `start-${started.place}`,
-          restarts === 0 ? "The loop was started." : `The loop was started again (restart ${restarts}).`,
+          restarts === 0
+            ? "The loop was started."
+            : `The loop was started again (restart ${restarts}).`,
         )
         break
       }
@@ -94,8 +117,10 @@ export const reconcileInstance =
         const kept = await runtime.clean(name, wanted.uid)
         // Behind what makes room on a full disk.
         await tellParent(ports, { ...wanted, spec: { ...wanted.spec, state: "Stopped" } })
-        // Told before it is released: whoever sees that it is gone finds what was kept. Without room it is told behind what makes some.
-        const tell = (): Promise<void> => say(wanted, "Removed", `removed-${wanted.uid}`.slice(0, 64), removedWords(name, kept))
+        // Told before it is released: whoever sees that it is gone finds what was kept. Without
+        // room it is told behind what makes some.
+        const tell = (): Promise<void> =>
+          say(wanted, "Removed", `removed-${wanted.uid}`.slice(0, 64), removedWords(name, kept))
         const isTold = await tell().then(
           () => true,
           () => false,
@@ -109,18 +134,31 @@ export const reconcileInstance =
     return afterMs === undefined ? {} : { afterMs }
   }
 
-/** The end of a child is mailed to its parent, once for each run: with its last message, and what it left. A parent that ended is told nothing. */
+/**
+ * The end of a child is mailed to its parent, once for each run: with its last message, and what it
+ * left. A parent that ended is told nothing.
+ */
 async function tellParent({ store, bus, clock }: OperatorPorts, child: Instance): Promise<void> {
   const uid = child.spec.lineage.at(-1)
   const parent = uid && indexOf(await store.list()).byUid.get(uid)
-  if (!parent || parent.deletedAtMs !== undefined || parent.spec.state === "Stopped" || finished(parent)) return
+  if (
+    !parent ||
+    parent.deletedAtMs !== undefined ||
+    parent.spec.state === "Stopped" ||
+    hasFinished(parent)
+  )
+    return
   const { run } = child.status
   const { last, work } = (await bus.beats()).get(child.uid) ?? {}
   const outcome = run?.lastExit?.outcome
-  const how = outcome === "Complete" ? "is complete" : outcome === "Failed" ? "failed" : "was stopped"
-  const words = last ? ` Its last message, of iteration ${last.iteration} (${last.outcome}):\n${last.text}` : ""
+  const how =
+    outcome === "Complete" ? "is complete" : outcome === "Failed" ? "failed" : "was stopped"
+  const words = last
+    ? ` Its last message, of iteration ${last.iteration} (${last.outcome}):\n${last.text}`
+    : ""
   const commits = work?.commits === undefined ? "its work" : counted(work.commits, "commit")
-  const made = work?.own && work.branch !== undefined ? ` It left ${commits} on branch ${work.branch}.` : ""
+  const made =
+    work?.own && work.branch !== undefined ? ` It left ${commits} on branch ${work.branch}.` : ""
   const mail: Mail = {
     id: `end-${run?.place ?? child.uid}`.slice(0, 64),
     from: `instance ${child.name}`,
@@ -132,8 +170,10 @@ async function tellParent({ store, bus, clock }: OperatorPorts, child: Instance)
   try {
     await bus.send(parent.uid, mail)
   } catch (error) {
-    // Neither a full inbox nor a full disk keeps the child's end from being dealt with: its parent finds it in the timeline.
-    if (!(error instanceof DiskFull) && !(error instanceof Fault && error.code === "RateLimited")) throw error
+    // Neither a full inbox nor a full disk keeps the child's end from being dealt with: its parent
+    // finds it in the timeline.
+    if (!(error instanceof DiskFull) && !(error instanceof Fault && error.code === "RateLimited"))
+      throw error
   }
 }
 
@@ -142,7 +182,9 @@ const removedWords = (name: string, kept: string | undefined): string =>
 
 const exitWords = ({ lastExit, problem }: Omit<Run, "term">): string =>
   problem?.message ??
-  (lastExit?.outcome === "Complete" ? "The loop ended as complete." : `The loop exited with code ${lastExit?.code ?? "unknown"}.`)
+  (lastExit?.outcome === "Complete"
+    ? "The loop ended as complete."
+    : `The loop exited with code ${lastExit?.code ?? "unknown"}.`)
 
 /** Runs until the signal; several instances at once, one act at a time for each. */
 export const operate = (
@@ -156,7 +198,8 @@ export const operate = (
       sources: [ports.store.watch, ports.runtime.watch],
       reconcile: reconcileInstance(ports, term),
       workersMax: 16,
-      // What runs costs money, and people wait for its end: a thousand that never ran are forgotten behind it.
+      // What runs costs money, and people wait for its end: a thousand that never ran are forgotten
+      // behind it.
       isUrgent: ports.runtime.lives,
       clock: ports.clock,
       report,

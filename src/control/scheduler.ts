@@ -2,25 +2,31 @@ import { completeBirths } from "../core/birth.ts"
 import { Fault } from "../core/faults.ts"
 import { indexOf } from "../core/fleet-index.ts"
 import { holds } from "../core/holds.ts"
-import { plan, type Snapshot } from "../core/plan.ts"
-import type { Bus, Clock, InstanceStore, Ledger, Windows } from "../core/ports.ts"
+import { type FleetSnapshot, plan } from "../core/plan.ts"
+import type { Bus, Clock, Instances, Ledger, Windows } from "../core/ports.ts"
 import type { Source } from "../core/source.ts"
 import { control, type Reconcile } from "./controller.ts"
 
 export interface SchedulerPorts {
-  readonly store: InstanceStore
+  readonly store: Instances
   readonly bus: Bus
   readonly ledger: Ledger
   readonly clock: Clock
   readonly windows: Windows
-  policy(): Snapshot["policy"]
+  policy(): FleetSnapshot["policy"]
   /** Tells that the policy changed. */
   readonly policyChanged: Source<string>
 }
 
-/** One pass over the fleet: read one snapshot, plan, write what changes. Turns first: they are what agents wait for. */
+/**
+ * One pass over the fleet: read one snapshot, plan, write what changes. Turns first: they are what
+ * agents wait for.
+ */
 export const reconcileFleet =
-  ({ store, bus, ledger, clock, windows, policy }: SchedulerPorts, term: number): Reconcile<"fleet"> =>
+  (
+    { store, bus, ledger, clock, windows, policy }: SchedulerPorts,
+    term: number,
+  ): Reconcile<"fleet"> =>
   async () => {
     const [instances, beats, turns, spent, waits] = await Promise.all([
       store.list(),
@@ -31,7 +37,15 @@ export const reconcileFleet =
     ])
     const nowMs = clock.nowMs()
     const { admit, grant, end, wakeAtMs } = plan(
-      { policy: policy(), fleet: indexOf(instances), beats, turns, spent, waits, windows: windows.at },
+      {
+        policy: policy(),
+        fleet: indexOf(instances),
+        beats,
+        turns,
+        spent,
+        waits,
+        windows: windows.at,
+      },
       holds,
       nowMs,
     )
@@ -41,8 +55,10 @@ export const reconcileFleet =
       try {
         await store.updateStatus(instance, "admission", { ...value, term })
       } catch (error) {
-        // Somebody changed or removed it meanwhile: the others are served, then all is planned again.
-        if (!(error instanceof Fault) || (error.code !== "Conflict" && error.code !== "NotFound")) throw error
+        // Somebody changed or removed it meanwhile: the others are served, then all is planned
+        // again.
+        if (!(error instanceof Fault) || (error.code !== "Conflict" && error.code !== "NotFound"))
+          throw error
         conflict = error
       }
     }
@@ -65,7 +81,9 @@ export async function schedule(
   await completeBirths(ports).catch((error: unknown) => report("births", error))
   await control(
     {
-      sources: [ports.store.watch, ports.bus.watch, ports.policyChanged].map((source) => asFleet(source)),
+      sources: [ports.store.watch, ports.bus.watch, ports.policyChanged].map((source) =>
+        asFleet(source),
+      ),
       reconcile: reconcileFleet(ports, term),
       workersMax: 1,
       clock: ports.clock,

@@ -6,7 +6,16 @@ const charactersMax = 120
 export function summaryOf(input: unknown): string {
   if (typeof input !== "object" || input === null) return ""
   const fields = new Map<string, unknown>(Object.entries(input))
-  const telling = ["description", "command", "file_path", "path", "pattern", "url", "query", "prompt"]
+  const telling = [
+    "description",
+    "command",
+    "file_path",
+    "path",
+    "pattern",
+    "url",
+    "query",
+    "prompt",
+  ]
     .map((name) => fields.get(name))
     .find((value) => typeof value === "string")
   return oneLine(String(telling ?? JSON.stringify(input)), charactersMax)

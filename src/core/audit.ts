@@ -16,7 +16,9 @@ const listCharactersMax = 4000
 export interface AuditedCall {
   readonly who: Principal
   readonly tool: string
-  /** Names of what it was about, also of what it made; where none is known, how they were described. */
+  /**
+   * Names of what it was about, also of what it made; where none is known, how they were described.
+   */
   readonly on: readonly string[]
   /** Switches that it set: `remove`, `all`, `dryRun`. */
   readonly flags?: readonly string[]
@@ -25,8 +27,11 @@ export interface AuditedCall {
   readonly fault?: Fault | undefined
 }
 
-/** By role and name. Whom an identity provider knows has a name that may be another's, too, so the id stands behind it. */
-export const personOf = (who: Principal): string => {
+/**
+ * By role and name. Whom an identity provider knows has a name that may be another's, too, so the
+ * id stands behind it.
+ */
+export const auditNameOf = (who: Principal): string => {
   if (who.kind === "instance") return nameOf(who)
   return `${who.role} ${who.name === undefined ? who.id : `${oneLine(who.name, 80)} (${who.id})`}`
 }
@@ -54,7 +59,10 @@ export function namesIn(raw: unknown): readonly string[] {
 export const flagsOf = (input: object): readonly string[] =>
   Object.entries(input).flatMap(([field, value]) => (value === true ? [field] : []))
 
-/** Names as a record keeps them: short, and no more than fit; the last one says how many were left out. */
+/**
+ * Names as a record keeps them: short, and no more than fit; the last one says how many were left
+ * out.
+ */
 function short(names: readonly string[] = []): string[] {
   const kept: string[] = []
   let characters = 0
@@ -90,13 +98,16 @@ export interface AuditRecord extends Audited {
   readonly atMs: number
   readonly lastAtMs: number
   readonly count: number
-  /** It counts what was beyond the caller's share of a day: such calls differ in what they were on. */
+  /**
+   * It counts what was beyond the caller's share of a day: such calls differ in what they were on.
+   */
   readonly isSum: boolean
 }
 
 /**
- * Records fall into four groups, each with a share of the room of its own, so that none can push out another's: whatever agents do leaves
- * people's records alone, and refusals leave alone what changed something.
+ * Records fall into four groups, each with a share of the room of its own, so that none can push
+ * out another's: whatever agents do leaves people's records alone, and refusals leave alone what
+ * changed something.
  */
 export const auditShares = {
   "changes by people": 1 / 2,
@@ -106,7 +117,10 @@ export const auditShares = {
 } as const
 export type AuditGroup = keyof typeof auditShares
 
-/** How much of one day is recorded call by call; what is beyond that is counted. An admin could empty the audit anyway. */
+/**
+ * How much of one day is recorded call by call; what is beyond that is counted. An admin could
+ * empty the audit anyway.
+ */
 const refusalsPerDay = 1000
 const agentsChangesPerDay = 2000
 const peoplesChangesPerDay = 10_000
@@ -115,7 +129,10 @@ const peoplesChangesPerDay = 10_000
 export interface AuditEntry {
   readonly audited: Audited
   readonly group: AuditGroup
-  /** Who fills a share: an agent together with all that descends from the same root, so that children are no more room. */
+  /**
+   * Who fills a share: an agent together with all that descends from the same root, so that
+   * children are no more room.
+   */
   readonly holder: string
   /** At most so many records of one holder and `series` in a day. */
   readonly perDayMax: number | undefined
@@ -129,7 +146,10 @@ const perDayOf = (who: Principal, isDone: boolean): number | undefined => {
   return who.kind === "human" ? peoplesChangesPerDay : agentsChangesPerDay
 }
 
-/** What the audit keeps of one call. What was said in it is not there: a goal or a message may hold what is nobody else's. */
+/**
+ * What the audit keeps of one call. What was said in it is not there: a goal or a message may hold
+ * what is nobody else's.
+ */
 export function auditEntryOf({ who, fault, ...call }: AuditedCall): AuditEntry {
   const [flags, made] = [short(call.flags), short(call.made)]
   const tool = cut(call.tool, toolCharactersMax)
@@ -139,7 +159,7 @@ export function auditEntryOf({ who, fault, ...call }: AuditedCall): AuditEntry {
   const refusals = isAgent ? "refusals of agents" : "refusals of people"
   return {
     audited: {
-      who: cut(personOf(who), whoCharactersMax),
+      who: cut(auditNameOf(who), whoCharactersMax),
       tool,
       on: short(call.on),
       ...(flags.length > 0 && { flags }),
@@ -157,8 +177,14 @@ export function auditEntryOf({ who, fault, ...call }: AuditedCall): AuditEntry {
 /** Names that say no more than a name can, or how a call described its targets. */
 const plainName = /^(?:(?:project |selector |batch )?[\w@.,:=!/-]+|the only project|and \d+ more)$/
 
-/** The names of a record that may stand beside our own words, and the others: there a caller could have written anything. */
-export function plainNamesOf(names: readonly string[]): { readonly plain: readonly string[]; readonly other: readonly string[] } {
+/**
+ * The names of a record that may stand beside our own words, and the others: there a caller could
+ * have written anything.
+ */
+export function plainNamesOf(names: readonly string[]): {
+  readonly plain: readonly string[]
+  readonly other: readonly string[]
+} {
   return {
     plain: names.filter((name) => plainName.test(name)),
     other: names.filter((name) => !plainName.test(name)),

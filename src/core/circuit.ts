@@ -2,7 +2,10 @@ import { z } from "zod"
 import type { Beat, Last } from "./link.ts"
 import { oneLine } from "./view.ts"
 
-/** Opens when iterations cost money and bring nothing: the same error again and again, or neither a marker nor a commit. Where commits cannot be counted, nothing is said of progress. */
+/**
+ * Opens when iterations cost money and bring nothing: the same error again and again, or neither a
+ * marker nor a commit. Where commits cannot be counted, nothing is said of progress.
+ */
 
 export const circuitSchema = z.strictObject({
   /** Iterations in a row that ended in this error, as `sameError` tells errors apart. */
@@ -21,17 +24,20 @@ export const idleMax = 10
 /** Then one iteration is tried; another that brings nothing opens it again. */
 const coolDownMs = 1_800_000
 
-/** What makes two failures the same one: their words without the numbers and ids that differ each time (requests, sizes, ports). */
+/**
+ * What makes two failures the same one: their words without the numbers and ids that differ each
+ * time (requests, sizes, ports).
+ */
 const sameError = (text: string): string =>
   oneLine(text, 200)
     .replace(/\breq_\w+|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/gi, "#")
     .replace(/\d{4,}/g, "#")
 
 /**
- * `waits`: a rate limit or a login ended it, which is its own hold and nobody's failure. `commits` of its branch so far; undefined where there
- * is no git repository that could tell.
+ * `waits`: a rate limit or a login ended it, which is its own hold and nobody's failure. `commits`
+ * of its branch so far; undefined where there is no git repository that could tell.
  */
-export function judged(
+export function judgeCircuit(
   before: Circuit,
   { outcome, text, atMs }: Pick<Last, "outcome" | "text" | "atMs">,
   known: number | undefined,
@@ -42,7 +48,11 @@ export function judged(
   const failed = outcome === "FAILED"
   const error = failed ? sameError(text) : ""
   const errors = !failed ? 0 : error === before.error ? before.errors + 1 : 1
-  const moved = commits > before.commits || outcome === "COMPLETE" || outcome === "PARTIAL" || outcome === "BLOCKED"
+  const moved =
+    commits > before.commits ||
+    outcome === "COMPLETE" ||
+    outcome === "PARTIAL" ||
+    outcome === "BLOCKED"
   const idleOnes = known === undefined ? before.idle : before.idle + 1
   const idle = moved ? 0 : idleOnes
   const why =
@@ -54,7 +64,12 @@ export function judged(
   if (why === undefined) return { circuit: { errors, error, idle, commits } }
   // What comes next is the trial.
   return {
-    circuit: { errors: Math.min(errors, errorsMax - 1), error, idle: Math.min(idle, idleMax - 1), commits },
+    circuit: {
+      errors: Math.min(errors, errorsMax - 1),
+      error,
+      idle: Math.min(idle, idleMax - 1),
+      commits,
+    },
     hold: { reason: "CircuitOpen", message: why, untilMs: atMs + coolDownMs },
   }
 }

@@ -1,4 +1,4 @@
-import { type Admission, finished, type Instance, type Run, stateAt } from "./instance.ts"
+import { type Admission, desiredState, hasFinished, type Instance, type Run } from "./instance.ts"
 import type { Observed } from "./ports.ts"
 
 /** One act at a time; what it brings about is observed and brings the next. */
@@ -10,13 +10,19 @@ export interface Decision {
 }
 
 /** 1 s, doubled with each failure, 5 minutes at most. */
-export const backoffMs = (failures: number): number => Math.min(300_000, 1000 * 2 ** Math.min(failures, 20))
+export const backoffMs = (failures: number): number =>
+  Math.min(300_000, 1000 * 2 ** Math.min(failures, 20))
 /** A run that lived this long was no crash loop: the next failure counts from the start. */
 const settledMs = 600_000
 
 const admits = (admission: Admission | undefined): boolean => admission?.verdict === "Admitted"
 
-export function decide(wanted: Instance | undefined, revision: string, observed: Observed | undefined, nowMs: number): Decision {
+export function decide(
+  wanted: Instance | undefined,
+  revision: string,
+  observed: Observed | undefined,
+  nowMs: number,
+): Decision {
   const live = observed !== undefined && observed.phase !== "Exited"
   const stop = live && observed.phase !== "Stopping" ? ({ act: "stop" } as const) : {}
   if (!wanted) return observed && !live ? { act: "clean" } : stop // what the end of an instance left undone
@@ -36,17 +42,23 @@ export function decide(wanted: Instance | undefined, revision: string, observed:
     ...(seen.problem && { problem: seen.problem }),
   }
   const fact = run ? { run } : {}
-  if (wanted.deletedAtMs !== undefined) return live ? { ...fact, ...stop } : { ...fact, act: "release" }
-  const state = stateAt(wanted.spec, nowMs)
+  if (wanted.deletedAtMs !== undefined)
+    return live ? { ...fact, ...stop } : { ...fact, act: "release" }
+  const state = desiredState(wanted.spec, nowMs)
   if (live) {
     // Paused and Held keep their place; a queue position does not.
-    const unwanted = state === "Stopped" || wanted.status.admission?.verdict === "Queued" || observed.revision !== revision
+    const unwanted =
+      state === "Stopped" ||
+      wanted.status.admission?.verdict === "Queued" ||
+      observed.revision !== revision
     return unwanted ? { ...fact, ...stop } : fact
   }
   if (
     state !== "Running" ||
     !admits(wanted.status.admission) ||
-    finished(run ? { ...wanted, status: { ...wanted.status, run: { ...run, term: 0 } } } : wanted)
+    hasFinished(
+      run ? { ...wanted, status: { ...wanted.status, run: { ...run, term: 0 } } } : wanted,
+    )
   )
     return fact
   if (!sameRevision || !lastExit || !run) return { ...fact, act: "start" }

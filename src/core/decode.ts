@@ -1,6 +1,9 @@
 import { z } from "zod"
 
-/** What faces were given, as a tool's input: flat text (a query string, command-line flags) by the tool's own JSON schema, and JSON. */
+/**
+ * What faces were given, as a tool's input: flat text (a query string, command-line flags) by the
+ * tool's own JSON schema, and JSON.
+ */
 
 export interface Field {
   readonly name: string
@@ -51,16 +54,19 @@ function fieldOf(name: string, said: JsonSchema, required: boolean): Field {
     ...(description !== undefined && { description }),
     ...(choices && { choices }),
     ...(schema.default !== undefined && { otherwise: schema.default }),
-    ...(properties && { fields: inner.map(([key, one]) => fieldOf(key, one, schema.required?.includes(key) ?? false)) }),
+    ...(properties && {
+      fields: inner.map(([key, one]) => fieldOf(key, one, schema.required?.includes(key) ?? false)),
+    }),
   }
 }
 
 /** The fields of a tool's input, in the order they were declared. */
-export function fieldsOf(input: z.ZodObject): readonly Field[] {
+export function inputFields(input: z.ZodObject): readonly Field[] {
   return Object.entries(input.shape).map(([name, field]) =>
     fieldOf(
       name,
-      // toJSONSchema's result is the JSON-schema vocabulary; the keywords read here have these types by that standard.
+      // toJSONSchema's result is the JSON-schema vocabulary; the keywords read here have these
+      // types by that standard.
       z.toJSONSchema(field, { io: "input", unrepresentable: "any" }) as JsonSchema,
       !field.safeParse(undefined).success,
     ),
@@ -85,8 +91,8 @@ function listOf(text: string): readonly unknown[] {
 const pairEnd = /,(?=[\w./-]+=)/
 
 /**
- * `team=web,tier=db`, repeated or not; a JSON object; or a bare number where the object has a field `usd`, for money is what people mean by it.
- * What is none of these stays text.
+ * `team=web,tier=db`, repeated or not; a JSON object; or a bare number where the object has a field
+ * `usd`, for money is what people mean by it. What is none of these stays text.
  */
 function objectOf(texts: readonly string[], fields: readonly Field[] | undefined): unknown {
   const last = texts.at(-1) ?? ""
@@ -129,23 +135,31 @@ const takes = (field: Schema, value: unknown): boolean => z.safeParse(field, val
 
 /** What stands inside a field that may be left out, or has a default. */
 function withoutWrapping(schema: Schema | undefined): Schema | undefined {
-  if (schema instanceof z.ZodOptional || schema instanceof z.ZodNullable || schema instanceof z.ZodDefault)
+  if (
+    schema instanceof z.ZodOptional ||
+    schema instanceof z.ZodNullable ||
+    schema instanceof z.ZodDefault
+  )
     return withoutWrapping(schema.unwrap())
   return schema
 }
 
 /**
- * A call's input before it is validated, the same for every face. `null` in a field that may be left out means that it is not given: many MCP
- * clients send all fields. Half a surrogate pair becomes U+FFFD. It goes no deeper than the schema, and leaves to it what is wrong.
+ * A call's input before it is validated, the same for every face. `null` in a field that may be
+ * left out means that it is not given: many MCP clients send all fields. Half a surrogate pair
+ * becomes U+FFFD. It goes no deeper than the schema, and leaves to it what is wrong.
  */
 export function readInput(schema: Schema, raw: unknown): unknown {
   const inner = withoutWrapping(schema)
   if (typeof raw === "string") return raw.toWellFormed()
   if (typeof raw !== "object" || raw === null) return raw
-  if (Array.isArray(raw)) return inner instanceof z.ZodArray ? raw.map((item) => readInput(inner.element, item)) : raw
+  if (Array.isArray(raw))
+    return inner instanceof z.ZodArray ? raw.map((item) => readInput(inner.element, item)) : raw
   const fieldOf = (name: string): Schema | undefined => {
     if (inner instanceof z.ZodRecord) return inner.valueType
-    return inner instanceof z.ZodObject && Object.hasOwn(inner.shape, name) ? inner.shape[name] : undefined
+    return inner instanceof z.ZodObject && Object.hasOwn(inner.shape, name)
+      ? inner.shape[name]
+      : undefined
   }
   return Object.fromEntries(
     Object.entries(raw).flatMap(([name, value]) => {
@@ -156,8 +170,14 @@ export function readInput(schema: Schema, raw: unknown): unknown {
   )
 }
 
-/** What cannot be read as its kind stays text, so that the tool's schema says what is wrong with it. A list is comma-separated, repeated, or a JSON array. */
-export function decode(fields: readonly Field[], flat: ReadonlyMap<string, readonly string[]>): Record<string, unknown> {
+/**
+ * What cannot be read as its kind stays text, so that the tool's schema says what is wrong with it.
+ * A list is comma-separated, repeated, or a JSON array.
+ */
+export function decode(
+  fields: readonly Field[],
+  flat: ReadonlyMap<string, readonly string[]>,
+): Record<string, unknown> {
   const byName = new Map(fields.map((field) => [field.name, field]))
   return Object.fromEntries([...flat].map(([name, texts]) => [name, read(byName.get(name), texts)]))
 }

@@ -1,4 +1,7 @@
-/** The closed set of ways a call can fail. Exit code and MCP's isError are derived from it at the faces. */
+/**
+ * The closed set of ways a call can fail. Exit code and MCP's isError are derived from it at the
+ * faces.
+ */
 export const faultCodes = [
   "Invalid",
   "Unauthenticated",
@@ -25,11 +28,17 @@ export const httpStatus = {
   Internal: 500,
 } as const satisfies Record<FaultCode, number>
 
-const retried: ReadonlySet<FaultCode> = new Set<FaultCode>(["Conflict", "RateLimited", "Unavailable", "Internal"])
+const retried: ReadonlySet<FaultCode> = new Set<FaultCode>([
+  "Conflict",
+  "RateLimited",
+  "Unavailable",
+  "Internal",
+])
 
 /**
- * An error for the reader who must act: `message` says what and why, `next` says what to do now. Both are our own words, and at most the
- * caller's. What a program, a repository or an agent said about it is `untrusted`: every face fences it.
+ * An error for the reader who must act: `message` says what and why, `next` says what to do now.
+ * Both are our own words, and at most the caller's. What a program, a repository or an agent said
+ * about it is `untrusted`: every face fences it.
  */
 export class Fault extends Error {
   readonly code: FaultCode
@@ -42,7 +51,9 @@ export class Fault extends Error {
     this.next = next
     this.untrusted = untrusted
   }
-  /** What happened, with what others said about it: only for a text that is none of ours as a whole. */
+  /**
+   * What happened, with what others said about it: only for a text that is none of ours as a whole.
+   */
   get whole(): string {
     return this.untrusted === undefined ? this.message : `${this.message} ${this.untrusted}`
   }
@@ -61,19 +72,37 @@ export class RateLimited extends Fault {
   }
 }
 
-/** The disk of the state directory has no room. It passes, so it is waited for rather than failed at. */
+/**
+ * The disk of the state directory has no room. It passes, so it is waited for rather than failed
+ * at.
+ */
 export class DiskFull extends Fault {
   constructor(path: string, cause?: unknown) {
-    super("Unavailable", `The disk of ${path} is full; nothing was written.`, "Make room on it and try again.", cause)
+    super(
+      "Unavailable",
+      `The disk of ${path} is full; nothing was written.`,
+      "Make room on it and try again.",
+      cause,
+    )
   }
 }
 
 /** As a field of a result. */
-export const saidIn = ({ untrusted }: Pick<Fault, "untrusted">): { readonly untrusted?: string } =>
+export const faultText = ({
+  untrusted,
+}: Pick<Fault, "untrusted">): { readonly untrusted?: string } =>
   untrusted === undefined ? {} : { untrusted }
 
-/** Any thrown value as a Fault; what is not one already becomes Internal and keeps the original as its cause. */
+/**
+ * Any thrown value as a Fault; what is not one already becomes Internal and keeps the original as
+ * its cause.
+ */
 export const asFault = (error: unknown): Fault =>
   error instanceof Fault
     ? error
-    : new Fault("Internal", "The call failed inside blackbox5.", "Look at the log of `blackbox5 serve`.", error)
+    : new Fault(
+        "Internal",
+        "The call failed inside blackbox5.",
+        "Look at the log of `blackbox5 serve`.",
+        error,
+      )

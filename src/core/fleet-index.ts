@@ -1,6 +1,9 @@
-import { type Instance, live, type Uid } from "./instance.ts"
+import { hasLiveRun, type Instance, type Uid } from "./instance.ts"
 
-/** What is looked up in a fleet, so that nobody goes through all of it: most of a large one ended long ago. */
+/**
+ * What is looked up in a fleet, so that nobody goes through all of it: most of a large one ended
+ * long ago.
+ */
 export interface FleetIndex {
   readonly byUid: Pick<ReadonlyMap<Uid, Instance>, "get">
   /** Those about which anything can be to decide. */
@@ -9,11 +12,15 @@ export interface FleetIndex {
 
 /** Stopped, ended, and without a place: nothing is to be decided about the others. */
 export const isOpen = (one: Instance): boolean =>
-  one.spec.state !== "Stopped" || live(one) || one.status.admission?.verdict === "Admitted"
+  one.spec.state !== "Stopped" || hasLiveRun(one) || one.status.admission?.verdict === "Admitted"
 
 const indexes = new WeakMap<readonly Instance[], FleetIndex>()
-/** A store that keeps an index tells which of its lists it is of. It may be newer than the list, never older. */
-export const indexAs = (instances: readonly Instance[], index: FleetIndex): void => void indexes.set(instances, index)
+/**
+ * A store that keeps an index tells which of its lists it is of. It may be newer than the list,
+ * never older.
+ */
+export const indexAs = (instances: readonly Instance[], index: FleetIndex): void =>
+  void indexes.set(instances, index)
 
 export function indexOf(instances: readonly Instance[]): FleetIndex {
   const known = indexes.get(instances)

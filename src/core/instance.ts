@@ -7,9 +7,13 @@ export const uidSchema = z.string().min(1).max(64).brand<"Uid">()
 export type Uid = z.output<typeof uidSchema>
 
 /** A DNS label of at most 53 characters, so that `ralf-<name>` is a valid pod name. */
-export const nameSchema = z.string().regex(/^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$/, "a lower-case DNS label of 1 to 53 characters")
+export const nameSchema = z
+  .string()
+  .regex(/^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$/, "a lower-case DNS label of 1 to 53 characters")
 /** A directory name, never a path: no separator, and neither `.` nor `..`. */
-export const projectSchema = z.string().regex(/^(?!\.{1,2}$)[A-Za-z0-9._-]{1,63}$/, "1 to 63 of A-Z a-z 0-9 . _ -")
+export const projectSchema = z
+  .string()
+  .regex(/^(?!\.{1,2}$)[A-Za-z0-9._-]{1,63}$/, "1 to 63 of A-Z a-z 0-9 . _ -")
 export const labelsSchema = z
   .record(z.string().regex(/^[A-Za-z0-9]([-A-Za-z0-9_./]{0,61}[A-Za-z0-9])?$/), z.string().max(63))
   .refine((labels) => Object.keys(labels).length <= 32, "at most 32 labels")
@@ -18,7 +22,10 @@ export const goalSchema = z
   .min(1)
   .refine((text) => new TextEncoder().encode(text).length <= 16_384, "at most 16 KiB")
 
-/** Why the system lets an instance run or not. Closed: a new reason is a new line here, in holds.ts and in phase.ts. */
+/**
+ * Why the system lets an instance run or not. Closed: a new reason is a new line here, in holds.ts
+ * and in phase.ts.
+ */
 export const reasonSchema = z.enum([
   "Admitted",
   "NotWanted",
@@ -47,7 +54,10 @@ export const budgetSchema = z.strictObject({
   iterations: z.int().positive().optional(),
   hours: z.number().positive().max(100_000).optional(),
 })
-/** Limits of an instance and its whole lineage below: US dollars at list price, tokens of all kinds, iterations, hours of iterations. */
+/**
+ * Limits of an instance and its whole lineage below: US dollars at list price, tokens of all kinds,
+ * iterations, hours of iterations.
+ */
 export type Budget = z.output<typeof budgetSchema>
 
 export const childrenSchema = z.strictObject({
@@ -61,7 +71,9 @@ export const childrenSchema = z.strictObject({
 /** What an instance may spawn. */
 export type Children = z.output<typeof childrenSchema>
 
-/** A person has a role, an instance a uid. The server alone writes it: rows of before 0.4 have none. */
+/**
+ * A person has a role, an instance a uid. The server alone writes it: rows of before 0.4 have none.
+ */
 const authorSchema = z.strictObject({
   id: z.string().max(200),
   role: z.enum(roles).optional(),
@@ -79,7 +91,10 @@ export const pauseSchema = z.strictObject({
   atMs: z.int().optional(),
 })
 /** A standing order: what is said to the agent at the start of every iteration. */
-export const orderSchema = z.strictObject({ id: z.string().max(64), text: z.string().min(1).max(500) })
+export const orderSchema = z.strictObject({
+  id: z.string().max(64),
+  text: z.string().min(1).max(500),
+})
 export const ordersMax = 20
 export const scheduleSchema = z.strictObject({
   /** Five fields, as cron(5) has them. */
@@ -98,19 +113,27 @@ export const specSchema = z.strictObject({
   project: projectSchema,
   state: z.enum(["Running", "Paused", "Stopped"]),
   pause: pauseSchema.optional(),
-  /** Whose stop stands, also where the loop had ended by itself already: then nobody below them starts it again. */
+  /**
+   * Whose stop stands, also where the loop had ended by itself already: then nobody below them
+   * starts it again.
+   */
   stop: z.strictObject({ by: authorSchema, atMs: z.int() }).optional(),
   attempt: z.int().min(1),
   goal: goalSchema.optional(),
   orders: z.array(orderSchema).max(ordersMax),
   mode: modeSchema,
   loop: z.string().max(63),
-  /** Rows of before 0.2 have none: they worked in the person's tree, which `auto` keeps for them. */
+  /**
+   * Rows of before 0.2 have none: they worked in the person's tree, which `auto` keeps for them.
+   */
   workspace: workspaceSchema.default("auto"),
   /** Worked on in a clone, and what a tree of its own begins from. */
   repository: repositorySchema.optional(),
   ref: refSchema.optional(),
-  /** The code root that the project is in, an absolute path; written by the server. Without it, the one that serve was started with. */
+  /**
+   * The code root that the project is in, an absolute path; written by the server. Without it, the
+   * one that serve was started with.
+   */
   codeRoot: z.string().max(4096).optional(),
   model: z.string().min(1).max(200).optional(),
   priority: prioritySchema,
@@ -125,13 +148,26 @@ export const specSchema = z.strictObject({
 })
 export type Spec = z.output<typeof specSchema>
 
-export const problemSchema = z.strictObject({ reason: z.string().max(64), message: z.string().max(2000) })
-/** Why a run cannot be what it should be: a short CamelCase reason and a sentence that says what to do. */
+export const problemSchema = z.strictObject({
+  reason: z.string().max(64),
+  message: z.string().max(2000),
+})
+/**
+ * Why a run cannot be what it should be: a short CamelCase reason and a sentence that says what to
+ * do.
+ */
 export type Problem = z.output<typeof problemSchema>
 
 export const outcomeSchema = z.enum(["Complete", "Failed"])
-export const exitSchema = z.strictObject({ code: z.int(), atMs: z.int(), outcome: outcomeSchema.optional() })
-/** How a run ended. `outcome` stands only where the loop's own word decides that it is not to be started again. */
+export const exitSchema = z.strictObject({
+  code: z.int(),
+  atMs: z.int(),
+  outcome: outcomeSchema.optional(),
+})
+/**
+ * How a run ended. `outcome` stands only where the loop's own word decides that it is not to be
+ * started again.
+ */
 export type Exit = z.output<typeof exitSchema>
 
 export const runPhaseSchema = z.enum(["Pending", "Running", "Stopping", "Exited"])
@@ -159,7 +195,10 @@ export const runSchema = z.strictObject({
 })
 export type Run = z.output<typeof runSchema>
 /** Two sections, one writer each: `admission` is the scheduler's, `run` the operator's. */
-export const statusSchema = z.strictObject({ admission: admissionSchema.optional(), run: runSchema.optional() })
+export const statusSchema = z.strictObject({
+  admission: admissionSchema.optional(),
+  run: runSchema.optional(),
+})
 export type Status = z.output<typeof statusSchema>
 export type Section = keyof Status
 
@@ -175,30 +214,52 @@ export interface Instance {
   readonly status: Status
 }
 
-/** What people want at this moment: a pause whose `untilMs` has passed is over without anybody writing it. */
-export const stateAt = ({ state, pause }: Spec, nowMs: number): Spec["state"] =>
+/**
+ * What people want at this moment: a pause whose `untilMs` has passed is over without anybody
+ * writing it.
+ */
+export const desiredState = ({ state, pause }: Spec, nowMs: number): Spec["state"] =>
   state === "Paused" && pause?.untilMs !== undefined && pause.untilMs <= nowMs ? "Running" : state
 
 /** True while a run of the instance may have processes. */
-export const live = ({ status: { run } }: Instance): boolean => run !== undefined && run.phase !== "Exited"
+export const hasLiveRun = ({ status: { run } }: Instance): boolean =>
+  run !== undefined && run.phase !== "Exited"
 
 /** Names all that a start uses; another revision means a new run. Begins with the attempt. */
-export function revisionOf({ attempt, project, loop, mode, model, workspace, repository, ref, codeRoot }: Spec): string {
-  // Only what differs from the defaults: a newer version that knows more fields starts no loop again.
+export function revisionOf({
+  attempt,
+  project,
+  loop,
+  mode,
+  model,
+  workspace,
+  repository,
+  ref,
+  codeRoot,
+}: Spec): string {
+  // Only what differs from the defaults: a newer version that knows more fields starts no loop
+  // again.
   const where = Object.entries({ workspace, repository, ref, codeRoot }).filter(
     ([name, value]) => value !== undefined && !(name === "workspace" && value === "auto"),
   )
   const text = JSON.stringify([project, loop, mode, model, ...where])
   let hash = 0x811c9dc5 // FNV-1a, 32 bits: it tells a handful of revisions of one instance apart, nothing more
-  for (let index = 0; index < text.length; index++) hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193) >>> 0
+  for (let index = 0; index < text.length; index++)
+    hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193) >>> 0
   return `${attempt}-${hash.toString(16).padStart(8, "0")}`
 }
 
-/** True when its run is of the attempt that people want now: what a run of an earlier one met or said is over. */
-export const ofAttempt = ({ spec, status: { run } }: Instance): boolean => run?.revision.startsWith(`${spec.attempt}-`) === true
+/**
+ * True when its run is of the attempt that people want now: what a run of an earlier one met or
+ * said is over.
+ */
+export const isFromCurrentAttempt = ({ spec, status: { run } }: Instance): boolean =>
+  run?.revision.startsWith(`${spec.attempt}-`) === true
 
 /** Ended by the loop's own word: not started again until somebody raises `attempt`. */
-export const finished = (instance: Instance): boolean => {
+export const hasFinished = (instance: Instance): boolean => {
   const { run } = instance.status
-  return run?.phase === "Exited" && run.lastExit?.outcome !== undefined && ofAttempt(instance)
+  return (
+    run?.phase === "Exited" && run.lastExit?.outcome !== undefined && isFromCurrentAttempt(instance)
+  )
 }

@@ -3,7 +3,7 @@ import { type AuditedCall, describeTargets, flagsOf, namesIn } from "./audit.ts"
 import { readInput } from "./decode.ts"
 import { asFault, Fault } from "./faults.ts"
 import type { Instance } from "./instance.ts"
-import type { InstanceStore } from "./ports.ts"
+import type { Instances } from "./ports.ts"
 import type { may as mayFunction, Principal, Verb } from "./principal.ts"
 import { withoutWordsOf, wordsWith } from "./secrets.ts"
 import { asCallerMeans, checkOneCheckout, matches } from "./selector.ts"
@@ -11,14 +11,16 @@ import type { Call, Targets, Tool, ToolContext } from "./tool.ts"
 import { cut, presented } from "./view.ts"
 
 /**
- * One operation, called by name. An Invoke belongs to one caller, so no face can forget or forge who calls. A face that could not read the
- * input gives the Fault in its place.
+ * One operation, called by name. An Invoke belongs to one caller, so no face can forget or forge
+ * who calls. A face that could not read the input gives the Fault in its place.
  */
 export type Invoke = (tool: string, input: unknown, call: Call) => Promise<Record<string, unknown>>
 
-export interface Here {
+export interface InvokeOptions {
   readonly tools: ReadonlyMap<string, Tool>
-  readonly ports: Omit<ToolContext, keyof Call | "who" | "targets" | "visible" | "store"> & { readonly store: InstanceStore }
+  readonly ports: Omit<ToolContext, keyof Call | "who" | "targets" | "visible" | "store"> & {
+    readonly store: Instances
+  }
   readonly may: typeof mayFunction
   /** False for what this control plane was told not to do for anybody. */
   offered(tool: Tool): boolean
@@ -39,29 +41,48 @@ const explain = (error: z.ZodError): string =>
 /** A refusal may quote what it refuses. */
 function withoutSecrets(fault: Fault, prefixes: readonly string[]): Fault {
   const secretWords = wordsWith(prefixes)
-  const [message, next] = [fault.message, fault.next].map((text) => withoutWordsOf(text, secretWords))
+  const [message, next] = [fault.message, fault.next].map((text) =>
+    withoutWordsOf(text, secretWords),
+  )
   if (message === fault.message && next === fault.next) return fault
   return new Fault(fault.code, message ?? "", next ?? "", fault.cause)
 }
 
-/** Validates, finds the targets, authorizes each, runs the handler, cleans what it gives, audits. @throws Fault, and nothing else. */
+/**
+ * Validates, finds the targets, authorizes each, runs the handler, cleans what it gives, audits.
+ * @throws Fault, and nothing else.
+ */
 export const invokeHere =
-  ({ tools, ports, may, offered, nonce, secretPrefixes, audit }: Here) =>
+  ({ tools, ports, may, offered, nonce, secretPrefixes, audit }: InvokeOptions) =>
   (who: Principal): Invoke =>
   async (name, raw, call) => {
     const tool = tools.get(name)
-    if (!tool) throw new Fault("NotFound", `There is no tool ${JSON.stringify(cut(name, 80))}.`, "List the tools.")
+    if (!tool)
+      throw new Fault(
+        "NotFound",
+        `There is no tool ${JSON.stringify(cut(name, 80))}.`,
+        "List the tools.",
+      )
     let record: AuditedCall = { who, tool: name, on: namesIn(raw) }
-    /** Those to whom the caller may do that. Of a person's rights no instance decides, so that nobody goes through a large fleet for them. */
+    /**
+     * Those to whom the caller may do that. Of a person's rights no instance decides, so that
+     * nobody goes through a large fleet for them.
+     */
     const whom = (verb: Verb, all: readonly Instance[]): readonly Instance[] =>
-      who.kind === "human" && may(who, verb) === true ? all : all.filter((one) => may(who, verb, one) === true)
+      who.kind === "human" && may(who, verb) === true
+        ? all
+        : all.filter((one) => may(who, verb, one) === true)
     // A stranger is not found, never forbidden.
-    const visible = async (): Promise<readonly Instance[]> => whom("outline", await ports.store.list())
+    const visible = async (): Promise<readonly Instance[]> =>
+      whom("outline", await ports.store.list())
     const find = async (wanted: Targets): Promise<readonly Instance[]> => {
       // A description means those of them that the caller may do it to; a name means that one.
       if (!("names" in wanted)) {
         const all = await visible()
-        const callers = who.kind === "instance" ? all.find(({ uid }) => uid === who.uid)?.spec.codeRoot : call.codeRoot
+        const callers =
+          who.kind === "instance"
+            ? all.find(({ uid }) => uid === who.uid)?.spec.codeRoot
+            : call.codeRoot
         const meant = await asCallerMeans(wanted, callers, ports.projects)
         const described = Object.keys(meant).length === 0 ? all : all.filter(matches(meant))
         const found = whom(tool.verb, described)
@@ -69,7 +90,9 @@ export const invokeHere =
         return found
       }
       const names = [...new Set(wanted.names)]
-      const found = (await Promise.all(names.map((one) => ports.store.get(one)))).filter((one) => one !== undefined)
+      const found = (await Promise.all(names.map((one) => ports.store.get(one)))).filter(
+        (one) => one !== undefined,
+      )
       const seen = found.filter((one) => may(who, "outline", one) === true)
       const missing = names.filter((one) => !seen.some((instance) => instance.name === one))
       if (missing.length > 0)
@@ -87,10 +110,12 @@ export const invokeHere =
           `${name} is not offered here.`,
           "Whoever runs `blackbox5 serve` started it with --read-only or --toolsets.",
         )
-      // A face that could not read what it was sent gives its Fault instead: such a call counts, and is audited, as any other.
+      // A face that could not read what it was sent gives its Fault instead: such a call counts,
+      // and is audited, as any other.
       if (raw instanceof Fault) throw raw
       const input = tool.input.safeParse(readInput(tool.input, raw))
-      if (!input.success) throw new Fault("Invalid", explain(input.error), "Correct what is named, then call again.")
+      if (!input.success)
+        throw new Fault("Invalid", explain(input.error), "Correct what is named, then call again.")
       const wanted = tool.targets?.(input.data)
       const described = tool.subject?.(input.data) ?? (wanted ? describeTargets(wanted) : [])
       record = { who, tool: name, on: described, flags: flagsOf(input.data) }
@@ -98,7 +123,8 @@ export const invokeHere =
       if (targets.length > 0) record = { ...record, on: targets.map((target) => target.name) }
       for (const target of [undefined, ...targets]) {
         const verdict = may(who, tool.verb, target)
-        if (verdict !== true) throw new Fault("Forbidden", verdict.message, "Ask with message_instances to @operators.")
+        if (verdict !== true)
+          throw new Fault("Forbidden", verdict.message, "Ask with message_instances to @operators.")
       }
       const output = await tool.handler({ ...ports, ...call, who, targets, visible }, input.data)
       const checked = tool.output.parse(output)

@@ -2,11 +2,17 @@ import { z } from "zod"
 import { type Last, type Marker, markerSchema } from "./link.ts"
 import { oneLine } from "./view.ts"
 
-/** How an iteration ended: by the model's last word, by a failure that came after it, or by the exit of a claude that said nothing. */
+/**
+ * How an iteration ended: by the model's last word, by a failure that came after it, or by the exit
+ * of a claude that said nothing.
+ */
 
 /** As Claude Code's hook StopFailure tells it. */
 export const failureSchema = z.strictObject({
-  /** Its kind, in Claude Code's own word: `rate_limit`, `authentication_failed`, `invalid_request`, `unknown`, ... */
+  /**
+   * Its kind, in Claude Code's own word: `rate_limit`, `authentication_failed`, `invalid_request`,
+   * `unknown`, ...
+   */
   error: z.string().max(100),
   /** What claude printed for people: the API's error. */
   message: z.string().max(2000),
@@ -57,7 +63,7 @@ const likelyCauses: Readonly<Record<string, string>> = {
   SIGABRT: " It crashed.",
 }
 
-export interface Exited {
+export interface ExitReport {
   readonly code: number
   /** It ended before it had asked any hook. */
   readonly unheard: boolean
@@ -66,11 +72,12 @@ export interface Exited {
 }
 
 /** Why claude ended, as far as its exit tells. */
-export function describeExit({ code, unheard, printed }: Exited): string {
+export function describeExit({ code, unheard, printed }: ExitReport): string {
   const signal = signals[code - 128]
   if (signal !== undefined)
     return `claude was ended by ${signal} (exit code ${code}) before the model had finished.${likelyCauses[signal] ?? ""}`
-  if (!unheard) return `claude ended with exit code ${code} before the model had finished; the log has its own words.`
+  if (!unheard)
+    return `claude ended with exit code ${code} before the model had finished; the log has its own words.`
   const words = oneLine(printed.join(" "), 500)
   return `claude refused to start (exit code ${code}). ${words === "" ? "Its own words are in the log." : `It printed: ${words}`}`
 }
@@ -78,22 +85,33 @@ export function describeExit({ code, unheard, printed }: Exited): string {
 export function concludeIteration(
   said: FinalMessage | undefined,
   failure: Failure | undefined,
-  exited: Exited,
+  exited: ExitReport,
 ): { readonly outcome: Marker; readonly text: string } {
   if (failure) return { outcome: "FAILED", text: describeFailure(failure) }
   const ended = exited.code !== 0
   if (!said || said.superseded)
-    return ended ? { outcome: "FAILED", text: describeExit(exited) } : { outcome: "NONE", text: said?.text ?? "" }
-  // A claude that had said its last word and was ended by a signal has not failed: only its exit was missing.
+    return ended
+      ? { outcome: "FAILED", text: describeExit(exited) }
+      : { outcome: "NONE", text: said?.text ?? "" }
+  // A claude that had said its last word and was ended by a signal has not failed: only its exit
+  // was missing.
   const failed = said.marker === "NONE" && ended && signals[exited.code - 128] === undefined
   return failed
-    ? { outcome: "FAILED", text: `claude ended with exit code ${exited.code} after its last message: ${said.text}` }
+    ? {
+        outcome: "FAILED",
+        text: `claude ended with exit code ${exited.code} after its last message: ${said.text}`,
+      }
     : { outcome: said.marker, text: said.text }
 }
 
 /** As the timeline tells it. `note` is what was done to it from outside. */
 export function describeEnd(
-  ended: Last & { readonly ms: number; readonly code: number; readonly refused: boolean; readonly note: string },
+  ended: Last & {
+    readonly ms: number
+    readonly code: number
+    readonly refused: boolean
+    readonly note: string
+  },
 ): string {
   const { iteration, outcome, text, ms, code, refused, note } = ended
   const seconds = Math.round(ms / 1000)

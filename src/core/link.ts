@@ -1,40 +1,49 @@
 import { z } from "zod"
 import {
+  desiredState,
   type Instance,
   outcomeSchema,
   type Reason,
   reasonSchema,
   type Spec,
-  stateAt,
   type uidSchema,
   type Verdict,
 } from "./instance.ts"
 
-/** The wire between supervisor and gateway: two levels, of which the last counts (directive, beat), and two streams (mail, events). */
+/**
+ * The wire between supervisor and gateway: two levels, of which the last counts (directive, beat),
+ * and two streams (mail, events).
+ */
 
 export const urgencySchema = z.enum(["now", "next-iteration"])
 export const mailSchema = z.strictObject({
   id: z.string().min(1).max(64),
-  /** Who wrote it, as a person would read it: `operator root`, `instance shop-1`. Set from the caller's identity. */
+  /**
+   * Who wrote it, as a person would read it: `operator root`, `instance shop-1`. Set from the
+   * caller's identity.
+   */
   from: z.string().max(128),
   /** Operators' mail is instruction; all other mail is data. */
   authority: z.enum(["operator", "peer"]),
   text: z.string().min(1).max(65_536),
   urgency: urgencySchema,
   replyTo: z.string().max(64).optional(),
-  /** It wants an answer: the instance that asked starts no iteration until there is one, for a while. */
+  /**
+   * It wants an answer: the instance that asked starts no iteration until there is one, for a
+   * while.
+   */
   question: z.boolean().optional(),
   atMs: z.int(),
 })
 export type Mail = z.output<typeof mailSchema>
 
-export const doorSchema = z.enum(["UserPromptSubmit", "PostToolUse", "Stop"])
-export type Door = z.output<typeof doorSchema>
+export const hookSchema = z.enum(["UserPromptSubmit", "PostToolUse", "Stop"])
+export type Hook = z.output<typeof hookSchema>
 export const receiptSchema = z.strictObject({
   mail: z.string().max(64),
   state: z.enum(["Queued", "Delivered", "Answered", "Returned"]),
   iteration: z.int().optional(),
-  door: doorSchema.optional(),
+  door: hookSchema.optional(),
 })
 /** What became of a mail. `iteration` and `door` say where the model got it. */
 export type Receipt = z.output<typeof receiptSchema>
@@ -43,7 +52,10 @@ export type Receipt = z.output<typeof receiptSchema>
 export const iterationMinutesMaxDefault = 240
 
 const grantSchema = z.strictObject({ id: z.string().max(64), grantedAtMs: z.int() })
-/** Not strict: a gateway of a newer version may say more than this supervisor knows, and what it does know must still reach it. */
+/**
+ * Not strict: a gateway of a newer version may say more than this supervisor knows, and what it
+ * does know must still reach it.
+ */
 export const directiveSchema = z.object({
   freeze: z.union([reasonSchema, z.literal("Paused")]).optional(),
   /** The granted turn; a running iteration whose id it is not is frozen. */
@@ -51,16 +63,28 @@ export const directiveSchema = z.object({
   /** What the loop is told at the start of each iteration. */
   goal: z.string().optional(),
   orders: z.array(z.strictObject({ id: z.string(), text: z.string() })),
-  /** Minutes that an iteration may run, unfrozen. Absent for the default: supervisors of before would not understand it. */
+  /**
+   * Minutes that an iteration may run, unfrozen. Absent for the default: supervisors of before
+   * would not understand it.
+   */
   iterationMinutesMax: z.number().positive().optional(),
 })
 /** What the fleet wants of a running instance now. */
 export type Directive = z.output<typeof directiveSchema>
 
-/** Why the processes of an instance are to stand still, if they are. The other holds only withhold the next turn. */
-export function freezes(spec: Spec, verdict: Verdict | undefined, nowMs: number): Reason | "Paused" | undefined {
-  if (stateAt(spec, nowMs) === "Paused") return "Paused"
-  return verdict?.verdict === "Held" && verdict.reason === "BudgetReached" ? "BudgetReached" : undefined
+/**
+ * Why the processes of an instance are to stand still, if they are. The other holds only withhold
+ * the next turn.
+ */
+export function freezes(
+  spec: Spec,
+  verdict: Verdict | undefined,
+  nowMs: number,
+): Reason | "Paused" | undefined {
+  if (desiredState(spec, nowMs) === "Paused") return "Paused"
+  return verdict?.verdict === "Held" && verdict.reason === "BudgetReached"
+    ? "BudgetReached"
+    : undefined
 }
 
 /** Never stored: derived anew on every change and connect, so a pause survives anything. */
@@ -71,7 +95,8 @@ export function directive(
   iterationMinutesMax = iterationMinutesMaxDefault,
 ): Directive {
   const reason = freezes(spec, admission, nowMs)
-  const finishing = reason === "Paused" && spec.pause?.when === "iteration-end" && turn !== undefined
+  const finishing =
+    reason === "Paused" && spec.pause?.when === "iteration-end" && turn !== undefined
   return {
     ...(reason !== undefined && !finishing && { freeze: reason }),
     ...(turn && { turn: { id: turn.id, grantedAtMs: turn.grantedAtMs } }),
@@ -81,10 +106,16 @@ export function directive(
   }
 }
 
-/** Milliseconds of a moment that a Date can be: a supervisor may say anything, and who shows it must not fail. */
+/**
+ * Milliseconds of a moment that a Date can be: a supervisor may say anything, and who shows it must
+ * not fail.
+ */
 const momentSchema = z.int().min(0).max(8_640_000_000_000_000)
 
-/** More than any run can use. Sums of what all runs say must stay numbers that can be counted with, whatever one of them says. */
+/**
+ * More than any run can use. Sums of what all runs say must stay numbers that can be counted with,
+ * whatever one of them says.
+ */
 export const usageMax = { usd: 1e9, count: 1e12 }
 export const usageSchema = z.strictObject({
   usd: z.number().min(0).max(usageMax.usd),
@@ -92,7 +123,10 @@ export const usageSchema = z.strictObject({
   iterations: z.int().min(0).max(usageMax.count),
   ms: z.int().min(0).max(usageMax.count),
 })
-/** US dollars at list price; tokens of all kinds (input, output, cache read and write); iterations finished; milliseconds of iterations. */
+/**
+ * US dollars at list price; tokens of all kinds (input, output, cache read and write); iterations
+ * finished; milliseconds of iterations.
+ */
 export type Usage = z.output<typeof usageSchema>
 export const noUsage: Usage = Object.freeze({ usd: 0, tokens: 0, iterations: 0, ms: 0 })
 /** The larger of each: what is told again, or of before, never counts less. */
@@ -128,7 +162,10 @@ export const holdSchema = z.strictObject({
   message: z.string().max(1000),
   untilMs: momentSchema.optional(),
 })
-/** A reason, seen by the supervisor, to withhold the next turn. Without an end it lasts as long as the attempt: until a person resumes it. */
+/**
+ * A reason, seen by the supervisor, to withhold the next turn. Without an end it lasts as long as
+ * the attempt: until a person resumes it.
+ */
 export type ReportedHold = z.output<typeof holdSchema>
 
 export const beatSchema = z.strictObject({
@@ -138,21 +175,33 @@ export const beatSchema = z.strictObject({
       id: z.string().max(64),
       state: z.enum(["Wanted", "Running"]),
       sinceMs: momentSchema,
-      /** Which grant of it the supervisor knows: a freeze told before a new grant arrived says nothing about that one. */
+      /**
+       * Which grant of it the supervisor knows: a freeze told before a new grant arrived says
+       * nothing about that one.
+       */
       grantedAtMs: momentSchema.optional(),
     })
     .optional(),
   frozen: z.boolean(),
   /** Used by this place since it began: a running maximum. */
   used: usageSchema,
-  activity: z.strictObject({ tool: z.string().max(120), summary: z.string().max(120), sinceMs: momentSchema }).optional(),
+  activity: z
+    .strictObject({
+      tool: z.string().max(120),
+      summary: z.string().max(120),
+      sinceMs: momentSchema,
+    })
+    .optional(),
   /** The last finished iteration of this attempt. */
   last: lastSchema.optional(),
-  /** What the next iteration would be told that the last one was not: an operator's word (mail, goal, order), or other mail alone. */
+  /**
+   * What the next iteration would be told that the last one was not: an operator's word (mail,
+   * goal, order), or other mail alone.
+   */
   news: z.enum(["instruction", "mail"]).optional(),
   /**
-   * Its work tree, as it was at the end of the last iteration: `commits` beyond where it began. `own`: no other works in it. Without git neither
-   * `commits` nor `dirty` is known.
+   * Its work tree, as it was at the end of the last iteration: `commits` beyond where it began.
+   * `own`: no other works in it. Without git neither `commits` nor `dirty` is known.
    */
   work: z
     .strictObject({
@@ -169,7 +218,10 @@ export const beatSchema = z.strictObject({
 /** An instance's latest self-report. */
 export type Beat = z.output<typeof beatSchema>
 
-/** An instance's work tree: path and branch, commits beyond where it began, and whether anything in it is not committed. */
+/**
+ * An instance's work tree: path and branch, commits beyond where it began, and whether anything in
+ * it is not committed.
+ */
 export type Work = NonNullable<Beat["work"]>
 
 export const eventKindSchema = z.enum([
@@ -190,11 +242,17 @@ export const emittedSchema = z.strictObject({
   id: z.string().min(1).max(80),
   kind: eventKindSchema,
   message: z.string().max(4000),
-  /** Of an Exited one: how the run ended, where the loop's own word decides that it is not started again. */
+  /**
+   * Of an Exited one: how the run ended, where the loop's own word decides that it is not started
+   * again.
+   */
   outcome: outcomeSchema.optional(),
   atMs: z.int(),
 })
-/** What a supervisor may tell. It speaks for an agent, so what the control plane itself witnesses (calls, starts, ends) is not its to say. */
+/**
+ * What a supervisor may tell. It speaks for an agent, so what the control plane itself witnesses
+ * (calls, starts, ends) is not its to say.
+ */
 export const reportedKinds = ["IterationStarted", "IterationEnded", "Warning"] as const
 const reportedSchema = emittedSchema.omit({ outcome: true }).extend({
   id: z.string().min(1).max(64),
@@ -209,13 +267,28 @@ export interface Event extends Emitted {
   readonly uid?: z.output<typeof uidSchema>
 }
 
-/** Frames of the WebSocket `/v1/link`, one JSON text each. A frame with a `seq` is acknowledged and sent again after a reconnect until it is. */
-const receiptFrameSchema = z.strictObject({ type: z.literal("receipt"), seq: z.int(), receipt: receiptSchema })
-const eventFrameSchema = z.strictObject({ type: z.literal("event"), seq: z.int(), event: reportedSchema })
+/**
+ * Frames of the WebSocket `/v1/link`, one JSON text each. A frame with a `seq` is acknowledged and
+ * sent again after a reconnect until it is.
+ */
+const receiptFrameSchema = z.strictObject({
+  type: z.literal("receipt"),
+  seq: z.int(),
+  receipt: receiptSchema,
+})
+const eventFrameSchema = z.strictObject({
+  type: z.literal("event"),
+  seq: z.int(),
+  event: reportedSchema,
+})
 export const sequencedSchema = z.discriminatedUnion("type", [receiptFrameSchema, eventFrameSchema])
 export type Sequenced = z.output<typeof sequencedSchema>
 /** A receipt or an event before it has its number. */
-export type Spooled = Sequenced extends infer F ? (F extends Sequenced ? Omit<F, "seq"> : never) : never
+export type Spooled = Sequenced extends infer F
+  ? F extends Sequenced
+    ? Omit<F, "seq">
+    : never
+  : never
 export const upFrameSchema = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("beat"), beat: beatSchema }),
   receiptFrameSchema,
@@ -231,7 +304,8 @@ export type DownFrame = z.output<typeof downFrameSchema>
 /** One frame at most: a mail of 64 KiB, escaped. */
 export const frameBytesMax = 1_048_576
 
-// Why a gateway closes a link: 1001 as RFC 6455 means it, the others from its private range, 4000 to 4999.
+// Why a gateway closes a link: 1001 as RFC 6455 means it, the others from its private range, 4000
+// to 4999.
 
 /** The gateway is shut down on purpose; whoever did that starts it again. */
 export const closeGoingAway = 1001

@@ -1,11 +1,18 @@
 import { z } from "zod"
 
-/** MCP servers from outside, as the control plane tells them to a supervisor: for its project, with its secrets filled in. */
+/**
+ * MCP servers from outside, as the control plane tells them to a supervisor: for its project, with
+ * its secrets filled in.
+ */
 
 /** How an agent knows the fleet's own tools: `mcp__blackbox5__fleet_status`. */
 export const fleetServer = "blackbox5"
 
-const stdioSchema = z.strictObject({ command: z.string(), args: z.array(z.string()), env: z.record(z.string(), z.string()) })
+const stdioSchema = z.strictObject({
+  command: z.string(),
+  args: z.array(z.string()),
+  env: z.record(z.string(), z.string()),
+})
 const httpSchema = z.strictObject({ url: z.string(), headers: z.record(z.string(), z.string()) })
 export const mcpServerSchema = z.strictObject({
   name: z.string(),
@@ -22,7 +29,13 @@ export const mcpServersSchema = z.strictObject({
   left: z.array(z.strictObject({ name: z.string(), why: z.string() })),
 })
 export type McpServers = z.output<typeof mcpServersSchema>
-/** In a supervisor's environment: the names of variables that its loop does not inherit, separated by commas. */
+/**
+ * In a supervisor's environment: the names of variables that its loop does not inherit, separated
+ * by commas.
+ */
 export const secretsVariable = "BLACKBOX5_SECRETS"
-/** Where a supervisor gets them, with its instance's credential. No tool's route, so that the instance's own port does not lead here. */
+/**
+ * Where a supervisor gets them, with its instance's credential. No tool's route, so that the
+ * instance's own port does not lead here.
+ */
 export const supervisorServersPath = "/supervisor/mcp-servers"

@@ -1,6 +1,7 @@
 /**
- * A map that is never changed: a change gives another one that shares almost all with it. So a reader keeps what it read, and a change of one
- * of ten thousand entries copies some dozen, not all.
+ * A map that is never changed: a change gives another one that shares almost all with it. So a
+ * reader keeps what it read, and a change of one of ten thousand entries copies some dozen, not
+ * all.
  */
 export class Overlay<K, V> implements ReadonlyMap<K, V> {
   readonly #base: ReadonlyMap<K, V>
@@ -21,7 +22,8 @@ export class Overlay<K, V> implements ReadonlyMap<K, V> {
   with(key: K, value: V): Overlay<K, V> {
     const over = new Map(this.#over).set(key, value)
     const size = this.has(key) ? this.size : this.size + 1
-    // Each change copies what is laid over, and every so many of them all: about twice the square root of the size is the least of both together.
+    // Each change copies what is laid over, and every so many of them all: about twice the square
+    // root of the size is the least of both together.
     return over.size * over.size <= 4 * size + 64
       ? new Overlay(this.#base, over, size)
       : new Overlay(new Map([...this.#base, ...over]), new Map(), size)
@@ -35,7 +37,8 @@ export class Overlay<K, V> implements ReadonlyMap<K, V> {
   }
   *entries(): MapIterator<[K, V]> {
     if (this.#over.size === 0) return yield* this.#base.entries()
-    for (const [key, value] of this.#base) yield [key, this.#over.has(key) ? (this.#over.get(key) as V) : value] // it is there
+    for (const [key, value] of this.#base)
+      yield [key, this.#over.has(key) ? (this.#over.get(key) as V) : value] // it is there
     for (const [key, value] of this.#over) if (!this.#base.has(key)) yield [key, value]
     return undefined
   }

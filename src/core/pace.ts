@@ -1,8 +1,9 @@
 import type { Invoke } from "./invoke.ts"
 
 /**
- * Lets work begin a few pieces at a time, so that between them all else has its turn: sixty clients whose looks at the fleet all came at once would
- * else keep a mail, or the word of a supervisor, from the processor until the last of them was answered.
+ * Lets work begin a few pieces at a time, so that between them all else has its turn: sixty clients
+ * whose looks at the fleet all came at once would else keep a mail, or the word of a supervisor,
+ * from the processor until the last of them was answered.
  */
 export interface PaceOptions {
   /** Pieces that may begin in one turn of the event loop. */

@@ -1,10 +1,17 @@
-import { type Admission, finished, type Instance, live, ofAttempt, stateAt } from "./instance.ts"
+import {
+  type Admission,
+  desiredState,
+  hasFinished,
+  hasLiveRun,
+  type Instance,
+  isFromCurrentAttempt,
+} from "./instance.ts"
 import type { Beat } from "./link.ts"
 import { ranNoClaude } from "./loop.ts"
-import { heldWords, problemMax, said, wordsOfProblem } from "./reason-words.ts"
+import { heldWords, problemMax, problemText, wordsOfProblem } from "./reason-words.ts"
 import { byWhom, byWhomAt } from "./stops.ts"
 import { spanOf } from "./view.ts"
-import { type Question, questionOf, type Wait, wordsOfQuestion } from "./waits.ts"
+import { type Question, questionOf, renderQuestion, type Wait } from "./waits.ts"
 
 /** What people see: computed when somebody asks, never stored. Who needs a person comes first. */
 export const phases = [
@@ -27,18 +34,24 @@ export const phases = [
 ] as const
 export type Phase = (typeof phases)[number]
 
-export interface Seen {
+export interface PhaseReport {
   readonly phase: Phase
-  /** Why it is or is not running: our own words, names, numbers and times, and nothing that anybody else wrote. */
+  /**
+   * Why it is or is not running: our own words, names, numbers and times, and nothing that anybody
+   * else wrote.
+   */
   readonly why: string
   /** What to do next, as a call: our own words too. */
   readonly fix: string
-  /** What its agent, claude, git or whoever paused it said about that: one line, which nobody may take for ours. */
+  /**
+   * What its agent, claude, git or whoever paused it said about that: one line, which nobody may
+   * take for ours.
+   */
   readonly untrusted?: string
   /** True when nothing goes on until a person does something. */
   readonly needsPerson: boolean
 }
-export interface Around {
+export interface PhaseContext {
   readonly beat: Beat | undefined
   readonly turns: { readonly used: number; readonly max: number }
   /** Iterations finished in all its runs. */
@@ -52,17 +65,31 @@ export const silentMs = 15_000
 /** As Kubernetes does: the third start in a row that fails is called a crash loop. */
 const crashLoopRestarts = 3
 
-type Describe = (phase: Phase, why: string, fix: string, more?: Pick<Seen, "untrusted"> & { needsPerson?: boolean }) => Seen
-const describe: Describe = (phase, why, fix, { needsPerson = false, ...more } = {}) => ({ phase, why, fix, needsPerson, ...more })
+type Describe = (
+  phase: Phase,
+  why: string,
+  fix: string,
+  more?: Pick<PhaseReport, "untrusted"> & { needsPerson?: boolean },
+) => PhaseReport
+const describe: Describe = (phase, why, fix, { needsPerson = false, ...more } = {}) => ({
+  phase,
+  why,
+  fix,
+  needsPerson,
+  ...more,
+})
 const person = { needsPerson: true }
 
-export function phaseOf(instance: Instance, { beat: latest, turns, iterations, waits, nowMs }: Around): Seen {
+export function phaseOf(
+  instance: Instance,
+  { beat: latest, turns, iterations, waits, nowMs }: PhaseContext,
+): PhaseReport {
   const { spec, status, name } = instance
   const { admission, run } = status
   const beat = latest?.place === run?.place ? latest : undefined
   const inspect = `inspect_instance {"name":"${name}"}`
-  const alive = live(instance)
-  const state = stateAt(spec, nowMs)
+  const alive = hasLiveRun(instance)
+  const state = desiredState(spec, nowMs)
   const question = questionOf(waits)
 
   if (instance.deletedAtMs !== undefined)
@@ -70,23 +97,39 @@ export function phaseOf(instance: Instance, { beat: latest, turns, iterations, w
   if (state === "Stopped")
     return alive
       ? describe("Stopping", "It was told to stop; its processes are ending.", inspect)
-      : describe("Stopped", `It was stopped${byWhomAt(spec.stop ?? {})}.`, callOn(name)("resume_instances"))
-  if (finished(instance)) return ended(instance, nowMs)
+      : describe(
+          "Stopped",
+          `It was stopped${byWhomAt(spec.stop ?? {})}.`,
+          callOn(name)("resume_instances"),
+        )
+  if (hasFinished(instance)) return ended(instance, nowMs)
   if (state === "Paused") return paused(instance, beat, iterations, nowMs)
   // These withhold the next iteration alone: one that runs is shown as it is.
   const after = admission?.reason === "OutsideWindow" || admission?.reason === "ParentStopped"
   const goesOn = after && beat?.turn?.state === "Running" && !beat.frozen
-  if (admission?.verdict === "Held" && !goesOn) return held(instance, admission, { beat, question, nowMs })
+  if (admission?.verdict === "Held" && !goesOn)
+    return held(instance, admission, { beat, question, nowMs })
   if (admission?.verdict === "Queued" && admission.reason !== "NotWanted")
-    return describe("Queued", admission.message, "pause_instances or stop_instances others, or raise instancesMax in the policy.")
+    return describe(
+      "Queued",
+      admission.message,
+      "pause_instances or stop_instances others, or raise instancesMax in the policy.",
+    )
   if (!alive) return notAlive(instance)
   if (run?.phase !== "Running")
-    return describe("Starting", "Its supervisor is preparing the loop.", inspect, said(run?.problem?.message, problemMax))
+    return describe(
+      "Starting",
+      "Its supervisor is preparing the loop.",
+      inspect,
+      problemText(run?.problem?.message, problemMax),
+    )
   if (!beat || Math.abs(nowMs - beat.atMs) > silentMs)
     // a clock that was set back proves no word either
     return describe(
       "Unknown",
-      beat ? `No word from its supervisor for ${spanOf(nowMs - beat.atMs)}.` : "No word from its supervisor yet.",
+      beat
+        ? `No word from its supervisor for ${spanOf(nowMs - beat.atMs)}.`
+        : "No word from its supervisor yet.",
       inspect,
     )
   return atWork(name, beat, { turns, iterations, question, nowMs })
@@ -98,7 +141,7 @@ const callOn =
     `${tool} {"names":["${name}"]${more}}`
 
 /** Its loop has ended by its own word. */
-function ended({ name, status: { run } }: Instance, nowMs: number): Seen {
+function ended({ name, status: { run } }: Instance, nowMs: number): PhaseReport {
   if (run?.lastExit?.outcome === "Complete")
     return describe(
       "Completed",
@@ -106,16 +149,20 @@ function ended({ name, status: { run } }: Instance, nowMs: number): Seen {
       `${callOn(name)("resume_instances")} starts it afresh`,
     )
   const why = `Its only iteration failed (exit code ${run?.lastExit?.code ?? "unknown"}).`
-  return describe("Failed", why, `read_logs {"name":"${name}"}`, { ...person, ...said(run?.problem?.message, problemMax) })
+  return describe("Failed", why, `read_logs {"name":"${name}"}`, {
+    ...person,
+    ...problemText(run?.problem?.message, problemMax),
+  })
 }
 
 /** Admitted, and nothing of it runs. */
-function notAlive(instance: Instance): Seen {
+function notAlive(instance: Instance): PhaseReport {
   const { name, spec, status } = instance
   const { run } = status
   const inspect = `inspect_instance {"name":"${name}"}`
   // A run of an earlier attempt says nothing about the one that is to come.
-  if (!run || !ofAttempt(instance)) return describe("Starting", "Admitted; its loop is being started.", inspect)
+  if (!run || !isFromCurrentAttempt(instance))
+    return describe("Starting", "Admitted; its loop is being started.", inspect)
   const { lastExit, problem, restarts } = run
   if (lastExit?.code === 0 && !problem)
     return describe(
@@ -127,10 +174,13 @@ function notAlive(instance: Instance): Seen {
     )
   // A loop's own exit code; after a start that failed there is none.
   const own = problem === undefined || problem.reason === ranNoClaude
-  const failure = problem ? wordsOfProblem(problem.reason) : "Its loop ended without saying that it is complete"
+  const failure = problem
+    ? wordsOfProblem(problem.reason)
+    : "Its loop ended without saying that it is complete"
   const why = own ? `${failure} (exit code ${lastExit?.code ?? "unknown"}).` : `${failure}.`
-  const words = own ? {} : said(problem.message, problemMax)
-  // A loop that ran no claude may only have met a passing trouble: it is called a crash loop when it does so again and again.
+  const words = own ? {} : problemText(problem.message, problemMax)
+  // A loop that ran no claude may only have met a passing trouble: it is called a crash loop when
+  // it does so again and again.
   return restarts >= crashLoopRestarts || !own
     ? describe(
         "CrashLoop",
@@ -141,11 +191,15 @@ function notAlive(instance: Instance): Seen {
     : describe("Starting", `${why} It is started again.`, `read_logs {"name":"${name}"}`, words)
 }
 
-interface AtWork extends Pick<Around, "turns" | "iterations" | "nowMs"> {
+interface AtWork extends Pick<PhaseContext, "turns" | "iterations" | "nowMs"> {
   readonly question: Question | undefined
 }
 /** Its loop runs, and its supervisor is heard of. */
-function atWork(name: string, beat: Beat, { turns, iterations, question, nowMs }: AtWork): Seen {
+function atWork(
+  name: string,
+  beat: Beat,
+  { turns, iterations, question, nowMs }: AtWork,
+): PhaseReport {
   const { turn, activity, last, frozen } = beat
   if (turn?.state === "Wanted")
     return describe(
@@ -165,10 +219,15 @@ function atWork(name: string, beat: Beat, { turns, iterations, question, nowMs }
     const tell = (more: string): string => `message_instances {"to":["${name}"]${more},"text":"…"}`
     // Asked in the iteration that still runs: an answer now spares it the waiting.
     return question?.turn === turn.id
-      ? describe("Running", `${why} ${wordsOfQuestion(question, nowMs)}`, tell(`,"replyTo":"${question.mail}"`), {
-          ...person,
-          ...said(question.text),
-        })
+      ? describe(
+          "Running",
+          `${why} ${renderQuestion(question, nowMs)}`,
+          tell(`,"replyTo":"${question.mail}"`),
+          {
+            ...person,
+            ...problemText(question.text),
+          },
+        )
       : describe("Running", why, tell(""))
   }
   if (last?.outcome === "FAILED")
@@ -176,23 +235,38 @@ function atWork(name: string, beat: Beat, { turns, iterations, question, nowMs }
       "Running",
       "Between iterations; the last one failed, and the loop tries again.",
       `read_logs {"name":"${name}"} shows what claude said.`,
-      said(last.text),
+      problemText(last.text),
     )
-  return describe("Running", `Between iterations; ${iterations} done.`, `inspect_instance {"name":"${name}"}`)
+  return describe(
+    "Running",
+    `Between iterations; ${iterations} done.`,
+    `inspect_instance {"name":"${name}"}`,
+  )
 }
 
-function paused(instance: Instance, beat: Beat | undefined, iterations: number, nowMs: number): Seen {
+function paused(
+  instance: Instance,
+  beat: Beat | undefined,
+  iterations: number,
+  nowMs: number,
+): PhaseReport {
   const { pause } = instance.spec
-  const until = pause?.untilMs === undefined ? "" : ` It goes on by itself in ${spanOf(pause.untilMs - nowMs)}.`
+  const until =
+    pause?.untilMs === undefined ? "" : ` It goes on by itself in ${spanOf(pause.untilMs - nowMs)}.`
   const by = byWhom(pause ?? {}, nowMs)
   const why = (): string => {
-    if (!live(instance)) return `Paused${by}; nothing of it runs.`
+    if (!hasLiveRun(instance)) return `Paused${by}; nothing of it runs.`
     if (beat?.frozen) return `Paused${by}: all its processes stand still.`
     if (pause?.when === "iteration-end" && beat?.turn?.state === "Running")
       return `To be paused${by} at the end of iteration ${iterations + 1}, which still runs.`
     return `Paused${by}; its supervisor has not confirmed yet that its processes stand still.`
   }
-  return describe("Paused", `${why()}${until}`, callOn(instance.name)("resume_instances"), said(pause?.note))
+  return describe(
+    "Paused",
+    `${why()}${until}`,
+    callOn(instance.name)("resume_instances"),
+    problemText(pause?.note),
+  )
 }
 
 interface Holding {
@@ -200,14 +274,21 @@ interface Holding {
   readonly question: Question | undefined
   readonly nowMs: number
 }
-function held({ name }: Instance, admission: Admission, { beat, question, nowMs }: Holding): Seen {
+function held(
+  { name }: Instance,
+  admission: Admission,
+  { beat, question, nowMs }: Holding,
+): PhaseReport {
   const { reason, untilMs } = admission
   const message = heldWords[reason] ?? admission.message
   const until = untilMs === undefined ? "" : ` It goes on in ${spanOf(untilMs - nowMs)}.`
   const call = callOn(name)
   const resume = call("resume_instances")
   const tell = (more = ""): string => `message_instances {"to":["${name}"]${more},"text":"…"}`
-  const reported = said(beat?.hold?.reason === reason ? beat.hold.message : undefined, problemMax)
+  const reported = problemText(
+    beat?.hold?.reason === reason ? beat.hold.message : undefined,
+    problemMax,
+  )
   const byPerson = { ...person, ...reported }
   switch (reason) {
     case "RateLimited":
@@ -218,31 +299,63 @@ function held({ name }: Instance, admission: Admission, { beat, question, nowMs 
             `${resume} when the limit is over`,
             byPerson,
           )
-        : describe("RateLimited", `${message}${until}`, "Nothing to do: it goes on by itself.", reported)
+        : describe(
+            "RateLimited",
+            `${message}${until}`,
+            "Nothing to do: it goes on by itself.",
+            reported,
+          )
     case "ServiceUnavailable":
-      return describe("Waiting", `${message}${until}`, "Nothing to do: it goes on by itself.", reported)
+      return describe(
+        "Waiting",
+        `${message}${until}`,
+        "Nothing to do: it goes on by itself.",
+        reported,
+      )
     case "AccountProblem":
     case "Uncontrolled":
       return describe("Held", `${message}${until}`, `Mend that, then ${resume}`, byPerson)
     case "ClaudeMissing":
-      return describe("Held", message, "Install it again, or correct `claude` in the policy; it goes on by itself.", byPerson)
+      return describe(
+        "Held",
+        message,
+        "Install it again, or correct `claude` in the policy; it goes on by itself.",
+        byPerson,
+      )
     case "BudgetReached":
-      return describe("BudgetReached", message, `update_instance {"name":"${name}","budget":{…}} with a larger one`, person)
+      return describe(
+        "BudgetReached",
+        message,
+        `update_instance {"name":"${name}","budget":{…}} with a larger one`,
+        person,
+      )
     case "NeedsAnswer":
       return describe(
         "NeedsAnswer",
-        `${question ? wordsOfQuestion(question, nowMs) : message}${until}`,
+        `${question ? renderQuestion(question, nowMs) : message}${until}`,
         tell(question && `,"replyTo":"${question.mail}"`),
-        { ...person, ...said(question?.text) },
+        { ...person, ...problemText(question?.text) },
       )
     case "Blocked":
-      return describe("Blocked", `${message}${until}`, tell(), { ...person, ...said(beat?.last?.text) })
+      return describe("Blocked", `${message}${until}`, tell(), {
+        ...person,
+        ...problemText(beat?.last?.text),
+      })
     case "OutsideWindow":
-      return describe("Waiting", `${message}${until}`, `Nothing to do, or update_instance {"name":"${name}","schedule":…}`)
+      return describe(
+        "Waiting",
+        `${message}${until}`,
+        `Nothing to do, or update_instance {"name":"${name}","schedule":…}`,
+      )
     case "AwaitingInstances":
       return describe("Waiting", message, "Nothing to do: it goes on when that is so.")
     case "CircuitOpen":
-      return describe("Held", `${message}${until}`, `${tell()} with what may help, or mend it and ${resume}`, byPerson)
+      return describe(
+        "Held",
+        `${message}${until}`,
+        `${tell()} with what may help, or mend it and ${resume}`,
+        byPerson,
+      )
     case "ChildLimit":
       return describe(
         "Held",
@@ -251,7 +364,12 @@ function held({ name }: Instance, admission: Admission, { beat, question, nowMs 
         person,
       )
     case "ParentStopped":
-      return describe("Held", message, `resume_instances its parent, or ${call("stop_instances")}`, person)
+      return describe(
+        "Held",
+        message,
+        `resume_instances its parent, or ${call("stop_instances")}`,
+        person,
+      )
     case "LoginRequired":
       return describe(
         "Held",

@@ -1,17 +1,31 @@
 import type { FleetIndex } from "./fleet-index.ts"
-import { finished, type Instance, live, stateAt, type Uid, type Verdict } from "./instance.ts"
+import type { Readings } from "./fleet-view.ts"
+import {
+  desiredState,
+  hasFinished,
+  hasLiveRun,
+  type Instance,
+  type Uid,
+  type Verdict,
+} from "./instance.ts"
 import { type Beat, freezes } from "./link.ts"
-import type { Readings } from "./outline.ts"
 import type { Spent, Turn, Windows } from "./ports.ts"
 import { type Family, familyOf, totalsBelow } from "./spending.ts"
 import type { WaitsByUid } from "./waits.ts"
 
 type ByUid<T> = ReadonlyMap<Uid, T>
-/** Whether agents go on by themselves when a limit of the model is over, or wait until somebody resumes them. */
+/**
+ * Whether agents go on by themselves when a limit of the model is over, or wait until somebody
+ * resumes them.
+ */
 export type AfterRateLimit = "continue" | "hold"
 /** The fleet at one moment, as the scheduler read it. */
-export interface Snapshot {
-  readonly policy: { readonly instancesMax: number; readonly turnsMax: number; readonly afterRateLimit?: AfterRateLimit }
+export interface FleetSnapshot {
+  readonly policy: {
+    readonly instancesMax: number
+    readonly turnsMax: number
+    readonly afterRateLimit?: AfterRateLimit
+  }
   readonly fleet: FleetIndex
   readonly beats: ByUid<Beat>
   readonly turns: ByUid<Turn>
@@ -40,8 +54,10 @@ export interface Plan {
 const allTaken = (places: number, of: string): string =>
   places === 1 ? `The only place of ${of} is taken.` : `All ${places} places of ${of} are taken.`
 
-/** Who is admitted, whose iteration may run, whose turn is over: numbered steps over one snapshot. */
-export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number): Plan {
+/**
+ * Who is admitted, whose iteration may run, whose turn is over: numbered steps over one snapshot.
+ */
+export function plan(snapshot: FleetSnapshot, holds: readonly Hold[], nowMs: number): Plan {
   const { policy, fleet, beats, turns } = snapshot
   const { byUid } = fleet
   const { spent, waits, windows } = snapshot
@@ -66,8 +82,19 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
 
   // 1 Who counts, in order: who lives keeps its place, then priority, then age.
   const ordered = open
-    .filter((one) => live(one) || (stateAt(one.spec, nowMs) === "Running" && one.deletedAtMs === undefined && !finished(one)))
-    .toSorted((a, b) => Number(live(b)) - Number(live(a)) || b.spec.priority - a.spec.priority || a.createdAtMs - b.createdAtMs)
+    .filter(
+      (one) =>
+        hasLiveRun(one) ||
+        (desiredState(one.spec, nowMs) === "Running" &&
+          one.deletedAtMs === undefined &&
+          !hasFinished(one)),
+    )
+    .toSorted(
+      (a, b) =>
+        Number(hasLiveRun(b)) - Number(hasLiveRun(a)) ||
+        b.spec.priority - a.spec.priority ||
+        a.createdAtMs - b.createdAtMs,
+    )
 
   // 2 Verdicts: the first hold that speaks, else a place while there is one.
   let room = policy.instancesMax
@@ -81,12 +108,15 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
     return { verdict: "Queued", reason: "ChildrenFull", message }
   }
   const verdicts = ordered.map((instance) => {
-    const held = holds.reduce<Verdict | undefined>((found, hold) => found ?? hold(instance, facts), undefined)
-    const full = live(instance) ? undefined : fullOf(instance)
+    const held = holds.reduce<Verdict | undefined>(
+      (found, hold) => found ?? hold(instance, facts),
+      undefined,
+    )
+    const full = hasLiveRun(instance) ? undefined : fullOf(instance)
     const value: Verdict =
       held ??
       full ??
-      (room > 0 || live(instance)
+      (room > 0 || hasLiveRun(instance)
         ? { verdict: "Admitted", reason: "Admitted", message: "Admitted." }
         : {
             verdict: "Queued",
@@ -94,14 +124,18 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
             message: allTaken(policy.instancesMax, "the fleet"),
           })
     // Who waits for others must not keep them from a place: it sleeps in the turnstile.
-    if (value.verdict === "Admitted" || (live(instance) && value.reason !== "AwaitingInstances")) {
+    if (
+      value.verdict === "Admitted" ||
+      (hasLiveRun(instance) && value.reason !== "AwaitingInstances")
+    ) {
       room--
       for (const uid of instance.spec.lineage) below.set(uid, (below.get(uid) ?? 0) + 1)
     }
     return { instance, value }
   })
 
-  // 3 Turns that are proven over. Frozen as wanted also ends one: going on needs a turn again. Silence proves nothing, so it keeps its turn.
+  // 3 Turns that are proven over. Frozen as wanted also ends one: going on needs a turn again.
+  // Silence proves nothing, so it keeps its turn.
   const wantsFreeze = new Set(
     verdicts
       .filter(({ instance, value }) => freezes(instance.spec, value, nowMs) !== undefined)
@@ -110,20 +144,25 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
   const over = ({ uid, id, place, grantedAtMs }: Turn): boolean => {
     const instance = byUid.get(uid)
     const beat = beats.get(uid)
-    if (!instance || !live(instance) || instance.status.run?.place !== place) return true
+    if (!instance || !hasLiveRun(instance) || instance.status.run?.place !== place) return true
     return (
       beat?.place === place &&
-      (beat.turn?.id !== id || (beat.frozen && beat.turn.grantedAtMs === grantedAtMs && wantsFreeze.has(uid)))
+      (beat.turn?.id !== id ||
+        (beat.frozen && beat.turn.grantedAtMs === grantedAtMs && wantsFreeze.has(uid)))
     )
   }
   const end = [...turns.values()].filter(over)
   const ended = new Set(end.map(({ uid }) => uid))
   const held = (uid: Uid): boolean => turns.has(uid) && !ended.has(uid)
 
-  // 4 Iterations that run unfrozen without a turn (the table was lost, or the place is new): they are a fact and count first.
+  // 4 Iterations that run unfrozen without a turn (the table was lost, or the place is new): they
+  // are a fact and count first.
   const asking = verdicts.flatMap(({ instance, value }) => {
     const beat = beats.get(instance.uid)
-    return beat?.turn && beat.place === instance.status.run?.place && live(instance) && !held(instance.uid)
+    return beat?.turn &&
+      beat.place === instance.status.run?.place &&
+      hasLiveRun(instance) &&
+      !held(instance.uid)
       ? [{ instance, value, beat, turn: beat.turn }]
       : []
   })
@@ -140,7 +179,9 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
   const waiting = asking
     .filter(
       ({ instance, value, beat, turn }) =>
-        value.verdict === "Admitted" && stateAt(instance.spec, nowMs) === "Running" && (turn.state === "Wanted" || beat.frozen),
+        value.verdict === "Admitted" &&
+        desiredState(instance.spec, nowMs) === "Running" &&
+        (turn.state === "Wanted" || beat.frozen),
     )
     .toSorted((a, b) => a.turn.sinceMs - b.turn.sinceMs)
     .slice(0, Math.max(0, free))
@@ -155,13 +196,23 @@ export function plan(snapshot: Snapshot, holds: readonly Hold[], nowMs: number):
     const was = status.admission
     // A budget that was raised, but not enough, is shown as it is now.
     const said = value.reason === "BudgetReached" && was?.message !== value.message
-    return was?.verdict !== value.verdict || was.reason !== value.reason || was.untilMs !== value.untilMs || said
+    return (
+      was?.verdict !== value.verdict ||
+      was.reason !== value.reason ||
+      was.untilMs !== value.untilMs ||
+      said
+    )
   })
   const admit = [...changed, ...withdrawn]
   const ends = [
     ...verdicts.map(({ value }) => value.untilMs),
-    ...open.map(({ spec }) => (stateAt(spec, nowMs) === "Paused" ? spec.pause?.untilMs : undefined)),
+    ...open.map(({ spec }) =>
+      desiredState(spec, nowMs) === "Paused" ? spec.pause?.untilMs : undefined,
+    ),
   ]
-  const wakeAtMs = ends.reduce((min: number, at) => Math.min(min, at ?? min), Number.POSITIVE_INFINITY)
+  const wakeAtMs = ends.reduce(
+    (min: number, at) => Math.min(min, at ?? min),
+    Number.POSITIVE_INFINITY,
+  )
   return { admit, grant: [...running, ...waiting].map(turnOf), end, wakeAtMs }
 }

@@ -1,10 +1,23 @@
-import type { Exit, Instance, Problem, Run, Schedule, Section, Spec, Status, Uid } from "./instance.ts"
+import type {
+  Exit,
+  Instance,
+  Problem,
+  Run,
+  Schedule,
+  Section,
+  Spec,
+  Status,
+  Uid,
+} from "./instance.ts"
 import type { Beat, Emitted, Event, EventKind, Mail, Receipt, Usage } from "./link.ts"
 import type { Role } from "./principal.ts"
 import type { Source } from "./source.ts"
 import type { Wait, WaitsByUid } from "./waits.ts"
 
-/** The interfaces between the control plane and the world. Adapters implement them; one contract suite runs against every adapter. */
+/**
+ * The interfaces between the control plane and the world. Adapters implement them; one contract
+ * suite runs against every adapter.
+ */
 
 export interface Clock {
   nowMs(): number
@@ -12,8 +25,11 @@ export interface Clock {
   after(ms: number, then: () => void): () => void
 }
 
-/** Instances as declared and seen. A write with a stale `seen` is a Conflict on its section, never a lost update. */
-export interface InstanceStore {
+/**
+ * Instances as declared and seen. A write with a stale `seen` is a Conflict on its section, never a
+ * lost update.
+ */
+export interface Instances {
   /** Names. */
   readonly watch: Source
   get(name: string): Promise<Instance | undefined>
@@ -22,13 +38,23 @@ export interface InstanceStore {
   create(name: string, spec: Spec): Promise<Instance>
   updateSpec(seen: Instance, spec: Spec): Promise<Instance>
   /** @throws Conflict also when the section carries a newer term. */
-  updateStatus<S extends Section>(seen: Instance, section: S, value: NonNullable<Status[S]>): Promise<Instance>
-  /** Marks it; the operator releases it when nothing of it runs. @throws Conflict when its spec is not the one that was seen. */
+  updateStatus<S extends Section>(
+    seen: Instance,
+    section: S,
+    value: NonNullable<Status[S]>,
+  ): Promise<Instance>
+  /**
+   * Marks it; the operator releases it when nothing of it runs. @throws Conflict when its spec is
+   * not the one that was seen.
+   */
   delete(seen: Instance): Promise<void>
   release(seen: Instance): Promise<void>
 }
 
-/** What the operator asks a Runtime to run. `revision` is a hash of all that a start uses, `attempt` included. */
+/**
+ * What the operator asks a Runtime to run. `revision` is a hash of all that a start uses, `attempt`
+ * included.
+ */
 export interface Workload {
   readonly name: string
   readonly uid: Uid
@@ -58,8 +84,9 @@ export interface Runtime {
   /** Returns when the end has begun; the end itself is observed. */
   stop(name: string, uid: Uid): Promise<void>
   /**
-   * Forgets what is left of an instance where nothing runs any more: run directories, and a work tree of its own where that loses no work.
-   * Returns what was kept for the sake of its work, in words.
+   * Forgets what is left of an instance where nothing runs any more: run directories, and a work
+   * tree of its own where that loses no work. Returns what was kept for the sake of its work, in
+   * words.
    */
   clean(name: string, uid: Uid): Promise<string | undefined>
 }
@@ -77,14 +104,18 @@ export interface LogPage {
   readonly lines: readonly LogLine[]
   /** Goes on after all that was looked at, also where nothing was found. */
   readonly cursor: string
-  /** What stood after the cursor that was given is gone: the lines begin with the oldest that is left. */
+  /**
+   * What stood after the cursor that was given is gone: the lines begin with the oldest that is
+   * left.
+   */
   readonly lost: boolean
   /** There are lines after these. */
   readonly more: boolean
 }
 /**
- * Lines of one instance: the last `lines` of them, or the first `lines` after a cursor ("" is the oldest line there is). A line that is not whole
- * yet comes with a later call. @throws Invalid for what is no cursor.
+ * Lines of one instance: the last `lines` of them, or the first `lines` after a cursor ("" is the
+ * oldest line there is). A line that is not whole yet comes with a later call. @throws Invalid for
+ * what is no cursor.
  */
 export type Logs = (
   instance: { name: string; uid: Uid },
@@ -123,7 +154,10 @@ export interface EventPage {
 
 /** Mail, turns, events and beats, keyed by uid: a name used again inherits nothing. */
 export interface Bus {
-  /** `mail.id` makes it idempotent. @throws RateLimited when the inbox is full: an inbox is never trimmed. */
+  /**
+   * `mail.id` makes it idempotent. @throws RateLimited when the inbox is full: an inbox is never
+   * trimmed.
+   */
   send(to: Address, mail: Mail): Promise<"Accepted" | "Duplicate">
   /** All mail without a Delivered receipt, oldest first; then what comes. */
   inbox(of: Uid, signal: AbortSignal): AsyncIterable<Mail>
@@ -135,19 +169,28 @@ export interface Bus {
     waiting?: boolean
     limit: number
   }): Promise<readonly Posted[]>
-  /** Only for mail of that inbox. A receipt never goes back: Queued, Delivered or Returned, Answered. Resolves with the one that stands then. */
+  /**
+   * Only for mail of that inbox. A receipt never goes back: Queued, Delivered or Returned,
+   * Answered. Resolves with the one that stands then.
+   */
   receipt(of: Address, receipt: Receipt): Promise<Receipt | undefined>
   /** Returns all that waits for an instance that will not run again. */
   returnAll(of: Uid): Promise<number>
   /** `id` makes it idempotent. */
   append(event: Emitted & { uid?: Uid }): Promise<void>
   /**
-   * Events after a cursor ("" is the oldest that is kept, "$" the end), waiting up to `waitMs` for the first. `cursor` goes on from there, also
-   * where none was found. Of an instance that told more than its share the oldest are missing. @throws NotFound when all that is older than some
+   * Events after a cursor ("" is the oldest that is kept, "$" the end), waiting up to `waitMs` for
+   * the first. `cursor` goes on from there, also where none was found. Of an instance that told
+   * more than its share the oldest are missing. @throws NotFound when all that is older than some
    * moment after that cursor is gone, Invalid when it is none.
    */
-  events(query: EventQuery & { after: string; waitMs: number }, signal?: AbortSignal): Promise<EventPage>
-  /** Newest first; `before` is the cursor of an event. `cursor` goes on after all that there was. */
+  events(
+    query: EventQuery & { after: string; waitMs: number },
+    signal?: AbortSignal,
+  ): Promise<EventPage>
+  /**
+   * Newest first; `before` is the cursor of an event. `cursor` goes on after all that there was.
+   */
   lastEvents(query: EventQuery & { before?: string; sinceMs?: number }): Promise<EventPage>
   beat(uid: Uid, beat: Beat): Promise<void>
   beats(): Promise<ReadonlyMap<Uid, Beat>>
@@ -166,7 +209,10 @@ export interface Bus {
 export interface Ledger {
   record(uid: Uid, place: string, used: Usage): Promise<void>
   born(uid: Uid, name: string, lineage: readonly Uid[], atMs: number): Promise<void>
-  /** Own usage of each uid, all places added up: the same map while nothing changed, and one that is never changed. */
+  /**
+   * Own usage of each uid, all places added up: the same map while nothing changed, and one that is
+   * never changed.
+   */
   spent(): Promise<ReadonlyMap<Uid, Spent>>
   /** Usage of the whole fleet recorded since a moment. */
   spentSince(ms: number): Promise<Usage>
@@ -180,7 +226,10 @@ export interface Spent {
 }
 
 /** Runs `work` while leading; terms only grow. */
-export type Lead = (signal: AbortSignal, work: (term: number, signal: AbortSignal) => Promise<void>) => Promise<void>
+export type Lead = (
+  signal: AbortSignal,
+  work: (term: number, signal: AbortSignal) => Promise<void>,
+) => Promise<void>
 
 /** The projects of the code roots, and where an instance would work on one. */
 export interface Projects {
@@ -191,13 +240,18 @@ export interface Projects {
   /** The code root that a caller names by its path. @throws NotFound for one that is not known. */
   named(codeRoot: string): Promise<string>
   /**
-   * The code root in which a project is; for a repository, which need not be in any, the one whose loop works on it. In a collision of names
-   * `callers` wins, the root of who is calling. @throws NotFound, Conflict.
+   * The code root in which a project is; for a repository, which need not be in any, the one whose
+   * loop works on it. In a collision of names `callers` wins, the root of who is calling. @throws
+   * NotFound, Conflict.
    */
-  rootOf(at: { project: string; repository?: string | undefined }, callers: string | undefined): Promise<string | undefined>
+  rootOf(
+    at: { project: string; repository?: string | undefined },
+    callers: string | undefined,
+  ): Promise<string | undefined>
   /**
    * Where an instance of this spec would work now. `others`: instances that may come before it.
-   * @throws NotFound or Invalid with what to do, when a loop of this spec could not be started here.
+   * @throws NotFound or Invalid with what to do, when a loop of this spec could not be started
+   * here.
    */
   foresee(spec: Spec, others: readonly Instance[]): Promise<Foreseen>
 }
@@ -210,7 +264,10 @@ export interface Foreseen {
   at(name: string, uid?: Uid): { readonly path?: string; readonly branch?: string }
 }
 
-/** What the removal of an instance left, because work in it stands nowhere else: a tree with its branch, or a branch alone. */
+/**
+ * What the removal of an instance left, because work in it stands nowhere else: a tree with its
+ * branch, or a branch alone.
+ */
 export interface KeptTree {
   /** Tells them apart: the tree's directory name. */
   readonly name: string
@@ -229,10 +286,14 @@ export interface KeptTrees {
   /** The oldest first. */
   list(signal: AbortSignal): Promise<readonly KeptTree[]>
   /**
-   * Removes what is reachable elsewhere by now. `discard`: also the tree with what only it holds; where that is gone, the branch. What is still
-   * kept, and what was lost, in words. @throws NotFound.
+   * Removes what is reachable elsewhere by now. `discard`: also the tree with what only it holds;
+   * where that is gone, the branch. What is still kept, and what was lost, in words. @throws
+   * NotFound.
    */
-  remove(name: string, how: { readonly discard: boolean }): Promise<{ readonly kept?: string; readonly lost?: string }>
+  remove(
+    name: string,
+    how: { readonly discard: boolean },
+  ): Promise<{ readonly kept?: string; readonly lost?: string }>
 }
 
 /** What a schedule means. */
@@ -255,8 +316,13 @@ export interface Token {
 
 /** People's tokens; at most one that is valid for each name. */
 export interface Tokens {
-  /** The bearer is in this answer and never again. @throws Conflict when the name has a valid one, TooLarge when there are too many. */
-  create(token: Pick<Token, "name" | "role" | "expiresAtMs">): Promise<{ readonly token: Token; readonly bearer: string }>
+  /**
+   * The bearer is in this answer and never again. @throws Conflict when the name has a valid one,
+   * TooLarge when there are too many.
+   */
+  create(
+    token: Pick<Token, "name" | "role" | "expiresAtMs">,
+  ): Promise<{ readonly token: Token; readonly bearer: string }>
   /** Newest first, those that ended too. */
   list(): Promise<readonly Token[]>
   /** @throws NotFound when the name has no valid one. */

@@ -10,16 +10,27 @@ export type Principal =
       readonly kind: "human"
       readonly id: string
       readonly role: Role
-      /** What an identity provider calls the person: for people to read, and no proof of who it is. */
+      /**
+       * What an identity provider calls the person: for people to read, and no proof of who it is.
+       */
       readonly name?: string
     }
-  | { readonly kind: "instance"; readonly id: string; readonly uid: Uid; readonly lineage: readonly Uid[] }
+  | {
+      readonly kind: "instance"
+      readonly id: string
+      readonly uid: Uid
+      readonly lineage: readonly Uid[]
+    }
 
-/** outline: name and phase; see: everything; operate: change, pause, stop; spawn; message; administer. */
+/**
+ * outline: name and phase; see: everything; operate: change, pause, stop; spawn; message;
+ * administer.
+ */
 export type Verb = "outline" | "see" | "operate" | "spawn" | "message" | "administer"
 
 /** As mail and audit name a principal. */
-export const nameOf = (who: Principal): string => (who.kind === "human" ? `operator ${who.id}` : `instance ${who.id}`)
+export const nameOf = (who: Principal): string =>
+  who.kind === "human" ? `operator ${who.id}` : `instance ${who.id}`
 
 const allowed: Record<Role, ReadonlySet<Verb>> = {
   viewer: new Set<Verb>(["outline", "see"]),
@@ -30,7 +41,12 @@ const allowed: Record<Role, ReadonlySet<Verb>> = {
 /** True, or why not. Without a target: whether the principal may do it at all. */
 export function may(who: Principal, verb: Verb, target?: Instance): true | Problem {
   if (who.kind === "human")
-    return allowed[who.role].has(verb) || { reason: "Role", message: `A ${who.role} may not ${verb}: it needs a higher role.` }
+    return (
+      allowed[who.role].has(verb) || {
+        reason: "Role",
+        message: `A ${who.role} may not ${verb}: it needs a higher role.`,
+      }
+    )
   const refused = (message: string): Problem => ({ reason: "Lineage", message })
   if (verb === "administer") return refused("An instance may not administer the fleet.")
   if (!target) return true

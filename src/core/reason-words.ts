@@ -2,9 +2,15 @@ import type { Reason } from "./instance.ts"
 import { ranNoClaude } from "./loop.ts"
 import { oneLine } from "./view.ts"
 
-/** Our own words for what others report, so that nothing they wrote stands where a model takes it for ours. */
+/**
+ * Our own words for what others report, so that nothing they wrote stands where a model takes it
+ * for ours.
+ */
 
-/** Why the system holds it, where a supervisor reported it or an agent said it: their words may be anybody's, so the reason alone chooses ours. */
+/**
+ * Why the system holds it, where a supervisor reported it or an agent said it: their words may be
+ * anybody's, so the reason alone chooses ours.
+ */
 export const heldWords: Partial<Record<Reason, string>> = {
   RateLimited: "The model's limit is reached.",
   ServiceUnavailable: "The model's service fails.",
@@ -18,7 +24,10 @@ export const heldWords: Partial<Record<Reason, string>> = {
   Blocked: "Its last iteration ended as blocked.",
   NeedsAnswer: "It asked a question.",
 }
-/** Why it could not run: the reason chooses our words, because the message may hold paths, git's words or what a program printed. */
+/**
+ * Why it could not run: the reason chooses our words, because the message may hold paths, git's
+ * words or what a program printed.
+ */
 const problemWords = new Map([
   [ranNoClaude, "Its loop ended without running claude"],
   ["PortTaken", "The port of its supervisor was taken"],
@@ -27,12 +36,16 @@ const problemWords = new Map([
   ["NotExecutable", "Its loop is not executable"],
   ["ProgramMissing", "Its loop is not there"],
 ])
-export const wordsOfProblem = (reason: string): string => problemWords.get(reason) ?? "It could not be started"
+export const wordsOfProblem = (reason: string): string =>
+  problemWords.get(reason) ?? "It could not be started"
 
 export const problemMax = 1000
 const wordsMax = 300
 /** Others' words as one line, in a field that may be left out. */
-export const said = (text: string | undefined, max = wordsMax): { readonly untrusted?: string } => {
+export const problemText = (
+  text: string | undefined,
+  max = wordsMax,
+): { readonly untrusted?: string } => {
   const line = text === undefined ? "" : oneLine(text, max)
   return line === "" ? {} : { untrusted: line }
 }

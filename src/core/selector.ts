@@ -5,7 +5,8 @@ import type { Projects } from "./ports.ts"
 import type { Targets } from "./tool.ts"
 
 /** Equality-based label selectors as Kubernetes writes them: `team=web,tier!=db,urgent,!old`. */
-const requirement = /^(?:!(?<absent>[\w./-]+)|(?<key>[\w./-]+)(?:(?<operator>==|!=|=)(?<value>[\w.-]*))?)$/
+const requirement =
+  /^(?:!(?<absent>[\w./-]+)|(?<key>[\w./-]+)(?:(?<operator>==|!=|=)(?<value>[\w.-]*))?)$/
 
 /** @throws Invalid when the text is no selector. */
 export function parseSelector(text: string): (labels: Readonly<Record<string, string>>) => boolean {
@@ -46,10 +47,18 @@ export interface TargetInput {
 export function targetsOf({ names, project, selector, all }: TargetInput): Targets {
   const described = project !== undefined || selector !== undefined || all === true
   if (names && described)
-    throw new Fault("Invalid", "Give names, or project / selector / all, not both.", "Leave one of them out.")
+    throw new Fault(
+      "Invalid",
+      "Give names, or project / selector / all, not both.",
+      "Leave one of them out.",
+    )
   if (names) return { names }
   if (!described)
-    throw new Fault("Invalid", "It is not said which instances are meant.", "Give names, project, selector or all: true.")
+    throw new Fault(
+      "Invalid",
+      "It is not said which instances are meant.",
+      "Give names, project, selector or all: true.",
+    )
   return { ...(project !== undefined && { project }), ...(selector !== undefined && { selector }) }
 }
 
@@ -63,13 +72,20 @@ export async function asCallerMeans(
   projects: Pick<Projects, "list">,
 ): Promise<Described> {
   if (wanted.project === undefined || callers === undefined) return wanted
-  return (await projects.list(callers)).includes(wanted.project) ? { ...wanted, codeRoot: callers } : wanted
+  return (await projects.list(callers)).includes(wanted.project)
+    ? { ...wanted, codeRoot: callers }
+    : wanted
 }
 
 /** @throws Conflict where a project is named that these instances have in several checkouts. */
-export function checkOneCheckout({ project, codeRoot }: Described, instances: readonly Instance[]): void {
+export function checkOneCheckout(
+  { project, codeRoot }: Described,
+  instances: readonly Instance[],
+): void {
   if (project === undefined || codeRoot !== undefined) return
-  const roots = new Set(instances.flatMap(({ spec }) => (spec.repository === undefined ? (spec.codeRoot ?? []) : [])))
+  const roots = new Set(
+    instances.flatMap(({ spec }) => (spec.repository === undefined ? (spec.codeRoot ?? []) : [])),
+  )
   if (roots.size < 2) return
   throw new Fault(
     "Conflict",
@@ -101,9 +117,12 @@ export const matches = (targets: Described): ((instance: Instance) => boolean) =
   const labelled = targets.selector === undefined ? () => true : parseSelector(targets.selector)
   // Instances of before code roots were kept have none, and may be anybody's.
   const isThere = ({ repository, codeRoot }: Instance["spec"]): boolean =>
-    targets.codeRoot === undefined || repository !== undefined || (codeRoot ?? targets.codeRoot) === targets.codeRoot
+    targets.codeRoot === undefined ||
+    repository !== undefined ||
+    (codeRoot ?? targets.codeRoot) === targets.codeRoot
   return ({ spec }) =>
     (targets.project === undefined || (spec.project === targets.project && isThere(spec))) &&
-    (targets.batch === undefined || (spec.state === "Paused" && spec.pause?.batch === targets.batch)) &&
+    (targets.batch === undefined ||
+      (spec.state === "Paused" && spec.pause?.batch === targets.batch)) &&
     labelled(spec.labels)
 }

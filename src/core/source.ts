@@ -1,11 +1,17 @@
 /**
- * Names of what changed. Yields every known key first (also after each reconnect), then keys as they change.
- * Coalescing, so a reader's backlog is bounded by the number of keys however slow it is; never throws; ends with the signal.
+ * Names of what changed. Yields every known key first (also after each reconnect), then keys as
+ * they change. Coalescing, so a reader's backlog is bounded by the number of keys however slow it
+ * is; never throws; ends with the signal.
  */
 export type Source<K extends string = string> = (signal: AbortSignal) => AsyncIterable<K>
 
-/** One place where changes are told, and any number of readers. `all` lists the keys that exist (and those that are gone but unsettled). */
-export function topic<K extends string>(all: () => Promise<Iterable<K>>): { changed(key: K): void; source: Source<K> } {
+/**
+ * One place where changes are told, and any number of readers. `all` lists the keys that exist (and
+ * those that are gone but unsettled).
+ */
+export function topic<K extends string>(
+  all: () => Promise<Iterable<K>>,
+): { changed(key: K): void; source: Source<K> } {
   const readers = new Set<(key: K) => void>()
   return {
     changed: (key) => {

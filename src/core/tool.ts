@@ -1,10 +1,22 @@
 import type { z } from "zod"
 import type { Audit } from "./audit-port.ts"
 import type { Budget, Children, Instance } from "./instance.ts"
-import type { Bus, Clock, InstanceStore, KeptTrees, Ledger, Logs, Projects, Tokens, Windows } from "./ports.ts"
+import type {
+  Bus,
+  Clock,
+  Instances,
+  KeptTrees,
+  Ledger,
+  Logs,
+  Projects,
+  Tokens,
+  Windows,
+} from "./ports.ts"
 import type { Principal, Verb } from "./principal.ts"
 
-/** Which instances a call is about: by name, or all that match. invoke finds and authorizes them. */
+/**
+ * Which instances a call is about: by name, or all that match. invoke finds and authorizes them.
+ */
 export type Targets =
   | { readonly names: readonly string[] }
   | {
@@ -50,12 +62,15 @@ export interface Limits {
   readonly refused?: string
 }
 
-/** What a handler has. `targets` were found and authorized by invoke: a handler never looks a name up. */
+/**
+ * What a handler has. `targets` were found and authorized by invoke: a handler never looks a name
+ * up.
+ */
 export interface ToolContext extends Call {
   readonly who: Principal
   readonly targets: readonly Instance[]
   visible(): Promise<readonly Instance[]>
-  readonly store: Pick<InstanceStore, "create" | "updateSpec" | "delete" | "get" | "watch">
+  readonly store: Pick<Instances, "create" | "updateSpec" | "delete" | "get" | "watch">
   readonly bus: Bus
   readonly logs: Logs
   readonly ledger: Ledger
@@ -75,11 +90,11 @@ export const toolsets = ["fleet", "tasks", "github", "admin"] as const
 export type Toolset = (typeof toolsets)[number]
 
 /** A row of a table that people read. */
-export type Row = Readonly<Record<string, string | number>>
+export type TextRow = Readonly<Record<string, string | number>>
 
 /**
- * One operation. From it come the MCP tool, the REST route, the OpenAPI document, the CLI command, the authorization check,
- * the audit line and the metrics.
+ * One operation. From it come the MCP tool, the REST route, the OpenAPI document, the CLI command,
+ * the authorization check, the audit line and the metrics.
  */
 export interface Tool<I extends z.ZodObject = z.ZodObject, O extends z.ZodObject = z.ZodObject> {
   readonly name: string
@@ -99,24 +114,37 @@ export interface Tool<I extends z.ZodObject = z.ZodObject, O extends z.ZodObject
   }
   /** For the audit: names of what a call is about, where that is no instance. */
   subject?(input: z.output<I>): readonly string[]
-  /** For the audit: what came of a call, where its targets do not say it. `on` names what it was about, `made` what it made that has no name. */
-  outcome?(output: z.output<O>): { readonly on?: readonly string[]; readonly made?: readonly string[] }
-  /** The one field of the output that is a secret made for this caller: it is given as it is, once. */
+  /**
+   * For the audit: what came of a call, where its targets do not say it. `on` names what it was
+   * about, `made` what it made that has no name.
+   */
+  outcome?(output: z.output<O>): {
+    readonly on?: readonly string[]
+    readonly made?: readonly string[]
+  }
+  /**
+   * The one field of the output that is a secret made for this caller: it is given as it is, once.
+   */
   readonly reveals?: string
   /**
-   * The list in its output that the command line prints with --json-lines, one item a line. Its input has `after`, where "" is the beginning, and its
-   * output `cursor` and `more`.
+   * The list in its output that the command line prints with --json-lines, one item a line. Its
+   * input has `after`, where "" is the beginning, and its output `cursor` and `more`.
    */
   readonly lines?: string
   targets?(input: z.output<I>): Targets
-  /** What a person is asked before such a call, where the face can ask; undefined when it needs no asking. */
+  /**
+   * What a person is asked before such a call, where the face can ask; undefined when it needs no
+   * asking.
+   */
   confirm?(input: z.output<I>): string | undefined
   /** MCP's text part, and the CLI's table. */
-  show(output: z.output<O>): { readonly text: string; readonly rows?: readonly Row[] }
+  show(output: z.output<O>): { readonly text: string; readonly rows?: readonly TextRow[] }
   handler(ctx: ToolContext, input: z.output<I>): Promise<z.output<O>>
 }
 
-export const defineTool = <I extends z.ZodObject, O extends z.ZodObject>(tool: Tool<I, O>): Tool<I, O> => Object.freeze(tool)
+export const defineTool = <I extends z.ZodObject, O extends z.ZodObject>(
+  tool: Tool<I, O>,
+): Tool<I, O> => Object.freeze(tool)
 
 /** Which of the tools a program offers. */
 export interface Offer {

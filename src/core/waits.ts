@@ -1,23 +1,32 @@
 import { z } from "zod"
-import { finished, type Instance, stateAt, type Uid, uidSchema } from "./instance.ts"
+import { desiredState, hasFinished, type Instance, type Uid, uidSchema } from "./instance.ts"
 import type { Beat } from "./link.ts"
-import type { Seen } from "./phase.ts"
+import type { PhaseReport } from "./phase.ts"
 import { spanOf } from "./view.ts"
 
 /**
- * What an instance waits for between two iterations, as it said in the first of them. Nobody ends a wait: it concerns the turn that follows
- * `turn` and no other, so a turn that is granted leaves it behind.
+ * What an instance waits for between two iterations, as it said in the first of them. Nobody ends a
+ * wait: it concerns the turn that follows `turn` and no other, so a turn that is granted leaves it
+ * behind.
  */
 
 export const untilSchema = z.enum(["attention", "finished", "iteration", "answer"])
-/** attention: finished, or nothing goes on without a person; finished: will not run by itself again; iteration: so many iterations are done; answer: to a mail. */
+/**
+ * attention: finished, or nothing goes on without a person; finished: will not run by itself again;
+ * iteration: so many iterations are done; answer: to a mail.
+ */
 export type Until = z.output<typeof untilSchema>
 export const modeOfWaitSchema = z.enum(["all", "any"])
 export const waitTargetsMax = 50
 
 const common = { turn: z.string().max(64), sinceMs: z.int(), untilMs: z.int() }
 export const waitSchema = z.discriminatedUnion("kind", [
-  z.strictObject({ kind: z.literal("answer"), mail: z.string().max(64), text: z.string().max(500), ...common }),
+  z.strictObject({
+    kind: z.literal("answer"),
+    mail: z.string().max(64),
+    text: z.string().max(500),
+    ...common,
+  }),
   z.strictObject({
     kind: z.literal("instances"),
     targets: z
@@ -33,14 +42,23 @@ export type Wait = z.output<typeof waitSchema>
 export type Question = Extract<Wait, { kind: "answer" }>
 export type Parked = Extract<Wait, { kind: "instances" }>
 
-/** An open question and a blocked iteration are tried again after this long: as DESIGN says, 30 minutes. */
+/**
+ * An open question and a blocked iteration are tried again after this long: as DESIGN says, 30
+ * minutes.
+ */
 export const answerMs = 1_800_000
 /** A parked wait that nothing ends is over after a day. */
 export const parkedMs = 86_400_000
 
-/** True while it withholds the next turn: the iteration in which it was said is the last one, none runs, and its time is not over. */
-export const stands = ({ turn, untilMs }: Wait, beat: Beat | undefined, nowMs: number): boolean =>
-  beat?.last?.turn === turn && beat.turn?.state !== "Running" && nowMs < untilMs
+/**
+ * True while it withholds the next turn: the iteration in which it was said is the last one, none
+ * runs, and its time is not over.
+ */
+export const isCurrentWait = (
+  { turn, untilMs }: Wait,
+  beat: Beat | undefined,
+  nowMs: number,
+): boolean => beat?.last?.turn === turn && beat.turn?.state !== "Running" && nowMs < untilMs
 
 export const questionOf = (waits: readonly Wait[] | undefined): Question | undefined =>
   waits?.find((wait): wait is Question => wait.kind === "answer")
@@ -50,14 +68,22 @@ export const parkedOf = (waits: readonly Wait[] | undefined): Parked | undefined
 /** What a condition looks at, of one instance now. */
 export interface TargetNow {
   readonly instance: Instance
-  readonly seen: Seen
+  readonly seen: PhaseReport
   /** Iterations finished in all its runs. */
   readonly iterations: number
 }
-/** True when one target meets the condition. One that is gone meets each but an answer, which then never comes and is not waited for either. */
-export function reachedBy(until: Until, now: TargetNow | undefined, iteration: number | undefined, nowMs: number): boolean {
+/**
+ * True when one target meets the condition. One that is gone meets each but an answer, which then
+ * never comes and is not waited for either.
+ */
+export function targetReached(
+  until: Until,
+  now: TargetNow | undefined,
+  iteration: number | undefined,
+  nowMs: number,
+): boolean {
   if (!now || now.instance.deletedAtMs !== undefined) return true
-  const ended = finished(now.instance) || stateAt(now.instance.spec, nowMs) === "Stopped"
+  const ended = hasFinished(now.instance) || desiredState(now.instance.spec, nowMs) === "Stopped"
   switch (until) {
     case "attention":
       return ended || now.seen.needsPerson
@@ -68,16 +94,16 @@ export function reachedBy(until: Until, now: TargetNow | undefined, iteration: n
       return ended
   }
 }
-export const met = (mode: Parked["mode"], reached: readonly boolean[]): boolean =>
+export const conditionHolds = (mode: Parked["mode"], reached: readonly boolean[]): boolean =>
   mode === "all" ? reached.every(Boolean) : reached.some(Boolean)
 
-export const wordsOfWait = ({ targets, until, mode }: Parked): string => {
+export const renderWait = ({ targets, until, mode }: Parked): string => {
   const names = targets.map(({ name }) => name).slice(0, 5)
   const more = targets.length > names.length ? ` and ${targets.length - names.length} more` : ""
   return `Waits for ${mode === "any" && targets.length > 1 ? "any of " : ""}${names.join(", ")}${more} (until ${until}).`
 }
 /** Without the question itself, which is the agent's. */
-export const wordsOfQuestion = ({ sinceMs }: Question, nowMs: number): string =>
+export const renderQuestion = ({ sinceMs }: Question, nowMs: number): string =>
   `It asked a question ${spanOf(nowMs - sinceMs)} ago and waits for the answer.`
 
 export type WaitsByUid = ReadonlyMap<Uid, readonly Wait[]>

@@ -8,7 +8,10 @@ export const workspaceSchema = z.enum(["auto", "shared", "worktree"])
 /** `owner/name`, as GitHub spells them; never a path, an option or a URL. */
 export const repositorySchema = z
   .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,38}\/(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._][A-Za-z0-9._-]{0,99}$/, "owner/name")
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9-]{0,38}\/(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._][A-Za-z0-9._-]{0,99}$/,
+    "owner/name",
+  )
 
 /** What git check-ref-format(1) refuses, and what git could take for an option or an expression. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: refusing them is what this is for
@@ -23,11 +26,15 @@ export const refSchema = z
 /** The commands of a git filter driver: gitattributes(5). */
 export const filterCommands = ["clean", "smudge", "process"] as const
 const commandSchema = z.string().min(1).max(1000).optional()
-const filterCommandsSchema = z.strictObject({ clean: commandSchema, smudge: commandSchema, process: commandSchema })
+const filterCommandsSchema = z.strictObject({
+  clean: commandSchema,
+  smudge: commandSchema,
+  process: commandSchema,
+})
 export type FilterCommands = z.output<typeof filterCommandsSchema>
 /**
- * Filters that a repository's own configuration may define and a checkout may run, by name. The commands are part of the trust: an agent could
- * write others under the same name.
+ * Filters that a repository's own configuration may define and a checkout may run, by name. The
+ * commands are part of the trust: an agent could write others under the same name.
  */
 export const trustedFiltersSchema = z.record(z.string().min(1).max(100), filterCommandsSchema)
 export type TrustedFilters = z.output<typeof trustedFiltersSchema>
@@ -40,8 +47,9 @@ interface Asked {
 }
 
 /**
- * Whether an instance gets a tree of its own. `git`: the project is in a git repository; `taken`: another instance works in that repository.
- * A person's tree is never switched to another commit, so who names a ref gets a tree of its own.
+ * Whether an instance gets a tree of its own. `git`: the project is in a git repository; `taken`:
+ * another instance works in that repository. A person's tree is never switched to another commit,
+ * so who names a ref gets a tree of its own.
  * @throws Invalid for what contradicts itself or cannot be.
  */
 export function ownTree(
@@ -60,7 +68,10 @@ export function ownTree(
       'Leave workspace out, or give "worktree".',
     )
   if (repository !== undefined) return true
-  if (git) return workspace === "worktree" || (workspace === "auto" && (ref !== undefined || child || taken))
+  if (git)
+    return (
+      workspace === "worktree" || (workspace === "auto" && (ref !== undefined || child || taken))
+    )
   if (workspace === "worktree" || ref !== undefined)
     throw new Fault(
       "Invalid",

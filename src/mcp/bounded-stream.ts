@@ -2,8 +2,11 @@
 export const streams = (response: Response): boolean =>
   response.headers.get("content-type")?.startsWith("text/event-stream") === true
 
-/** An answer that is there as a whole, and its head: whoever listens may write it down without making a stream of it again. */
-export class Whole {
+/**
+ * An answer that is there as a whole, and its head: whoever listens may write it down without
+ * making a stream of it again.
+ */
+export class WholeResponse {
   readonly status: number
   readonly headers: Headers
   readonly body: Uint8Array
@@ -14,15 +17,22 @@ export class Whole {
   }
 }
 
-/** What is whole by then goes out in one piece, which costs the system half; nobody notices the wait. */
+/**
+ * What is whole by then goes out in one piece, which costs the system half; nobody notices the
+ * wait.
+ */
 const quickMs = 5
 const wholeBytesMax = 262_144
 
 /**
- * A response whose body waits for its reader only up to `bytesMax`: beyond, the connection is cut, and the source is told that nobody reads. `ended`
- * is called once, with how it ended.
+ * A response whose body waits for its reader only up to `bytesMax`: beyond, the connection is cut,
+ * and the source is told that nobody reads. `ended` is called once, with how it ended.
  */
-export function bounded(response: Response, bytesMax: number, ended: (how: "whole" | "cut") => void): Promise<Response | Whole> {
+export function boundedResponse(
+  response: Response,
+  bytesMax: number,
+  ended: (how: "whole" | "cut") => void,
+): Promise<Response | WholeResponse> {
   const source = response.body?.getReader()
   const head = { status: response.status, headers: response.headers }
   if (!source) {
@@ -70,14 +80,16 @@ export function bounded(response: Response, bytesMax: number, ended: (how: "whol
             open()
           }
         }
-        // Below zero more than the bound waits already; one chunk may always be added, so that a large one passes.
-        else if ((out.desiredSize ?? 0) <= 0) throw new Error(`the client does not read: more than ${bytesMax} bytes wait`)
+        // Below zero more than the bound waits already; one chunk may always be added, so that a
+        // large one passes.
+        else if ((out.desiredSize ?? 0) <= 0)
+          throw new Error(`the client does not read: more than ${bytesMax} bytes wait`)
         else out.enqueue(value)
       }
       finish("whole")
       clearTimeout(late)
       if (out) out.close()
-      else resolve(new Whole(head.status, head.headers, Buffer.concat(early)))
+      else resolve(new WholeResponse(head.status, head.headers, Buffer.concat(early)))
     }
     pump().catch((error: unknown) => {
       if (over) return

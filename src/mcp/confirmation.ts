@@ -7,13 +7,13 @@ import { type Answer, failed } from "./surface.ts"
 export const confirmMs = 120_000
 
 /**
- * Nobody reads a question and dismisses it in less. `claude -p` says that it can ask, has nobody to ask, and cancels after 6 ms (2.1.197,
- * measured).
+ * Nobody reads a question and dismisses it in less. `claude -p` says that it can ask, has nobody to
+ * ask, and cancels after 6 ms (2.1.197, measured).
  */
 export const readingMs = 300
 
 /** A form without fields: to accept it is the confirmation. */
-export const formOf = (question: string) => ({
+export const jsonForm = (question: string) => ({
   mode: "form" as const,
   message: question,
   requestedSchema: { type: "object" as const, properties: {} },
@@ -30,8 +30,8 @@ export interface Asking {
 }
 
 /**
- * What an answer means; undefined when it must be asked once more. A key that was pressed as the form appeared cancels as fast as a client
- * without a person does, but not twice.
+ * What an answer means; undefined when it must be asked once more. A key that was pressed as the
+ * form appeared cancels as fast as a client without a person does, but not twice.
  */
 export function confirmationOf(action: Action, { asked, atMs }: Asking): Confirmation | undefined {
   const isUnread = action === "cancel" && performance.now() - atMs < readingMs
@@ -40,10 +40,14 @@ export function confirmationOf(action: Action, { asked, atMs }: Asking): Confirm
 }
 
 /**
- * Anything but an acceptance refuses the call; undefined lets it go on. Where nobody can be asked, the number of instances that the caller
- * expects stands in for a person: the call is refused when another number matches.
+ * Anything but an acceptance refuses the call; undefined lets it go on. Where nobody can be asked,
+ * the number of instances that the caller expects stands in for a person: the call is refused when
+ * another number matches.
  */
-export function refusedBy(confirmation: Confirmation, input: Record<string, unknown>): Answer | undefined {
+export function refusedBy(
+  confirmation: Confirmation,
+  input: Record<string, unknown>,
+): Answer | undefined {
   switch (confirmation) {
     case "accept":
       return undefined
@@ -52,7 +56,9 @@ export function refusedBy(confirmation: Confirmation, input: Record<string, unkn
     case "cancel":
       return refused("The person dismissed the question; nothing was changed.")
     case "silence":
-      return refused(`The client did not ask, or nobody answered within ${confirmMs / 1000} s; nothing was changed.`)
+      return refused(
+        `The client did not ask, or nobody answered within ${confirmMs / 1000} s; nothing was changed.`,
+      )
     default:
       if (typeof input.expect === "number") return undefined
       return refused(
@@ -62,5 +68,7 @@ export function refusedBy(confirmation: Confirmation, input: Record<string, unkn
   }
 }
 
-const refused = (why: string, next = "Ask the person what they want before you call it again."): Answer =>
-  failed(new Fault("Forbidden", why, next))
+const refused = (
+  why: string,
+  next = "Ask the person what they want before you call it again.",
+): Answer => failed(new Fault("Forbidden", why, next))

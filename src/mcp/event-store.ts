@@ -2,7 +2,7 @@ import type { EventStore } from "@modelcontextprotocol/sdk/server/webStandardStr
 import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js"
 
 /** What one session's streams said last, for a client that was cut off and resumes. */
-export interface Kept extends EventStore {
+export interface BoundedEventStore extends EventStore {
   /** True when all that followed this event on its stream is still here. */
   resumable(eventId: string): boolean
 }
@@ -12,7 +12,7 @@ const eventsMax = 500
 const bytesMax = 65_536
 
 /** Bounded: the oldest go first; the newest is kept however large it is. */
-export function keepEvents(): Kept {
+export function keepEvents(): BoundedEventStore {
   /** As text: an answer's objects would take several times as much. */
   const events: { id: string; stream: string; text: string }[] = []
   /** The number of the newest event of each stream that was dropped. */
@@ -40,7 +40,8 @@ export function keepEvents(): Kept {
         bytes -= oldest.text.length
         dropped.delete(oldest.stream)
         dropped.set(oldest.stream, parse(oldest.id)?.number ?? 0)
-        // A stream that is forgotten altogether cannot be resumed from its middle: what is kept of it says so.
+        // A stream that is forgotten altogether cannot be resumed from its middle: what is kept of
+        // it says so.
         const [first] = dropped.keys()
         if (dropped.size > eventsMax && first !== undefined) dropped.delete(first)
       }

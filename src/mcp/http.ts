@@ -3,19 +3,22 @@ import type { Invoke } from "../core/invoke.ts"
 import type { Principal } from "../core/principal.ts"
 import type { Tool } from "../core/tool.ts"
 import { instructionsFor } from "./about.ts"
-import { bounded, streams, type Whole } from "./bounded-stream.ts"
+import { boundedResponse, streams, type WholeResponse } from "./bounded-stream.ts"
 import { createModernServer, isLegacyRequest, serveModern } from "./modern.ts"
 import { rpcError } from "./rpc-error.ts"
 import { createMcpServer, type McpParts } from "./server.ts"
 import { type Bounds, createSessions, defaultBounds } from "./sessions.ts"
 import { createSurface } from "./surface.ts"
-import { createWatch, type Watch } from "./watch.ts"
+import { type ResourceWatch, watchResources } from "./watch.ts"
 
-/** MCP over Streamable HTTP, both eras on one port: whoever listens has authenticated the caller and read the body. */
+/**
+ * MCP over Streamable HTTP, both eras on one port: whoever listens has authenticated the caller and
+ * read the body.
+ */
 
 export interface McpHttp {
   /** `body` is a POST's, parsed. */
-  handle(request: Request, who: Principal, body: unknown): Promise<Response | Whole>
+  handle(request: Request, who: Principal, body: unknown): Promise<Response | WholeResponse>
   sessions(): number
   close(): Promise<void>
 }
@@ -40,7 +43,12 @@ const ownerOf = (who: Principal): string =>
 export const unreadable = (fault: Fault): Response =>
   fault.code === "TooLarge"
     ? rpcError(413, -32600, fault.message, fault.next)
-    : rpcError(fault.message.includes("not said to be JSON") ? 415 : 400, -32700, fault.message, fault.next)
+    : rpcError(
+        fault.message.includes("not said to be JSON") ? 415 : 400,
+        -32700,
+        fault.message,
+        fault.next,
+      )
 
 export function createMcpHttp({
   tools,
@@ -52,14 +60,14 @@ export function createMcpHttp({
 }: McpHttpParts): McpHttp {
   const sessions = createSessions(nowMs, bounds)
   /** By owner; only of those who follow something now. */
-  const watches = new Map<string, { readonly watch: Watch; followers: number }>()
+  const watches = new Map<string, { readonly watch: ResourceWatch; followers: number }>()
   /** Requests of the later era that are not answered yet, by owner. */
   const open = new Map<string, number>()
 
   /** One look at the timeline for all conversations of a caller. */
-  const watchOf = (owner: string, invoke: Invoke): Watch => ({
+  const watchOf = (owner: string, invoke: Invoke): ResourceWatch => ({
     async follow(tell, wanted) {
-      const shared = watches.get(owner) ?? { watch: createWatch(invoke), followers: 0 }
+      const shared = watches.get(owner) ?? { watch: watchResources(invoke), followers: 0 }
       watches.set(owner, shared)
       shared.followers += 1
       const end = await shared.watch.follow(tell, wanted)
@@ -92,7 +100,12 @@ export function createMcpHttp({
         return sessions.serve(owner, request, body, () => servers.legacy(partsOf(who, owner)))
       const count = open.get(owner) ?? 0
       if (count >= bounds.requestsMax)
-        return rpcError(429, -32000, `${count} requests of yours are not answered yet.`, "Wait for some of them.")
+        return rpcError(
+          429,
+          -32000,
+          `${count} requests of yours are not answered yet.`,
+          "Wait for some of them.",
+        )
       open.set(owner, count + 1)
       const done = (): void => {
         const left = (open.get(owner) ?? 1) - 1
@@ -101,7 +114,7 @@ export function createMcpHttp({
       }
       try {
         const response = await serveModern(request, body, partsOf(who, owner), servers.modern)
-        if (streams(response)) return await bounded(response, bounds.streamBytesMax, done)
+        if (streams(response)) return await boundedResponse(response, bounds.streamBytesMax, done)
         done()
         return response
       } catch (error) {

@@ -14,7 +14,14 @@ export interface ListedTool {
 /** Those of the set `admin` are not shown: no model administers the fleet. */
 export const isShown = ({ toolset }: Pick<Tool, "toolset">): boolean => toolset !== "admin"
 
-export const listedTool = ({ name, title, description, input, output, hints }: Tool): ListedTool => ({
+export const listedTool = ({
+  name,
+  title,
+  description,
+  input,
+  output,
+  hints,
+}: Tool): ListedTool => ({
   name,
   title,
   description,
@@ -25,4 +32,6 @@ export const listedTool = ({ name, title, description, input, output, hints }: T
 
 /** What the build writes for `readBuiltTools`. */
 export const builtTools = (tools: readonly Tool[]): string =>
-  JSON.stringify(tools.filter(isShown).map((tool) => ({ toolset: tool.toolset, listed: listedTool(tool) })))
+  JSON.stringify(
+    tools.filter(isShown).map((tool) => ({ toolset: tool.toolset, listed: listedTool(tool) })),
+  )

@@ -4,7 +4,10 @@ import { cut } from "../core/view.ts"
 import { invalidParams, Refusal } from "./refusal.ts"
 import { fleetUri, uriOf } from "./resources.ts"
 
-/** What people ask a fleet for again and again, as prompts: each with what there is to see now, and the calls that answer it. */
+/**
+ * What people ask a fleet for again and again, as prompts: each with what there is to see now, and
+ * the calls that answer it.
+ */
 
 interface Prompt {
   readonly name: string
@@ -100,7 +103,10 @@ export const promptList = prompts.map(({ name, title, description, arguments: ar
   arguments: args.map((one) => ({ ...one })),
 }))
 
-/** The prompts with a placeholder for each argument, as a list of what a server offers shows them to people. */
+/**
+ * The prompts with a placeholder for each argument, as a list of what a server offers shows them to
+ * people.
+ */
 export const promptTemplates = (
   placeholder: (argument: string) => string,
 ): readonly { name: string; description: string; arguments: readonly string[]; text: string }[] =>
@@ -115,15 +121,26 @@ export const promptTemplates = (
   })
 
 /** @throws Refusal for one that is not there, or arguments that it does not take. */
-export function promptOf(name: string, given: Record<string, string>): { description: string; text: string; uri: string } {
+export function promptOf(
+  name: string,
+  given: Record<string, string>,
+): { description: string; text: string; uri: string } {
   const prompt = byName.get(name)
-  if (!prompt) throw new Refusal(invalidParams, `There is no prompt ${JSON.stringify(cut(name, 80))}: list the prompts.`)
+  if (!prompt)
+    throw new Refusal(
+      invalidParams,
+      `There is no prompt ${JSON.stringify(cut(name, 80))}: list the prompts.`,
+    )
   // What people leave empty in a form was not given.
-  const args = prompt.schema.safeParse(Object.fromEntries(Object.entries(given).filter(([, value]) => value !== "")))
+  const args = prompt.schema.safeParse(
+    Object.fromEntries(Object.entries(given).filter(([, value]) => value !== "")),
+  )
   if (!args.success)
     throw new Refusal(
       invalidParams,
-      args.error.issues.map(({ path, message }) => `${path.join(".") || name}: ${message}`).join("\n"),
+      args.error.issues
+        .map(({ path, message }) => `${path.join(".") || name}: ${message}`)
+        .join("\n"),
     )
   return { description: prompt.description, ...prompt.ask(args.data) }
 }

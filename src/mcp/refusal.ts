@@ -2,7 +2,10 @@ import { randomBytes } from "node:crypto"
 import { asFault, type Fault, type FaultCode } from "../core/faults.ts"
 import { clean, fenced } from "../core/view.ts"
 
-/** Why a request is answered by an error rather than a result: both eras' SDKs send `code` and `message` of what is thrown. */
+/**
+ * Why a request is answered by an error rather than a result: both eras' SDKs send `code` and
+ * `message` of what is thrown.
+ */
 export class Refusal extends Error {
   /** As JSON-RPC and MCP number them. */
   readonly code: number
@@ -20,7 +23,9 @@ const internal = -32603
 /** An error as a model reads it; what others said about it stands last, fenced. */
 export function wordsOfFault({ message, next, untrusted }: Fault): string {
   const ours = clean(`${message} Next: ${next}`)
-  return untrusted === undefined ? ours : `${ours}\n${fenced(clean(untrusted), randomBytes(6).toString("hex"))}`
+  return untrusted === undefined
+    ? ours
+    : `${ours}\n${fenced(clean(untrusted), randomBytes(6).toString("hex"))}`
 }
 
 /** Any failure of a resource, a prompt or a completion; tools answer theirs as results. */

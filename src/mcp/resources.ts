@@ -5,22 +5,29 @@ import { type Call, noProgress } from "../core/tool.ts"
 import { oneLine } from "../core/view.ts"
 import { asRefusal, Refusal } from "./refusal.ts"
 
-/** What of the fleet has an address: read through the caller's own Invoke, so that what one may not see is not there. */
+/**
+ * What of the fleet has an address: read through the caller's own Invoke, so that what one may not
+ * see is not there.
+ */
 
 const mimeType = "application/json"
 export const fleetUri = "ralf://fleet"
 const below = "ralf://instances/"
 
 /** What is behind an address. */
-export type Place = { readonly of: "fleet" } | { readonly of: "instance" | "logs" | "events"; readonly name: string }
+export type ResourceTarget =
+  | { readonly of: "fleet" }
+  | { readonly of: "instance" | "logs" | "events"; readonly name: string }
 
-export const uriOf = (name: string, part?: "logs" | "events"): string => `${below}${name}${part ? `/${part}` : ""}`
+export const uriOf = (name: string, part?: "logs" | "events"): string =>
+  `${below}${name}${part ? `/${part}` : ""}`
 
 /** @throws Refusal when nothing can be there. */
-export function placeOf(uri: string): Place {
+export function targetOfUri(uri: string): ResourceTarget {
   if (uri === fleetUri) return { of: "fleet" }
   const [, name = "", part] = /^ralf:\/\/instances\/([^/]+)(?:\/(logs|events))?$/.exec(uri) ?? []
-  if (nameSchema.safeParse(name).success) return { of: part === "logs" || part === "events" ? part : "instance", name }
+  if (nameSchema.safeParse(name).success)
+    return { of: part === "logs" || part === "events" ? part : "instance", name }
   throw new Refusal(
     -32002,
     `Resource not found: ${oneLine(uri, 200)}. There are ${fleetUri}, ${below}{name}, and /logs and /events of these.`,
@@ -28,7 +35,7 @@ export function placeOf(uri: string): Place {
 }
 
 /** The one call that reads a place. */
-const callOf = (place: Place): readonly [tool: string, input: Record<string, unknown>] => {
+const callOf = (place: ResourceTarget): readonly [tool: string, input: Record<string, unknown>] => {
   switch (place.of) {
     case "fleet":
       return ["fleet_status", {}]
@@ -56,8 +63,20 @@ export const resourceTemplates = [
     description: "Phase, why, usage, work, mail.",
     mimeType,
   },
-  { uriTemplate: uriOf("{name}", "logs"), name: "logs", title: "Its log", description: "What its loop printed last.", mimeType },
-  { uriTemplate: uriOf("{name}", "events"), name: "events", title: "Its events", description: "What happened to it.", mimeType },
+  {
+    uriTemplate: uriOf("{name}", "logs"),
+    name: "logs",
+    title: "Its log",
+    description: "What its loop printed last.",
+    mimeType,
+  },
+  {
+    uriTemplate: uriOf("{name}", "events"),
+    name: "events",
+    title: "Its events",
+    description: "What happened to it.",
+    mimeType,
+  },
 ]
 
 const pageSize = 100
@@ -75,15 +94,24 @@ interface Resource {
   mimeType: string
 }
 export interface Resources {
-  list(cursor: string | undefined, signal: AbortSignal): Promise<{ resources: Resource[]; nextCursor?: string }>
-  read(uri: string, signal: AbortSignal): Promise<{ contents: { uri: string; mimeType: string; text: string }[] }>
+  list(
+    cursor: string | undefined,
+    signal: AbortSignal,
+  ): Promise<{ resources: Resource[]; nextCursor?: string }>
+  read(
+    uri: string,
+    signal: AbortSignal,
+  ): Promise<{ contents: { uri: string; mimeType: string; text: string }[] }>
   /** Names that begin so, and how many there are. */
   names(prefix: string, signal: AbortSignal): Promise<{ names: string[]; total: number }>
 }
 
 export function createResources(invoke: Invoke): Resources {
   const call = (signal: AbortSignal): Call => ({ signal, progress: noProgress })
-  const listed = async (input: Record<string, unknown>, signal: AbortSignal): Promise<z.output<typeof listedSchema>> => {
+  const listed = async (
+    input: Record<string, unknown>,
+    signal: AbortSignal,
+  ): Promise<z.output<typeof listedSchema>> => {
     try {
       return listedSchema.parse(await invoke("list_instances", input, call(signal)))
     } catch (error) {
@@ -92,7 +120,10 @@ export function createResources(invoke: Invoke): Resources {
   }
   return {
     async list(cursor, signal) {
-      const page = await listed({ limit: pageSize, ...(cursor !== undefined && { cursor }) }, signal)
+      const page = await listed(
+        { limit: pageSize, ...(cursor !== undefined && { cursor }) },
+        signal,
+      )
       return {
         resources: [
           ...(cursor === undefined ? [fleet] : []),
@@ -107,19 +138,27 @@ export function createResources(invoke: Invoke): Resources {
       }
     },
     async read(uri, signal) {
-      const [tool, input] = callOf(placeOf(uri))
+      const [tool, input] = callOf(targetOfUri(uri))
       try {
-        return { contents: [{ uri, mimeType, text: JSON.stringify(await invoke(tool, input, call(signal))) }] }
+        return {
+          contents: [
+            { uri, mimeType, text: JSON.stringify(await invoke(tool, input, call(signal))) },
+          ],
+        }
       } catch (error) {
         throw asRefusal(error)
       }
     },
     async names(prefix, signal) {
       const found: string[] = []
-      // A prefix is no selector: the pages are looked through, as many as a person's list of choices is worth.
+      // A prefix is no selector: the pages are looked through, as many as a person's list of
+      // choices is worth.
       let cursor: string | undefined
       for (let page = 0; page < 10; page++) {
-        const { instances, nextCursor } = await listed({ limit: 200, ...(cursor !== undefined && { cursor }) }, signal)
+        const { instances, nextCursor } = await listed(
+          { limit: 200, ...(cursor !== undefined && { cursor }) },
+          signal,
+        )
         found.push(...instances.map(({ name }) => name).filter((name) => name.startsWith(prefix)))
         cursor = nextCursor
         if (cursor === undefined) break

@@ -19,21 +19,29 @@ import {
 import { noProgress } from "../core/tool.ts"
 import { clean } from "../core/view.ts"
 import { capabilities, serverInfo } from "./about.ts"
-import { type Confirmation, confirmationOf, confirmMs, formOf, refusedBy } from "./confirmation.ts"
+import {
+  type Confirmation,
+  confirmationOf,
+  confirmMs,
+  jsonForm,
+  refusedBy,
+} from "./confirmation.ts"
 import { invalidParams, Refusal } from "./refusal.ts"
 import type { Surface } from "./surface.ts"
-import type { Change } from "./watch.ts"
+import type { ResourceChange } from "./watch.ts"
 
 /** MCP up to 2025-11-25, by the first generation of the SDK. */
 
-export type McpServer = Server
+export type LegacyMcpServer = Server
 export interface McpParts {
   readonly surface: Surface
   readonly version: string
   readonly instructions: string
 }
 
-/** More than anybody looks at; each costs a set entry, and those of logs a look every two seconds. */
+/**
+ * More than anybody looks at; each costs a set entry, and those of logs a look every two seconds.
+ */
 const subscriptionsMax = 100
 
 /** Puts the question to the person at the client. */
@@ -45,10 +53,14 @@ async function confirm(
   for (let asked = 1; ; asked++) {
     const atMs = performance.now()
     try {
-      const { action } = await server.request({ method: "elicitation/create", params: formOf(question) }, ElicitResultSchema, {
-        timeout: confirmMs,
-        ...options,
-      })
+      const { action } = await server.request(
+        { method: "elicitation/create", params: jsonForm(question) },
+        ElicitResultSchema,
+        {
+          timeout: confirmMs,
+          ...options,
+        },
+      )
       const confirmation = confirmationOf(action, { asked, atMs })
       if (confirmation !== undefined) return confirmation
     } catch (error) {
@@ -59,12 +71,12 @@ async function confirm(
 }
 
 /** An MCP server over a surface; whoever has a transport connects it. */
-export function createMcpServer({ surface, version, instructions }: McpParts): McpServer {
+export function createMcpServer({ surface, version, instructions }: McpParts): LegacyMcpServer {
   const server = new Server({ ...serverInfo, version }, { capabilities, instructions })
   const subscribed = new Set<string>()
   let following: Promise<() => void> | undefined
 
-  const tell = (change: Change): void => {
+  const tell = (change: ResourceChange): void => {
     const told =
       change === "listed"
         ? server.sendResourceListChanged()
@@ -88,14 +100,18 @@ export function createMcpServer({ surface, version, instructions }: McpParts): M
       const input = params.arguments ?? {}
       const question = surface.question(params.name, input)
       if (question !== undefined && server.getClientCapabilities()?.elicitation?.form) {
-        const refused = refusedBy(await confirm(server, question, { signal, relatedRequestId: requestId }), input)
+        const refused = refusedBy(
+          await confirm(server, question, { signal, relatedRequestId: requestId }),
+          input,
+        )
         if (refused) return refused
       }
       const progressToken = params._meta?.progressToken
       let last = 0
       const progress = (done: number, message: string): void => {
         if (progressToken === undefined || signal.aborted) return
-        // The protocol wants every notification above the one before, also where only the message changed.
+        // The protocol wants every notification above the one before, also where only the message
+        // changed.
         last = done > last ? done : last + 0.001
         const told = sendNotification({
           method: "notifications/progress",
@@ -104,7 +120,10 @@ export function createMcpServer({ surface, version, instructions }: McpParts): M
         // A client that is gone cancels the call itself.
         told.catch(() => {})
       }
-      return surface.call(params.name, input, { signal, progress: progressToken === undefined ? noProgress : progress })
+      return surface.call(params.name, input, {
+        signal,
+        progress: progressToken === undefined ? noProgress : progress,
+      })
     },
   )
 
@@ -112,11 +131,18 @@ export function createMcpServer({ surface, version, instructions }: McpParts): M
     void follow()
     return surface.resources.list(params?.cursor, signal)
   })
-  server.setRequestHandler(ListResourceTemplatesRequestSchema, () => ({ resourceTemplates: surface.resourceTemplates }))
-  server.setRequestHandler(ReadResourceRequestSchema, ({ params }, { signal }) => surface.resources.read(params.uri, signal))
+  server.setRequestHandler(ListResourceTemplatesRequestSchema, () => ({
+    resourceTemplates: surface.resourceTemplates,
+  }))
+  server.setRequestHandler(ReadResourceRequestSchema, ({ params }, { signal }) =>
+    surface.resources.read(params.uri, signal),
+  )
   server.setRequestHandler(SubscribeRequestSchema, async ({ params: { uri } }, { signal }) => {
     if (subscribed.size >= subscriptionsMax && !subscribed.has(uri))
-      throw new Refusal(invalidParams, `${subscriptionsMax} resources are subscribed to already: unsubscribe from one.`)
+      throw new Refusal(
+        invalidParams,
+        `${subscriptionsMax} resources are subscribed to already: unsubscribe from one.`,
+      )
     // What one may not see is not there, and is not told of.
     await surface.resources.read(uri, signal)
     await follow()
@@ -132,12 +158,15 @@ export function createMcpServer({ surface, version, instructions }: McpParts): M
   server.setRequestHandler(GetPromptRequestSchema, ({ params }, { signal }) =>
     surface.prompt(params.name, params.arguments ?? {}, signal),
   )
-  server.setRequestHandler(CompleteRequestSchema, async ({ params: { ref, argument } }, { signal }) => ({
-    completion: await surface.complete(
-      ref.type === "ref/prompt" ? { prompt: ref.name } : { uriTemplate: ref.uri },
-      argument,
-      signal,
-    ),
-  }))
+  server.setRequestHandler(
+    CompleteRequestSchema,
+    async ({ params: { ref, argument } }, { signal }) => ({
+      completion: await surface.complete(
+        ref.type === "ref/prompt" ? { prompt: ref.name } : { uriTemplate: ref.uri },
+        argument,
+        signal,
+      ),
+    }),
+  )
   return server
 }

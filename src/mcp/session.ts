@@ -1,17 +1,20 @@
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js"
 import { JSONRPCMessageSchema } from "@modelcontextprotocol/sdk/types.js"
 import { tools } from "../../tools/index.ts"
-import { instanceHere, readConfig } from "../config.ts"
+import { invokeServe } from "../client/find-serve.ts"
 import { asFault } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import { type Offer, offers } from "../core/tool.ts"
-import { invokeServe } from "../find-serve.ts"
-import { version } from "../version.ts"
+import { instanceHere, readConfig } from "../settings/config.ts"
+import { version } from "../settings/version.ts"
 import { createMcpServer } from "./server.ts"
-import type { Line, Session } from "./stdio.ts"
+import type { Session, StdioLine } from "./stdio.ts"
 import { createSurface } from "./surface.ts"
 
-/** A configuration that cannot be read is told by every call, for there is nobody else to tell it to. */
+/**
+ * A configuration that cannot be read is told by every call, for there is nobody else to tell it
+ * to.
+ */
 function invokeConfigured(): Invoke {
   try {
     const invoke = invokeServe(readConfig(), tools)
@@ -23,9 +26,16 @@ function invokeConfigured(): Invoke {
 }
 
 /** The SDK's server at the end of a line. */
-export async function openSession(line: Line, { offer, instructions }: { offer: Offer; instructions: string }): Promise<Session> {
+export async function openSession(
+  line: StdioLine,
+  { offer, instructions }: { offer: Offer; instructions: string },
+): Promise<Session> {
   const shown = tools.filter(offers(offer))
-  const surface = createSurface({ tools: shown, invoke: invokeConfigured(), person: instanceHere() === undefined })
+  const surface = createSurface({
+    tools: shown,
+    invoke: invokeConfigured(),
+    person: instanceHere() === undefined,
+  })
   const server = createMcpServer({ surface, version, instructions })
   const transport: Transport = {
     start: async () => {},
@@ -37,7 +47,8 @@ export async function openSession(line: Line, { offer, instructions }: { offer: 
     receive(message) {
       const parsed = JSONRPCMessageSchema.safeParse(message)
       if (parsed.success) transport.onmessage?.(parsed.data)
-      else line.send({ id: message.id ?? null, error: { code: -32600, message: "Invalid Request" } })
+      else
+        line.send({ id: message.id ?? null, error: { code: -32600, message: "Invalid Request" } })
     },
     close: () => server.close(),
   }

@@ -1,12 +1,15 @@
 import { randomBytes } from "node:crypto"
 import { WebStandardStreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js"
 import type { RequestId } from "@modelcontextprotocol/sdk/types.js"
-import { bounded, streams, type Whole } from "./bounded-stream.ts"
-import { type Kept, keepEvents } from "./event-store.ts"
+import { boundedResponse, streams, type WholeResponse } from "./bounded-stream.ts"
+import { type BoundedEventStore, keepEvents } from "./event-store.ts"
 import { rpcError } from "./rpc-error.ts"
-import type { McpServer } from "./server.ts"
+import type { LegacyMcpServer } from "./server.ts"
 
-/** The sessions of clients up to 2025-11-25: what each has open, what it may have, and when it is over. */
+/**
+ * The sessions of clients up to 2025-11-25: what each has open, what it may have, and when it is
+ * over.
+ */
 
 export interface Bounds {
   /** Sessions of one principal, and of all together. */
@@ -43,7 +46,7 @@ interface Session {
   /** Whose it is. */
   readonly owner: string
   readonly transport: WebStandardStreamableHTTPServerTransport
-  readonly kept: Kept
+  readonly kept: BoundedEventStore
   /** Requests that are not answered. */
   readonly running: Set<RequestId>
   /** Those of them whose stream was cut off. */
@@ -55,14 +58,21 @@ interface Session {
 
 export interface Sessions {
   /** Answers one request; `open` makes the server of a new session. */
-  serve(owner: string, request: Request, body: unknown, open: () => McpServer): Promise<Response | Whole>
+  serve(
+    owner: string,
+    request: Request,
+    body: unknown,
+    open: () => LegacyMcpServer,
+  ): Promise<Response | WholeResponse>
   count(): number
   /** Ends all, streams included. */
   close(): Promise<void>
 }
 
-const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null
-const messagesOf = (body: unknown): readonly Record<string, unknown>[] => (Array.isArray(body) ? body : [body]).filter(isObject)
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null
+const messagesOf = (body: unknown): readonly Record<string, unknown>[] =>
+  (Array.isArray(body) ? body : [body]).filter(isObject)
 const idOf = ({ id }: Record<string, unknown>): RequestId | undefined =>
   typeof id === "string" || typeof id === "number" ? id : undefined
 
@@ -79,7 +89,8 @@ export function createSessions(nowMs: () => number, bounds: Bounds = defaultBoun
   }
   const sweep = setInterval(
     () => {
-      for (const [id, session] of sessions) if (idle(session) && nowMs() - session.usedAtMs >= bounds.idleMs) void end(id)
+      for (const [id, session] of sessions)
+        if (idle(session) && nowMs() - session.usedAtMs >= bounds.idleMs) void end(id)
     },
     Math.min(60_000, bounds.idleMs),
   )
@@ -99,13 +110,23 @@ export function createSessions(nowMs: () => number, bounds: Bounds = defaultBoun
     return false
   }
 
-  const cancel = async ({ transport, running, abandoned }: Session, id: RequestId, told: boolean): Promise<void> => {
+  const cancel = async (
+    { transport, running, abandoned }: Session,
+    id: RequestId,
+    told: boolean,
+  ): Promise<void> => {
     abandoned.delete(id)
     if (!running.has(id)) return
     if (!told)
-      transport.onmessage?.({ jsonrpc: "2.0", method: "notifications/cancelled", params: { requestId: id, reason: "cut off" } })
+      transport.onmessage?.({
+        jsonrpc: "2.0",
+        method: "notifications/cancelled",
+        params: { requestId: id, reason: "cut off" },
+      })
     // The SDK answers nothing to what was cancelled, and would keep its stream for ever.
-    await transport.send({ jsonrpc: "2.0", id, error: { code: refused, message: "The request was cancelled." } }).catch(() => {})
+    await transport
+      .send({ jsonrpc: "2.0", id, error: { code: refused, message: "The request was cancelled." } })
+      .catch(() => {})
   }
   const abandon = (session: Session, ids: readonly RequestId[]): void => {
     for (const id of ids) if (session.running.has(id)) session.abandoned.add(id)
@@ -116,22 +137,43 @@ export function createSessions(nowMs: () => number, bounds: Bounds = defaultBoun
     }, bounds.resumeMs)
     session.giveUp.unref()
   }
-  const streamed = async (session: Session, response: Response, ids: readonly RequestId[]): Promise<Response | Whole> => {
+  const streamed = async (
+    session: Session,
+    response: Response,
+    ids: readonly RequestId[],
+  ): Promise<Response | WholeResponse> => {
     if (!streams(response)) return response
     session.streams += 1
-    return bounded(response, bounds.streamBytesMax, (how) => {
+    return boundedResponse(response, bounds.streamBytesMax, (how) => {
       session.streams -= 1
       session.usedAtMs = nowMs()
       if (how === "cut") abandon(session, ids)
     })
   }
 
-  const begin = async (owner: string, request: Request, body: unknown, open: () => McpServer): Promise<Response | Whole> => {
+  const begin = async (
+    owner: string,
+    request: Request,
+    body: unknown,
+    open: () => LegacyMcpServer,
+  ): Promise<Response | WholeResponse> => {
     if (!(await room(owner)))
-      return rpcError(429, refused, "Too many sessions are in use.", "End one with DELETE, or try again later.")
+      return rpcError(
+        429,
+        refused,
+        "Too many sessions are in use.",
+        "End one with DELETE, or try again later.",
+      )
     const kept = keepEvents()
     const session: Session = {
-      ...{ owner, kept, running: new Set<RequestId>(), abandoned: new Set<RequestId>(), giveUp: undefined, streams: 0 },
+      ...{
+        owner,
+        kept,
+        running: new Set<RequestId>(),
+        abandoned: new Set<RequestId>(),
+        giveUp: undefined,
+        streams: 0,
+      },
       usedAtMs: nowMs(),
       transport: new WebStandardStreamableHTTPServerTransport({
         sessionIdGenerator: () => randomBytes(24).toString("base64url"),
@@ -166,13 +208,28 @@ export function createSessions(nowMs: () => number, bounds: Bounds = defaultBoun
       const messages = messagesOf(body)
       const session = id === null ? undefined : sessions.get(id)
       // A client that begins again may still name the session that it lost.
-      if (session?.owner !== owner && request.method === "POST" && messages.some(({ method }) => method === "initialize"))
+      if (
+        session?.owner !== owner &&
+        request.method === "POST" &&
+        messages.some(({ method }) => method === "initialize")
+      )
         return begin(owner, request, body, open)
       if (id === null)
-        return rpcError(400, refused, "The header Mcp-Session-Id is missing.", "Send initialize first, then its session id.")
+        return rpcError(
+          400,
+          refused,
+          "The header Mcp-Session-Id is missing.",
+          "Send initialize first, then its session id.",
+        )
       // Another principal's is not there: nobody learns which ids there are.
       if (session?.owner !== owner)
-        return rpcError(404, sessionNotFound, "There is no such session.", "Begin one with initialize.", messages[0]?.id)
+        return rpcError(
+          404,
+          sessionNotFound,
+          "There is no such session.",
+          "Begin one with initialize.",
+          messages[0]?.id,
+        )
       const { transport, kept, running, abandoned } = session
       session.usedAtMs = nowMs()
       sessions.delete(id)
@@ -180,16 +237,31 @@ export function createSessions(nowMs: () => number, bounds: Bounds = defaultBoun
       if (request.method === "GET") {
         const last = request.headers.get("last-event-id")
         if (last !== null && !kept.resumable(last))
-          return rpcError(400, refused, "The stream cannot be resumed from there any more.", "Open it without Last-Event-ID.")
+          return rpcError(
+            400,
+            refused,
+            "The stream cannot be resumed from there any more.",
+            "Open it without Last-Event-ID.",
+          )
         if (session.streams >= bounds.streamsMax)
-          return rpcError(429, refused, `This session has ${session.streams} streams open.`, "Close some of them.")
+          return rpcError(
+            429,
+            refused,
+            `This session has ${session.streams} streams open.`,
+            "Close some of them.",
+          )
         // One that broke unseen would keep its client from coming back.
         if (last === null) transport.closeStandaloneSSEStream()
         else clearTimeout(session.giveUp)
         return streamed(session, await transport.handleRequest(request), [...abandoned])
       }
-      const asked = messages.flatMap((message) => (typeof message.method === "string" ? (idOf(message) ?? []) : []))
-      if (asked.length > 0 && (running.size + asked.length > bounds.requestsMax || session.streams >= bounds.streamsMax))
+      const asked = messages.flatMap((message) =>
+        typeof message.method === "string" ? (idOf(message) ?? []) : [],
+      )
+      if (
+        asked.length > 0 &&
+        (running.size + asked.length > bounds.requestsMax || session.streams >= bounds.streamsMax)
+      )
         return rpcError(
           ...([
             429,

@@ -5,7 +5,7 @@ import { capabilities, methods, negotiated, serverInfo } from "./about.ts"
 export type Message = Record<string, unknown>
 
 /** What the loaded server is given: the whole conversation from its first line. */
-export interface Line {
+export interface StdioLine {
   send(message: Message): void
 }
 /** The loaded server's side. */
@@ -23,12 +23,13 @@ export interface Stdio {
   /** What `tools/list` shows, where that is known without the server. */
   listTools(): readonly unknown[] | undefined
   /**
-   * Whether the server is loaded soon after `initialize`, also when nothing needs it: the first call is then answered sooner. Without it, a
-   * conversation that calls nothing costs neither the memory nor the time.
+   * Whether the server is loaded soon after `initialize`, also when nothing needs it: the first
+   * call is then answered sooner. Without it, a conversation that calls nothing costs neither the
+   * memory nor the time.
    */
   readonly warm: boolean
   /** Loads the server; called once, when a message needs it. */
-  load(line: Line): Promise<Session>
+  load(line: StdioLine): Promise<Session>
 }
 
 const lineBytesMax = 4_194_304
@@ -38,19 +39,30 @@ const graceMs = 2000
 /** By then a client has asked for what it asks for at its start. */
 const warmMs = 300
 
-const isObject = (value: unknown): value is Message => typeof value === "object" && value !== null && !Array.isArray(value)
+const isObject = (value: unknown): value is Message =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
 const isRequest = ({ method, id }: Message): boolean =>
   typeof method === "string" && (typeof id === "string" || typeof id === "number")
 
 /** Needs nothing of the server: what a client says when it begins. */
-const isBeginning = ({ method }: Message): boolean => method === "initialize" || method === "notifications/initialized"
+const isBeginning = ({ method }: Message): boolean =>
+  method === "initialize" || method === "notifications/initialized"
 
 /**
- * Speaks MCP over a pair of streams until the input ends: answers `initialize` and `tools/list` at once, from what is known when the program is
- * built, and loads the server for anything else, to which the whole conversation is handed: a client never waits for libraries at its start.
+ * Speaks MCP over a pair of streams until the input ends: answers `initialize` and `tools/list` at
+ * once, from what is known when the program is built, and loads the server for anything else, to
+ * which the whole conversation is handed: a client never waits for libraries at its start.
  * @throws what `load` throws.
  */
-export async function speak({ input, output, signal, instructions, listTools, warm, load }: Stdio): Promise<void> {
+export async function speak({
+  input,
+  output,
+  signal,
+  instructions,
+  listTools,
+  warm,
+  load,
+}: Stdio): Promise<void> {
   const backlog: Message[] = []
   /** Requests that were handed on and not answered yet. */
   const pending = new Set<unknown>()
@@ -65,9 +77,10 @@ export async function speak({ input, output, signal, instructions, listTools, wa
     // Where nobody reads any more, the end of the input follows.
     if (output.writable) output.write(`${JSON.stringify({ jsonrpc: "2.0", ...message })}\n`)
   }
-  const fail = (id: unknown, code: number, message: string): void => write({ id, error: { code, message } })
+  const fail = (id: unknown, code: number, message: string): void =>
+    write({ id, error: { code, message } })
 
-  const line: Line = {
+  const line: StdioLine = {
     send(message) {
       const answer = !("method" in message)
       if (answer && greeted && message.id === greeted.id) {
@@ -81,7 +94,11 @@ export async function speak({ input, output, signal, instructions, listTools, wa
   }
   const hand = (message: Message): void => {
     if (isRequest(message) && !(greeted && message.id === greeted.id)) pending.add(message.id)
-    if (message.method === "notifications/cancelled" && isObject(message.params) && pending.delete(message.params.requestId))
+    if (
+      message.method === "notifications/cancelled" &&
+      isObject(message.params) &&
+      pending.delete(message.params.requestId)
+    )
       if (pending.size === 0) settled()
     if (session) session.receive(message)
     else if (backlog.push(message) >= backlogMax) {
@@ -97,11 +114,14 @@ export async function speak({ input, output, signal, instructions, listTools, wa
   }
   const need = (): void => {
     // In a later task: what was just answered leaves before loading keeps the process busy.
-    loading ??= new Promise<void>((resolve) => setImmediate(resolve)).then(loaded).catch((error: unknown) => {
-      for (const id of pending) fail(id, -32603, "The server could not be loaded; its standard error says why")
-      pending.clear()
-      broken.abort(error)
-    })
+    loading ??= new Promise<void>((resolve) => setImmediate(resolve))
+      .then(loaded)
+      .catch((error: unknown) => {
+        for (const id of pending)
+          fail(id, -32603, "The server could not be loaded; its standard error says why")
+        pending.clear()
+        broken.abort(error)
+      })
   }
 
   const receive = (message: Message): void => {
@@ -117,7 +137,10 @@ export async function speak({ input, output, signal, instructions, listTools, wa
       return
     }
     // The list is one page: a cursor is none of ours, and the server says so.
-    const tools = early && method === "tools/list" && isObject(given) && given.cursor === undefined ? listTools() : undefined
+    const tools =
+      early && method === "tools/list" && isObject(given) && given.cursor === undefined
+        ? listTools()
+        : undefined
     if (tools) {
       write({ id, result: { tools } })
       return
@@ -128,7 +151,13 @@ export async function speak({ input, output, signal, instructions, listTools, wa
       return
     }
     const whole = isObject(params) && isObject(params.clientInfo) && isObject(params.capabilities)
-    if (early && !loading && method === "initialize" && whole && typeof params.protocolVersion === "string") {
+    if (
+      early &&
+      !loading &&
+      method === "initialize" &&
+      whole &&
+      typeof params.protocolVersion === "string"
+    ) {
       const protocolVersion = negotiated(params.protocolVersion)
       greeted = { id }
       write({ id, result: { protocolVersion, capabilities, serverInfo, instructions } })
@@ -171,8 +200,16 @@ export async function speak({ input, output, signal, instructions, listTools, wa
   broken.signal.throwIfAborted()
 }
 
-/** Gives each line of the stream, without more than one line in memory; resolves when it ends or breaks, or is aborted. */
-function readLines(input: Readable, signal: AbortSignal, take: (line: string) => void, tooLong: () => void): Promise<void> {
+/**
+ * Gives each line of the stream, without more than one line in memory; resolves when it ends or
+ * breaks, or is aborted.
+ */
+function readLines(
+  input: Readable,
+  signal: AbortSignal,
+  take: (line: string) => void,
+  tooLong: () => void,
+): Promise<void> {
   const parts: Buffer[] = []
   let bytes = 0
   let skipping = false

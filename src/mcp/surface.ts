@@ -2,20 +2,26 @@ import { z } from "zod"
 import { readInput } from "../core/decode.ts"
 import { asFault } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
-import { type Call, noProgress, type Row, type Tool } from "../core/tool.ts"
+import { type Call, noProgress, type TextRow, type Tool } from "../core/tool.ts"
 import { clean, cut } from "../core/view.ts"
 import { isShown, type ListedTool, listedTool } from "./listed-tools.ts"
 import { promptList, promptOf, takesArgument } from "./prompts.ts"
 import { asRefusal, invalidParams, Refusal, wordsOfFault } from "./refusal.ts"
 import { createResources, type Resources, resourceTemplates } from "./resources.ts"
-import { createWatch, type Watch } from "./watch.ts"
+import { type ResourceWatch, watchResources } from "./watch.ts"
 
-/** All that an MCP client of one caller can see and do, in no protocol's words: server.ts and modern.ts say it in those of their era. */
+/**
+ * All that an MCP client of one caller can see and do, in no protocol's words: server.ts and
+ * modern.ts say it in those of their era.
+ */
 export interface Surface {
   readonly tools: readonly ListedTool[]
   /** @throws Refusal for a tool that there is not. Any other failure is a result. */
   call(name: string, input: Record<string, unknown>, call: Call): Promise<Answer>
-  /** What a person is to confirm before this call; undefined where nothing is to be, or the caller is no person. @throws Refusal as `call` does. */
+  /**
+   * What a person is to confirm before this call; undefined where nothing is to be, or the caller
+   * is no person. @throws Refusal as `call` does.
+   */
   question(name: string, input: Record<string, unknown>): string | undefined
   readonly resources: Resources
   readonly resourceTemplates: typeof resourceTemplates
@@ -27,8 +33,12 @@ export interface Surface {
     signal: AbortSignal,
   ): Promise<{ description: string; messages: PromptMessage[] }>
   /** @throws Refusal for what there is not. */
-  complete(of: CompletionOf, argument: { name: string; value: string }, signal: AbortSignal): Promise<Completion>
-  readonly watch: Watch
+  complete(
+    of: CompletionOf,
+    argument: { name: string; value: string },
+    signal: AbortSignal,
+  ): Promise<ArgumentCompletion>
+  readonly watch: ResourceWatch
 }
 export interface Answer {
   [key: string]: unknown
@@ -38,10 +48,12 @@ export interface Answer {
 }
 interface PromptMessage {
   role: "user"
-  content: { type: "text"; text: string } | { type: "resource"; resource: { uri: string; mimeType: string; text: string } }
+  content:
+    | { type: "text"; text: string }
+    | { type: "resource"; resource: { uri: string; mimeType: string; text: string } }
 }
 export type CompletionOf = { readonly prompt: string } | { readonly uriTemplate: string }
-export interface Completion {
+export interface ArgumentCompletion {
   [key: string]: unknown
   values: string[]
   total: number
@@ -55,7 +67,7 @@ export interface SurfaceParts {
   /** True where a person is at the other end: only a person confirms. */
   readonly person: boolean
   /** Shared by all conversations of the same caller, where there are several. */
-  readonly watch?: Watch
+  readonly watch?: ResourceWatch
 }
 
 const none = { names: [], total: 0 }
@@ -65,7 +77,7 @@ const statusSchema = z.object({ projects: z.array(z.object({ name: z.string() })
 const completionsMax = 100
 
 /** Rows as lines that people can read without a fixed-width font. */
-const linesOf = (rows: readonly Row[]): string =>
+const linesOf = (rows: readonly TextRow[]): string =>
   rows
     .map((row) =>
       Object.entries(row)
@@ -75,7 +87,10 @@ const linesOf = (rows: readonly Row[]): string =>
     )
     .join("\n")
 
-/** Of each list of tools that there is: printing schemas costs milliseconds, and conversations are many. */
+/**
+ * Of each list of tools that there is: printing schemas costs milliseconds, and conversations are
+ * many.
+ */
 const printed = new WeakMap<readonly Tool[], readonly ListedTool[]>()
 function listOf(tools: readonly Tool[]): readonly ListedTool[] {
   const known = printed.get(tools)
@@ -98,7 +113,7 @@ export function createSurface({ tools: all, invoke, person, watch }: SurfacePart
     return tool
   }
   const resources = createResources(invoke)
-  let own: Watch | undefined
+  let own: ResourceWatch | undefined
   return {
     get tools() {
       return listOf(all)
@@ -134,7 +149,12 @@ export function createSurface({ tools: all, invoke, person, watch }: SurfacePart
         description,
         messages: [
           { role: "user", content: { type: "text", text } },
-          ...contents.map((resource): PromptMessage => ({ role: "user", content: { type: "resource", resource } })),
+          ...contents.map(
+            (resource): PromptMessage => ({
+              role: "user",
+              content: { type: "resource", resource },
+            }),
+          ),
         ],
       }
     },
@@ -142,10 +162,19 @@ export function createSurface({ tools: all, invoke, person, watch }: SurfacePart
       const known =
         "prompt" in of
           ? takesArgument(of.prompt, name)
-          : resourceTemplates.some(({ uriTemplate }) => uriTemplate === of.uriTemplate) && name === "name"
-      if (!known) throw new Refusal(invalidParams, `There is no argument ${JSON.stringify(cut(name, 80))} of that.`)
+          : resourceTemplates.some(({ uriTemplate }) => uriTemplate === of.uriTemplate) &&
+            name === "name"
+      if (!known)
+        throw new Refusal(
+          invalidParams,
+          `There is no argument ${JSON.stringify(cut(name, 80))} of that.`,
+        )
       const found =
-        name === "name" ? await resources.names(value, signal) : name === "project" ? await projects(value, signal) : none
+        name === "name"
+          ? await resources.names(value, signal)
+          : name === "project"
+            ? await projects(value, signal)
+            : none
       return {
         values: found.names.slice(0, completionsMax),
         total: found.total,
@@ -153,15 +182,22 @@ export function createSurface({ tools: all, invoke, person, watch }: SurfacePart
       }
     },
     get watch() {
-      own ??= watch ?? createWatch(invoke)
+      own ??= watch ?? watchResources(invoke)
       return own
     },
   }
 
-  async function projects(prefix: string, signal: AbortSignal): Promise<{ names: string[]; total: number }> {
+  async function projects(
+    prefix: string,
+    signal: AbortSignal,
+  ): Promise<{ names: string[]; total: number }> {
     try {
-      const status = statusSchema.parse(await invoke("fleet_status", {}, { signal, progress: noProgress }))
-      const names = status.projects.map((project) => project.name).filter((project) => project.startsWith(prefix))
+      const status = statusSchema.parse(
+        await invoke("fleet_status", {}, { signal, progress: noProgress }),
+      )
+      const names = status.projects
+        .map((project) => project.name)
+        .filter((project) => project.startsWith(prefix))
       return { names, total: names.length }
     } catch (error) {
       throw asRefusal(error)

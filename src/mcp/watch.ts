@@ -2,17 +2,20 @@ import { z } from "zod"
 import { asFault } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import { noProgress } from "../core/tool.ts"
-import { fleetUri, placeOf, uriOf } from "./resources.ts"
+import { fleetUri, targetOfUri, uriOf } from "./resources.ts"
 
 /** What changed for a caller: a resource, or which ones there are. */
-export type Change = { readonly uri: string } | "listed"
+export type ResourceChange = { readonly uri: string } | "listed"
 
-export interface Watch {
+export interface ResourceWatch {
   /**
-   * Tells what changes from the moment it resolves until the result is called. `wanted` is asked for the addresses of logs, which nothing tells of:
-   * they are looked at.
+   * Tells what changes from the moment it resolves until the result is called. `wanted` is asked
+   * for the addresses of logs, which nothing tells of: they are looked at.
    */
-  follow(tell: (change: Change) => void, wanted: () => Iterable<string>): Promise<() => void>
+  follow(
+    tell: (change: ResourceChange) => void,
+    wanted: () => Iterable<string>,
+  ): Promise<() => void>
 }
 
 const waitSeconds = 50
@@ -41,16 +44,24 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
   })
 }
 
-/** One loop over read_events for all who follow the same caller's view; it runs while anybody does. */
-export function createWatch(invoke: Invoke): Watch {
-  const followers = new Map<object, { tell: (change: Change) => void; wanted: () => Iterable<string> }>()
+/**
+ * One loop over read_events for all who follow the same caller's view; it runs while anybody does.
+ */
+export function watchResources(invoke: Invoke): ResourceWatch {
+  const followers = new Map<
+    object,
+    { tell: (change: ResourceChange) => void; wanted: () => Iterable<string> }
+  >()
   let running: { readonly ended: AbortController; readonly begun: Promise<void> } | undefined
 
-  const tellAll = (changes: ReadonlySet<Change | string>): void => {
+  const tellAll = (changes: ReadonlySet<ResourceChange | string>): void => {
     for (const { tell } of [...followers.values()])
       for (const change of changes) tell(change === "listed" ? change : { uri: String(change) })
   }
-  const page = async (input: Record<string, unknown>, signal: AbortSignal): Promise<z.output<typeof pageSchema>> =>
+  const page = async (
+    input: Record<string, unknown>,
+    signal: AbortSignal,
+  ): Promise<z.output<typeof pageSchema>> =>
     pageSchema.parse(await invoke("read_events", input, { signal, progress: noProgress }))
 
   const followEvents = async (signal: AbortSignal, begun: () => void): Promise<void> => {
@@ -73,7 +84,8 @@ export function createWatch(invoke: Invoke): Watch {
         if (!signal.aborted) tellAll(changed)
         if (changed.size > 0) await pause(gatherMs, signal)
       } catch (error) {
-        // Events between are gone: all may have changed. Anything else is tried again from the same place.
+        // Events between are gone: all may have changed. Anything else is tried again from the same
+        // place.
         if (asFault(error).code === "NotFound" && cursor !== undefined) {
           cursor = undefined
           tellAll(new Set(["listed", fleetUri]))
@@ -87,15 +99,18 @@ export function createWatch(invoke: Invoke): Watch {
     const cursors = new Map<string, string>()
     while (!signal.aborted) {
       const wanted = new Set<string>()
-      for (const follower of followers.values()) for (const uri of follower.wanted()) wanted.add(uri)
+      for (const follower of followers.values())
+        for (const uri of follower.wanted()) wanted.add(uri)
       for (const uri of cursors.keys()) if (!wanted.has(uri)) cursors.delete(uri)
       for (const uri of wanted) {
         const after = cursors.get(uri)
         try {
-          const place = placeOf(uri)
+          const place = targetOfUri(uri)
           if (place.of !== "logs" || signal.aborted) continue
           const input = { name: place.name, tail: 1, ...(after !== undefined && { after }) }
-          const { cursor, lines } = logSchema.parse(await invoke("read_logs", input, { signal, progress: noProgress }))
+          const { cursor, lines } = logSchema.parse(
+            await invoke("read_logs", input, { signal, progress: noProgress }),
+          )
           cursors.set(uri, cursor)
           if (after !== undefined && (lines > 0 || cursor !== after)) tellAll(new Set([uri]))
         } catch {

@@ -1,16 +1,16 @@
 import { resolve } from "node:path"
 import { supervise } from "../agent/supervisor.ts"
-import { type Guarded, guard, makeGuarded } from "../agent-view.ts"
-import { exchange } from "../client.ts"
-import { installationOf, lastingEnvironment, readConfig } from "../config.ts"
+import { exchange } from "../client/calls.ts"
+import { reviveServe } from "../client/find-serve.ts"
+import { mainPath } from "../client/program.ts"
 import { supervisorServersPath } from "../core/mcp-servers.ts"
 import { noProgress } from "../core/tool.ts"
-import { dropRelativePath } from "../find-program.ts"
-import { reviveServe } from "../find-serve.ts"
-import { usePersonSettings } from "../person-settings.ts"
-import { mainPath } from "../program.ts"
-import { type RunFile, runDirectory } from "../run-directory.ts"
-import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
+import { type Guarded, guard, makeGuarded } from "../host/agent-view.ts"
+import { dropRelativePath } from "../host/find-program.ts"
+import { usePersonSettings } from "../host/person-settings.ts"
+import { type RunFile, runDirectory } from "../run/run-directory.ts"
+import { installationOf, lastingEnvironment, readConfig } from "../settings/config.ts"
+import { helpFlag, parseWords, showUsage, usageError } from "./parse-args.ts"
 
 const usage = `usage: blackbox5 agent <run directory>
 
@@ -19,7 +19,7 @@ Supervises one instance. serve starts it; people do not need to.
 
 /** `blackbox5 agent <run directory>`: supervises one run. */
 export async function agent(argv: readonly string[]): Promise<number> {
-  const words = wordsOf(argv, helpFlag)
+  const words = parseWords(argv, helpFlag)
   if (typeof words === "string") return usageError(words, usage)
   if (words.values.help) return showUsage(usage)
   const [path, ...rest] = words.positionals
@@ -28,13 +28,16 @@ export async function agent(argv: readonly string[]): Promise<number> {
   const stop = new AbortController()
   process.on("SIGTERM", () => stop.abort())
   process.on("SIGINT", () => stop.abort())
-  // Whoever finds no serve starts it: an unattended fleet goes on after a crash of its control plane.
+  // Whoever finds no serve starts it: an unattended fleet goes on after a crash of its control
+  // plane.
   let reviving = false
   const revive = (): void => {
     if (reviving) return
     reviving = true
     reviveServe(readConfig())
-      .catch((error: unknown) => process.stderr.write(`serve could not be started: ${String(error)}\n`))
+      .catch((error: unknown) =>
+        process.stderr.write(`serve could not be started: ${String(error)}\n`),
+      )
       .finally(() => {
         reviving = false
       })
@@ -61,6 +64,7 @@ export async function agent(argv: readonly string[]): Promise<number> {
     guarded,
     stop: stop.signal,
   })
-  // All is said and written: whatever is still open (the link's closing handshake) is waited for by nobody.
+  // All is said and written: whatever is still open (the link's closing handshake) is waited for by
+  // nobody.
   process.exit(0)
 }

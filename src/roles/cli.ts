@@ -1,12 +1,12 @@
 import { randomBytes } from "node:crypto"
 import { z } from "zod"
 import { tools } from "../../tools/index.ts"
-import { instanceHere, readConfig } from "../config.ts"
-import { fieldsOf } from "../core/decode.ts"
+import { invokeServe } from "../client/find-serve.ts"
+import { inputFields } from "../core/decode.ts"
 import { asFault } from "../core/faults.ts"
 import { type Call, noProgress, type Tool } from "../core/tool.ts"
 import { clean, fenced, oneLine, shellWord } from "../core/view.ts"
-import { invokeServe } from "../find-serve.ts"
+import { instanceHere, readConfig } from "../settings/config.ts"
 import { withoutFences } from "./fence.ts"
 import { kebab, type Parsed, parseInput, placeholder } from "./flags.ts"
 import { helpOf, nearestCommand, overview } from "./help.ts"
@@ -27,14 +27,21 @@ const wrongly = (message: string, next: string): 2 => {
 function unknownCommand(command: string, argv: readonly string[]): number {
   const program = programInShell()
   const near = nearestCommand(command)
-  const next = near === undefined ? `\`${program} help\` lists all commands.` : [program, near, ...argv.map(shellWord)].join(" ")
+  const next =
+    near === undefined
+      ? `\`${program} help\` lists all commands.`
+      : [program, near, ...argv.map(shellWord)].join(" ")
   return wrongly(`There is no command ${oneLine(command, 60)}.`, next)
 }
 
-/** Starts nothing by accident: a spawn that says neither where nor what is asked for both, and a terminal is shown the projects there are. */
+/**
+ * Starts nothing by accident: a spawn that says neither where nor what is asked for both, and a
+ * terminal is shown the projects there are.
+ */
 async function askForTask(call: Call): Promise<2> {
   const program = programInShell()
-  const spawnLine = (project: string): string => `${program} spawn-instance --project ${project} --goal "${placeholder}"`
+  const spawnLine = (project: string): string =>
+    `${program} spawn-instance --project ${project} --goal "${placeholder}"`
   const message = "Say what the agent is to work on: a project, a goal, or both."
   if (!process.stderr.isTTY) return wrongly(message, spawnLine("NAME"))
   const found = await invokeServe(readConfig(), tools)("fleet_status", {}, call).catch(() => ({}))
@@ -47,7 +54,10 @@ const projectsSchema = z.object({ projects: z.array(z.object({ name: z.string() 
 /** Hints as a person can paste them where this program runs. */
 export const hintsInShell = (): Hints => createHints(tools, programInShell())
 
-/** What went wrong, on stderr. A person sees by the word before it which part others said; inside an instance a model sees the fence. */
+/**
+ * What went wrong, on stderr. A person sees by the word before it which part others said; inside an
+ * instance a model sees the fence.
+ */
 export function tellFault(error: unknown): void {
   const { message, next, untrusted } = asFault(error)
   const hints = hintsInShell()
@@ -61,12 +71,20 @@ async function run(tool: Tool, { input, json, jsonLines }: Parsed): Promise<numb
   const cancelled = new AbortController()
   process.once("SIGINT", () => cancelled.abort())
   const told: Call["progress"] = (_, message) => process.stderr.write(`${oneLine(message, 200)}\n`)
-  const call: Call = { signal: cancelled.signal, progress: process.stderr.isTTY ? told : noProgress }
-  if (tool.name === "spawn_instance" && !["project", "repository", "goal"].some((name) => name in input)) return askForTask(call)
+  const call: Call = {
+    signal: cancelled.signal,
+    progress: process.stderr.isTTY ? told : noProgress,
+  }
+  if (
+    tool.name === "spawn_instance" &&
+    !["project", "repository", "goal"].some((name) => name in input)
+  )
+    return askForTask(call)
   const hints = hintsInShell()
   const invoke = invokeServe(readConfig(), tools)
   // Inside an instance a model reads it.
-  const read = instanceHere() === undefined ? withoutFences : (result: Record<string, unknown>) => result
+  const read =
+    instanceHere() === undefined ? withoutFences : (result: Record<string, unknown>) => result
   try {
     if (jsonLines) {
       await printLines(process.stdout, { tool, invoke, input, call, read })
@@ -76,7 +94,9 @@ async function run(tool: Tool, { input, json, jsonLines }: Parsed): Promise<numb
     if (json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`)
     else {
       const { text, rows = [] } = tool.show(hints.result(read(result)))
-      process.stdout.write(`${text}\n${rows.length > 0 ? `${tableOf(rows, terminalWidth())}\n` : ""}`)
+      process.stdout.write(
+        `${text}\n${rows.length > 0 ? `${tableOf(rows, terminalWidth())}\n` : ""}`,
+      )
     }
     return result.met === false ? notMet : 0
   } catch (error) {
@@ -86,7 +106,10 @@ async function run(tool: Tool, { input, json, jsonLines }: Parsed): Promise<numb
   }
 }
 
-/** Any tool from a shell. Exit code 0: done; 1: a fault; 2: called wrongly; 3: a wait ended without what it waited for; 130: Ctrl-C. */
+/**
+ * Any tool from a shell. Exit code 0: done; 1: a fault; 2: called wrongly; 3: a wait ended without
+ * what it waited for; 130: Ctrl-C.
+ */
 export async function cli([command = "help", ...argv]: readonly string[]): Promise<number> {
   if (command === "help" || command === "--help" || command === "-h") {
     process.stdout.write(overview(programInShell(), terminalWidth()))
@@ -94,17 +117,25 @@ export async function cli([command = "help", ...argv]: readonly string[]): Promi
   }
   const tool = tools.find(({ name }) => kebab(name) === command)
   if (!tool) return unknownCommand(command, argv)
-  const fields = fieldsOf(tool.input)
+  const fields = inputFields(tool.input)
   if (argv.includes("--help") || argv.includes("-h")) {
-    const codes = "met" in tool.output.shape ? `\nExit code: 0 when it is so, ${notMet} when it is not, 1 for an error.\n` : ""
+    const codes =
+      "met" in tool.output.shape
+        ? `\nExit code: 0 when it is so, ${notMet} when it is not, 1 for an error.\n`
+        : ""
     process.stdout.write(helpOf(tool, fields, codes, terminalWidth()))
     return 0
   }
   const parsed = parseInput(fields, argv, { hasLines: tool.lines !== undefined })
   const usage = `${programInShell()} ${command} --help`
   if (typeof parsed === "string") return wrongly(parsed, usage)
-  const missing = fields.filter(({ name, required }) => required && parsed.input[name] === undefined)
+  const missing = fields.filter(
+    ({ name, required }) => required && parsed.input[name] === undefined,
+  )
   if (missing.length > 0)
-    return wrongly(`${command} needs ${missing.map(({ name }) => `--${kebab(name)}`).join(" and ")}.`, usage)
+    return wrongly(
+      `${command} needs ${missing.map(({ name }) => `--${kebab(name)}`).join(" and ")}.`,
+      usage,
+    )
   return run(tool, parsed)
 }

@@ -1,9 +1,12 @@
-import { type Config, readConfig } from "../config.ts"
+import { mainPath } from "../client/program.ts"
 import { shellWord } from "../core/view.ts"
-import { mainPath } from "../program.ts"
+import { type Config, readConfig } from "../settings/config.ts"
 import { programInShell } from "./shell-command.ts"
 
-/** What a client has to run to reach this fleet: absolute paths, because apps have another PATH than shells. */
+/**
+ * What a client has to run to reach this fleet: absolute paths, because apps have another PATH than
+ * shells.
+ */
 
 export interface ClientEntry {
   readonly command: string
@@ -20,7 +23,9 @@ function usually(): Partial<Config> {
   }
 }
 
-/** The settings in force that a program would not find by itself; apps have no XDG variables either. */
+/**
+ * The settings in force that a program would not find by itself; apps have no XDG variables either.
+ */
 const settingsOf = ({ stateDirectory, configDirectory }: Config): Record<string, string> => {
   const usual = usually()
   return {

@@ -2,17 +2,23 @@ import { execFile } from "node:child_process"
 import { existsSync, mkdirSync, readFileSync, realpathSync, statSync, writeFileSync } from "node:fs"
 import { dirname } from "node:path"
 import { isDeepStrictEqual } from "node:util"
-import { type Config, claudeDesktopFile, readConfig } from "../config.ts"
+import { lastingProgram } from "../client/program.ts"
 import { Fault } from "../core/faults.ts"
 import { clean, shellWord } from "../core/view.ts"
-import { findClaude } from "../find-claude.ts"
-import { codeRootOf } from "../find-code-root.ts"
-import { readPolicy } from "../policy.ts"
-import { lastingProgram } from "../program.ts"
-import { replaceFile } from "../run-directory.ts"
+import { findClaude } from "../host/find-claude.ts"
+import { codeRootOf } from "../host/find-code-root.ts"
+import { replaceFile } from "../host/replace-file.ts"
+import { type Config, claudeDesktopFile, readConfig } from "../settings/config.ts"
+import { readPolicy } from "../settings/policy.ts"
 import { type ClientEntry, clientEntry } from "./client-entry.ts"
-import { installCommand, launcherOf, launcherPath, offerCommand, removeCommand } from "./shell-command.ts"
-import { showUsage, usageError, wordsOf } from "./words.ts"
+import { parseWords, showUsage, usageError } from "./parse-args.ts"
+import {
+  installCommand,
+  launcherOf,
+  launcherPath,
+  offerCommand,
+  removeCommand,
+} from "./shell-command.ts"
 
 const entryName = "blackbox5"
 const claudeMs = 60_000
@@ -31,13 +37,24 @@ Tells a client about this fleet, with the settings that are in force now and dif
   --dry-run        print what would be written, and write nothing
 `
 const clients = ["claude-code", "claude-desktop", "shell"]
-const ask = (client: string): string => `Then ask, in a new session of ${client}: "What are the agents doing?"\n`
+const ask = (client: string): string =>
+  `Then ask, in a new session of ${client}: "What are the agents doing?"\n`
 
 /** Runs claude; resolves with its exit code and what it said. */
-const run = (program: string, args: readonly string[]): Promise<{ readonly code: number; readonly said: string }> =>
+const run = (
+  program: string,
+  args: readonly string[],
+): Promise<{ readonly code: number; readonly said: string }> =>
   new Promise((resolve) => {
-    const child = execFile(program, args, { timeout: claudeMs, maxBuffer: 1_048_576 }, (error, stdout, stderr) =>
-      resolve({ code: child.exitCode ?? 1, said: clean(`${stderr}${stdout}`).trim() || (error?.message ?? "") }),
+    const child = execFile(
+      program,
+      args,
+      { timeout: claudeMs, maxBuffer: 1_048_576 },
+      (error, stdout, stderr) =>
+        resolve({
+          code: child.exitCode ?? 1,
+          said: clean(`${stderr}${stdout}`).trim() || (error?.message ?? ""),
+        }),
     )
     child.stdin?.end()
   })
@@ -57,25 +74,37 @@ async function connectClaudeCode(config: Config, scope: string, dryRun: boolean)
     if (removed.code === 0) added = await run(claude, add)
   }
   if (added.code !== 0)
-    throw new Fault("Unavailable", `claude did not take the entry: ${added.said}`, `Put right what it says, then run: ${line}`)
+    throw new Fault(
+      "Unavailable",
+      `claude did not take the entry: ${added.said}`,
+      `Put right what it says, then run: ${line}`,
+    )
   return `Claude Code has the entry ${entryName} now (scope ${scope}):\n  ${line}\n${ask("Claude Code")}`
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** The settings in a file with the entry in them, all else as it is; undefined when it is there. @throws Invalid when they are none. */
+/**
+ * The settings in a file with the entry in them, all else as it is; undefined when it is there.
+ * @throws Invalid when they are none.
+ */
 function withEntry(path: string, text: string | undefined, entry: ClientEntry): string | undefined {
   const next = "Correct it, or move it aside, then try again; nothing was changed."
   let settings: unknown = {}
   try {
     if (text !== undefined && text.trim() !== "") settings = JSON.parse(text)
   } catch (error) {
-    throw new Fault("Invalid", `${path} is not JSON (${error instanceof Error ? clean(error.message) : "unreadable"}).`, next)
+    throw new Fault(
+      "Invalid",
+      `${path} is not JSON (${error instanceof Error ? clean(error.message) : "unreadable"}).`,
+      next,
+    )
   }
   if (!isObject(settings)) throw new Fault("Invalid", `${path} holds no JSON object.`, next)
   const servers = settings.mcpServers ?? {}
-  if (!isObject(servers)) throw new Fault("Invalid", `mcpServers in ${path} is no JSON object.`, next)
+  if (!isObject(servers))
+    throw new Fault("Invalid", `mcpServers in ${path} is no JSON object.`, next)
   if (isDeepStrictEqual(servers[entryName], entry)) return undefined
   return `${JSON.stringify({ ...settings, mcpServers: { ...servers, [entryName]: entry } }, null, 2)}\n`
 }
@@ -90,9 +119,13 @@ function connectClaudeDesktop(config: Config, dryRun: boolean): string {
   const before = existsSync(path) ? readFileSync(path, "utf8") : undefined
   const after = withEntry(path, before, entry)
   const shown = `  ${JSON.stringify({ [entryName]: entry }, null, 2).replaceAll("\n", "\n  ")}\n`
-  const rootless = codeRoot === undefined ? "It names no code root: none was found here. Give --code-root DIR.\n" : ""
+  const rootless =
+    codeRoot === undefined
+      ? "It names no code root: none was found here. Give --code-root DIR.\n"
+      : ""
   if (dryRun) return `Would write into mcpServers of ${path}:\n${shown}${rootless}`
-  if (after === undefined) return `${path} has this entry already; nothing was changed.\n${ask("Claude Desktop")}`
+  if (after === undefined)
+    return `${path} has this entry already; nothing was changed.\n${ask("Claude Desktop")}`
   let kept = ""
   try {
     mkdirSync(dirname(path), { recursive: true })
@@ -131,22 +164,30 @@ interface Values {
 /** What was asked for cannot be; undefined when it can. */
 function mistakeIn([client = "", ...rest]: readonly string[], values: Values): string | undefined {
   if (client === "") return `Say what to connect: ${clients.join(", ")}.`
-  if (!clients.includes(client) || rest.length > 0) return `connect knows no ${[client, ...rest].join(" ")}.`
+  if (!clients.includes(client) || rest.length > 0)
+    return `connect knows no ${[client, ...rest].join(" ")}.`
   if (values.scope !== undefined && client !== "claude-code") return "Only Claude Code has scopes."
-  if (values.scope !== undefined && !scopes.some((one) => one === values.scope)) return `There is no scope ${values.scope}.`
-  if (values["code-root"] !== undefined && client === "shell") return "The command finds the code root where it runs."
+  if (values.scope !== undefined && !scopes.some((one) => one === values.scope))
+    return `There is no scope ${values.scope}.`
+  if (values["code-root"] !== undefined && client === "shell")
+    return "The command finds the code root where it runs."
   return values.remove && client !== "shell" ? "--remove is for `connect shell`." : undefined
 }
 
 function connectShell(remove: boolean, dryRun: boolean): string {
   if (dryRun)
-    return remove ? `Would delete ${launcherPath()}\n` : `Would write ${launcherPath()}:\n${launcherOf(lastingProgram())}`
+    return remove
+      ? `Would delete ${launcherPath()}\n`
+      : `Would write ${launcherPath()}:\n${launcherOf(lastingProgram())}`
   return `${remove ? removeCommand() : installCommand()}\n`
 }
 
-/** `blackbox5 connect claude-code | claude-desktop | shell`: writes the client's entry. Exit code 0: written; 1: a fault; 2: called wrongly. */
+/**
+ * `blackbox5 connect claude-code | claude-desktop | shell`: writes the client's entry. Exit code 0:
+ * written; 1: a fault; 2: called wrongly.
+ */
 export async function connect(argv: readonly string[]): Promise<number> {
-  const words = wordsOf(argv, options)
+  const words = parseWords(argv, options)
   if (typeof words === "string") return usageError(words, usage)
   const { values, positionals } = words
   if (values.help) return showUsage(usage)

@@ -1,19 +1,26 @@
 import { existsSync } from "node:fs"
 import { styleText } from "node:util"
-import { exchange } from "../client.ts"
-import { codeRootFor } from "../compose.ts"
-import { type Config, lastingEnvironment, readConfig } from "../config.ts"
+import { codeRootFor } from "../assemble/local.ts"
+import { exchange } from "../client/calls.ts"
 import { noProgress } from "../core/tool.ts"
 import { clean, counted } from "../core/view.ts"
-import { codeRootOf } from "../find-code-root.ts"
-import { type Policy, policyPath, policySchema, readPolicy } from "../policy.ts"
-import { version } from "../version.ts"
+import { codeRootOf } from "../host/find-code-root.ts"
+import { type Config, lastingEnvironment, readConfig } from "../settings/config.ts"
+import { type Policy, policyPath, policySchema, readPolicy } from "../settings/policy.ts"
+import { version } from "../settings/version.ts"
 import { type Finding, fail, failWith, looked, ok, warn } from "./doctor/check.ts"
 import { checkClaude, checkHooks, checkRoot, managedSettings } from "./doctor/claude.ts"
 import { checkCommand } from "./doctor/command.ts"
-import { checkDisk, checkGit, checkIdentity, checkIsolation, checkServe, checkState } from "./doctor/machine.ts"
+import {
+  checkDisk,
+  checkGit,
+  checkIdentity,
+  checkIsolation,
+  checkServe,
+  checkState,
+} from "./doctor/machine.ts"
 import { columns, terminalWidth } from "./layout.ts"
-import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
+import { helpFlag, parseWords, showUsage, usageError } from "./parse-args.ts"
 
 const usage = `usage: blackbox5 doctor [--json]
 
@@ -26,11 +33,23 @@ const projectsShown = 10
 async function checkCodeRoot(config: Config, policy: Policy): Promise<readonly Finding[]> {
   const path = codeRootOf(config)
   if (path === undefined)
-    return [warn("code root", "None is named, and there is none around here.", "Go into a checkout, or set BLACKBOX5_CODE_ROOT.")]
+    return [
+      warn(
+        "code root",
+        "None is named, and there is none around here.",
+        "Go into a checkout, or set BLACKBOX5_CODE_ROOT.",
+      ),
+    ]
   const root = codeRootFor(path, policy)
   const projects = root.list()
   if (projects.length === 0)
-    return [warn("code root", `${path} has no projects.`, "Make one below 5-project-memory, or name a git repository.")]
+    return [
+      warn(
+        "code root",
+        `${path} has no projects.`,
+        "Make one below 5-project-memory, or name a git repository.",
+      ),
+    ]
   const shown = projects.slice(0, projectsShown)
   const found = ok(
     "code root",
@@ -58,7 +77,10 @@ async function checkRemote(remote: NonNullable<Config["remote"]>): Promise<Findi
   try {
     const call = { signal: AbortSignal.timeout(10_000), progress: noProgress }
     const { version: theirs } = await exchange(remote, { method: "GET", path: "/healthz" }, call)
-    return ok("serve", `BLACKBOX5_URL names ${remote.url}, which answers with version ${theirs}; this is ${version}`)
+    return ok(
+      "serve",
+      `BLACKBOX5_URL names ${remote.url}, which answers with version ${theirs}; this is ${version}`,
+    )
   } catch (error) {
     return failWith("serve", error)
   }
@@ -96,7 +118,9 @@ async function examine(): Promise<readonly Finding[]> {
     [checkRoot(process.getuid?.(), environment), checkHooks(managedSettings(process.platform))],
     looked("git", async () => {
       const git = await checkGit(environment)
-      return git.state === "FAIL" ? [git] : [git, await checkIdentity(environment, (config && codeRootOf(config)) ?? "/")]
+      return git.state === "FAIL"
+        ? [git]
+        : [git, await checkIdentity(environment, (config && codeRootOf(config)) ?? "/")]
     }),
     looked("command", () => [checkCommand()]),
     looked("code root", () => (config ? checkCodeRoot(config, policy) : [])),
@@ -113,9 +137,15 @@ async function examine(): Promise<readonly Finding[]> {
           ],
         ]),
     looked("state", () => (config ? checkState(config) : [])),
-    looked("disk", () => (config ? checkDisk([config.stateDirectory, ...[codeRootOf(config) ?? []].flat()]) : [])),
+    looked("disk", () =>
+      config ? checkDisk([config.stateDirectory, ...[codeRootOf(config) ?? []].flat()]) : [],
+    ),
     looked("serve", async () =>
-      config === undefined ? [] : config.remote ? [await checkRemote(config.remote)] : checkServe(config),
+      config === undefined
+        ? []
+        : config.remote
+          ? [await checkRemote(config.remote)]
+          : checkServe(config),
     ),
   ]
   return (await Promise.all(groups)).flat()
@@ -123,34 +153,47 @@ async function examine(): Promise<readonly Finding[]> {
 
 const longestState = 4
 
-/** What to do stands on a line of its own, which only the terminal breaks: so it can be copied. A pipe gets one line for each finding. */
+/**
+ * What to do stands on a line of its own, which only the terminal breaks: so it can be copied. A
+ * pipe gets one line for each finding.
+ */
 function lineOf({ check, state, what, next }: Finding, longest: number): string {
   const width = terminalWidth()
   // styleText leaves colours out where there is no terminal, and where NO_COLOR asks for that.
   const mark = styleText(colours[state], state, { stream: process.stdout })
   const row = (text: string): string =>
-    mark + columns([[state.padEnd(longestState), check.padEnd(longest), text]], width).slice(state.length)
+    mark +
+    columns([[state.padEnd(longestState), check.padEnd(longest), text]], width).slice(state.length)
   if (next === undefined) return row(what)
-  return width === undefined ? row(`${what} Next: ${next}`) : `${row(what)}\n${" ".repeat(longestState)}  next: ${next}`
+  return width === undefined
+    ? row(`${what} Next: ${next}`)
+    : `${row(what)}\n${" ".repeat(longestState)}  next: ${next}`
 }
 
 const colours = { ok: "green", warn: "yellow", FAIL: "red" } as const
 
-/** `blackbox5 doctor [--json]`. Exit code 0: agents can work; 1: something failed; 2: called wrongly. */
+/**
+ * `blackbox5 doctor [--json]`. Exit code 0: agents can work; 1: something failed; 2: called
+ * wrongly.
+ */
 export async function doctor(argv: readonly string[]): Promise<number> {
-  const words = wordsOf(argv, { ...helpFlag, json: { type: "boolean", default: false } })
+  const words = parseWords(argv, { ...helpFlag, json: { type: "boolean", default: false } })
   if (typeof words === "string") return usageError(words, usage)
   const { values, positionals } = words
   if (values.help) return showUsage(usage)
-  if (positionals.length > 0) return usageError(`doctor takes no ${JSON.stringify(positionals[0])}.`, usage)
+  if (positionals.length > 0)
+    return usageError(`doctor takes no ${JSON.stringify(positionals[0])}.`, usage)
   const findings = await examine()
   const failed = findings.filter(({ state }) => state === "FAIL").length
-  if (values.json) process.stdout.write(`${JSON.stringify({ ok: failed === 0, version, findings }, null, 2)}\n`)
+  if (values.json)
+    process.stdout.write(`${JSON.stringify({ ok: failed === 0, version, findings }, null, 2)}\n`)
   else {
     const longest = Math.max(...findings.map(({ check }) => check.length))
     for (const finding of findings) process.stdout.write(`${lineOf(finding, longest)}\n`)
     process.stdout.write(
-      failed === 0 ? "Agents can work here.\n" : `${failed} of ${findings.length} failed: agents cannot work like this.\n`,
+      failed === 0
+        ? "Agents can work here.\n"
+        : `${failed} of ${findings.length} failed: agents cannot work like this.\n`,
     )
   }
   return failed === 0 ? 0 : 1

@@ -4,11 +4,14 @@ import { shellWord } from "../core/view.ts"
 
 /** A tool's input as the flags of a command line, in both directions. */
 
-export const kebab = (name: string): string => name.replaceAll("_", "-").replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+export const kebab = (name: string): string =>
+  name.replaceAll("_", "-").replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 
 /** The field that words without a flag go to. */
 export const positionalOf = (fields: readonly Field[]): Field | undefined =>
-  ["name", "names", "to", "of"].map((word) => fields.find(({ name }) => name === word)).find((field) => field !== undefined)
+  ["name", "names", "to", "of"]
+    .map((word) => fields.find(({ name }) => name === word))
+    .find((field) => field !== undefined)
 
 export interface Parsed {
   readonly input: Record<string, unknown>
@@ -22,13 +25,25 @@ export function parseInput(
   argv: readonly string[],
   { hasLines = false }: { readonly hasLines?: boolean } = {},
 ): Parsed | string {
-  const options: NonNullable<ParseArgsConfig["options"]> = { input: { type: "string" }, json: { type: "boolean" } }
+  const options: NonNullable<ParseArgsConfig["options"]> = {
+    input: { type: "string" },
+    json: { type: "boolean" },
+  }
   if (hasLines) options["json-lines"] = { type: "boolean" }
   for (const { name, kind } of fields)
-    options[kebab(name)] = { type: kind === "boolean" ? "boolean" : "string", multiple: kind !== "boolean" }
+    options[kebab(name)] = {
+      type: kind === "boolean" ? "boolean" : "string",
+      multiple: kind !== "boolean",
+    }
   let parsed: ReturnType<typeof parseArgs>
   try {
-    parsed = parseArgs({ args: [...argv], options, allowPositionals: true, allowNegative: true, strict: true })
+    parsed = parseArgs({
+      args: [...argv],
+      options,
+      allowPositionals: true,
+      allowNegative: true,
+      strict: true,
+    })
   } catch (error) {
     return error instanceof Error ? error.message : String(error)
   }
@@ -39,7 +54,8 @@ export function parseInput(
   } catch {
     return "--input is not JSON."
   }
-  if (typeof whole !== "object" || whole === null || Array.isArray(whole)) return "--input is not a JSON object."
+  if (typeof whole !== "object" || whole === null || Array.isArray(whole))
+    return "--input is not a JSON object."
   const flat = new Map<string, readonly string[]>()
   for (const { name } of fields) {
     const value = values[kebab(name)]
@@ -48,10 +64,15 @@ export function parseInput(
   const positional = positionalOf(fields)
   if (positionals.length > 0) {
     if (!positional) return `The command takes no ${JSON.stringify(positionals[0])}.`
-    if (positional.kind !== "list" && positionals.length > 1) return `The command takes one ${positional.name}.`
+    if (positional.kind !== "list" && positionals.length > 1)
+      return `The command takes one ${positional.name}.`
     flat.set(positional.name, [...(flat.get(positional.name) ?? []), ...positionals])
   }
-  return { input: { ...whole, ...decode(fields, flat) }, json: values.json === true, jsonLines: values["json-lines"] === true }
+  return {
+    input: { ...whole, ...decode(fields, flat) },
+    json: values.json === true,
+    jsonLines: values["json-lines"] === true,
+  }
 }
 
 /** What stands for a value that the reader has to fill in. */
@@ -61,7 +82,8 @@ export const placeholder = "…"
 function textOf({ kind }: Field, value: unknown): string {
   if (typeof value === "string" && kind !== "json") return value
   if (kind === "list" && Array.isArray(value)) {
-    const plain = value.length > 0 && value.every((one) => typeof one === "string" && /^[^,[][^,]*$/.test(one))
+    const plain =
+      value.length > 0 && value.every((one) => typeof one === "string" && /^[^,[][^,]*$/.test(one))
     if (plain) return value.join(",")
   }
   if (kind === "object" && typeof value === "object" && value !== null) {
@@ -78,7 +100,8 @@ function textOf({ kind }: Field, value: unknown): string {
 /** One field of an input as a person types it in a shell. */
 export function flagOf(field: Field, value: unknown): string {
   const flag = `--${kebab(field.name)}`
-  if (field.kind === "boolean" && typeof value === "boolean") return value ? flag : `--no-${kebab(field.name)}`
+  if (field.kind === "boolean" && typeof value === "boolean")
+    return value ? flag : `--no-${kebab(field.name)}`
   const text = textOf(field, value)
   const word = text === placeholder ? `"${placeholder}"` : shellWord(text)
   return `${flag}${text.startsWith("-") ? "=" : " "}${word}`

@@ -70,7 +70,9 @@ const groups: readonly Group[] = [
 /** All commands, also those of tools that no group names yet. */
 export function commandGroups(): readonly Group[] {
   const named = new Set(groups.flatMap(({ commands }) => commands.map(([name]) => name)))
-  const others = tools.map(({ name, title }): Command => [kebab(name), title]).filter(([name]) => !named.has(name))
+  const others = tools
+    .map(({ name, title }): Command => [kebab(name), title])
+    .filter(([name]) => !named.has(name))
   return others.length > 0 ? [...groups, { title: "More", commands: others }] : groups
 }
 
@@ -89,7 +91,11 @@ export function overview(program: string, width: number | undefined): string {
       )}`,
   )
   const command =
-    program === "blackbox5" ? [] : [`Your shell does not find the command blackbox5. This makes it:\n\n${program} connect shell`]
+    program === "blackbox5"
+      ? []
+      : [
+          `Your shell does not find the command blackbox5. This makes it:\n\n${program} connect shell`,
+        ]
   return `${[
     "usage: blackbox5 <command> [flags]",
     ...sections,
@@ -109,10 +115,14 @@ const choicesOf = ({ choices = [] }: Field): string => choices.join("|")
 function valueWord(field: Field): string {
   const { kind, fields } = field
   const choices = choicesOf(field)
-  if (choices !== "" && choices.length <= choicesMax) return ` ${kind === "list" ? choices.replaceAll("|", ",") : choices}`
-  if (kind !== "object") return { boolean: "", number: " N", string: " TEXT", list: " A,B", json: " JSON" }[kind]
+  if (choices !== "" && choices.length <= choicesMax)
+    return ` ${kind === "list" ? choices.replaceAll("|", ",") : choices}`
+  if (kind !== "object")
+    return { boolean: "", number: " N", string: " TEXT", list: " A,B", json: " JSON" }[kind]
   if (!fields) return " KEY=VALUE,…"
-  const pairs = fields.map((field) => `${field.name}=${field.kind === "number" ? "N" : "TEXT"}`).join(",")
+  const pairs = fields
+    .map((field) => `${field.name}=${field.kind === "number" ? "N" : "TEXT"}`)
+    .join(",")
   return fields.some(({ name }) => name === "usd") ? ` USD, or ${pairs}` : ` ${pairs}`
 }
 
@@ -120,7 +130,12 @@ function whatItIs(field: Field): string {
   const { required, description, otherwise, choices = [] } = field
   const plain = ["string", "number"].includes(typeof otherwise) && otherwise !== ""
   const some = choicesOf(field).length > choicesMax ? `some of ${choices.join(", ")}` : ""
-  const parts = [required ? "required" : "", description ?? "", some, plain ? `default ${otherwise}` : ""]
+  const parts = [
+    required ? "required" : "",
+    description ?? "",
+    some,
+    plain ? `default ${otherwise}` : "",
+  ]
   return oneLine(parts.filter((part) => part !== "").join("; "), 500)
 }
 
@@ -133,9 +148,16 @@ export function helpOf(
 ): string {
   const positional = positionalOf(fields)
   const word = positional ? ` [${positional.name}${positional.kind === "list" ? "..." : ""}]` : ""
-  const flags = fields.map((field) => [`--${kebab(field.name)}${valueWord(field)}`, whatItIs(field)])
-  flags.push(["--input JSON", "the whole input; flags win over it"], ["--json", "print the whole result as JSON"])
-  if (tool.lines !== undefined) flags.push(["--json-lines", "print all of it, oldest first, one JSON object a line"])
+  const flags = fields.map((field) => [
+    `--${kebab(field.name)}${valueWord(field)}`,
+    whatItIs(field),
+  ])
+  flags.push(
+    ["--input JSON", "the whole input; flags win over it"],
+    ["--json", "print the whole result as JSON"],
+  )
+  if (tool.lines !== undefined)
+    flags.push(["--json-lines", "print all of it, oldest first, one JSON object a line"])
   const about = paragraph(createHints(tools, "blackbox5").text(tool.description), width)
   return `usage: blackbox5 ${kebab(tool.name)}${word} [flags]\n\n${about}\n\n${columns(flags, width, 2)}\n${more}`
 }
@@ -147,7 +169,13 @@ function distance(a: string, b: string): number {
     const above = row
     row = [i + 1]
     for (let j = 0; j < b.length; j++)
-      row.push(Math.min((above[j + 1] ?? 0) + 1, (row[j] ?? 0) + 1, (above[j] ?? 0) + (letter === b[j] ? 0 : 1)))
+      row.push(
+        Math.min(
+          (above[j + 1] ?? 0) + 1,
+          (row[j] ?? 0) + 1,
+          (above[j] ?? 0) + (letter === b[j] ? 0 : 1),
+        ),
+      )
   }
   return row.at(-1) ?? 0
 }

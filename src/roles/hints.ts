@@ -1,17 +1,20 @@
-import { type Field, fieldsOf } from "../core/decode.ts"
+import { type Field, inputFields } from "../core/decode.ts"
 import type { Tool } from "../core/tool.ts"
 import { flagOf, kebab, placeholder } from "./flags.ts"
 
 /**
- * Hints are written as calls, which is what models read: `resume_instances {"names":["shop-1"]}`, `dryRun: true`, `"cursor":"3.4"`. On a command
- * line they become what a person can paste: `blackbox5 resume-instances --names shop-1`, `--dry-run`, `--cursor 3.4`. This is the only place that
- * translates.
+ * Hints are written as calls, which is what models read: `resume_instances {"names":["shop-1"]}`,
+ * `dryRun: true`, `"cursor":"3.4"`. On a command line they become what a person can paste:
+ * `blackbox5 resume-instances --names shop-1`, `--dry-run`, `--cursor 3.4`. This is the only place
+ * that translates.
  */
 
 export interface Hints {
   /** A hint, or a message that may hold one. */
   text(text: string): string
-  /** A tool's result with every hint in it translated; what agents and people wrote stays as it is. */
+  /**
+   * A tool's result with every hint in it translated; what agents and people wrote stays as it is.
+   */
   result(result: Readonly<Record<string, unknown>>): Record<string, unknown>
 }
 
@@ -31,7 +34,9 @@ function bracketed(text: string): string | undefined {
 
 /** JSON in which `…` or `{…}` may stand for a value that the reader fills in. */
 function readLoosely(json: string): unknown {
-  const strict = json.replace(/"(?:[^"\\]|\\.)*"|\{…\}|…/g, (part) => (part.startsWith('"') ? part : `"${placeholder}"`))
+  const strict = json.replace(/"(?:[^"\\]|\\.)*"|\{…\}|…/g, (part) =>
+    part.startsWith('"') ? part : `"${placeholder}"`,
+  )
   try {
     return JSON.parse(strict)
   } catch {
@@ -43,7 +48,10 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
 /** Flags for all of an input; undefined when the fields do not have all of it. */
-function flagsOf(fields: readonly Field[], input: Record<string, unknown>): readonly string[] | undefined {
+function flagsOf(
+  fields: readonly Field[],
+  input: Record<string, unknown>,
+): readonly string[] | undefined {
   const flags = Object.entries(input).map(([name, value]) => {
     const field = fields.find((one) => one.name === name)
     return field && flagOf(field, value)
@@ -54,15 +62,23 @@ function flagsOf(fields: readonly Field[], input: Record<string, unknown>): read
 /** `program` is what starts this program in a shell: `blackbox5`, or absolute paths. */
 export function createHints(tools: readonly Tool[], program: string): Hints {
   const byName = new Map(tools.map((tool) => [tool.name, tool]))
-  const calls = new RegExp(`(?<![\\w-])(?:${tools.map(({ name }) => name).join("|")})(?![\\w-])`, "g")
+  const calls = new RegExp(
+    `(?<![\\w-])(?:${tools.map(({ name }) => name).join("|")})(?![\\w-])`,
+    "g",
+  )
   let known: ReadonlyMap<string, Field> | undefined
   /** The fields of all tools: a hint names one without saying whose it is. */
   const fields = (): ReadonlyMap<string, Field> => {
-    known ??= new Map(tools.flatMap(({ input }) => fieldsOf(input)).map((field) => [field.name, field]))
+    known ??= new Map(
+      tools.flatMap(({ input }) => inputFields(input)).map((field) => [field.name, field]),
+    )
     return known
   }
 
-  /** `"names":["a"],"limit":3` as flags, `dryRun: true` as `--dry-run`, and other fields whose names are no words as flags. */
+  /**
+   * `"names":["a"],"limit":3` as flags, `dryRun: true` as `--dry-run`, and other fields whose names
+   * are no words as flags.
+   */
   const withFlags = (text: string): string => {
     if (!/"\w+":|[a-z][A-Z]|: (?:true|\d)/.test(text)) return text
     const pairs = text.replace(
@@ -91,11 +107,13 @@ export function createHints(tools: readonly Tool[], program: string): Hints {
     for (const { 0: name, index } of text.matchAll(calls)) {
       if (index < at) continue
       const end = index + name.length
-      const json = /^ ?\{/.test(text.slice(end)) ? bracketed(text.slice(end).trimStart()) : undefined
+      const json = /^ ?\{/.test(text.slice(end))
+        ? bracketed(text.slice(end).trimStart())
+        : undefined
       if (json === undefined && !name.includes("_")) continue // a word of English, as audit is
       const input = json === undefined ? {} : readLoosely(json)
       const tool = byName.get(name)
-      const flags = tool && isObject(input) ? flagsOf(fieldsOf(tool.input), input) : undefined
+      const flags = tool && isObject(input) ? flagsOf(inputFields(tool.input), input) : undefined
       if (!flags) continue
       const after = json === undefined ? end : text.indexOf(json, end) + json.length
       const line = [program, kebab(name), ...flags].join(" ")
@@ -112,11 +130,16 @@ export function createHints(tools: readonly Tool[], program: string): Hints {
     if (typeof node === "string") return isHint ? translate(node) : node
     if (Array.isArray(node)) return node.map((one) => walk(one, isHint))
     return isObject(node)
-      ? Object.fromEntries(Object.entries(node).map(([key, inner]) => [key, walk(inner, hintKeys.has(key))]))
+      ? Object.fromEntries(
+          Object.entries(node).map(([key, inner]) => [key, walk(inner, hintKeys.has(key))]),
+        )
       : node
   }
   return {
     text: translate,
-    result: (result) => Object.fromEntries(Object.entries(result).map(([key, inner]) => [key, walk(inner, hintKeys.has(key))])),
+    result: (result) =>
+      Object.fromEntries(
+        Object.entries(result).map(([key, inner]) => [key, walk(inner, hintKeys.has(key))]),
+      ),
   }
 }

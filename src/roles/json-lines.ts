@@ -3,7 +3,10 @@ import { z } from "zod"
 import type { Invoke } from "../core/invoke.ts"
 import type { Call, Tool } from "../core/tool.ts"
 
-/** An export: a whole list as JSON, one item a line, the oldest first. It holds one page at a time, however long the list is. */
+/**
+ * An export: a whole list as JSON, one item a line, the oldest first. It holds one page at a time,
+ * however long the list is.
+ */
 
 const pageSize = 1000
 const pageSchema = z.looseObject({ cursor: z.string(), more: z.boolean() })
@@ -18,7 +21,10 @@ export interface LinesOptions {
   read(page: Record<string, unknown>): Record<string, unknown>
 }
 
-/** Prints it page by page, as fast as the reader takes it; ends quietly when the reader goes away, as `head` does. @throws Fault. */
+/**
+ * Prints it page by page, as fast as the reader takes it; ends quietly when the reader goes away,
+ * as `head` does. @throws Fault.
+ */
 export async function printLines(
   stdout: NodeJS.WritableStream,
   { tool, invoke, input, call, read }: LinesOptions,

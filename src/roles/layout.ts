@@ -1,10 +1,12 @@
 // @ts-expect-error cliui has no types; `Table` below is the part of it that is used here.
 import cliui from "cliui"
-import type { Row } from "../core/tool.ts"
+import type { TextRow } from "../core/tool.ts"
 import { clean, fenced, oneLine } from "../core/view.ts"
 import { kebab } from "./flags.ts"
 
-/** Text for a terminal of some width; without a width, as in a pipe, nothing is broken over lines. */
+/**
+ * Text for a terminal of some width; without a width, as in a pipe, nothing is broken over lines.
+ */
 
 interface Cell {
   readonly text: string
@@ -23,24 +25,38 @@ const gap = 2
 const lastColumnMin = 28
 const cellCharactersMax = 500
 
-export const terminalWidth = (): number | undefined => (process.stdout.isTTY ? process.stdout.columns : undefined)
+export const terminalWidth = (): number | undefined =>
+  process.stdout.isTTY ? process.stdout.columns : undefined
 
-/** Columns, aligned. The last one takes what is left; where that is too little to read, it stands below the others. */
-export function columns(rows: readonly (readonly string[])[], width: number | undefined, indent = 0): string {
+/**
+ * Columns, aligned. The last one takes what is left; where that is too little to read, it stands
+ * below the others.
+ */
+export function columns(
+  rows: readonly (readonly string[])[],
+  width: number | undefined,
+  indent = 0,
+): string {
   const count = Math.max(0, ...rows.map((row) => row.length))
-  const widths = Array.from({ length: count - 1 }, (_, at) => Math.max(...rows.map((row) => row[at]?.length ?? 0)) + gap)
+  const widths = Array.from(
+    { length: count - 1 },
+    (_, at) => Math.max(...rows.map((row) => row[at]?.length ?? 0)) + gap,
+  )
   const first = indent + widths.reduce((sum, one) => sum + one, 0)
   const ui: Table = cliui({ width: width ?? unbroken, wrap: true })
   const cells = (row: readonly string[]): readonly Cell[] =>
     widths.map((cell, at) =>
-      at === 0 ? { text: row[at] ?? "", width: cell + indent, padding: [0, 0, 0, indent] } : { text: row[at] ?? "", width: cell },
+      at === 0
+        ? { text: row[at] ?? "", width: cell + indent, padding: [0, 0, 0, indent] }
+        : { text: row[at] ?? "", width: cell },
     )
   if (width === undefined || width - first >= lastColumnMin) {
     for (const row of rows) ui.div(...cells(row), { text: row[count - 1] ?? "" })
     return ui.toString()
   }
   const lines = rows.flatMap((row) => {
-    const above = " ".repeat(indent) + widths.map((cell, at) => (row[at] ?? "").padEnd(cell)).join("")
+    const above =
+      " ".repeat(indent) + widths.map((cell, at) => (row[at] ?? "").padEnd(cell)).join("")
     const last = row[count - 1] ?? ""
     return [above.trimEnd(), ...(last === "" ? [] : [paragraph(last, width, indent + 2 * gap)])]
   })
@@ -55,17 +71,25 @@ export function paragraph(text: string, width: number | undefined, indent = 0): 
 }
 
 const fences = /<untrusted-(\w+)>\n([\s\S]*?)\n<\/untrusted-\1>/g
-/** A text as one line. Others' words are cut within their fence, if they have one, so that it never lacks its end. */
+/**
+ * A text as one line. Others' words are cut within their fence, if they have one, so that it never
+ * lacks its end.
+ */
 function cellOf(text: string): string {
   if (text.search(fences) < 0) return oneLine(text, cellCharactersMax)
   return clean(
-    text.replace(fences, (_, nonce: string, inner: string) => fenced(oneLine(inner, cellCharactersMax), nonce)),
+    text.replace(fences, (_, nonce: string, inner: string) =>
+      fenced(oneLine(inner, cellCharactersMax), nonce),
+    ),
   ).replace(/\s+/g, " ")
 }
 
 /** Rows with a heading of their keys. */
-export function tableOf(rows: readonly Row[], width: number | undefined): string {
+export function tableOf(rows: readonly TextRow[], width: number | undefined): string {
   const names = [...new Set(rows.flatMap((row) => Object.keys(row)))]
   const heads = names.map((name) => kebab(name).replaceAll("-", " ").toUpperCase())
-  return columns([heads, ...rows.map((row) => names.map((name) => cellOf(String(row[name] ?? ""))))], width)
+  return columns(
+    [heads, ...rows.map((row) => names.map((name) => cellOf(String(row[name] ?? ""))))],
+    width,
+  )
 }

@@ -3,14 +3,14 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { styleText } from "node:util"
 import { z } from "zod"
 import { tools } from "../../tools/index.ts"
-import { readConfig } from "../config.ts"
+import { invokeServe } from "../client/find-serve.ts"
 import { asFault } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import { noProgress } from "../core/tool.ts"
 import { clean } from "../core/view.ts"
-import { invokeServe } from "../find-serve.ts"
+import { readConfig } from "../settings/config.ts"
 import { unfenced } from "./fence.ts"
-import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
+import { helpFlag, parseWords, showUsage, usageError } from "./parse-args.ts"
 
 const usage = `usage: blackbox5 logs <name> [-f] [--tail N] [--source loop|transcript]
 
@@ -24,7 +24,12 @@ const retryMs = 1000
 const linesMax = 2000
 
 // Looser than the tool says: a newer serve may say more.
-const pageSchema = z.object({ lines: z.int(), untrusted: z.string(), cursor: z.string(), cut: z.string().optional() })
+const pageSchema = z.object({
+  lines: z.int(),
+  untrusted: z.string(),
+  cursor: z.string(),
+  cut: z.string().optional(),
+})
 type Page = z.output<typeof pageSchema>
 
 /** Waits where whoever reads is slow. */
@@ -32,14 +37,23 @@ async function print({ lines, untrusted }: Page, signal: AbortSignal): Promise<v
   if (lines === 0) return
   const stream = process.stdout
   // styleText leaves it plain where there is no terminal, and where NO_COLOR asks for that.
-  const text = unfenced(untrusted).replace(/^\S+Z(?= )/gm, (moment) => styleText("dim", moment, { stream }))
+  const text = unfenced(untrusted).replace(/^\S+Z(?= )/gm, (moment) =>
+    styleText("dim", moment, { stream }),
+  )
   if (!stream.write(`${text}\n`)) await once(stream, "drain", { signal }).catch(() => {})
 }
 
 const tell = (message: string): void => void process.stderr.write(`${clean(message)}\n`)
 
-/** Prints what comes after the cursor, in order and once, until the signal. @throws a Fault that trying again cannot mend. */
-async function follow(read: (more: object) => Promise<Page>, from: string, signal: AbortSignal): Promise<void> {
+/**
+ * Prints what comes after the cursor, in order and once, until the signal. @throws a Fault that
+ * trying again cannot mend.
+ */
+async function follow(
+  read: (more: object) => Promise<Page>,
+  from: string,
+  signal: AbortSignal,
+): Promise<void> {
   let after = from
   let away = false
   while (!signal.aborted) {
@@ -70,9 +84,15 @@ const options = {
   ...helpFlag,
 } as const
 
-/** `blackbox5 logs <name> [-f] [--tail N]`. Exit code 0: printed; 1: a fault; 2: called wrongly; 130: Ctrl-C. */
-export async function logs(argv: readonly string[], invoke: Invoke = invokeServe(readConfig(), tools)): Promise<number> {
-  const words = wordsOf(argv, options)
+/**
+ * `blackbox5 logs <name> [-f] [--tail N]`. Exit code 0: printed; 1: a fault; 2: called wrongly;
+ * 130: Ctrl-C.
+ */
+export async function logs(
+  argv: readonly string[],
+  invoke: Invoke = invokeServe(readConfig(), tools),
+): Promise<number> {
+  const words = parseWords(argv, options)
   const wrong = (message: string): number => usageError(message, usage)
   if (typeof words === "string") return wrong(words)
   const { values, positionals } = words
@@ -80,8 +100,10 @@ export async function logs(argv: readonly string[], invoke: Invoke = invokeServe
   const [name, ...rest] = positionals
   const tail = Number(values.tail)
   if (name === undefined || rest.length > 0) return wrong("Give the name of one instance.")
-  if (!Number.isInteger(tail) || tail < 1 || tail > linesMax) return wrong(`--tail takes a number from 1 to ${linesMax}.`)
-  if (values.source !== "loop" && values.source !== "transcript") return wrong("--source takes loop or transcript.")
+  if (!Number.isInteger(tail) || tail < 1 || tail > linesMax)
+    return wrong(`--tail takes a number from 1 to ${linesMax}.`)
+  if (values.source !== "loop" && values.source !== "transcript")
+    return wrong("--source takes loop or transcript.")
   const { source } = values
 
   const ended = new AbortController()
@@ -90,7 +112,9 @@ export async function logs(argv: readonly string[], invoke: Invoke = invokeServe
   // Whoever read it has gone, as `head` does.
   process.stdout.on("error", () => ended.abort(0))
   const read = async (more: object): Promise<Page> =>
-    pageSchema.parse(await invoke("read_logs", { name, source, ...more }, { signal, progress: noProgress }))
+    pageSchema.parse(
+      await invoke("read_logs", { name, source, ...more }, { signal, progress: noProgress }),
+    )
   try {
     const page = await read({ tail })
     if (page.cut !== undefined && page.lines < tail) tell(`[${page.cut}]`)

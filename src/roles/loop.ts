@@ -1,5 +1,5 @@
 import { runLoop } from "../agent/loop.ts"
-import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
+import { helpFlag, parseWords, showUsage, usageError } from "./parse-args.ts"
 
 const usage = `usage: blackbox5 loop <project directory>
 
@@ -8,10 +8,11 @@ Runs the built-in loop, for projects without a loop script of their own. An agen
 
 /** `blackbox5 loop <project directory>`. Exit code 2: called wrongly. */
 export async function loop(argv: readonly string[]): Promise<number> {
-  const words = wordsOf(argv, helpFlag)
+  const words = parseWords(argv, helpFlag)
   if (typeof words === "string") return usageError(words, usage)
   if (words.values.help) return showUsage(usage)
   const [directory, ...rest] = words.positionals
-  if (directory === undefined || rest.length > 0) return usageError("Give one project directory.", usage)
+  if (directory === undefined || rest.length > 0)
+    return usageError("Give one project directory.", usage)
   return runLoop(directory)
 }

@@ -2,7 +2,7 @@ import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response"
 import type { App } from "../api/app.ts"
 import { readJson } from "../api/body.ts"
 import { asFault } from "../core/faults.ts"
-import { Whole } from "../mcp/bounded-stream.ts"
+import { WholeResponse } from "../mcp/bounded-stream.ts"
 import { type McpHttp, unreadable } from "../mcp/http.ts"
 
 /** MCP at `/mcp` beside REST, for whom REST has let in. */
@@ -16,9 +16,10 @@ export function mountMcp(app: App, mcp: McpHttp): void {
       return unreadable(asFault(error))
     }
     const answer = await mcp.handle(request, c.get("who"), body)
-    if (!(answer instanceof Whole)) return answer
+    if (!(answer instanceof WholeResponse)) return answer
     const { outgoing } = c.env
-    // Straight to the socket: a Response would make a stream of it, which the listener would read back.
+    // Straight to the socket: a Response would make a stream of it, which the listener would read
+    // back.
     outgoing.writeHead(answer.status, [...answer.headers].flat())
     outgoing.end(answer.body)
     return RESPONSE_ALREADY_SENT

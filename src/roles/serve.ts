@@ -5,29 +5,38 @@ import { setFlagsFromString } from "node:v8"
 import { createAdaptorServer } from "@hono/node-server"
 import { tools } from "../../tools/index.ts"
 import { through } from "../api/app.ts"
-import type { Door } from "../api/auth.ts"
+import type { Listener } from "../api/auth.ts"
 import { acceptLinks } from "../api/link.ts"
-import { type ControlPlane, composeLocal, systemClock } from "../compose.ts"
-import { boundsEnvironment, type Config, defaultPort, isLoopback, readConfig } from "../config.ts"
+import { assembleLocal, type ControlPlane, systemClock } from "../assemble/local.ts"
+import { whoAnswers } from "../client/find-serve.ts"
+import { endServe, olderThanThis, type ServeFile, serveFilePath } from "../client/serve-file.ts"
 import { Fault } from "../core/faults.ts"
 import { offers, toolsets } from "../core/tool.ts"
 import { counted, oneLine } from "../core/view.ts"
-import { dropRelativePath } from "../find-program.ts"
-import { whoAnswers } from "../find-serve.ts"
-import { listeningPath } from "../local-socket.ts"
-import { createLog } from "../log.ts"
+import { dropRelativePath } from "../host/find-program.ts"
+import { listeningPath } from "../host/local-socket.ts"
+import { readPersonSettings } from "../host/person-settings.ts"
+import { replaceFile } from "../host/replace-file.ts"
+import { writePressing } from "../host/reserve.ts"
 import { createMcpHttp, type McpHttpParts } from "../mcp/http.ts"
-import { readPersonSettings } from "../person-settings.ts"
-import { writePressing } from "../reserve.ts"
-import { replaceFile } from "../run-directory.ts"
-import { endServe, olderThanThis, type ServeFile, serveFilePath } from "../serve-file.ts"
-import { version } from "../version.ts"
+import {
+  boundsEnvironment,
+  type Config,
+  defaultPort,
+  isLoopback,
+  readConfig,
+} from "../settings/config.ts"
+import { createLog } from "../settings/log.ts"
+import { version } from "../settings/version.ts"
 import { connectLine, shellLine } from "./client-entry.ts"
 import { mountMcp } from "./mount-mcp.ts"
+import { helpFlag, parseWords, showUsage, usageError } from "./parse-args.ts"
 import { offerCommand } from "./shell-command.ts"
-import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
 
-/** By then all supervisors are back: collecting often from the start made their return half as long again. */
+/**
+ * By then all supervisors are back: collecting often from the start made their return half as long
+ * again.
+ */
 const startedMs = 10_000
 /** A request of a client that never ends is cut at a shutdown after this. */
 const drainMs = 2000
@@ -51,18 +60,35 @@ const options = {
 } as const
 
 /**
- * `blackbox5 serve`: the control plane of this user on this machine. Resolves with the exit code when it ended; 2 when it was called wrongly.
- * Tests give MCP `servers` that have more than the fleet.
+ * `blackbox5 serve`: the control plane of this user on this machine. Resolves with the exit code
+ * when it ended; 2 when it was called wrongly. Tests give MCP `servers` that have more than the
+ * fleet.
  */
-export async function serve(argv: readonly string[], servers?: McpHttpParts["servers"]): Promise<number> {
-  const words = wordsOf(argv, options)
+export async function serve(
+  argv: readonly string[],
+  servers?: McpHttpParts["servers"],
+): Promise<number> {
+  const words = parseWords(argv, options)
   if (typeof words === "string") return usageError(words, usage)
   const { values, positionals } = words
   if (values.help) return showUsage(usage)
-  if (positionals.length > 0) return usageError(`serve takes no ${JSON.stringify(positionals[0])}.`, usage)
+  if (positionals.length > 0)
+    return usageError(`serve takes no ${JSON.stringify(positionals[0])}.`, usage)
   dropRelativePath()
-  const { "code-root": codeRootFlag, "read-only": readOnly, port: portFlag, host, toolsets: only } = values
-  const config = readConfig({ codeRoot: codeRootFlag, port: portFlag, host, readOnly, toolsets: only })
+  const {
+    "code-root": codeRootFlag,
+    "read-only": readOnly,
+    port: portFlag,
+    host,
+    toolsets: only,
+  } = values
+  const config = readConfig({
+    codeRoot: codeRootFlag,
+    port: portFlag,
+    host,
+    readOnly,
+    toolsets: only,
+  })
   let plane: ControlPlane | undefined
   const log = createLog(config.logLevel, "serve", () => plane?.secretPrefixes() ?? [])
   try {
@@ -81,20 +107,34 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
   const stopping = new AbortController()
   const entry: [string, string] = [process.execPath, process.argv[1] ?? ""]
   const before = await whoAnswers(config.socketPath)
-  if (before?.version !== undefined && olderThanThis(before.version)) await endServe(config, before.version)
+  if (before?.version !== undefined && olderThanThis(before.version))
+    await endServe(config, before.version)
   await readPersonSettings({
     ...{ stateDirectory: config.stateDirectory, revived: config.revived },
-    report: (error) => log.warn({ err: error }, "settings of the person could not be read; those of before stay in use"),
+    report: (error) =>
+      log.warn(
+        { err: error },
+        "settings of the person could not be read; those of before stay in use",
+      ),
   })
   try {
-    plane = await composeLocal(config, version, entry, log, stopping.signal)
+    plane = await assembleLocal(config, version, entry, log, stopping.signal)
   } catch (error) {
-    // Two started at once, or one ran already: whoever holds the database serves, and there is nothing left to do.
-    if (!(error instanceof Fault && error.code === "Unavailable" && (await whoAnswers(config.socketPath)))) throw error
+    // Two started at once, or one ran already: whoever holds the database serves, and there is
+    // nothing left to do.
+    if (
+      !(
+        error instanceof Fault &&
+        error.code === "Unavailable" &&
+        (await whoAnswers(config.socketPath))
+      )
+    )
+      throw error
     process.stdout.write(`blackbox5 already serves on ${config.socketPath}; this one ends.\n`)
     return 0
   }
-  // The code root that is around it is known by now; what it starts must not begin in a tree that agents write.
+  // The code root that is around it is known by now; what it starts must not begin in a tree that
+  // agents write.
   process.chdir(config.stateDirectory)
   if (!isLoopback(config.host) && !(await plane.knowsPeople())) {
     stopping.abort()
@@ -110,15 +150,26 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
     for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve())
   })
   const mcp = createMcpHttp({
-    ...{ tools: tools.filter(offers(config.offer)), version, invokeAs: plane.invokeAs, nowMs: systemClock.nowMs },
+    ...{
+      tools: tools.filter(offers(config.offer)),
+      version,
+      invokeAs: plane.invokeAs,
+      nowMs: systemClock.nowMs,
+    },
     ...(servers && { servers }),
   })
   mountMcp(plane.app, mcp)
   const running = plane.run()
   rmSync(config.socketPath, { force: true }) // left by one that was killed: the database's lock says that nobody else serves
   const listening: Server[] = []
-  const open = async (door: Door, at: { path: string } | { host: string; port: number }): Promise<Server> => {
-    const server = createAdaptorServer({ fetch: through(plane.app, door), overrideGlobalObjects: false }) as Server // no TLS and no HTTP/2 are asked for
+  const open = async (
+    door: Listener,
+    at: { path: string } | { host: string; port: number },
+  ): Promise<Server> => {
+    const server = createAdaptorServer({
+      fetch: through(plane.app, door),
+      overrideGlobalObjects: false,
+    }) as Server // no TLS and no HTTP/2 are asked for
     acceptLinks(server, plane.gateway, plane.credentials, stopping.signal)
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject)
@@ -146,7 +197,8 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
     bounds: boundsEnvironment(config),
   }
   const path = serveFilePath(config.stateDirectory)
-  // Clients on this machine find the socket; only a serve that replaces this one would ask the file.
+  // Clients on this machine find the socket; only a serve that replaces this one would ask the
+  // file.
   if (!writePressing(config.stateDirectory, () => replaceFile(path, JSON.stringify(file))))
     log.warn({ path }, "the disk is full: this file could not be written")
   log.info({ url, socket: config.socketPath, version }, "serving")
@@ -168,7 +220,11 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
   const cut = setTimeout(() => {
     for (const server of listening) server.closeAllConnections()
   }, drainMs)
-  await Promise.all(listening.map((server) => new Promise((resolve) => server.close(resolve).closeIdleConnections())))
+  await Promise.all(
+    listening.map(
+      (server) => new Promise((resolve) => server.close(resolve).closeIdleConnections()),
+    ),
+  )
   clearTimeout(cut)
   await running.catch(() => {})
   rmSync(config.socketPath, { force: true })
@@ -178,25 +234,33 @@ export async function serve(argv: readonly string[], servers?: McpHttpParts["ser
 }
 
 /**
- * V8 lets the old objects grow to several times of what is alive before it collects them, and keeps the room. Measured with 64 clients for a
- * minute: 434 MiB resident, of which 38 were alive; with this and the bound of the young objects that serve is started with, half of that at the same pace.
+ * V8 lets the old objects grow to several times of what is alive before it collects them, and keeps
+ * the room. Measured with 64 clients for a minute: 434 MiB resident, of which 38 were alive; with
+ * this and the bound of the young objects that serve is started with, half of that at the same
+ * pace.
  */
 function collectOften(): void {
   setFlagsFromString("--heap-growing-percent=40")
 }
 
-/** An address as a URL names it; one that stands for all addresses is reached at this machine's own. */
+/**
+ * An address as a URL names it; one that stands for all addresses is reached at this machine's own.
+ */
 const urlHostOf = (host: string): string =>
   host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host.includes(":") ? `[${host}]` : host
 
 /** A demanded port is a demand; the default is a preference. */
-async function openPort({ host, port }: Config, open: (port: number) => Promise<Server>): Promise<number> {
+async function openPort(
+  { host, port }: Config,
+  open: (port: number) => Promise<Server>,
+): Promise<number> {
   const portOf = (server: Server): number => (server.address() as AddressInfo).port // a TCP server's address is no path
   try {
     return portOf(await open(port.number))
   } catch (error) {
     if (!(error instanceof Error && "code" in error)) throw error
-    if (error.code === "EADDRINUSE" && !port.demanded && isLoopback(host)) return portOf(await open(0))
+    if (error.code === "EADDRINUSE" && !port.demanded && isLoopback(host))
+      return portOf(await open(0))
     throw new Fault(
       "Unavailable",
       error.code === "EADDRINUSE"
@@ -209,7 +273,11 @@ async function openPort({ host, port }: Config, open: (port: number) => Promise<
 }
 
 /** What a person reads who has just started it: where it is, what it found, how to connect. */
-async function screen(config: Config, { codeRoot, projects, policy }: ControlPlane, url: string): Promise<string> {
+async function screen(
+  config: Config,
+  { codeRoot, projects, policy }: ControlPlane,
+  url: string,
+): Promise<string> {
   const found = await projects.list().catch(() => [])
   const limits = policy.limits()
   return [

@@ -1,18 +1,18 @@
 import { setTimeout as sleep } from "node:timers/promises"
 import { z } from "zod"
 import { tools } from "../../tools/index.ts"
-import { readConfig } from "../config.ts"
+import { invokeServe } from "../client/find-serve.ts"
 import { asFault, Fault } from "../core/faults.ts"
 import { noProgress } from "../core/tool.ts"
 import { counted, oneLine, withSaid } from "../core/view.ts"
-import { invokeServe } from "../find-serve.ts"
+import { readConfig } from "../settings/config.ts"
 import { hintsInShell } from "./cli.ts"
 import { withoutFences } from "./fence.ts"
+import { helpFlag, parseWords, showUsage, usageError } from "./parse-args.ts"
 import { programInShell } from "./shell-command.ts"
 import { draw } from "./top/screen.ts"
 import { empty, type Key, type Order, press, type State, withFleet, withText } from "./top/state.ts"
 import { openTerminal, type Terminal } from "./top/terminal.ts"
-import { helpFlag, showUsage, usageError, wordsOf } from "./words.ts"
 
 const usage = `usage: blackbox5 top
 
@@ -44,14 +44,22 @@ const rowSchema = z.object({
 const listSchema = z.object({ total: z.int(), instances: z.array(rowSchema) })
 const eventsSchema = z.object({ cursor: z.string(), events: z.array(z.unknown()) })
 
-/** `blackbox5 top`. One request is in flight at a time: an order of the person's goes before the next look. */
+/**
+ * `blackbox5 top`. One request is in flight at a time: an order of the person's goes before the
+ * next look.
+ */
 export async function top(argv: readonly string[]): Promise<number> {
-  const words = wordsOf(argv, helpFlag)
+  const words = parseWords(argv, helpFlag)
   if (typeof words === "string") return usageError(words, usage)
   if (words.values.help) return showUsage(usage)
-  if (words.positionals.length > 0) return usageError(`top takes no ${JSON.stringify(words.positionals[0])}.`, usage)
+  if (words.positionals.length > 0)
+    return usageError(`top takes no ${JSON.stringify(words.positionals[0])}.`, usage)
   if (!process.stdin.isTTY || !process.stdout.isTTY)
-    throw new Fault("Invalid", "top needs a terminal.", "Use `blackbox5 list-instances`, with --json for programs.")
+    throw new Fault(
+      "Invalid",
+      "top needs a terminal.",
+      "Use `blackbox5 list-instances`, with --json for programs.",
+    )
   const invoke = invokeServe(readConfig(), tools)
   const ended = new AbortController()
   let code = 0
@@ -91,14 +99,22 @@ export async function top(argv: readonly string[]): Promise<number> {
     orders.push({ kind: "look" })
     waiting.abort()
   }
-  const call = async (tool: string, input: object, more?: AbortSignal): Promise<Record<string, unknown>> => {
+  const call = async (
+    tool: string,
+    input: object,
+    more?: AbortSignal,
+  ): Promise<Record<string, unknown>> => {
     const late = AbortSignal.timeout(callMs)
     try {
       const signal = AbortSignal.any([ended.signal, late, ...(more ? [more] : [])])
       return await invoke(tool, input, { signal, progress: noProgress })
     } catch (error) {
       if (!late.aborted) throw error
-      throw new Fault("Unavailable", `serve has not answered for ${callMs / 1000} s.`, "`blackbox5 doctor` says whether it runs.")
+      throw new Fault(
+        "Unavailable",
+        `serve has not answered for ${callMs / 1000} s.`,
+        "`blackbox5 doctor` says whether it runs.",
+      )
     }
   }
   const hints = hintsInShell()
@@ -109,7 +125,10 @@ export async function top(argv: readonly string[]): Promise<number> {
     if (order.kind === "look" || order.kind === "quit") return
     const [tool, input] =
       order.kind === "message"
-        ? ["message_instances", { to: [order.name], text: order.text, urgency: "now", waitSeconds: 0 }]
+        ? [
+            "message_instances",
+            { to: [order.name], text: order.text, urgency: "now", waitSeconds: 0 },
+          ]
         : [`${order.kind}_instances`, { names: [order.name] }]
     const said = await call(tool, input).then(
       (result) => shown(tool, result),
@@ -149,7 +168,9 @@ export async function top(argv: readonly string[]): Promise<number> {
   const awaitChange = async (): Promise<void> => {
     await sleep(refreshMs, undefined, { signal: AbortSignal.any([ended.signal, waiting.signal]) })
     const after = cursor === undefined ? {} : { after: cursor, waitSeconds: eventWaitSeconds }
-    cursor = eventsSchema.parse(await call("read_events", { limit: 1, ...after }, waiting.signal)).cursor
+    cursor = eventsSchema.parse(
+      await call("read_events", { limit: 1, ...after }, waiting.signal),
+    ).cursor
   }
   const work = async (): Promise<void> => {
     while (!ended.signal.aborted) {
@@ -164,7 +185,9 @@ export async function top(argv: readonly string[]): Promise<number> {
         cursor = undefined // another database may be behind it by now
         become({ ...state, trouble: `${asFault(error).message} Trying again.` })
         const { signal } = waiting
-        await sleep(retryMs, undefined, { signal: AbortSignal.any([ended.signal, signal]) }).catch(() => {})
+        await sleep(retryMs, undefined, { signal: AbortSignal.any([ended.signal, signal]) }).catch(
+          () => {},
+        )
       }
     }
   }
@@ -181,7 +204,11 @@ export async function top(argv: readonly string[]): Promise<number> {
         end(1)
       }
     }
-  terminal = openTerminal({ key: guarded(pressed), resized: guarded(resized), gone: () => end(129) })
+  terminal = openTerminal({
+    key: guarded(pressed),
+    resized: guarded(resized),
+    gone: () => end(129),
+  })
   try {
     become(state)
     await work()

@@ -1,5 +1,5 @@
-import { runTurn } from "../agent/turnstile.ts"
-import { instanceHere } from "../config.ts"
+import { runTurn } from "../agent/claude-shim.ts"
+import { instanceHere } from "../settings/config.ts"
 
 const usage = `usage: blackbox5 turn [claude's arguments]
 
@@ -8,7 +8,9 @@ Waits for a turn, then runs claude. It is what a loop finds as \`claude\`; peopl
 
 /** `blackbox5 turn ...`: inside an instance every word is claude's, --help too. */
 export async function turn(argv: readonly string[]): Promise<number> {
-  if (instanceHere() !== undefined || !argv.some((word) => word === "--help" || word === "-h")) return runTurn(argv)
-  // Not loaded otherwise: it imports node:util, which opens stderr, and would make the loop's output non-blocking for all who share it.
-  return (await import("./words.ts")).showUsage(usage)
+  if (instanceHere() !== undefined || !argv.some((word) => word === "--help" || word === "-h"))
+    return runTurn(argv)
+  // Not loaded otherwise: it imports node:util, which opens stderr, and would make the loop's
+  // output non-blocking for all who share it.
+  return (await import("./parse-args.ts")).showUsage(usage)
 }

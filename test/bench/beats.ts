@@ -16,13 +16,18 @@ async function linkOf({ world }: Fleet, { name, uid, status }: Instance) {
   const place = status.run?.place ?? ""
   const query = new URLSearchParams({ name, uid, place })
   const authorization = `Bearer ${createCredentials(world.state).mint({ name, uid, place })}`
-  const socket = new WebSocket(`ws+unix://${join(world.state, "serve.sock")}:/v1/link?${query}`, { headers: { authorization } })
+  const socket = new WebSocket(`ws+unix://${join(world.state, "serve.sock")}:/v1/link?${query}`, {
+    headers: { authorization },
+  })
   await once(socket, "open")
   const send = (frame: UpFrame): void => socket.send(JSON.stringify(frame))
   let seq = 0
   return {
     beat: (more: Partial<Beat>) =>
-      send({ type: "beat", beat: { place, frozen: true, used: noUsage, atMs: Date.now(), ...more } }),
+      send({
+        type: "beat",
+        beat: { place, frozen: true, used: noUsage, atMs: Date.now(), ...more },
+      }),
     /** Resolves when all that was sent before was taken. */
     async taken(): Promise<void> {
       const wanted = ++seq
@@ -32,14 +37,21 @@ async function linkOf({ world }: Fleet, { name, uid, status }: Instance) {
         })
         socket.once("close", (code) => reject(new Error(`the link was closed with code ${code}`)))
       })
-      send({ type: "event", seq: wanted, event: { id: `bench-${wanted}`, kind: "Warning", message: "Done.", atMs: Date.now() } })
+      send({
+        type: "event",
+        seq: wanted,
+        event: { id: `bench-${wanted}`, kind: "Warning", message: "Done.", atMs: Date.now() },
+      })
       await acknowledged
     },
     close: () => socket.close(),
   }
 }
 
-/** What a hundred agents at work tell, as fast as it is taken: each other beat says that something was used, which is written and planned on. */
+/**
+ * What a hundred agents at work tell, as fast as it is taken: each other beat says that something
+ * was used, which is written and planned on.
+ */
 async function perSecond(size: number): Promise<number> {
   const filled: { made: readonly Instance[] } = { made: [] }
   await using fleet = await openFleet(
@@ -64,7 +76,10 @@ async function perSecond(size: number): Promise<number> {
   return (links * beatsEach) / seconds
 }
 
-/** A hundred agents beat 20 times a second together when all are quiet; the baseline is the same in a store of a hundred. */
+/**
+ * A hundred agents beat 20 times a second together when all are quiet; the baseline is the same in
+ * a store of a hundred.
+ */
 export const beatsPart: Part = {
   ids: ["fleet.beats"],
   async measure() {

@@ -19,8 +19,9 @@ import { toolsPart } from "./tools.ts"
 import { closeAll } from "./worlds.ts"
 
 /**
- * `npm run bench -- [--json] [--only PREFIX]`: measures the built bundle against named baselines of the same run. A goal that does not hold is
- * said, and is no failure; a measurement that could not be made is one.
+ * `npm run bench -- [--json] [--only PREFIX]`: measures the built bundle against named baselines of
+ * the same run. A goal that does not hold is said, and is no failure; a measurement that could not
+ * be made is one.
  */
 
 const parts: readonly Part[] = [
@@ -53,8 +54,12 @@ const cellsOf = ({ id, value, unit, baseline, ratio, goal, holds }: Row): readon
 const numeric = new Set([1, 3, 4])
 
 function tableOf(rows: readonly Row[]): string {
-  const lines = [["id", "value", "unit", "baseline", "ratio", "goal", "holds"], ...rows.map(cellsOf)]
-  const widths = lines[0]?.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0))) ?? []
+  const lines = [
+    ["id", "value", "unit", "baseline", "ratio", "goal", "holds"],
+    ...rows.map(cellsOf),
+  ]
+  const widths =
+    lines[0]?.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0))) ?? []
   const padded = (cell: string, column: number): string =>
     numeric.has(column) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0)
   return lines.map((line) => `${line.map(padded).join("  ").trimEnd()}\n`).join("")
@@ -67,7 +72,9 @@ async function bench(argv: readonly string[]): Promise<number> {
   })
   const wanted = ({ ids }: Part): boolean => ids.some((id) => id.startsWith(values.only))
   if (!parts.some(wanted))
-    throw new Error(`no id begins with ${values.only}; there are ${parts.flatMap(({ ids }) => ids).join(", ")}`)
+    throw new Error(
+      `no id begins with ${values.only}; there are ${parts.flatMap(({ ids }) => ids).join(", ")}`,
+    )
   if (!existsSync(main)) throw new Error("there is no bundle: npm run build")
   const rows: Row[] = []
   let failed = 0
@@ -77,7 +84,9 @@ async function bench(argv: readonly string[]): Promise<number> {
       rows.push(...(await part.measure()).filter(({ id }) => id.startsWith(values.only)))
     } catch (error) {
       failed += 1
-      process.stderr.write(`could not be measured: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+      process.stderr.write(
+        `could not be measured: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+      )
     }
   }
   process.stdout.write(values.json ? `${JSON.stringify(rows, undefined, 2)}\n` : tableOf(rows))
@@ -85,7 +94,10 @@ async function bench(argv: readonly string[]): Promise<number> {
 }
 
 for (const name of ["SIGINT", "SIGTERM"] as const)
-  process.once(name, () => void closeAll().finally(() => process.exit(128 + constants.signals[name])))
+  process.once(
+    name,
+    () => void closeAll().finally(() => process.exit(128 + constants.signals[name])),
+  )
 
 bench(process.argv.slice(2)).then(
   (code) => {

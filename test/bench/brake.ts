@@ -8,7 +8,8 @@ import { instanceProcesses, openLoops } from "./worlds.ts"
 /** What is done to a whole fleet at once. */
 
 /** A loop with a command in the background and one that forks now and then. */
-const loopScript = "#!/usr/bin/env bash\nsleep 100000 > /dev/null 2>&1 &\nwhile :; do sleep 1; done\n"
+const loopScript =
+  "#!/usr/bin/env bash\nsleep 100000 > /dev/null 2>&1 &\nwhile :; do sleep 1; done\n"
 
 const paused = 100
 const pauseRounds = 5
@@ -22,7 +23,10 @@ async function pauseMs(of: number): Promise<number> {
     await sleep(1000)
     ms.push(await timePause(fleet, { project: "shop", expect: of }))
     await fleet.call("resume_instances", { project: "shop", expect: of })
-    await eventually(() => instanceProcesses(fleet.world).every(({ state }) => state !== "T"), "all go on")
+    await eventually(
+      () => instanceProcesses(fleet.world).every(({ state }) => state !== "T"),
+      "all go on",
+    )
   }
   return median(ms)
 }
@@ -31,7 +35,13 @@ export const brakePart: Part = {
   async measure() {
     const baseline = await pauseMs(10)
     const ms = await pauseMs(paused)
-    return [row("fleet.pause_100", "ms", ms, { baseline, goal: `<= ${pauseMsMax} ms`, holds: ms <= pauseMsMax })]
+    return [
+      row("fleet.pause_100", "ms", ms, {
+        baseline,
+        goal: `<= ${pauseMsMax} ms`,
+        holds: ms <= pauseMsMax,
+      }),
+    ]
   },
 }
 
@@ -39,7 +49,10 @@ const running = 50
 const never = 1000
 const removeMsMax = 3000
 
-/** From the call that removes everything until no process is left of those that run; `others` of them never ran. */
+/**
+ * From the call that removes everything until no process is left of those that run; `others` of
+ * them never ran.
+ */
 async function removeMs(others: number): Promise<number> {
   await using fleet = await openLoops(running, loopScript, (state) => fillWith(others, state))
   await sleep(1000)
@@ -56,6 +69,12 @@ export const removePart: Part = {
   async measure() {
     const baseline = await removeMs(0)
     const ms = await removeMs(never)
-    return [row("fleet.remove_1000", "ms", ms, { baseline, goal: `<= ${removeMsMax} ms`, holds: ms <= removeMsMax })]
+    return [
+      row("fleet.remove_1000", "ms", ms, {
+        baseline,
+        goal: `<= ${removeMsMax} ms`,
+        holds: ms <= removeMsMax,
+      }),
+    ]
   },
 }

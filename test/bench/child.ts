@@ -5,7 +5,10 @@ import { setTimeout as sleep } from "node:timers/promises"
 /** A program that is spoken to in lines. */
 export interface Child extends AsyncDisposable {
   readonly pid: number
-  /** Writes a line, if one is given; resolves with the next line that comes. @throws when none comes. */
+  /**
+   * Writes a line, if one is given; resolves with the next line that comes. @throws when none
+   * comes.
+   */
   ask(line?: string): Promise<string>
   /** For one that does not end with its input. */
   kill(): void
@@ -16,7 +19,11 @@ const endMs = 5_000
 const answerCharactersMax = 4 * 1024 * 1024
 
 /** Starts a program; when disposed of, its input ends, and it too, else it is killed. */
-export function startChild(program: string, args: readonly string[], env: Record<string, string>): Child {
+export function startChild(
+  program: string,
+  args: readonly string[],
+  env: Record<string, string>,
+): Child {
   const child = spawn(program, args, { env, stdio: ["pipe", "pipe", "inherit"] })
   let text = ""
   let take: ((line: string) => void) | undefined
@@ -45,7 +52,10 @@ export function startChild(program: string, args: readonly string[], env: Record
   return {
     pid: child.pid ?? -1,
     async ask(line) {
-      const late = setTimeout(() => fail?.(new Error(`${program} did not answer in ${answerMs} ms`)), answerMs)
+      const late = setTimeout(
+        () => fail?.(new Error(`${program} did not answer in ${answerMs} ms`)),
+        answerMs,
+      )
       try {
         return await new Promise<string>((resolve, reject) => {
           take = resolve

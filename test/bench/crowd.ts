@@ -3,10 +3,13 @@ import { sqliteBus } from "../../src/adapters/sqlite/bus.ts"
 import { sqliteLedger } from "../../src/adapters/sqlite/ledger.ts"
 import { openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
-import { systemClock } from "../../src/compose.ts"
+import { systemClock } from "../../src/assemble/local.ts"
 import { type Instance, revisionOf, type Spec } from "../../src/core/instance.ts"
 
-/** A fleet that has been used for months: most of it ended long ago, some are paused, one in fifty has a parent. */
+/**
+ * A fleet that has been used for months: most of it ended long ago, some are paused, one in fifty
+ * has a parent.
+ */
 
 export const aSpec = (index: number): Spec => ({
   project: `project-${index % 20}`,
@@ -24,8 +27,15 @@ export const aSpec = (index: number): Spec => ({
   lineage: [],
 })
 
-/** Fills the database of a state directory whose control plane does not run. The first ones are paused, with a place, as if they lived. */
-export async function fillWith(count: number, stateDirectory: string, living = 0): Promise<readonly Instance[]> {
+/**
+ * Fills the database of a state directory whose control plane does not run. The first ones are
+ * paused, with a place, as if they lived.
+ */
+export async function fillWith(
+  count: number,
+  stateDirectory: string,
+  living = 0,
+): Promise<readonly Instance[]> {
   const database = await openDatabase(join(stateDirectory, "blackbox5.db"))
   try {
     const store = sqliteStore(database, systemClock)
@@ -41,15 +51,31 @@ export async function fillWith(count: number, stateDirectory: string, living = 0
       const place = `${(nowMs - 1_000_000 + index).toString(36).padStart(9, "0")}-abcd1234`
       const created = await store.create(`agent-${index}`, spec)
       const admitted = await store.updateStatus(created, "admission", {
-        ...{ verdict: "Queued" as const, reason: "NotWanted" as const, message: "It is not to run now.", term: 1 },
+        ...{
+          verdict: "Queued" as const,
+          reason: "NotWanted" as const,
+          message: "It is not to run now.",
+          term: 1,
+        },
       })
       const instance = await store.updateStatus(admitted, "run", {
-        ...{ phase: lives ? ("Running" as const) : ("Exited" as const), revision: revisionOf(spec), place, restarts: 0, term: 1 },
+        ...{
+          phase: lives ? ("Running" as const) : ("Exited" as const),
+          revision: revisionOf(spec),
+          place,
+          restarts: 0,
+          term: 1,
+        },
         ...{ startedAtMs: nowMs - 1_000_000 },
         ...(!lives && { lastExit: { code: 143, atMs: nowMs - 500_000 } }),
       })
       await ledger.born(instance.uid, instance.name, lineage, nowMs)
-      await ledger.record(instance.uid, place, { usd: 0.5, tokens: 100_000, iterations: 12, ms: 600_000 })
+      await ledger.record(instance.uid, place, {
+        usd: 0.5,
+        tokens: 100_000,
+        iterations: 12,
+        ms: 600_000,
+      })
       for (const [kind, message] of [
         ["Spawned", "Spawned by operator root."],
         ["IterationEnded", "Iteration 12 ended after 60 s: PARTIAL, exit code 0. Status: PARTIAL"],

@@ -9,7 +9,10 @@ import { type Part, quantile, type Row, row } from "./measure.ts"
 import { residentMebibytes } from "./process.ts"
 import { type Fleet, openFleet } from "./worlds.ts"
 
-/** MCP over HTTP, from the outside: sessions as clients have them, each with a connection that it keeps. */
+/**
+ * MCP over HTTP, from the outside: sessions as clients have them, each with a connection that it
+ * keeps.
+ */
 
 const concurrencies = [1, 16, 64] as const
 const warmUpMs = 1000
@@ -21,7 +24,9 @@ const hungMsMax = 10
 /** The issue's own: what is around a call may cost that much of what a plain server gives. */
 const ratioMin = 0.7
 const sessionsCount = 10_000
-/** Until what it keeps is full, and the collector has taken the room that so many short lives need. */
+/**
+ * Until what it keeps is full, and the collector has taken the room that so many short lives need.
+ */
 const sessionsBefore = 15_000
 const growthMebibytesMax = 8
 
@@ -50,8 +55,14 @@ function clientOf({ url, headers }: Server, agent: Agent): Client {
           ...{ method: "POST", agent },
           headers: {
             ...headers,
-            ...(session !== undefined && { "mcp-session-id": session, "mcp-protocol-version": "2025-11-25" }),
-            ...{ "content-type": "application/json", accept: "application/json, text/event-stream" },
+            ...(session !== undefined && {
+              "mcp-session-id": session,
+              "mcp-protocol-version": "2025-11-25",
+            }),
+            ...{
+              "content-type": "application/json",
+              accept: "application/json, text/event-stream",
+            },
             "content-length": Buffer.byteLength(body),
           },
         })
@@ -66,7 +77,12 @@ function clientOf({ url, headers }: Server, agent: Agent): Client {
           response.once("end", () => {
             session ??= response.headers["mcp-session-id"]?.toString()
             if (response.statusCode === 200 && text.includes('"result"')) resolve(session)
-            else reject(new Error(`${method} was answered with ${response.statusCode}: ${text.slice(0, 200)}`))
+            else
+              reject(
+                new Error(
+                  `${method} was answered with ${response.statusCode}: ${text.slice(0, 200)}`,
+                ),
+              )
           })
         })
         asked.end(body)
@@ -82,19 +98,27 @@ const initialize = (client: Client): Promise<string | undefined> =>
   })
 
 export const serverOf = ({ world }: Fleet): Server => {
-  const { url } = z.object({ url: z.string() }).parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
+  const { url } = z
+    .object({ url: z.string() })
+    .parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
   const token = readFileSync(join(world.state, "token"), "utf8").trim()
   return { url: `${url}/mcp`, headers: { authorization: `Bearer ${token}` } }
 }
 
 /** So many clients, each of which asks again as soon as it is answered. */
 export async function open(server: Server, clients: number): Promise<readonly Client[]> {
-  const all = Array.from({ length: clients }, () => clientOf(server, new Agent({ keepAlive: true, maxSockets: 1 })))
+  const all = Array.from({ length: clients }, () =>
+    clientOf(server, new Agent({ keepAlive: true, maxSockets: 1 })),
+  )
   await Promise.all(all.map(initialize))
   return all
 }
 /** What each answer took, in one window. */
-async function ask(all: readonly Client[], ms: number, [method, params]: readonly [string, object]): Promise<readonly number[]> {
+async function ask(
+  all: readonly Client[],
+  ms: number,
+  [method, params]: readonly [string, object],
+): Promise<readonly number[]> {
   const endMs = performance.now() + ms
   const took: number[] = []
   await Promise.all(
@@ -108,7 +132,11 @@ async function ask(all: readonly Client[], ms: number, [method, params]: readonl
   return took
 }
 
-const loadPart = (id: string, ours: readonly [string, object], plain: readonly [string, object]): Part => ({
+const loadPart = (
+  id: string,
+  ours: readonly [string, object],
+  plain: readonly [string, object],
+): Part => ({
   ids: concurrencies.flatMap((clients) => [`${id}.${clients}`, `${id}.${clients}.p99`]),
   async measure(): Promise<readonly Row[]> {
     await using fleet = await openFleet(silent)
@@ -158,17 +186,21 @@ const hungPart: Part = {
     const [client, ...others] = await open(serverOf(fleet), 1 + hung)
     if (!client) throw new Error("nobody asks")
     const waiting = others.map((one) =>
-      one.ask("tools/call", { name: "read_events", arguments: { after: "$", waitSeconds: 50 } }).then(
-        () => {},
-        () => {},
-      ),
+      one
+        .ask("tools/call", { name: "read_events", arguments: { after: "$", waitSeconds: 50 } })
+        .then(
+          () => {},
+          () => {},
+        ),
     )
     await ask([client], warmUpMs, ["ping", {}])
     const took = await ask([client], windowMs, ["ping", {}])
     for (const one of [client, ...others]) one.close()
     await Promise.all(waiting)
     const value = quantile(took, 0.5)
-    return [row("http.hung", "ms", value, { goal: `<= ${hungMsMax} ms`, holds: value <= hungMsMax })]
+    return [
+      row("http.hung", "ms", value, { goal: `<= ${hungMsMax} ms`, holds: value <= hungMsMax }),
+    ]
   },
 }
 
@@ -199,7 +231,11 @@ const sessionsPart: Part = {
 
 export const httpParts: readonly Part[] = [
   loadPart("http.ping", ["ping", {}], ["ping", {}]),
-  loadPart("http.list", ["tools/call", { name: "list_instances", arguments: {} }], ["tools/call", { name: "trivial" }]),
+  loadPart(
+    "http.list",
+    ["tools/call", { name: "list_instances", arguments: {} }],
+    ["tools/call", { name: "trivial" }],
+  ),
   hungPart,
   sessionsPart,
 ]

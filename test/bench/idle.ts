@@ -42,12 +42,19 @@ async function recover(fleet: Fleet): Promise<number> {
   }
 }
 
-/** A hundred loops that sleep: what their supervisors and the control plane cost, and how long it is away when it is killed. */
+/**
+ * A hundred loops that sleep: what their supervisors and the control plane cost, and how long it is
+ * away when it is killed.
+ */
 export const idlePart: Part = {
   ids: ["supervisor.rss", "supervisor.cpu", "serve.rss", "serve.cpu", "serve.recovery"],
   async measure() {
     await using fleet = await openLoops(count, loopScript)
-    await using bare = startChild(process.execPath, ["-e", "process.stdin.resume()"], fleet.world.env)
+    await using bare = startChild(
+      process.execPath,
+      ["-e", "process.stdin.resume()"],
+      fleet.world.env,
+    )
     await sleep(settleMs)
     const supervisors = supervisorsOf(fleet.world)
     const serve = fleet.world.servePid()
@@ -69,10 +76,19 @@ export const idlePart: Part = {
         goal: `<= ${supervisorMebibytesMax} MiB`,
         holds: rss <= supervisorMebibytesMax,
       }),
-      row("supervisor.cpu", "%", cpu, { goal: `< ${supervisorPercentMax} %`, holds: cpu < supervisorPercentMax }),
+      row("supervisor.cpu", "%", cpu, {
+        goal: `< ${supervisorPercentMax} %`,
+        holds: cpu < supervisorPercentMax,
+      }),
       row("serve.rss", "MiB", serveRss, { baseline }),
-      row("serve.cpu", "%", serveCpu, { goal: `< ${servePercentMax} %`, holds: serveCpu < servePercentMax }),
-      row("serve.recovery", "ms", recovery, { goal: `<= ${recoveryMsMax} ms`, holds: recovery <= recoveryMsMax }),
+      row("serve.cpu", "%", serveCpu, {
+        goal: `< ${servePercentMax} %`,
+        holds: serveCpu < servePercentMax,
+      }),
+      row("serve.recovery", "ms", recovery, {
+        goal: `<= ${recoveryMsMax} ms`,
+        holds: recovery <= recoveryMsMax,
+      }),
     ]
   },
 }

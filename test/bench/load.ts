@@ -45,7 +45,9 @@ export const loadPart: Part = {
       (state) => fillWith(crowd, state),
     )
     const { world, call } = fleet
-    const { name, uid } = z.object({ name: z.string(), uid: z.string() }).parse(await call("spawn_instance", { project: "shop" }))
+    const { name, uid } = z
+      .object({ name: z.string(), uid: z.string() })
+      .parse(await call("spawn_instance", { project: "shop" }))
     await world.model.until(({ main }) => main, AbortSignal.timeout(30_000))
     const hook = hookOf(world.runOf(uid))
     const quiet: number[] = []
@@ -72,7 +74,11 @@ export const loadPart: Part = {
     )
     return [
       row("fleet.mail_load", "ms", p99, {
-        ...{ baseline: quantile(quiet, 0.5), goal: `p99 <= ${p99MsMax} ms`, holds: p99 <= p99MsMax },
+        ...{
+          baseline: quantile(quiet, 0.5),
+          goal: `p99 <= ${p99MsMax} ms`,
+          holds: p99 <= p99MsMax,
+        },
       }),
       row("serve.rss_load", "MiB", after, {
         ...{ baseline: before, goal: `<= ${growthMax}x`, holds: after <= growthMax * before },

@@ -3,7 +3,10 @@ export interface Row {
   readonly id: string
   readonly value: number
   readonly unit: "ms" | "MiB" | "bytes" | "%" | "/s"
-  /** The same of something plainer that does the same, measured in the same run; null where nothing does. */
+  /**
+   * The same of something plainer that does the same, measured in the same run; null where nothing
+   * does.
+   */
   readonly baseline: number | null
   /** Value to baseline. */
   readonly ratio: number | null
@@ -26,7 +29,11 @@ export function row(
   id: string,
   unit: Row["unit"],
   value: number,
-  { baseline = null, goal = null, holds = null }: { baseline?: number | null; goal?: string | null; holds?: boolean | null } = {},
+  {
+    baseline = null,
+    goal = null,
+    holds = null,
+  }: { baseline?: number | null; goal?: string | null; holds?: boolean | null } = {},
 ): Row {
   const ratio = baseline === null ? null : rounded(value / baseline, 2)
   return {
@@ -40,7 +47,10 @@ export function row(
   }
 }
 
-/** The nearest rank: a value that was measured, never one in between. `share` is from 0 to 1. @throws when nothing was measured. */
+/**
+ * The nearest rank: a value that was measured, never one in between. `share` is from 0 to 1.
+ * @throws when nothing was measured.
+ */
 export function quantile(values: readonly number[], share: number): number {
   const value = values.toSorted((a, b) => a - b)[Math.max(0, Math.ceil(values.length * share) - 1)]
   if (value === undefined) throw new Error("nothing was measured")

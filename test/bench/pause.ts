@@ -12,7 +12,10 @@ const p99MsMax = 100
 const frozenMs = 10_000
 const name = "one"
 
-/** A shell command that forks all the while, as a build does, and one in the background that outlives it. */
+/**
+ * A shell command that forks all the while, as a build does, and one in the background that
+ * outlives it.
+ */
 const command = "sleep 1000 > /dev/null 2>&1 & while :; do sleep 0.02; done"
 
 /** Stopped, or gone. */
@@ -26,11 +29,15 @@ function still(pid: number): boolean {
 }
 
 /**
- * From the start of the call until every process of all instances is stopped. Those known before are looked at without a pause; when all
- * are still, a search of /proc must find no other that moves. The moment before that search counts, or the one after it if it found
- * processes that were not known before.
+ * From the start of the call until every process of all instances is stopped. Those known before
+ * are looked at without a pause; when all are still, a search of /proc must find no other that
+ * moves. The moment before that search counts, or the one after it if it found processes that were
+ * not known before.
  */
-export async function timePause({ world, call }: Fleet, which: Record<string, unknown>): Promise<number> {
+export async function timePause(
+  { world, call }: Fleet,
+  which: Record<string, unknown>,
+): Promise<number> {
   let known = instanceProcesses(world).map(({ pid }) => pid)
   const callMs = performance.now()
   const called = call("pause_instances", which)
@@ -38,7 +45,8 @@ export async function timePause({ world, call }: Fleet, which: Record<string, un
   for (;;) {
     for (const pid of known)
       while (!still(pid)) {
-        if (performance.now() - callMs > frozenMs) throw new Error(`not everything stood still after ${frozenMs} ms`)
+        if (performance.now() - callMs > frozenMs)
+          throw new Error(`not everything stood still after ${frozenMs} ms`)
         await turn() // the call is made by this process, too
       }
     const ms = performance.now() - callMs
@@ -50,14 +58,18 @@ export async function timePause({ world, call }: Fleet, which: Record<string, un
       return found.every(({ pid }) => known.includes(pid)) ? ms : searchedMs
     }
     known = found.map(({ pid }) => pid)
-    if (performance.now() - callMs > frozenMs) throw new Error("the instance always has a process that moves")
+    if (performance.now() - callMs > frozenMs)
+      throw new Error("the instance always has a process that moves")
   }
 }
 
 /** Lets the instance go on; resolves when nothing of it is stopped any more. */
 async function resume({ world, call }: Fleet): Promise<void> {
   await call("resume_instances", { names: [name] })
-  await eventually(() => instanceProcesses(world).every(({ state }) => state !== "T"), "the instance goes on")
+  await eventually(
+    () => instanceProcesses(world).every(({ state }) => state !== "T"),
+    "the instance goes on",
+  )
 }
 
 export const pausePart: Part = {
@@ -71,7 +83,9 @@ export const pausePart: Part = {
     await fleet.call("spawn_instance", { project: "shop", name })
     await eventually(() => {
       const commands = instanceProcesses(fleet.world).map((one) => one.command)
-      return ["sleep 1000", "sleep 0.02"].every((part) => commands.some((one) => one.startsWith(part)))
+      return ["sleep 1000", "sleep 0.02"].every((part) =>
+        commands.some((one) => one.startsWith(part)),
+      )
     }, "the agent's commands")
     const ms: number[] = []
     for (let round = -warmUps; round < rounds; round++) {

@@ -5,7 +5,10 @@ import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js"
 import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js"
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js"
 
-/** The least that the SDK's documentation makes a server with sessions of: one tool, no authentication, no bounds. Prints its port. */
+/**
+ * The least that the SDK's documentation makes a server with sessions of: one tool, no
+ * authentication, no bounds. Prints its port.
+ */
 const transports = new Map<string, StreamableHTTPServerTransport>()
 
 const server = createServer(async (request, response) => {
@@ -17,7 +20,9 @@ const server = createServer(async (request, response) => {
       onsessioninitialized: (session) => void transports.set(session, fresh),
     })
     const mcp = new McpServer({ name: "plain", version: "1" })
-    mcp.registerTool("trivial", { description: "Says yes." }, () => ({ content: [{ type: "text", text: "yes" }] }))
+    mcp.registerTool("trivial", { description: "Says yes." }, () => ({
+      content: [{ type: "text", text: "yes" }],
+    }))
     await mcp.connect(fresh as Transport) // its sessionId may be undefined, which exact optional types refuse
     transport = fresh
   }

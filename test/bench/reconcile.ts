@@ -1,17 +1,17 @@
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { cronWindows } from "../../src/adapters/cron/windows.ts"
 import { sqliteBus } from "../../src/adapters/sqlite/bus.ts"
 import { sqliteLedger } from "../../src/adapters/sqlite/ledger.ts"
 import { openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
-import { systemClock } from "../../src/compose.ts"
+import { systemClock } from "../../src/assemble/local.ts"
 import { operate } from "../../src/control/operator.ts"
 import { schedule } from "../../src/control/scheduler.ts"
 import type { Uid } from "../../src/core/instance.ts"
 import type { Observed, Runtime } from "../../src/core/ports.ts"
 import { topic } from "../../src/core/source.ts"
-import { cronWindows } from "../../src/windows.ts"
 import { aSpec, fillWith } from "./crowd.ts"
 import { type Part, row } from "./measure.ts"
 
@@ -42,7 +42,10 @@ function instantRuntime(): Runtime {
   }
 }
 
-/** Until `count` instances that are declared at once are admitted and run, in a store of `others` that ended long ago: how many a second. */
+/**
+ * Until `count` instances that are declared at once are admitted and run, in a store of `others`
+ * that ended long ago: how many a second.
+ */
 async function perSecond(count: number, others: number): Promise<number> {
   const directory = mkdtempSync(join(tmpdir(), "bb5-reconcile-"))
   const stop = new AbortController()
@@ -57,9 +60,19 @@ async function perSecond(count: number, others: number): Promise<number> {
     const report = (_key: string, error: unknown): void => failed.reject(error)
     let ids = 0
     running = Promise.all([
-      operate({ ...ports, runtime: instantRuntime(), newId: () => `e-${++ids}` }, 1, report, stop.signal),
+      operate(
+        { ...ports, runtime: instantRuntime(), newId: () => `e-${++ids}` },
+        1,
+        report,
+        stop.signal,
+      ),
       schedule(
-        { ...ports, windows: cronWindows(), policy: () => ({ instancesMax: count, turnsMax: 4 }), async *policyChanged() {} },
+        {
+          ...ports,
+          windows: cronWindows(),
+          policy: () => ({ instancesMax: count, turnsMax: 4 }),
+          async *policyChanged() {},
+        },
         1,
         report,
         stop.signal,
@@ -70,12 +83,14 @@ async function perSecond(count: number, others: number): Promise<number> {
     const settled = (async () => {
       for await (const name of store.watch(stop.signal)) {
         const found = await store.get(name)
-        if (found?.spec.state === "Running" && found.status.run?.phase === "Running") arrived.add(found.uid)
+        if (found?.spec.state === "Running" && found.status.run?.phase === "Running")
+          arrived.add(found.uid)
         if (arrived.size === count) return
       }
     })()
     // One may run before its creation has been told.
-    for (let made = 0; made < count; made++) await store.create(`new-${made}`, { ...aSpec(0), state: "Running" })
+    for (let made = 0; made < count; made++)
+      await store.create(`new-${made}`, { ...aSpec(0), state: "Running" })
     await Promise.race([settled, failed.promise])
     const seconds = (performance.now() - beganMs) / 1000
     stop.abort()

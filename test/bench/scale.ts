@@ -32,7 +32,10 @@ async function times(work: () => Promise<unknown>): Promise<readonly number[]> {
   return ms
 }
 
-/** One call of list_instances over the socket, the first page of as many as there are; the baseline is the p50 of a request that does nothing. */
+/**
+ * One call of list_instances over the socket, the first page of as many as there are; the baseline
+ * is the p50 of a request that does nothing.
+ */
 const listPart = (size: number): Part => {
   const id = `fleet.list_${size}`
   return {
@@ -46,7 +49,11 @@ const listPart = (size: number): Part => {
       const baseline = quantile(plain, 0.5)
       return [
         row(`${id}.p50`, "ms", quantile(ours, 0.5), { baseline }),
-        row(`${id}.p99`, "ms", p99, { baseline, goal: `<= ${p99MsMax} ms`, holds: p99 <= p99MsMax }),
+        row(`${id}.p99`, "ms", p99, {
+          baseline,
+          goal: `<= ${p99MsMax} ms`,
+          holds: p99 <= p99MsMax,
+        }),
       ]
     },
   }

@@ -11,7 +11,10 @@ const silent = (): never => {
   throw new Error("nobody asks the model here")
 }
 
-/** The only place is taken, so that what is spawned is queued: nothing is started that would be measured with it. */
+/**
+ * The only place is taken, so that what is spawned is queued: nothing is started that would be
+ * measured with it.
+ */
 const openFull = (size: number): Promise<Fleet> =>
   openFleet(silent, async (state, world) => {
     world.policy("instancesMax: 1\n")
@@ -24,7 +27,10 @@ async function time({ call }: Fleet): Promise<number> {
   return performance.now() - beganMs
 }
 
-/** One spawn_instance beside thousands that ended long ago; the baseline is the same call in a fleet of one, in turn. */
+/**
+ * One spawn_instance beside thousands that ended long ago; the baseline is the same call in a fleet
+ * of one, in turn.
+ */
 export const spawnCrowdPart: Part = {
   ids: ["fleet.spawn_5000"],
   async measure() {
@@ -40,6 +46,12 @@ export const spawnCrowdPart: Part = {
     }
     const value = median(beside)
     const baseline = median(alone)
-    return [row("fleet.spawn_5000", "ms", value, { baseline, goal: `<= ${ratioMax}x`, holds: value <= ratioMax * baseline })]
+    return [
+      row("fleet.spawn_5000", "ms", value, {
+        baseline,
+        goal: `<= ${ratioMax}x`,
+        holds: value <= ratioMax * baseline,
+      }),
+    ]
   },
 }

@@ -9,7 +9,10 @@ import { openFleet, remove } from "./worlds.ts"
 const rounds = 9
 const extraMsMax = 400
 
-/** The first thing it does is to print the moment, from bash itself: to start `date` would take a while. Then it stands for a long iteration. */
+/**
+ * The first thing it does is to print the moment, from bash itself: to start `date` would take a
+ * while. Then it stands for a long iteration.
+ */
 const loopScript = `#!/usr/bin/env bash
 echo "began $EPOCHREALTIME"
 exec sleep 1000
@@ -32,8 +35,9 @@ async function timeDirectly(world: World, script: string): Promise<number> {
 }
 
 /**
- * From the call of spawn_instance, over a warm control plane, to the first line of the loop's script. The line carries its own moment,
- * and counts only when it stands in the run's log; so how the log is watched does not blur the figure.
+ * From the call of spawn_instance, over a warm control plane, to the first line of the loop's
+ * script. The line carries its own moment, and counts only when it stands in the run's log; so how
+ * the log is watched does not blur the figure.
  */
 export const spawnPart: Part = {
   ids: ["fleet.spawn"],
@@ -68,7 +72,11 @@ export const spawnPart: Part = {
     const value = median(ours)
     const baseline = median(direct)
     return [
-      row("fleet.spawn", "ms", value, { baseline, goal: `<= ${extraMsMax} ms more`, holds: value - baseline <= extraMsMax }),
+      row("fleet.spawn", "ms", value, {
+        baseline,
+        goal: `<= ${extraMsMax} ms more`,
+        holds: value - baseline <= extraMsMax,
+      }),
     ]
   },
 }

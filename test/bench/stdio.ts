@@ -15,17 +15,26 @@ const memoryRounds = 3
 const mebibytesMax = 65
 /** What is loaded after the last answer is in memory by then. */
 const settleMs = 1500
-/** A native server, kubernetes-mcp-server (Go), answers in 76 to 85 ms where this was measured first. */
+/**
+ * A native server, kubernetes-mcp-server (Go), answers in 76 to 85 ms where this was measured
+ * first.
+ */
 const listMsMax = 80
 
 const silent = (): never => {
   throw new Error("nobody asks the model here")
 }
 
-/** A script without imports that gives this answer to whatever it is asked: the least that node can do. */
+/**
+ * A script without imports that gives this answer to whatever it is asked: the least that node can
+ * do.
+ */
 function writeBare(world: World, answer: string): () => Child {
   const path = join(world.directory, "bare.cjs")
-  writeFileSync(path, `process.stdin.on("data", () => process.stdout.write(${JSON.stringify(`${answer}\n`)}))\n`)
+  writeFileSync(
+    path,
+    `process.stdin.on("data", () => process.stdout.write(${JSON.stringify(`${answer}\n`)}))\n`,
+  )
   return () => startChild(process.execPath, [path], world.env)
 }
 
@@ -37,7 +46,10 @@ async function timeToAnswer(start: () => Child): Promise<number> {
   return performance.now() - beganMs
 }
 
-/** A first run whose answer the bare script repeats; it also fills the compile cache, as the first use of an installation does. */
+/**
+ * A first run whose answer the bare script repeats; it also fills the compile cache, as the first
+ * use of an installation does.
+ */
 async function warmUp(world: World): Promise<() => Child> {
   {
     await using first = startServer(world.env)
@@ -47,7 +59,10 @@ async function warmUp(world: World): Promise<() => Child> {
   return writeBare(world, await second.ask(initialize))
 }
 
-/** Medians of what our server takes and of what a bare script takes to answer, in turn: the machine's pace drifts. */
+/**
+ * Medians of what our server takes and of what a bare script takes to answer, in turn: the
+ * machine's pace drifts.
+ */
 async function besideBare(
   world: World,
   time: (env: World["env"]) => Promise<number>,
@@ -67,13 +82,24 @@ const initializePart: Part = {
   ids: ["stdio.initialize"],
   async measure() {
     await using fleet = await openFleet(silent)
-    const { value, baseline } = await besideBare(fleet.world, (env) => timeToAnswer(() => startServer(env)))
+    const { value, baseline } = await besideBare(fleet.world, (env) =>
+      timeToAnswer(() => startServer(env)),
+    )
     const holds = value <= ratioMax * baseline && value <= msMax
-    return [row("stdio.initialize", "ms", value, { baseline, goal: `<= ${ratioMax}x and <= ${msMax} ms`, holds })]
+    return [
+      row("stdio.initialize", "ms", value, {
+        baseline,
+        goal: `<= ${ratioMax}x and <= ${msMax} ms`,
+        holds,
+      }),
+    ]
   },
 }
 
-/** From just before the process is made until its tools are known: what a client with `alwaysLoad` waits for. */
+/**
+ * From just before the process is made until its tools are known: what a client with `alwaysLoad`
+ * waits for.
+ */
 async function timeToList(env: Record<string, string>): Promise<number> {
   const beganMs = performance.now()
   await using child = startServer(env)
@@ -86,19 +112,31 @@ const listPart: Part = {
   async measure() {
     await using fleet = await openFleet(silent)
     const { value, baseline } = await besideBare(fleet.world, timeToList)
-    return [row("stdio.list", "ms", value, { baseline, goal: `<= ${listMsMax} ms`, holds: value <= listMsMax })]
+    return [
+      row("stdio.list", "ms", value, {
+        baseline,
+        goal: `<= ${listMsMax} ms`,
+        holds: value <= listMsMax,
+      }),
+    ]
   },
 }
 
 /** The larger of at once and a while later. */
-async function memoryAfter(child: Child, speak: (child: Child) => Promise<unknown>): Promise<number> {
+async function memoryAfter(
+  child: Child,
+  speak: (child: Child) => Promise<unknown>,
+): Promise<number> {
   await speak(child)
   const atOnce = residentMebibytes(child.pid)
   await sleep(settleMs)
   return Math.max(atOnce, residentMebibytes(child.pid))
 }
 
-/** After `initialize` and `tools/list` were answered, with a control plane there; the baseline is node with the bare script. */
+/**
+ * After `initialize` and `tools/list` were answered, with a control plane there; the baseline is
+ * node with the bare script.
+ */
 const rssPart: Part = {
   ids: ["stdio.rss"],
   async measure() {
@@ -114,7 +152,11 @@ const rssPart: Part = {
     }
     const value = median(ours)
     return [
-      row("stdio.rss", "MiB", value, { baseline: median(plain), goal: `<= ${mebibytesMax} MiB`, holds: value <= mebibytesMax }),
+      row("stdio.rss", "MiB", value, {
+        baseline: median(plain),
+        goal: `<= ${mebibytesMax} MiB`,
+        holds: value <= mebibytesMax,
+      }),
     ]
   },
 }

@@ -6,7 +6,10 @@ const modelBytesMax = 11_264
 const listBytesMax = 20_480
 const bytesOf = (value: unknown): number => Buffer.byteLength(JSON.stringify(value))
 
-/** What the list of tools costs: `model` is what a client puts before its model, `list` all that the server sends. */
+/**
+ * What the list of tools costs: `model` is what a client puts before its model, `list` all that the
+ * server sends.
+ */
 export const toolsPart: Part = {
   ids: ["tools.bytes.model", "tools.bytes.list"],
   async measure() {
@@ -15,11 +18,19 @@ export const toolsPart: Part = {
     })
     await using server = startServer(fleet.world.env)
     const tools = await greetAndList(server)
-    const model = bytesOf(tools.map(({ name, description, inputSchema }) => ({ name, description, inputSchema })))
+    const model = bytesOf(
+      tools.map(({ name, description, inputSchema }) => ({ name, description, inputSchema })),
+    )
     const list = bytesOf(tools)
     return [
-      row("tools.bytes.model", "bytes", model, { goal: `<= ${modelBytesMax}`, holds: model <= modelBytesMax }),
-      row("tools.bytes.list", "bytes", list, { goal: `<= ${listBytesMax}`, holds: list <= listBytesMax }),
+      row("tools.bytes.model", "bytes", model, {
+        goal: `<= ${modelBytesMax}`,
+        holds: model <= modelBytesMax,
+      }),
+      row("tools.bytes.list", "bytes", list, {
+        goal: `<= ${listBytesMax}`,
+        holds: list <= listBytesMax,
+      }),
     ]
   },
 }

@@ -12,8 +12,8 @@ import { makeCodeRoot } from "../e2e/code-root.ts"
 import { eventually } from "../e2e/world.ts"
 
 /**
- * The protocol's own suites against the real control plane. They know no credential: a door in front of it adds the token of the machine, and
- * changes nothing else.
+ * The protocol's own suites against the real control plane. They know no credential: a door in
+ * front of it adds the token of the machine, and changes nothing else.
  */
 
 const here = fileURLToPath(new URL(".", import.meta.url))
@@ -28,21 +28,38 @@ beforeAll(async () => {
   const codeRoot = join(directory, "code")
   mkdirSync(codeRoot)
   makeCodeRoot(codeRoot, ["shop"])
-  plane = spawn(process.execPath, [join(here, "serve.ts"), "--code-root", codeRoot, "--port", "0"], {
-    env: { PATH: process.env.PATH, HOME: directory, BLACKBOX5_STATE: state, BLACKBOX5_CONFIG: join(directory, "config") },
-    stdio: ["ignore", "ignore", "inherit"],
-  })
+  plane = spawn(
+    process.execPath,
+    [join(here, "serve.ts"), "--code-root", codeRoot, "--port", "0"],
+    {
+      env: {
+        PATH: process.env.PATH,
+        HOME: directory,
+        BLACKBOX5_STATE: state,
+        BLACKBOX5_CONFIG: join(directory, "config"),
+      },
+      stdio: ["ignore", "ignore", "inherit"],
+    },
+  )
   const file = z.object({ url: z.string() })
-  const target = await eventually(() => file.parse(JSON.parse(readFileSync(join(state, "serve.json"), "utf8"))).url, "serve", 60)
+  const target = await eventually(
+    () => file.parse(JSON.parse(readFileSync(join(state, "serve.json"), "utf8"))).url,
+    "serve",
+    60,
+  )
   const token = readFileSync(join(state, "token"), "utf8").trim()
   door = createServer((incoming, outgoing) => {
     const headers = { ...incoming.headers, authorization: `Bearer ${token}` }
-    const passed = request(`${target}${incoming.url}`, { method: incoming.method ?? "GET", headers }, (answer) => {
-      outgoing.writeHead(answer.statusCode ?? 502, answer.headers)
-      outgoing.flushHeaders()
-      answer.pipe(outgoing)
-      answer.on("error", () => outgoing.destroy())
-    })
+    const passed = request(
+      `${target}${incoming.url}`,
+      { method: incoming.method ?? "GET", headers },
+      (answer) => {
+        outgoing.writeHead(answer.statusCode ?? 502, answer.headers)
+        outgoing.flushHeaders()
+        answer.pipe(outgoing)
+        answer.on("error", () => outgoing.destroy())
+      },
+    )
     passed.on("error", () => outgoing.destroy())
     outgoing.on("close", () => passed.destroy())
     incoming.pipe(passed)
@@ -67,8 +84,13 @@ const run = (suite: string, ...args: string[]): Promise<{ code: number; text: st
     const child = execFile(
       process.execPath,
       [join(modules, suite, "dist/index.js"), "server", "--url", url, ...args],
-      { cwd: directory, env: { PATH: process.env.PATH, HOME: directory, NO_COLOR: "1" }, maxBuffer: 16_777_216 },
-      (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, text: `${stdout}${stderr}` }),
+      {
+        cwd: directory,
+        env: { PATH: process.env.PATH, HOME: directory, NO_COLOR: "1" },
+        maxBuffer: 16_777_216,
+      },
+      (_error, stdout, stderr) =>
+        resolve({ code: child.exitCode ?? -1, text: `${stdout}${stderr}` }),
     )
   })
 
@@ -79,13 +101,19 @@ describe("conformance", () => {
     expect(code).toBe(0)
   })
 
-  it.each(["2025-11-25", "2026-07-28"])("0.2.0-alpha: what %s requires", { timeout: 300_000 }, async (revision) => {
-    const { code, text } = await run("conformance-next", "--requirements", revision)
-    const [scored = "", unscored = ""] = text.slice(text.indexOf("=== SUMMARY ===")).split("Not scored for")
-    expect(scored).toMatch(/Total: \d{2,} passed/)
-    // Extensions, and what the suite's own example does not pass, are run and told, not scored.
-    const failing = [...scored.matchAll(/✗ ([\w-]+):/g)].map(([, name = ""]) => name)
-    expect(failing.filter((name) => !unscored.includes(`✗ ${name} (`))).toEqual([])
-    expect(code).toBe(0)
-  })
+  it.each(["2025-11-25", "2026-07-28"])(
+    "0.2.0-alpha: what %s requires",
+    { timeout: 300_000 },
+    async (revision) => {
+      const { code, text } = await run("conformance-next", "--requirements", revision)
+      const [scored = "", unscored = ""] = text
+        .slice(text.indexOf("=== SUMMARY ==="))
+        .split("Not scored for")
+      expect(scored).toMatch(/Total: \d{2,} passed/)
+      // Extensions, and what the suite's own example does not pass, are run and told, not scored.
+      const failing = [...scored.matchAll(/✗ ([\w-]+):/g)].map(([, name = ""]) => name)
+      expect(failing.filter((name) => !unscored.includes(`✗ ${name} (`))).toEqual([])
+      expect(code).toBe(0)
+    },
+  )
 })

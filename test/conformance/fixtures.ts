@@ -1,10 +1,14 @@
-/** What the conformance suites ask every server for, in no era's words. It is added to the real server by serve.ts of this directory alone. */
+/**
+ * What the conformance suites ask every server for, in no era's words. It is added to the real
+ * server by serve.ts of this directory alone.
+ */
 
 import type { Call } from "../../src/core/tool.ts"
 import type { Answer, Surface } from "../../src/mcp/surface.ts"
 
 /** One red pixel, and an empty sound. */
-const png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="
+const png =
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="
 const wav = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQIAAAA="
 
 type Content =
@@ -21,12 +25,20 @@ export const say = (text: string): Said => ({ content: [{ type: "text", text }] 
 type Json = string | number | boolean | null | Json[] | { [name: string]: Json }
 export interface ToolFixture {
   readonly description: string
-  readonly schema?: { [keyword: string]: Json; type: "object"; properties: { [name: string]: { [keyword: string]: Json } } }
+  readonly schema?: {
+    [keyword: string]: Json
+    type: "object"
+    properties: { [name: string]: { [keyword: string]: Json } }
+  }
 }
 const nothing = { type: "object" as const, properties: {} }
 /** As tools/list has them. */
 const listed = (fixtures: Readonly<Record<string, ToolFixture>>) =>
-  Object.entries(fixtures).map(([name, { description, schema = nothing }]) => ({ name, description, inputSchema: schema }))
+  Object.entries(fixtures).map(([name, { description, schema = nothing }]) => ({
+    name,
+    description,
+    inputSchema: schema,
+  }))
 
 const resource = (uri: string, text: string, mimeType = "text/plain"): Content => ({
   type: "resource",
@@ -34,9 +46,15 @@ const resource = (uri: string, text: string, mimeType = "text/plain"): Content =
 })
 
 const plainTools: Readonly<
-  Record<string, ToolFixture & { call(input: Record<string, unknown>, progress: Call["progress"]): Said }>
+  Record<
+    string,
+    ToolFixture & { call(input: Record<string, unknown>, progress: Call["progress"]): Said }
+  >
 > = {
-  test_simple_text: { description: "Answers with text.", call: () => say("This is a simple text response for testing.") },
+  test_simple_text: {
+    description: "Answers with text.",
+    call: () => say("This is a simple text response for testing."),
+  },
   test_image_content: {
     description: "Answers with an image.",
     call: () => ({ content: [{ type: "image", data: png, mimeType: "image/png" }] }),
@@ -47,7 +65,9 @@ const plainTools: Readonly<
   },
   test_embedded_resource: {
     description: "Answers with a resource.",
-    call: () => ({ content: [resource("test://embedded-resource", "This is an embedded resource content.")] }),
+    call: () => ({
+      content: [resource("test://embedded-resource", "This is an embedded resource content.")],
+    }),
   },
   test_multiple_content_types: {
     description: "Answers with several kinds of content.",
@@ -55,7 +75,11 @@ const plainTools: Readonly<
       content: [
         { type: "text", text: "Multiple content types test:" },
         { type: "image", data: png, mimeType: "image/png" },
-        resource("test://mixed-content-resource", '{"test":"data","value":123}', "application/json"),
+        resource(
+          "test://mixed-content-resource",
+          '{"test":"data","value":123}',
+          "application/json",
+        ),
       ],
     }),
   },
@@ -112,7 +136,11 @@ const resources: Readonly<Record<string, ResourceFixture>> = {
     content: { text: "This is the content of the static text resource." },
   },
   "test://static-binary": { name: "static-binary", mimeType: "image/png", content: { blob: png } },
-  "test://watched-resource": { name: "watched-resource", mimeType: "text/plain", content: { text: "Watched resource content" } },
+  "test://watched-resource": {
+    name: "watched-resource",
+    mimeType: "text/plain",
+    content: { text: "Watched resource content" },
+  },
 }
 function read(uri: string) {
   const fixture = resources[uri]
@@ -147,13 +175,19 @@ function prompted(name: string, given: Readonly<Record<string, string>>) {
         text("Please process the embedded resource above."),
       )
     case "test_prompt_with_image":
-      return user({ type: "image", data: png, mimeType: "image/png" }, text("Please analyze the image above."))
+      return user(
+        { type: "image", data: png, mimeType: "image/png" },
+        text("Please analyze the image above."),
+      )
     default:
       return undefined
   }
 }
 
-/** The real surface with the fixtures beside its own. The fleet itself says nothing but text: the casts are the fixtures' images and sounds. */
+/**
+ * The real surface with the fixtures beside its own. The fleet itself says nothing but text: the
+ * casts are the fixtures' images and sounds.
+ */
 export function withFixtures(
   real: Surface,
   more: { tools?: Readonly<Record<string, ToolFixture>>; prompts?: Surface["prompts"] } = {},
@@ -167,7 +201,8 @@ export function withFixtures(
       const fixture = plainTools[name]
       return fixture ? (fixture.call(input, call.progress) as Answer) : real.call(name, input, call)
     },
-    question: (name, input) => (real.tools.some((tool) => tool.name === name) ? real.question(name, input) : undefined),
+    question: (name, input) =>
+      real.tools.some((tool) => tool.name === name) ? real.question(name, input) : undefined,
     resources: {
       ...real.resources,
       async list(cursor, signal) {
@@ -181,7 +216,8 @@ export function withFixtures(
         return { ...page, resources: [...page.resources, ...fixtures] }
       },
       read: async (uri, signal) =>
-        (read(uri) as Awaited<ReturnType<Surface["resources"]["read"]>>) ?? real.resources.read(uri, signal),
+        (read(uri) as Awaited<ReturnType<Surface["resources"]["read"]>>) ??
+        real.resources.read(uri, signal),
     },
     resourceTemplates: [
       ...real.resourceTemplates,
@@ -195,7 +231,8 @@ export function withFixtures(
     ],
     prompts: [...real.prompts, ...prompts, ...(more.prompts ?? [])],
     prompt: async (name, given, signal) =>
-      (prompted(name, given) as Awaited<ReturnType<Surface["prompt"]>>) ?? real.prompt(name, given, signal),
+      (prompted(name, given) as Awaited<ReturnType<Surface["prompt"]>>) ??
+      real.prompt(name, given, signal),
     complete: async (of, argument, signal) =>
       "prompt" in of && prompts.some(({ name }) => name === of.prompt)
         ? { values: [], total: 0, hasMore: false }

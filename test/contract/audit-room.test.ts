@@ -1,4 +1,6 @@
-/** How much the audit keeps in a file, of whom, and what it takes over from the timeline of before. */
+/**
+ * How much the audit keeps in a file, of whom, and what it takes over from the timeline of before.
+ */
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -23,7 +25,8 @@ const agent = (id: string, ...above: string[]): Principal => ({
   lineage: above.map((one) => uid(`u-${one}`)),
 })
 const forbidden = new Fault("Forbidden", "It is not yours.", "Ask.")
-const entry = (who: Principal, on: string, fault?: Fault) => auditEntryOf({ who, tool: "stop_instances", on: [on], fault })
+const entry = (who: Principal, on: string, fault?: Fault) =>
+  auditEntryOf({ who, tool: "stop_instances", on: [on], fault })
 
 let directory: string
 let database: Database
@@ -33,7 +36,10 @@ let audit: Audit
 let ids = 0
 const openAudit = async (): Promise<void> => {
   database = await openDatabase(join(directory, "blackbox5.db"))
-  audit = sqliteAudit(database, clock, { room: () => room, newId: (prefix) => `${prefix}-${++ids}` })
+  audit = sqliteAudit(database, clock, {
+    room: () => room,
+    newId: (prefix) => `${prefix}-${++ids}`,
+  })
 }
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), "blackbox5-"))
@@ -53,22 +59,36 @@ const countOf = async (who: string): Promise<number> => {
   }
 }
 const bytesKept = (): number =>
-  Number(database.read(() => database.prepare("SELECT coalesce(sum(bytes), 0) AS bytes FROM audit").get())?.bytes)
+  Number(
+    database.read(() =>
+      database.prepare("SELECT coalesce(sum(bytes), 0) AS bytes FROM audit").get(),
+    )?.bytes,
+  )
 
 describe("the room of the audit", () => {
   it("is filled by nobody at others' cost: not by an agent, its children, or a person", async () => {
     await openAudit()
     for (let count = 0; count < 100; count++) {
-      for (const who of [ann, root, agent("quiet")]) await audit.append(entry(who, `first-${count}`))
+      for (const who of [ann, root, agent("quiet")])
+        await audit.append(entry(who, `first-${count}`))
       await audit.append(entry(eve, `first-${count}`, forbidden))
     }
     await audit.append(entry(agent("fox"), "the one change of the fox"))
-    // Days of calls, none like another, by an agent and all it can spawn, and by somebody who only looks.
+    // Days of calls, none like another, by an agent and all it can spawn, and by somebody who only
+    // looks.
     const names = "x".repeat(60)
     for (let day = 0; day < 4; day++) {
       for (let count = 0; count < 250; count++) {
-        await audit.append(entry(agent(`cub-${count % 20}`, "fox"), `${names}-${day}-${count}`, forbidden))
-        await audit.append(entry({ kind: "human", id: "mallory", role: "viewer" }, `${names}-${day}-${count}`, forbidden))
+        await audit.append(
+          entry(agent(`cub-${count % 20}`, "fox"), `${names}-${day}-${count}`, forbidden),
+        )
+        await audit.append(
+          entry(
+            { kind: "human", id: "mallory", role: "viewer" },
+            `${names}-${day}-${count}`,
+            forbidden,
+          ),
+        )
         await audit.append(entry(agent(`kit-${count % 20}`, "wolf"), `${names}-${day}-${count}`))
       }
       clock.advance(dayMs)
@@ -96,7 +116,8 @@ describe("the room of the audit", () => {
 
   it("shrinks when the policy asks for less", async () => {
     await openAudit()
-    for (let count = 0; count < 1200; count++) await audit.append(entry(ann, `${"x".repeat(90)}-${count}`))
+    for (let count = 0; count < 1200; count++)
+      await audit.append(entry(ann, `${"x".repeat(90)}-${count}`))
     const before = bytesKept()
     room = { keepDays: 400, megabytesMax: 0.2 }
     while (await audit.trim());
@@ -141,20 +162,50 @@ it("takes over the calls that the timeline of before held, and leaves the other 
     called: { who: "operator ann", tool: "t", on: [], verdict: "done" },
   })
   put("2", "Exited", { message: "The loop exited." })
-  put("3", "Audit", { message: refusal, called: { who, tool, on: ["b"], flags: ["remove"], verdict: "Invalid" } })
+  put("3", "Audit", {
+    message: refusal,
+    called: { who, tool, on: ["b"], flags: ["remove"], verdict: "Invalid" },
+  })
   put("4", "Audit", {
     message: "instance fox called pause_instances on kid, which made b-1: done",
-    called: { who: "instance fox", tool: "pause_instances", on: ["kid"], made: ["b-1"], verdict: "done" },
+    called: {
+      who: "instance fox",
+      tool: "pause_instances",
+      on: ["kid"],
+      made: ["b-1"],
+      verdict: "done",
+    },
   })
   put("5", "Audit", { message: "operator ann called stop_instances on shop-1: done" })
   old.close()
   await openAudit()
   const { records } = await audit.following({ after: "", limit: 10 })
-  const once = (id: string) => ({ id, atMs: startMs + Number(id), lastAtMs: startMs + Number(id), count: 1, isSum: false })
+  const once = (id: string) => ({
+    id,
+    atMs: startMs + Number(id),
+    lastAtMs: startMs + Number(id),
+    count: 1,
+    isSum: false,
+  })
   expect(records.map(({ cursor: _, ...one }) => one)).toEqual([
     { ...once("1"), who: "operator ann", tool: "t", on: [], verdict: "done" },
-    { ...once("3"), who, tool, on: ["b"], flags: ["remove"], verdict: "Invalid", why: 'names: Unrecognized key: "é"' },
-    { ...once("4"), who: "instance fox", tool: "pause_instances", on: ["kid"], made: ["b-1"], verdict: "done" },
+    {
+      ...once("3"),
+      who,
+      tool,
+      on: ["b"],
+      flags: ["remove"],
+      verdict: "Invalid",
+      why: 'names: Unrecognized key: "é"',
+    },
+    {
+      ...once("4"),
+      who: "instance fox",
+      tool: "pause_instances",
+      on: ["kid"],
+      made: ["b-1"],
+      verdict: "done",
+    },
     {
       ...once("5"),
       who: "unknown",
@@ -168,6 +219,8 @@ it("takes over the calls that the timeline of before held, and leaves the other 
   room = { keepDays: 1e-9, megabytesMax: 1 }
   clock.advance(1000)
   await audit.trim()
-  const left = ["audit", "audit_holder"].map((table) => database.prepare(`SELECT count(*) AS count FROM ${table}`).get()?.count)
+  const left = ["audit", "audit_holder"].map(
+    (table) => database.prepare(`SELECT count(*) AS count FROM ${table}`).get()?.count,
+  )
   expect(left).toEqual([0, 0])
 })

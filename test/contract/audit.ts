@@ -13,7 +13,8 @@ const fox: Principal = { kind: "instance", id: "fox", uid: uid("u-fox"), lineage
 const forbidden = new Fault("Forbidden", "It is not yours.", "Ask.")
 
 /** One change by `who`, or with a fault one refusal. */
-const entry = (who: Principal, on: string, fault?: Fault, tool = "stop_instances") => auditEntryOf({ who, tool, on: [on], fault })
+const entry = (who: Principal, on: string, fault?: Fault, tool = "stop_instances") =>
+  auditEntryOf({ who, tool, on: [on], fault })
 
 export function describeAudit(name: string, open: Open<Audit>): void {
   describe(`Audit: ${name}`, () => {
@@ -25,7 +26,8 @@ export function describeAudit(name: string, open: Open<Audit>): void {
       audit = opened.port
     }
     const on = ({ records }: AuditPage) => records.map((one) => one.on.join())
-    const all = async (query: Partial<Parameters<Audit["last"]>[0]> = {}) => on(await audit.last({ limit: 1000, ...query }))
+    const all = async (query: Partial<Parameters<Audit["last"]>[0]> = {}) =>
+      on(await audit.last({ limit: 1000, ...query }))
 
     beforeEach(async () => {
       clock = manualClock()
@@ -35,7 +37,15 @@ export function describeAudit(name: string, open: Open<Audit>): void {
     afterEach(() => opened.close())
 
     it("keeps what each call was, over restarts too, newest first", async () => {
-      await audit.append(auditEntryOf({ who: ann, tool: "pause_instances", on: ["a", "b"], flags: ["dryRun"], made: ["b-1"] }))
+      await audit.append(
+        auditEntryOf({
+          who: ann,
+          tool: "pause_instances",
+          on: ["a", "b"],
+          flags: ["dryRun"],
+          made: ["b-1"],
+        }),
+      )
       clock.advance(1000)
       await audit.append(entry(fox, "\u0000é\n🦊", forbidden))
       await reopen()
@@ -45,11 +55,23 @@ export function describeAudit(name: string, open: Open<Audit>): void {
       expect([records, more]).toEqual([
         [
           {
-            ...{ ...kept, ...times(startMs + 1000), who: "instance fox", tool: "stop_instances", on: ["é 🦊"] },
+            ...{
+              ...kept,
+              ...times(startMs + 1000),
+              who: "instance fox",
+              tool: "stop_instances",
+              on: ["é 🦊"],
+            },
             ...{ verdict: "Forbidden", why: "It is not yours." },
           },
           {
-            ...{ ...kept, ...times(startMs), who: "operator ann", tool: "pause_instances", on: ["a", "b"] },
+            ...{
+              ...kept,
+              ...times(startMs),
+              who: "operator ann",
+              tool: "pause_instances",
+              on: ["a", "b"],
+            },
             ...{ flags: ["dryRun"], made: ["b-1"], verdict: "done" },
           },
         ],
@@ -59,7 +81,9 @@ export function describeAudit(name: string, open: Open<Audit>): void {
 
     it("finds by a part of the name, by tool, refusals and time, in both directions, page by page", async () => {
       for (let count = 0; count < 6; count++) {
-        await audit.append(entry(count % 2 === 0 ? ann : fox, `on-${count}`, count > 3 ? forbidden : undefined))
+        await audit.append(
+          entry(count % 2 === 0 ? ann : fox, `on-${count}`, count > 3 ? forbidden : undefined),
+        )
         clock.advance(1000)
       }
       await audit.append(entry(root, "last", undefined, "create_token"))
@@ -87,18 +111,30 @@ export function describeAudit(name: string, open: Open<Audit>): void {
       const { cursor, records } = await audit.following({ after: "", limit: 9 })
       for (let count = 0; count < 11; count++) {
         clock.advance(5000)
-        await audit.append(entry(fox, "hen", new Fault("Forbidden", `Other words ${count}.`, "Ask.")))
+        await audit.append(
+          entry(fox, "hen", new Fault("Forbidden", `Other words ${count}.`, "Ask.")),
+        )
         await audit.append(entry(ann, `a-${count}`))
       }
       const again = await audit.following({ after: cursor, limit: 100, who: "fox" })
       expect(again.records).toMatchObject([
-        { id: records[0]?.id, count: 12, atMs: startMs, lastAtMs: startMs + 55_000, why: "It is not yours." },
+        {
+          id: records[0]?.id,
+          count: 12,
+          atMs: startMs,
+          lastAtMs: startMs + 55_000,
+          why: "It is not yours.",
+        },
       ])
       clock.advance(5000)
       await audit.append(entry(fox, "hen", forbidden))
       await audit.append(entry(fox, "hen"))
       await audit.append(entry(fox, "other", forbidden))
-      const counts = (await audit.last({ limit: 4 })).records.map((one) => [one.on[0], one.verdict, one.count])
+      const counts = (await audit.last({ limit: 4 })).records.map((one) => [
+        one.on[0],
+        one.verdict,
+        one.count,
+      ])
       expect(counts.slice(0, 3)).toEqual([
         ["other", "Forbidden", 1],
         ["hen", "done", 1],
@@ -107,11 +143,14 @@ export function describeAudit(name: string, open: Open<Audit>): void {
     })
 
     it("records a day's share of each caller one by one, and then only counts, by tool and verdict", async () => {
-      for (let count = 0; count < 1500; count++) await audit.append(entry(fox, `refused-${count}`, forbidden))
+      for (let count = 0; count < 1500; count++)
+        await audit.append(entry(fox, `refused-${count}`, forbidden))
       for (let count = 0; count < 2100; count++) await audit.append(entry(fox, `done-${count}`))
       await audit.append(entry(fox, "pause", undefined, "pause_instances"))
       const sums = (await audit.last({ limit: 1000 })).records.filter(({ isSum }) => isSum)
-      expect(sums.map(({ on, verdict, count }) => ({ on, verdict, count }))).toEqual([{ on: [], verdict: "done", count: 100 }])
+      expect(sums.map(({ on, verdict, count }) => ({ on, verdict, count }))).toEqual([
+        { on: [], verdict: "done", count: 100 },
+      ])
       const refused = await audit.last({ limit: 1000, refused: true })
       expect(refused.records.slice(0, 2)).toMatchObject([
         { isSum: true, count: 500, on: [] },

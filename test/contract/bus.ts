@@ -4,7 +4,17 @@ import type { Bus, Turn } from "../../src/core/ports.ts"
 import { operators } from "../../src/core/ports.ts"
 import type { Wait } from "../../src/core/waits.ts"
 import { expectFault } from "./expect-fault.ts"
-import { aBeat, aMail, type ManualClock, manualClock, type Open, type Opened, startMs, stepping, uid } from "./harness.ts"
+import {
+  aBeat,
+  aMail,
+  type ManualClock,
+  manualClock,
+  type Open,
+  type Opened,
+  startMs,
+  stepping,
+  uid,
+} from "./harness.ts"
 
 const [a, b] = [uid("a"), uid("b")]
 const aTurn = (of: Turn["uid"], id: string, more: Partial<Turn> = {}): Turn => ({
@@ -22,7 +32,11 @@ const anEvent = (id: string, more: Partial<Parameters<Bus["append"]>[0]> = {}) =
   ...more,
 })
 
-export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inboxMax: number }): void {
+export function describeBus(
+  name: string,
+  open: Open<Bus>,
+  { inboxMax }: { inboxMax: number },
+): void {
   describe(`Bus: ${name}`, () => {
     let clock: ManualClock
     let opened: Opened<Bus>
@@ -45,7 +59,8 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
     })
 
     const inbox = (of = a, signal = stop.signal) => stepping(bus.inbox(of, signal))
-    const stateOf = async (mail: string) => (await bus.posted({ mails: [mail], limit: 1 }))[0]?.receipt
+    const stateOf = async (mail: string) =>
+      (await bus.posted({ mails: [mail], limit: 1 }))[0]?.receipt
     const ids = async (query: Omit<Parameters<Bus["posted"]>[0], "limit">, limit = 100) =>
       (await bus.posted({ ...query, limit })).map(({ mail }) => mail.id)
 
@@ -74,7 +89,10 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         const readers = [inbox(), inbox()]
         await bus.send(b, aMail("other"))
         await bus.send(a, aMail("1"))
-        expect(await Promise.all(readers.map(async (reader) => (await reader.next()).id))).toEqual(["1", "1"])
+        expect(await Promise.all(readers.map(async (reader) => (await reader.next()).id))).toEqual([
+          "1",
+          "1",
+        ])
       })
 
       it("ends with its signal, also while nothing comes", async () => {
@@ -137,7 +155,12 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         expect(await stateOf("1")).toEqual({ mail: "1", state: "Queued" })
         await bus.receipt(a, { mail: "1", state: "Delivered", iteration: 4, door: "PostToolUse" })
         await bus.send(operators, aMail("2", { replyTo: "1" }))
-        expect(await stateOf("1")).toEqual({ mail: "1", state: "Answered", iteration: 4, door: "PostToolUse" })
+        expect(await stateOf("1")).toEqual({
+          mail: "1",
+          state: "Answered",
+          iteration: 4,
+          door: "PostToolUse",
+        })
         expect(await stateOf("2")).toEqual({ mail: "2", state: "Queued" })
       })
 
@@ -152,11 +175,9 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         await bus.receipt(a, { mail: "1", state: "Delivered" })
         expect(await bus.returnAll(a)).toBe(2)
         expect(await bus.returnAll(a)).toBe(0)
-        expect((await bus.posted({ to: a, limit: 10 })).map(({ receipt }) => receipt.state)).toEqual([
-          "Returned",
-          "Returned",
-          "Delivered",
-        ])
+        expect(
+          (await bus.posted({ to: a, limit: 10 })).map(({ receipt }) => receipt.state),
+        ).toEqual(["Returned", "Returned", "Delivered"])
         expect((await stateOf("other"))?.state).toBe("Queued")
       })
 
@@ -183,8 +204,13 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
     })
 
     describe("events", () => {
-      const read = async (query: Partial<Parameters<Bus["events"]>[0]> = {}, signal?: AbortSignal) =>
-        (await bus.events({ after: "", limit: 100, waitMs: 0, ...query }, signal)).events.map(({ id }) => id)
+      const read = async (
+        query: Partial<Parameters<Bus["events"]>[0]> = {},
+        signal?: AbortSignal,
+      ) =>
+        (await bus.events({ after: "", limit: 100, waitMs: 0, ...query }, signal)).events.map(
+          ({ id }) => id,
+        )
 
       it("gives them in order, with cursors to go on from", async () => {
         for (const id of ["1", "2", "3"]) await bus.append(anEvent(id, { uid: a }))
@@ -220,7 +246,9 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         await bus.append(anEvent("2", { uid: b }))
         await bus.append(anEvent("3"))
         expect(await read({ uids: [a] })).toEqual(["1"])
-        expect((await bus.events({ after: "", limit: 9, waitMs: 0 })).events.map((event) => event.uid)).toEqual([a, b, undefined])
+        expect(
+          (await bus.events({ after: "", limit: 9, waitMs: 0 })).events.map((event) => event.uid),
+        ).toEqual([a, b, undefined])
       })
 
       it("tells those of several instances, and of some kinds", async () => {
@@ -234,7 +262,12 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         expect(await read({ uids: [a, b], kinds: ["Exited"] })).toEqual(["2"])
         expect(await read({ uids: [] })).toEqual([])
         const { events } = await bus.events({ after: "", kinds: ["Exited"], limit: 1, waitMs: 0 })
-        expect(events).toEqual([{ ...anEvent("2", { uid: b, kind: "Exited", outcome: "Failed" }), cursor: expect.any(String) }])
+        expect(events).toEqual([
+          {
+            ...anEvent("2", { uid: b, kind: "Exited", outcome: "Failed" }),
+            cursor: expect.any(String),
+          },
+        ])
       })
 
       it("gives a cursor to go on from also where nothing is found, and then misses nothing", async () => {
@@ -251,7 +284,8 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         stop.abort()
         for (const end of [...ends, await waited, await aborted]) expect(end.events).toEqual([])
         await bus.append(anEvent("2", { uid: b }))
-        for (const { cursor } of [...ends, await waited, await aborted]) expect(await read({ after: cursor })).toEqual(["2"])
+        for (const { cursor } of [...ends, await waited, await aborted])
+          expect(await read({ after: cursor })).toEqual(["2"])
       })
 
       it("tells the last ones, newest first, by instance, kind and time, and those before a cursor", async () => {
@@ -259,7 +293,13 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
           (await bus.lastEvents({ limit: 100, ...query })).events.map(({ id }) => id)
         expect(await last()).toEqual([])
         for (const [index, of] of [a, b, a, b].entries())
-          await bus.append(anEvent(`${index + 1}`, { uid: of, kind: index < 2 ? "Warning" : "Exited", atMs: startMs + index }))
+          await bus.append(
+            anEvent(`${index + 1}`, {
+              uid: of,
+              kind: index < 2 ? "Warning" : "Exited",
+              atMs: startMs + index,
+            }),
+          )
         await bus.append(anEvent("5", { kind: "Changed", atMs: startMs + 4 }))
         expect(await last()).toEqual(["5", "4", "3", "2", "1"])
         expect(await last({ limit: 2 })).toEqual(["5", "4"])
@@ -365,7 +405,10 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         ["iterations", { used: { ...usage, iterations: 1 } }],
         ["the place", { place: "p2" }],
         ["news", { news: "mail" as const }],
-        ["the end of an iteration", { last: { turn: "t", iteration: 1, outcome: "NONE" as const, text: "", atMs: 1 } }],
+        [
+          "the end of an iteration",
+          { last: { turn: "t", iteration: 1, outcome: "NONE" as const, text: "", atMs: 1 } },
+        ],
       ])("tells whose beat changed: %s", async (_what, change) => {
         await bus.beat(a, aBeat())
         const told = stepping(bus.watch(stop.signal))
@@ -386,7 +429,13 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         const parked: Wait = {
           kind: "instances",
           targets: [{ uid: b, name: "b" }],
-          ...{ until: "finished", mode: "all", turn: "t1", sinceMs: startMs, untilMs: startMs + 5000 },
+          ...{
+            until: "finished",
+            mode: "all",
+            turn: "t1",
+            sinceMs: startMs,
+            untilMs: startMs + 5000,
+          },
         }
         await bus.wait(a, answer)
         await bus.wait(a, parked)
@@ -406,7 +455,14 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         const told = stepping(bus.watch(stop.signal))
         await bus.beat(b, aBeat())
         expect(await told.next()).toBe(b)
-        await bus.wait(a, { kind: "answer", mail: "m", text: "?", turn: "t", sinceMs: startMs, untilMs: startMs + 1000 })
+        await bus.wait(a, {
+          kind: "answer",
+          mail: "m",
+          text: "?",
+          turn: "t",
+          sinceMs: startMs,
+          untilMs: startMs + 1000,
+        })
         expect(await told.next()).toBe(a)
       })
 
@@ -417,7 +473,11 @@ export function describeBus(name: string, open: Open<Bus>, { inboxMax }: { inbox
         clock.advance(5000)
         await bus.beat(
           a,
-          aBeat({ atMs: startMs + 5000, used: { ...usage, ms: 5000 }, activity: { tool: "Bash", summary: "ls", sinceMs: 1 } }),
+          aBeat({
+            atMs: startMs + 5000,
+            used: { ...usage, ms: 5000 },
+            activity: { tool: "Bash", summary: "ls", sinceMs: 1 },
+          }),
         )
         await bus.beat(b, aBeat())
         expect(await told.next()).toBe(b)

@@ -1,4 +1,7 @@
-/** What the contract suites and their child processes share: a clock that the test moves, a way to read a stream step by step, plain values. */
+/**
+ * What the contract suites and their child processes share: a clock that the test moves, a way to
+ * read a stream step by step, plain values.
+ */
 import { type Instance, type Run, type Spec, type Uid, uidSchema } from "../../src/core/instance.ts"
 import type { Beat, Mail } from "../../src/core/link.ts"
 import type { Clock } from "../../src/core/ports.ts"

@@ -1,9 +1,16 @@
 /** What must hold of every InstanceStore. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import type { Admission, Run } from "../../src/core/instance.ts"
-import type { InstanceStore } from "../../src/core/ports.ts"
+import type { Instances } from "../../src/core/ports.ts"
 import { expectFault } from "./expect-fault.ts"
-import { aSpec, type ManualClock, manualClock, type Open, type Opened, stepping } from "./harness.ts"
+import {
+  aSpec,
+  type ManualClock,
+  manualClock,
+  type Open,
+  type Opened,
+  stepping,
+} from "./harness.ts"
 
 const admitted = (term: number, more: Partial<Admission> = {}): Admission => ({
   verdict: "Admitted",
@@ -22,11 +29,11 @@ const running = (term: number, more: Partial<Run> = {}): Run => ({
   ...more,
 })
 
-export function describeInstanceStore(name: string, open: Open<InstanceStore>): void {
+export function describeInstanceStore(name: string, open: Open<Instances>): void {
   describe(`InstanceStore: ${name}`, () => {
     let clock: ManualClock
-    let opened: Opened<InstanceStore>
-    let store: InstanceStore
+    let opened: Opened<Instances>
+    let store: Instances
     let stop: AbortController
     const reopen = async (): Promise<void> => {
       opened = await opened.reopen()
@@ -61,7 +68,9 @@ export function describeInstanceStore(name: string, open: Open<InstanceStore>): 
     })
 
     it("lets one of many that want the same name have it", async () => {
-      const outcomes = await Promise.allSettled(Array.from({ length: 10 }, () => store.create("shop", aSpec())))
+      const outcomes = await Promise.allSettled(
+        Array.from({ length: 10 }, () => store.create("shop", aSpec())),
+      )
       expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(1)
       expect(await store.list()).toHaveLength(1)
     })
@@ -77,7 +86,10 @@ export function describeInstanceStore(name: string, open: Open<InstanceStore>): 
       await store.updateStatus(
         shop,
         "run",
-        running(1, { lastExit: { code: 3, atMs: 2 }, problem: { reason: "NoRoom", message: "No." } }),
+        running(1, {
+          lastExit: { code: 3, atMs: 2 },
+          problem: { reason: "NoRoom", message: "No." },
+        }),
       )
       await store.delete(await store.create("gone", aSpec()))
       const before = await store.list()
@@ -105,13 +117,19 @@ export function describeInstanceStore(name: string, open: Open<InstanceStore>): 
     it("refuses a spec written over one that was not seen", async () => {
       const shop = await store.create("shop", aSpec())
       await store.updateSpec(shop, aSpec({ priority: 5 }))
-      await expectFault(store.updateSpec(shop, aSpec({ priority: 6 })), "Conflict", /changed meanwhile/)
+      await expectFault(
+        store.updateSpec(shop, aSpec({ priority: 6 })),
+        "Conflict",
+        /changed meanwhile/,
+      )
       expect((await store.get("shop"))?.spec.priority).toBe(5)
     })
 
     it("lets one of many that saw the same spec write it", async () => {
       const shop = await store.create("shop", aSpec())
-      const outcomes = await Promise.allSettled([1, 2, 3, 4, 5].map((priority) => store.updateSpec(shop, aSpec({ priority }))))
+      const outcomes = await Promise.allSettled(
+        [1, 2, 3, 4, 5].map((priority) => store.updateSpec(shop, aSpec({ priority }))),
+      )
       expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(1)
     })
 
@@ -120,15 +138,24 @@ export function describeInstanceStore(name: string, open: Open<InstanceStore>): 
       await store.updateSpec(seen, aSpec({ priority: 5 }))
       await store.updateStatus(seen, "admission", admitted(1))
       const last = await store.updateStatus(seen, "run", running(1))
-      expect(last).toMatchObject({ spec: { priority: 5 }, status: { admission: admitted(1), run: running(1) } })
+      expect(last).toMatchObject({
+        spec: { priority: 5 },
+        status: { admission: admitted(1), run: running(1) },
+      })
       await expectFault(store.updateStatus(seen, "run", running(1, { restarts: 1 })), "Conflict")
-      await expectFault(store.updateStatus(seen, "admission", admitted(1, { message: "Again." })), "Conflict")
+      await expectFault(
+        store.updateStatus(seen, "admission", admitted(1, { message: "Again." })),
+        "Conflict",
+      )
     })
 
     it("refuses a section from a leader that was followed by another", async () => {
       const shop = await store.create("shop", aSpec())
       const newer = await store.updateStatus(shop, "admission", admitted(7))
-      await expectFault(store.updateStatus(newer, "admission", admitted(6, { message: "Late." })), "Conflict")
+      await expectFault(
+        store.updateStatus(newer, "admission", admitted(6, { message: "Late." })),
+        "Conflict",
+      )
       expect((await store.get("shop"))?.status.admission).toEqual(admitted(7))
       const other = await store.updateStatus(newer, "run", running(2))
       expect(other.status.run?.term).toBe(2)
@@ -140,9 +167,13 @@ export function describeInstanceStore(name: string, open: Open<InstanceStore>): 
       await store.updateStatus(shop, "admission", admitted(1))
       const before = await store.get("shop")
       expect(await names.next()).toBe("shop")
-      expect((await store.updateSpec(shop, aSpec({ labels: { a: "1" } }))).version).toBe(before?.version)
+      expect((await store.updateSpec(shop, aSpec({ labels: { a: "1" } }))).version).toBe(
+        before?.version,
+      )
       const seen = (await store.get("shop")) ?? shop
-      expect((await store.updateStatus(seen, "admission", admitted(1))).version).toBe(before?.version)
+      expect((await store.updateStatus(seen, "admission", admitted(1))).version).toBe(
+        before?.version,
+      )
       await store.create("next", aSpec())
       expect(await names.next()).toBe("next")
     })

@@ -74,7 +74,9 @@ export function describeLead(name: string, open: Open<Lead>): void {
     })
 
     it("hands on what the work throws, and can lead again", async () => {
-      await expect(opened.port(stop.signal, () => Promise.reject(new Error("broken")))).rejects.toThrow("broken")
+      await expect(
+        opened.port(stop.signal, () => Promise.reject(new Error("broken"))),
+      ).rejects.toThrow("broken")
       expect(await termNow()).toBeGreaterThan(0)
     })
   })

@@ -26,7 +26,8 @@ export function describeLedger(name: string, open: Open<Ledger>): void {
     })
     afterEach(() => opened.close())
 
-    const of = async (who: string): Promise<Usage | undefined> => (await ledger.spent()).get(uid(who))?.used
+    const of = async (who: string): Promise<Usage | undefined> =>
+      (await ledger.spent()).get(uid(who))?.used
 
     it("keeps the maximum of each place, so that a repeat and a late report count once", async () => {
       await ledger.record(uid("a"), "p1", used(2))
@@ -63,7 +64,12 @@ export function describeLedger(name: string, open: Open<Ledger>): void {
         lineage: [],
         used: { usd: 0, tokens: 0, iterations: 0, ms: 0 },
       })
-      expect(spent.get(uid("child"))).toEqual({ name: "shop-1", bornAtMs: startMs, lineage: [uid("root")], used: used(1) })
+      expect(spent.get(uid("child"))).toEqual({
+        name: "shop-1",
+        bornAtMs: startMs,
+        lineage: [uid("root")],
+        used: used(1),
+      })
     })
 
     it("gives the same map while nothing changed, and never changes one that it gave", async () => {

@@ -1,11 +1,21 @@
-/** The contract suite on the run directories of a machine, and what is true of their files alone. */
-import { appendFileSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+/**
+ * The contract suite on the run directories of a machine, and what is true of their files alone.
+ */
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import { lineBytesMax } from "../../src/adapters/local/line-file.ts"
 import { localLogs } from "../../src/adapters/local/logs.ts"
-import { instanceDirectory, type RunDirectory, runDirectory } from "../../src/run-directory.ts"
+import { instanceDirectory, type RunDirectory, runDirectory } from "../../src/run/run-directory.ts"
 import { startMs, uid } from "./harness.ts"
 import { describeLogs, type OpenedLogs } from "./logs.ts"
 
@@ -16,7 +26,9 @@ function openLocal(): OpenedLogs & { state: string; run(): RunDirectory } {
   let runs = 0
   let half = false
   const start = (): RunDirectory => {
-    const directory = runDirectory(join(instanceDirectory(state, shop.uid), `00000000${++runs}-abcd`))
+    const directory = runDirectory(
+      join(instanceDirectory(state, shop.uid), `00000000${++runs}-abcd`),
+    )
     mkdirSync(directory.status, { recursive: true })
     return directory
   }
@@ -52,7 +64,8 @@ describe("the files of a log", () => {
   afterEach(() => opened.close())
   const page = (after?: string, lines = 100, source: "loop" | "transcript" = "loop") =>
     opened.logs(shop, { source, lines, ...(after !== undefined && { after }) })
-  const texts = async (...query: Parameters<typeof page>) => (await page(...query)).lines.map(({ text }) => text)
+  const texts = async (...query: Parameters<typeof page>) =>
+    (await page(...query)).lines.map(({ text }) => text)
 
   it("are followed when they are rotated, once; after a second time it is said that lines are lost", async () => {
     let atMs = startMs
@@ -71,7 +84,10 @@ describe("the files of a log", () => {
     rotate()
     print("4")
     expect(await texts(third)).toEqual(["4"])
-    expect(await page(first?.cursor)).toMatchObject({ lost: true, lines: [{ text: "3" }, { text: "4" }] })
+    expect(await page(first?.cursor)).toMatchObject({
+      lost: true,
+      lines: [{ text: "3" }, { text: "4" }],
+    })
     expect(await texts()).toEqual(["3", "4"])
   })
 
@@ -97,7 +113,10 @@ describe("the files of a log", () => {
     const record = (atMs: number, more: object): string =>
       `${JSON.stringify({ timestamp: new Date(atMs).toISOString(), ...more })}\n`
     const said = (atMs: number, ...said: string[]): string =>
-      record(atMs, { type: "assistant", message: { content: said.map((text) => ({ type: "text", text })) } })
+      record(atMs, {
+        type: "assistant",
+        message: { content: said.map((text) => ({ type: "text", text })) },
+      })
     const transcript = (name: string): string => join(opened.state, name)
 
     it("are those that the runs name, oldest first, and are followed from one iteration to the next", async () => {
@@ -108,8 +127,12 @@ describe("the files of a log", () => {
       expect(await texts(undefined, 9, "transcript")).toEqual(all)
       const { lines, cursor } = await page(undefined, 9, "transcript")
       // Also in the middle of a record.
-      for (const [index, line] of lines.entries()) expect(await texts(line.cursor, 9, "transcript")).toEqual(all.slice(index + 1))
-      expect(await page("", 1, "transcript")).toMatchObject({ lines: [{ text: "claude: one" }], more: true })
+      for (const [index, line] of lines.entries())
+        expect(await texts(line.cursor, 9, "transcript")).toEqual(all.slice(index + 1))
+      expect(await page("", 1, "transcript")).toMatchObject({
+        lines: [{ text: "claude: one" }],
+        more: true,
+      })
       appendFileSync(transcript("b.jsonl"), said(startMs + 2000, "four"))
       opened.restart()
       writeFileSync(transcript("c.jsonl"), said(startMs + 3000, "five"))
@@ -127,7 +150,10 @@ describe("the files of a log", () => {
           "17\n",
           JSON.stringify({ type: "summary", summary: "without a moment" }),
           "\n",
-          record(startMs, { type: "assistant", message: { content: [7, { type: "mystery" }, { type: "text", text: "known" }] } }),
+          record(startMs, {
+            type: "assistant",
+            message: { content: [7, { type: "mystery" }, { type: "text", text: "known" }] },
+          }),
           said(startMs, "half").slice(0, 30),
         ].join(""),
       )

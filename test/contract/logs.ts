@@ -24,8 +24,10 @@ export function describeLogs(name: string, open: () => OpenedLogs): void {
       opened = open()
     })
     afterEach(() => opened.close())
-    const read = (query: Partial<Parameters<Logs>[1]> = {}) => opened.logs(shop, { source: "loop", lines: 100, ...query })
-    const texts = async (query: Partial<Parameters<Logs>[1]> = {}) => (await read(query)).lines.map(({ text }) => text)
+    const read = (query: Partial<Parameters<Logs>[1]> = {}) =>
+      opened.logs(shop, { source: "loop", lines: 100, ...query })
+    const texts = async (query: Partial<Parameters<Logs>[1]> = {}) =>
+      (await read(query)).lines.map(({ text }) => text)
     const print = (...lines: string[]): void => {
       for (const [index, line] of lines.entries()) opened.print(startMs + index * 1000, line)
     }
@@ -45,7 +47,10 @@ export function describeLogs(name: string, open: () => OpenedLogs): void {
 
     it("knows nothing of another instance, nor of one that never ran", async () => {
       print("1")
-      expect((await opened.logs({ name: "other", uid: uid("u-other") }, { source: "loop", lines: 9 })).lines).toEqual([])
+      expect(
+        (await opened.logs({ name: "other", uid: uid("u-other") }, { source: "loop", lines: 9 }))
+          .lines,
+      ).toEqual([])
     })
 
     it("goes on after a cursor: nothing is lost and nothing doubled, over another run, too", async () => {
@@ -88,7 +93,10 @@ export function describeLogs(name: string, open: () => OpenedLogs): void {
       expect(first).toMatchObject({ lines: [{ text: "1" }, { text: "2" }], more: true })
       const second = await read({ after: first.cursor, lines: 2 })
       expect(second).toMatchObject({ lines: [{ text: "3" }, { text: "4" }], more: true })
-      expect(await read({ after: second.cursor, lines: 2 })).toMatchObject({ lines: [{ text: "5" }], more: false })
+      expect(await read({ after: second.cursor, lines: 2 })).toMatchObject({
+        lines: [{ text: "5" }],
+        more: false,
+      })
     })
 
     it("gives a line once it is whole", async () => {
@@ -115,7 +123,10 @@ export function describeLogs(name: string, open: () => OpenedLogs): void {
 
     it("says of a cursor it does not find that lines are lost, and begins with the oldest", async () => {
       print("1", "2")
-      expect(await read({ after: "gone.123~77" })).toMatchObject({ lines: [{ text: "1" }, { text: "2" }], lost: true })
+      expect(await read({ after: "gone.123~77" })).toMatchObject({
+        lines: [{ text: "1" }, { text: "2" }],
+        lost: true,
+      })
     })
   })
 }

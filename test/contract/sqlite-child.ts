@@ -1,4 +1,7 @@
-/** A process that opens the database it is told and does one thing with it: `hold` it, or `send` mail and say on stdout which it was acknowledged. */
+/**
+ * A process that opens the database it is told and does one thing with it: `hold` it, or `send`
+ * mail and say on stdout which it was acknowledged.
+ */
 import { writeSync } from "node:fs"
 import { sqliteBus } from "../../src/adapters/sqlite/bus.ts"
 import { openDatabase } from "../../src/adapters/sqlite/open.ts"
@@ -9,11 +12,13 @@ const database = await openDatabase(path)
 writeSync(1, "open\n")
 if (task === "send") {
   const bus = sqliteBus(database, manualClock())
-  // Two thousand bytes each, to several inboxes, half of it settled at once: the log is written, checkpointed and trimmed meanwhile.
+  // Two thousand bytes each, to several inboxes, half of it settled at once: the log is written,
+  // checkpointed and trimmed meanwhile.
   for (let count = 0; ; count++) {
     const id = `m${count}`
     await bus.send(uid(`u${count % 50}`), aMail(id, { text: id.padEnd(2000, ".") }))
-    if (count % 2 === 0 || count >= 50 * 190) await bus.receipt(uid(`u${count % 50}`), { mail: id, state: "Delivered" })
+    if (count % 2 === 0 || count >= 50 * 190)
+      await bus.receipt(uid(`u${count % 50}`), { mail: id, state: "Delivered" })
     writeSync(1, `${id}\n`)
   }
 } else {

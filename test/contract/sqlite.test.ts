@@ -2,7 +2,17 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { statSync } from "node:fs"
-import { chmod, copyFile, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises"
+import {
+  chmod,
+  copyFile,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rm,
+  writeFile,
+} from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
@@ -16,14 +26,23 @@ import { inboxMax, settledMax } from "../../src/adapters/sqlite/mail.ts"
 import { migrations } from "../../src/adapters/sqlite/migrations.ts"
 import { type Database, openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
-import { eventsMax, shareMax } from "../../src/adapters/sqlite/timeline-room.ts"
+import { shareMax, timelineEventsMax } from "../../src/adapters/sqlite/timeline-room.ts"
 import { sqliteTokens, tokensMax } from "../../src/adapters/sqlite/tokens.ts"
 import type { AuditRoom } from "../../src/core/audit-port.ts"
 import type { Clock } from "../../src/core/ports.ts"
 import { describeAudit } from "./audit.ts"
 import { describeBus } from "./bus.ts"
 import { expectFault } from "./expect-fault.ts"
-import { aMail, aSpec, manualClock, type Open, type Opened, startMs, stepping, uid } from "./harness.ts"
+import {
+  aMail,
+  aSpec,
+  manualClock,
+  type Open,
+  type Opened,
+  startMs,
+  stepping,
+  uid,
+} from "./harness.ts"
 import { describeInstanceStore } from "./instance-store.ts"
 import { describeLead } from "./lead.ts"
 import { describeLedger } from "./ledger.ts"
@@ -68,7 +87,10 @@ it("keeps no bearer in the file", async () => {
   const directory = await mkdtemp(join(tmpdir(), "blackbox5-"))
   const path = join(directory, "blackbox5.db")
   const database = await openDatabase(path)
-  const { bearer } = await sqliteTokens(database, manualClock()).create({ name: "ann", role: "admin" })
+  const { bearer } = await sqliteTokens(database, manualClock()).create({
+    name: "ann",
+    role: "admin",
+  })
   database.close()
   const bytes = await readFile(path)
   expect(bytes.includes("ann")).toBe(true)
@@ -100,10 +122,18 @@ describe("the file", () => {
     await rm(directory, { recursive: true, force: true })
   })
 
-  function child(task: "hold" | "send"): { process: ChildProcess; lines: AsyncIterator<string>; exited: Promise<unknown> } {
-    const process_ = spawn(process.execPath, [join(import.meta.dirname, "sqlite-child.ts"), path, task], {
-      stdio: ["pipe", "pipe", "inherit"],
-    })
+  function child(task: "hold" | "send"): {
+    process: ChildProcess
+    lines: AsyncIterator<string>
+    exited: Promise<unknown>
+  } {
+    const process_ = spawn(
+      process.execPath,
+      [join(import.meta.dirname, "sqlite-child.ts"), path, task],
+      {
+        stdio: ["pipe", "pipe", "inherit"],
+      },
+    )
     const exited = once(process_, "exit")
     children.push({ process: process_, exited })
     const lines = createInterface({ input: process_.stdout })[Symbol.asyncIterator]()
@@ -123,7 +153,9 @@ describe("the file", () => {
   it("gives one of several that start at once the file", async () => {
     const children = Array.from({ length: 3 }, () => child("hold"))
     const first = await Promise.any(
-      children.map(async ({ lines }) => ((await lines.next()).value === "open" ? true : Promise.reject())),
+      children.map(async ({ lines }) =>
+        (await lines.next()).value === "open" ? true : Promise.reject(),
+      ),
     )
     expect(first).toBe(true)
   })
@@ -143,9 +175,12 @@ describe("the file", () => {
       const bus = sqliteBus(database, manualClock())
       const found = new Map<string, string>()
       for (let index = 0; index < 50; index++)
-        for (const { mail, receipt } of await bus.posted({ to: uid(`u${index}`), limit: 1000 })) found.set(mail.id, receipt.state)
+        for (const { mail, receipt } of await bus.posted({ to: uid(`u${index}`), limit: 1000 }))
+          found.set(mail.id, receipt.state)
       expect(acknowledged.filter((id) => !found.has(id))).toEqual([])
-      expect(acknowledged.filter((id) => Number(id.slice(1)) % 2 === 0 && found.get(id) !== "Delivered")).toEqual([])
+      expect(
+        acknowledged.filter((id) => Number(id.slice(1)) % 2 === 0 && found.get(id) !== "Delivered"),
+      ).toEqual([])
       database.close()
     }
     expect(acknowledged.length).toBeGreaterThanOrEqual(1500)
@@ -159,14 +194,17 @@ describe("the file", () => {
     expect(await readdir(directory)).toEqual(["blackbox5.db"])
     await expectFault(sqliteLedgerRecord(database), "Unavailable", /closed/)
   })
-  const sqliteLedgerRecord = async (database: Database) => sqliteLedger(database, manualClock()).spent()
+  const sqliteLedgerRecord = async (database: Database) =>
+    sqliteLedger(database, manualClock()).spent()
 
   it("is its owner's alone, with all beside it, whatever the umask is and whoever made it", async () => {
     const before = process.umask(0)
     try {
       const modes = async (): Promise<readonly string[]> => {
         const names = (await readdir(directory)).toSorted()
-        return names.map((name) => `${name} ${(statSync(join(directory, name)).mode & 0o777).toString(8)}`)
+        return names.map(
+          (name) => `${name} ${(statSync(join(directory, name)).mode & 0o777).toString(8)}`,
+        )
       }
       const first = await openHere()
       await sqliteStore(first, manualClock()).create("shop", aSpec())
@@ -206,7 +244,8 @@ describe("the file", () => {
   it("is refused, and left as it is, when pages of it are damaged", async () => {
     const database = await openHere()
     const store = sqliteStore(database, manualClock())
-    for (let count = 0; count < 100; count++) await store.create(`shop-${count}`, aSpec({ goal: "x".repeat(1000) }))
+    for (let count = 0; count < 100; count++)
+      await store.create(`shop-${count}`, aSpec({ goal: "x".repeat(1000) }))
     database.close()
     const file = await open(path, "r+")
     await file.write(Buffer.alloc(16_384, 0xa5), 0, 16_384, 4096 * 12)
@@ -234,18 +273,35 @@ describe("the file", () => {
     const old = new DatabaseSync(path)
     old.exec(migrations[0] ?? "")
     old.exec("PRAGMA user_version = 1")
-    const event = { id: "e1", kind: "Exited", message: "The loop exited with code 1.", atMs: startMs }
-    old.prepare("INSERT INTO event (uid, id, body) VALUES (?, ?, ?)").run("a", "e1", JSON.stringify(event))
+    const event = {
+      id: "e1",
+      kind: "Exited",
+      message: "The loop exited with code 1.",
+      atMs: startMs,
+    }
+    old
+      .prepare("INSERT INTO event (uid, id, body) VALUES (?, ?, ?)")
+      .run("a", "e1", JSON.stringify(event))
     old.close()
     const bus = sqliteBus(await openHere(), manualClock())
     const found = [{ ...event, uid: uid("a"), cursor: "1" }]
-    expect(await bus.lastEvents({ kinds: ["Exited"], sinceMs: startMs, limit: 10 })).toEqual({ events: found, cursor: "1" })
-    expect(await bus.lastEvents({ sinceMs: startMs + 1, limit: 10 })).toEqual({ events: [], cursor: "1" })
+    expect(await bus.lastEvents({ kinds: ["Exited"], sinceMs: startMs, limit: 10 })).toEqual({
+      events: found,
+      cursor: "1",
+    })
+    expect(await bus.lastEvents({ sinceMs: startMs + 1, limit: 10 })).toEqual({
+      events: [],
+      cursor: "1",
+    })
   })
 
   it("is refused where nothing can be written", async () => {
     await writeFile(join(directory, "file"), "")
-    await expectFault(openDatabase(join(directory, "file", "blackbox5.db")), "Invalid", /cannot be opened for writing/)
+    await expectFault(
+      openDatabase(join(directory, "file", "blackbox5.db")),
+      "Invalid",
+      /cannot be opened for writing/,
+    )
     await mkdir(path)
     await expectFault(openDatabase(path), "Invalid", /cannot be opened for writing/)
   })
@@ -277,7 +333,9 @@ describe("the file", () => {
     const database = await openHere()
     await sqliteStore(database, manualClock()).create("shop", aSpec())
     database.write(() => database.prepare("UPDATE instance SET spec = '{}'").run())
-    expect(() => sqliteStore(database, manualClock())).toThrow(/"shop" that this blackbox5 cannot read/)
+    expect(() => sqliteStore(database, manualClock())).toThrow(
+      /"shop" that this blackbox5 cannot read/,
+    )
     expect(database.read(() => database.prepare("SELECT name FROM instance").all())).toHaveLength(1)
   })
 
@@ -299,7 +357,10 @@ describe("the file", () => {
         await bus.send(uid("a"), aMail(`m${count}`))
         await bus.receipt(uid("a"), { mail: `m${count}`, state: "Delivered" })
       }
-      const kept = await bus.posted({ mails: ["waits", "m9", "m10", `m${settledMax + 9}`], limit: 10 })
+      const kept = await bus.posted({
+        mails: ["waits", "m9", "m10", `m${settledMax + 9}`],
+        limit: 10,
+      })
       expect(kept.map(({ mail }) => mail.id)).toEqual([`m${settledMax + 9}`, "m10", "waits"])
     }, 30_000)
 
@@ -314,16 +375,21 @@ describe("the file", () => {
          SELECT 'u' || (n / 4000), 'filled-' || n, json_set(body, '$.id', 'filled-' || n), kind, at_ms, share
          FROM numbers, event WHERE cursor = 1`,
       )
-      database.write(() => filling.run(eventsMax - 1))
-      const ids = async (after: string) => (await bus.events({ after, limit: 2, waitMs: 0 })).events.map(({ id }) => id)
+      database.write(() => filling.run(timelineEventsMax - 1))
+      const ids = async (after: string) =>
+        (await bus.events({ after, limit: 2, waitMs: 0 })).events.map(({ id }) => id)
       expect(await ids("")).toEqual(["first", "filled-1"])
       await bus.append(event("second"))
       expect(await ids("")).toEqual(["filled-1", "filled-2"])
       expect(await ids("1")).toEqual(["filled-1", "filled-2"]) // nothing but the event of the cursor itself is gone
       await bus.append(event("third"))
       await expectFault(ids("1"), "NotFound", /events after 1 are gone/)
-      expect(await ids(String(eventsMax))).toEqual(["second", "third"])
-      await expectFault(bus.events({ after: String(eventsMax + 3), limit: 10, waitMs: 0 }), "Invalid", /no cursor/)
+      expect(await ids(String(timelineEventsMax))).toEqual(["second", "third"])
+      await expectFault(
+        bus.events({ after: String(timelineEventsMax + 3), limit: 10, waitMs: 0 }),
+        "Invalid",
+        /no cursor/,
+      )
     }, 60_000)
 
     it("keeps the newest of what one instance tells, and of what is told of it, and all that others have", async () => {
@@ -335,11 +401,14 @@ describe("the file", () => {
       await tell("loud", "exit-1", "Exited")
       for (let count = 0; count < shareMax + 100; count++) await tell("loud", `w-${count}`)
       const last = async (of: string) =>
-        (await bus.lastEvents({ uids: [uid(of)], kinds: ["Exited", "Warning"], limit: 1000 })).events
+        (await bus.lastEvents({ uids: [uid(of)], kinds: ["Exited", "Warning"], limit: 1000 }))
+          .events
       expect((await last("calm")).map(({ id }) => id)).toEqual(["first"])
-      expect((await bus.lastEvents({ uids: [uid("loud")], kinds: ["Exited"], limit: 9 })).events.map(({ id }) => id)).toEqual([
-        "exit-1",
-      ])
+      expect(
+        (await bus.lastEvents({ uids: [uid("loud")], kinds: ["Exited"], limit: 9 })).events.map(
+          ({ id }) => id,
+        ),
+      ).toEqual(["exit-1"])
       const count = database.prepare(
         "SELECT count(*) AS count, min(cursor) AS first FROM event WHERE uid = 'loud' AND kind = 'Warning'",
       )
@@ -365,10 +434,13 @@ describe("the file", () => {
       }
       database.prepare("PRAGMA max_page_count = 100000").get()
       await tell("calm", "last")
-      const idsOf = async (of: string) => (await bus.lastEvents({ uids: [uid(of)], limit: 1000 })).events.map(({ id }) => id)
+      const idsOf = async (of: string) =>
+        (await bus.lastEvents({ uids: [uid(of)], limit: 1000 })).events.map(({ id }) => id)
       expect(await idsOf("calm")).toEqual(["last", "calm-300", "calm-200", "calm-100", "calm-0"])
       const loud = await idsOf("loud")
-      expect(loud.slice(0, 100)).toEqual(Array.from({ length: 100 }, (_, count) => `loud-${399 - count}`))
+      expect(loud.slice(0, 100)).toEqual(
+        Array.from({ length: 100 }, (_, count) => `loud-${399 - count}`),
+      )
       expect(loud.length).toBeLessThan(110)
     }, 30_000)
 

@@ -2,9 +2,20 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import type { Tokens } from "../../src/core/ports.ts"
 import { expectFault } from "./expect-fault.ts"
-import { type ManualClock, manualClock, type Open, type Opened, startMs, stepping } from "./harness.ts"
+import {
+  type ManualClock,
+  manualClock,
+  type Open,
+  type Opened,
+  startMs,
+  stepping,
+} from "./harness.ts"
 
-export function describeTokens(name: string, open: Open<Tokens>, { tokensMax }: { tokensMax: number }): void {
+export function describeTokens(
+  name: string,
+  open: Open<Tokens>,
+  { tokensMax }: { tokensMax: number },
+): void {
   describe(`Tokens: ${name}`, () => {
     let opened: Opened<Tokens>
     let clock: ManualClock
@@ -32,7 +43,11 @@ export function describeTokens(name: string, open: Open<Tokens>, { tokensMax }: 
     })
 
     it("ends at its time, to the millisecond", async () => {
-      const { bearer } = await opened.port.create({ name: "ann", role: "viewer", expiresAtMs: startMs + 1000 })
+      const { bearer } = await opened.port.create({
+        name: "ann",
+        role: "viewer",
+        expiresAtMs: startMs + 1000,
+      })
       clock.advance(999)
       expect(await opened.port.find(bearer)).toMatchObject({ name: "ann" })
       clock.advance(1)
@@ -64,7 +79,8 @@ export function describeTokens(name: string, open: Open<Tokens>, { tokensMax }: 
     it("has a bound for those that are valid, and one for those that ended", async () => {
       const { bearer } = await opened.port.create({ name: "first", role: "viewer" })
       await opened.port.revoke("first")
-      for (let count = 0; count < tokensMax; count++) await opened.port.create({ name: `t${count}`, role: "viewer" })
+      for (let count = 0; count < tokensMax; count++)
+        await opened.port.create({ name: `t${count}`, role: "viewer" })
       await expectFault(opened.port.create({ name: "one-more", role: "viewer" }), "TooLarge")
       expect(await opened.port.list()).toHaveLength(tokensMax + 1)
       for (let count = 0; count < tokensMax; count++) await opened.port.revoke(`t${count}`)

@@ -16,10 +16,18 @@ const phaseOf = async (call: McpClient["call"], name: string): Promise<unknown> 
   (await call("inspect_instance", { name })).phase
 
 /** A request with a credential over serve's socket, as a supervisor makes it. */
-const ask = (world: World, credential: string, path: string): Promise<{ status: number; text: string }> =>
+const ask = (
+  world: World,
+  credential: string,
+  path: string,
+): Promise<{ status: number; text: string }> =>
   new Promise((resolve, reject) => {
     const call = request(
-      { socketPath: join(world.state, "serve.sock"), path, headers: { authorization: `Bearer ${credential}` } },
+      {
+        socketPath: join(world.state, "serve.sock"),
+        path,
+        headers: { authorization: `Bearer ${credential}` },
+      },
       (response) => {
         let text = ""
         response.setEncoding("utf8")
@@ -34,13 +42,15 @@ const ask = (world: World, credential: string, path: string): Promise<{ status: 
   })
 
 /** A model for several agents: each is told by its goal, and goes through its steps. */
-const cast = (steps: Readonly<Record<string, readonly Reply[]>>, results: Map<string, string[]>) => (request: ModelRequest) => {
-  const goal = Object.keys(steps).find((one) => request.text.includes(one)) ?? ""
-  const seen = results.get(goal) ?? []
-  results.set(goal, seen)
-  seen.push(...request.toolResults.map(({ text }) => text))
-  return steps[goal]?.[seen.length] ?? say("Status: PARTIAL")
-}
+const cast =
+  (steps: Readonly<Record<string, readonly Reply[]>>, results: Map<string, string[]>) =>
+  (request: ModelRequest) => {
+    const goal = Object.keys(steps).find((one) => request.text.includes(one)) ?? ""
+    const seen = results.get(goal) ?? []
+    results.set(goal, seen)
+    seen.push(...request.toolResults.map(({ text }) => text))
+    return steps[goal]?.[seen.length] ?? say("Status: PARTIAL")
+  }
 const fleet = (tool: string, input: object) => use([{ name: `mcp__blackbox5__${tool}`, input }])
 const bash = (command: string) => use([{ name: "Bash", input: { command } }])
 
@@ -53,8 +63,17 @@ describe("an agent with the fleet's tools", () => {
         {
           "goal of the parent": [
             fleet("fleet_status", {}),
-            fleet("spawn_instance", { project: "shop", name: "child", goal: "goal of a helper", budget: { usd: 1 } }),
-            fleet("message_instances", { to: ["@operators"], text: "I have a helper now.", waitSeconds: 0 }),
+            fleet("spawn_instance", {
+              project: "shop",
+              name: "child",
+              goal: "goal of a helper",
+              budget: { usd: 1 },
+            }),
+            fleet("message_instances", {
+              to: ["@operators"],
+              text: "I have a helper now.",
+              waitSeconds: 0,
+            }),
             fleet("inspect_instance", { name: "stranger" }),
             fleet("pause_instances", { names: ["parent"] }),
             bash(`${cli} list-instances --json`),
@@ -74,10 +93,14 @@ describe("an agent with the fleet's tools", () => {
     )
     const { call } = await world.connect()
     await call("spawn_instance", { project: "shop", name: "stranger", goal: "goal of nobody" })
-    const parent = uidOf(await call("spawn_instance", { project: "shop", name: "parent", goal: "goal of the parent" }))
+    const parent = uidOf(
+      await call("spawn_instance", { project: "shop", name: "parent", goal: "goal of the parent" }),
+    )
     const said = (who: string, at: number): string => results.get(who)?.[at] ?? ""
     await eventually(
-      () => results.get("goal of the parent")?.length === 8 && results.get("goal of a helper")?.length === 3,
+      () =>
+        results.get("goal of the parent")?.length === 8 &&
+        results.get("goal of a helper")?.length === 3,
       "all steps",
       90,
     )
@@ -89,13 +112,18 @@ describe("an agent with the fleet's tools", () => {
         .instances.map(({ name }) => name)
         .toSorted()
     // The tools were there with the first request already, and so were the words for an agent.
-    const first = world.model.requests.find(({ main, text }) => main && text.includes("goal of the parent"))
+    const first = world.model.requests.find(
+      ({ main, text }) => main && text.includes("goal of the parent"),
+    )
     expect(first?.tools).toContain("mcp__blackbox5__spawn_instance")
     expect(JSON.stringify(first?.body)).toContain("You are parent, a RALF agent")
 
     // From MCP.
     expect(JSON.parse(said("goal of the parent", 0)).phases).toEqual({ Running: 1 }) // of two that run
-    expect(JSON.parse(said("goal of the parent", 1))).toMatchObject({ name: "parent--child", created: true })
+    expect(JSON.parse(said("goal of the parent", 1))).toMatchObject({
+      name: "parent--child",
+      created: true,
+    })
     expect(JSON.parse(said("goal of the parent", 2)).receipts).toMatchObject([{ to: "@operators" }])
     expect(said("goal of the parent", 3)).toMatch(/no instance stranger/)
     expect(said("goal of the parent", 4)).toMatch(/operates only its descendants/)
@@ -103,7 +131,9 @@ describe("an agent with the fleet's tools", () => {
     expect(namesIn(said("goal of the parent", 5))).toEqual(["parent", "parent--child"])
     expect(said("goal of the parent", 6)).toMatch(/no instance stranger/)
     expect(said("goal of the parent", 7)).not.toMatch(/^Exit code/)
-    expect(JSON.parse(said("goal of the parent", 7)).receipts).toMatchObject([{ to: "parent--child" }])
+    expect(JSON.parse(said("goal of the parent", 7)).receipts).toMatchObject([
+      { to: "parent--child" },
+    ])
     // Its child.
     expect(said("goal of a helper", 0)).toMatch(/operates only its descendants/)
     expect(namesIn(said("goal of a helper", 1))).toEqual(["parent", "parent--child"])
@@ -117,10 +147,13 @@ describe("an agent with the fleet's tools", () => {
     expect(inbox.messages).toMatchObject([
       { from: "instance parent", untrusted: expect.stringContaining("I have a helper now.") },
     ])
-    const below = names.parse(await call("list_instances", { parent: "parent" })).instances.map(({ name }) => name)
+    const below = names
+      .parse(await call("list_instances", { parent: "parent" }))
+      .instances.map(({ name }) => name)
     expect(below).toEqual(["parent--child"])
 
-    // A credential is worth what its run is: nothing once that is over, and nothing when a new run has taken its place.
+    // A credential is worth what its run is: nothing once that is over, and nothing when a new run
+    // has taken its place.
     const { credential, place } = runFileOf(world, parent)
     expect((await ask(world, credential, "/v1/instances")).status).toBe(200)
     const forged = `${Buffer.from(JSON.stringify({ name: "stranger", uid: parent, place })).toString("base64url")}.${credential.split(".")[1]}`
@@ -133,7 +166,9 @@ describe("an agent with the fleet's tools", () => {
     await call("resume_instances", { names: ["parent"] })
     await eventually(async () => (await phaseOf(call, "parent")) === "Running", "runs again")
     expect((await ask(world, credential, "/v1/instances")).status).toBe(401)
-    expect((await ask(world, runFileOf(world, parent).credential, "/v1/instances")).status).toBe(200)
+    expect((await ask(world, runFileOf(world, parent).credential, "/v1/instances")).status).toBe(
+      200,
+    )
   }, 180_000)
 
   it("needs no permission for the fleet's tools, and keeps the servers that its loop names, but for one in the fleet's place", async () => {
@@ -145,15 +180,23 @@ describe("an agent with the fleet's tools", () => {
       return results.length > 0 ? say("<promise>COMPLETE</promise>") : fleet("fleet_status", {})
     })
     const look = { command: process.execPath, args: [join(main, "../../test/mcp-server/look.ts")] }
-    writeFileSync(join(world.directory, "own.json"), JSON.stringify({ mcpServers: { own: look, blackbox5: look } }))
+    writeFileSync(
+      join(world.directory, "own.json"),
+      JSON.stringify({ mcpServers: { own: look, blackbox5: look } }),
+    )
     const script = join(world.directory, "loop.sh")
-    writeFileSync(script, `echo go | claude -p --strict-mcp-config --mcp-config ${join(world.directory, "own.json")}\n`)
+    writeFileSync(
+      script,
+      `echo go | claude -p --strict-mcp-config --mcp-config ${join(world.directory, "own.json")}\n`,
+    )
     world.policy(`loops:\n  careful: [sh, ${script}]\n`)
     const { call } = await world.connect()
     await call("spawn_instance", { project: "shop", name: "one", loop: "careful" })
     await eventually(() => results.length > 0, "an answer", 90)
     expect(JSON.parse(results[0] ?? "")).toMatchObject({ phases: { Running: 1 } })
-    expect(tools).toEqual(expect.arrayContaining(["mcp__own__look", "mcp__blackbox5__spawn_instance"]))
+    expect(tools).toEqual(
+      expect.arrayContaining(["mcp__own__look", "mcp__blackbox5__spawn_instance"]),
+    )
     expect(tools).not.toContain("mcp__blackbox5__look")
   }, 120_000)
 
@@ -165,7 +208,8 @@ describe("an agent with the fleet's tools", () => {
     await using world = await makeWorld((request) => {
       results.push(...request.toolResults.map(({ text }) => text))
       if (results.length === 0) waiting ||= performance.now()
-      if (results.length < 2) return results.length === 0 ? waits : bash(`until [ -e ${back} ]; do sleep 0.1; done`)
+      if (results.length < 2)
+        return results.length === 0 ? waits : bash(`until [ -e ${back} ]; do sleep 0.1; done`)
       return results.length === 2 ? fleet("fleet_status", {}) : say("<promise>COMPLETE</promise>")
     })
     back = join(world.directory, "back")

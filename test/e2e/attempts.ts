@@ -4,15 +4,19 @@ import { expect } from "vitest"
 import type { McpClient, World } from "./world.ts"
 
 /**
- * What an agent's shell tries, and what must hold outside afterwards. A long file: one table. In the scripts `$D` is the directory of the
- * world, which is the person's to write, as a home is; `$D/person` has everything else. `$PAYLOAD name` notes in which PID namespace it ran.
+ * What an agent's shell tries, and what must hold outside afterwards. A long file: one table. In
+ * the scripts `$D` is the directory of the world, which is the person's to write, as a home is;
+ * `$D/person` has everything else. `$PAYLOAD name` notes in which PID namespace it ran.
  */
 export interface Attempt {
   readonly name: string
   /** What the kernel must give for it to be held at all. */
   readonly needs: "namespaces" | "nothing"
   readonly user?: "root" | "ordinary"
-  /** It takes mounts away: root does that in a mount namespace of its own, so that the other attempts keep theirs. */
+  /**
+   * It takes mounts away: root does that in a mount namespace of its own, so that the other
+   * attempts keep theirs.
+   */
   readonly apart?: boolean
   readonly script: string
   readonly holds: (outside: Outside) => unknown
@@ -69,7 +73,10 @@ export const attempts: readonly Attempt[] = [
     async holds({ world, seen, before, person }) {
       const config = join(world.directory, "person/config")
       for (const file of ["policy.yaml", "mcp-servers.yaml"])
-        expect([file, readFileSync(join(config, file), "utf8")]).toEqual([file, before(join(config, file))])
+        expect([file, readFileSync(join(config, file), "utf8")]).toEqual([
+          file,
+          before(join(config, file)),
+        ])
       expect(seen).not.toContain("renamed")
       expect(JSON.stringify(await person.call("fleet_status"))).not.toContain("90")
     },
@@ -212,7 +219,9 @@ export const attempts: readonly Attempt[] = [
     script: "true", // it stands in the repository
     holds({ world, seen }) {
       expect(seen).toBe("")
-      const stolen = ["npx", "node", "python"].filter((how) => exists(join(world.directory, `stolen.${how}`)))
+      const stolen = ["npx", "node", "python"].filter((how) =>
+        exists(join(world.directory, `stolen.${how}`)),
+      )
       expect(stolen).toEqual([])
     },
   },
@@ -248,7 +257,9 @@ export const attempts: readonly Attempt[] = [
     script: `node "$D/calls.mjs" resume "$KID"`,
     async holds({ seen, person, kid }) {
       expect(seen).toMatch(/^\d{3} /)
-      expect(await person.call("inspect_instance", { name: kid })).toMatchObject({ phase: "Stopped" })
+      expect(await person.call("inspect_instance", { name: kid })).toMatchObject({
+        phase: "Stopped",
+      })
     },
   },
   {

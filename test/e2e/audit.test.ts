@@ -15,24 +15,34 @@ afterAll(() => plane[Symbol.asyncDispose]())
 
 describe("the audit", () => {
   it("is for admins alone: neither events nor MCP show any of it", async () => {
-    const [looks, rules] = [await plane.tokenOf("looks", "viewer"), await plane.tokenOf("rules", "admin")]
+    const [looks, rules] = [
+      await plane.tokenOf("looks", "viewer"),
+      await plane.tokenOf("rules", "admin"),
+    ]
     await plane.rest(looks, "POST", "/v1/messages", { to: ["helper"], text: "Hi.", waitSeconds: 0 })
     for (const bearer of [looks, rules]) {
       const events = await plane.rest(bearer, "GET", "/v1/events?limit=500")
       expect(events.status).toBe(200)
       expect(JSON.stringify(events.json)).not.toMatch(/message_instances|create_token|viewer looks/)
       const asked = await plane.rest(bearer, "GET", "/v1/events?kinds=Audit")
-      expect([asked.status, asked.json]).toEqual([400, { error: expect.objectContaining({ code: "Invalid" }) }])
+      expect([asked.status, asked.json]).toEqual([
+        400,
+        { error: expect.objectContaining({ code: "Invalid" }) },
+      ])
       const client = new Client({ name: "t", version: "1" })
       const requestInit = { headers: { authorization: `Bearer ${bearer}` } }
-      const transport = new StreamableHTTPClientTransport(new URL(`${plane.url}/mcp`), { requestInit })
+      const transport = new StreamableHTTPClientTransport(new URL(`${plane.url}/mcp`), {
+        requestInit,
+      })
       await client.connect(transport as Parameters<Client["connect"]>[0]) // its sessionId may be undefined, which exact optional types refuse
       const [{ tools }, { resources }, { prompts }] = [
         await client.listTools(),
         await client.listResources(),
         await client.listPrompts(),
       ]
-      expect(JSON.stringify([tools.map(({ name }) => name), resources, prompts])).not.toMatch(/audit/i)
+      expect(JSON.stringify([tools.map(({ name }) => name), resources, prompts])).not.toMatch(
+        /audit/i,
+      )
       const read = await Promise.all(resources.map(({ uri }) => client.readResource({ uri })))
       const got = await Promise.all(
         prompts
@@ -41,7 +51,9 @@ describe("the audit", () => {
       )
       expect(read.length).toBeGreaterThan(1)
       expect(JSON.stringify([read, got])).not.toMatch(/viewer looks|create_token/)
-      const called = await client.callTool({ name: "audit", arguments: {} }).catch((error: unknown) => ({ isError: true, error }))
+      const called = await client
+        .callTool({ name: "audit", arguments: {} })
+        .catch((error: unknown) => ({ isError: true, error }))
       expect(called.isError).toBe(true)
       await client.close()
     }
@@ -50,7 +62,12 @@ describe("the audit", () => {
   it("is exported as JSON lines, oldest first, and goes on behind the last one", async () => {
     const run = async (...flags: string[]) => {
       const child = spawn(process.execPath, [main, "audit", "--json-lines", ...flags], {
-        env: { ...process.env, ...plane.env, BLACKBOX5_URL: plane.url, BLACKBOX5_TOKEN: plane.local },
+        env: {
+          ...process.env,
+          ...plane.env,
+          BLACKBOX5_URL: plane.url,
+          BLACKBOX5_TOKEN: plane.local,
+        },
         stdio: ["ignore", "pipe", "inherit"],
       })
       const closed = once(child, "close")
@@ -61,11 +78,15 @@ describe("the audit", () => {
     const names = Array.from({ length: 1100 }, (_, count) => `nobody-${count}`)
     for (let count = 0; count < names.length; count += 50)
       await Promise.all(
-        names.slice(count, count + 50).map((name) => plane.rest(plane.local, "POST", "/v1/tokens:revoke", { name })),
+        names
+          .slice(count, count + 50)
+          .map((name) => plane.rest(plane.local, "POST", "/v1/tokens:revoke", { name })),
       )
     const { code, lines } = await run()
     const records = lines.map((line) => JSON.parse(line))
-    const revoked = records.filter(({ tool, on }) => tool === "revoke_token" && `${on}`.startsWith("nobody-"))
+    const revoked = records.filter(
+      ({ tool, on }) => tool === "revoke_token" && `${on}`.startsWith("nobody-"),
+    )
     expect([code, revoked.map(({ on }) => on[0]).toSorted()]).toEqual([0, names.toSorted()])
     const cursors = records.map(({ cursor: one }) => Number(one))
     expect(cursors).toEqual(cursors.toSorted((a, b) => a - b))

@@ -50,7 +50,9 @@ function removableClaude(): { PATH: string; remove(): void; bring(): void } {
   const bring = (): void => symlinkSync(realClaude, path)
   bring()
   return {
-    PATH: [bin, dirname(process.execPath), ...others].filter(unlike(dirname(realClaude))).join(delimiter),
+    PATH: [bin, dirname(process.execPath), ...others]
+      .filter(unlike(dirname(realClaude)))
+      .join(delimiter),
     remove: () => rmSync(path),
     bring,
   }
@@ -66,7 +68,11 @@ interface Ran {
   readonly stderr: string
 }
 /** The bundle as a command, from a directory that stays. */
-const run = (world: World, args: readonly string[], env: Record<string, string> = {}): Promise<Ran> =>
+const run = (
+  world: World,
+  args: readonly string[],
+  env: Record<string, string> = {},
+): Promise<Ran> =>
   new Promise((resolve) => {
     const child = execFile(
       process.execPath,
@@ -77,7 +83,8 @@ const run = (world: World, args: readonly string[], env: Record<string, string> 
   })
 /** What stands behind `error:` and `next:`, below log lines. */
 const toldBy = ({ stderr }: Ran): { message: string; next: string } => {
-  const [, message = "", next = ""] = /^error: ((?:.|\n)*?)\nnext: ((?:.|\n)*?)\n$/m.exec(stderr) ?? []
+  const [, message = "", next = ""] =
+    /^error: ((?:.|\n)*?)\nnext: ((?:.|\n)*?)\n$/m.exec(stderr) ?? []
   return { message, next }
 }
 
@@ -85,18 +92,35 @@ interface Answer {
   readonly status: number
   readonly json: unknown
 }
-const errorSchema = z.object({ error: z.object({ code: z.string(), message: z.string(), next: z.string() }) })
-const rest = (world: World, door: "socket" | "tcp", method: string, path: string, body?: string): Promise<Answer> =>
+const errorSchema = z.object({
+  error: z.object({ code: z.string(), message: z.string(), next: z.string() }),
+})
+const rest = (
+  world: World,
+  door: "socket" | "tcp",
+  method: string,
+  path: string,
+  body?: string,
+): Promise<Answer> =>
   new Promise((resolve, reject) => {
-    const { url } = z.object({ url: z.string() }).parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
+    const { url } = z
+      .object({ url: z.string() })
+      .parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
     const call = request({
-      ...(door === "socket" ? { socketPath: join(world.state, "serve.sock") } : { host: "127.0.0.1", port: new URL(url).port }),
+      ...(door === "socket"
+        ? { socketPath: join(world.state, "serve.sock") }
+        : { host: "127.0.0.1", port: new URL(url).port }),
       method,
       path,
       agent: false,
       headers: {
-        ...(door === "tcp" && { authorization: `Bearer ${readFileSync(join(world.state, "token"), "utf8").trim()}` }),
-        ...(body !== undefined && { "content-type": "application/json", "content-length": Buffer.byteLength(body) }),
+        ...(door === "tcp" && {
+          authorization: `Bearer ${readFileSync(join(world.state, "token"), "utf8").trim()}`,
+        }),
+        ...(body !== undefined && {
+          "content-type": "application/json",
+          "content-length": Buffer.byteLength(body),
+        }),
       },
     })
     call.once("error", reject)
@@ -107,7 +131,10 @@ const rest = (world: World, door: "socket" | "tcp", method: string, path: string
     })
     call.end(body)
   })
-const restOf = (name: string, input: Record<string, unknown>): [method: string, path: string, body?: string] => {
+const restOf = (
+  name: string,
+  input: Record<string, unknown>,
+): [method: string, path: string, body?: string] => {
   const [method = "", path = ""] = tools.find((tool) => tool.name === name)?.route.split(" ") ?? []
   const query = Object.entries(input).map(([key, value]): [string, string] => [key, String(value)])
   if (method === "GET") return [method, `${path}?${new URLSearchParams(query)}`]
@@ -124,9 +151,12 @@ const mcpText = async (
 }
 
 const endlessWork = ({ toolResults }: ModelRequest) =>
-  toolResults.length === 0 ? use([{ name: "Bash", input: { command: "sleep 0.1" } }]) : say("Status: PARTIAL")
+  toolResults.length === 0
+    ? use([{ name: "Bash", input: { command: "sleep 0.1" } }])
+    : say("Status: PARTIAL")
 const inspected = z.looseObject({ phase: z.string(), why: z.string(), fix: z.string() })
-const look = async ({ call }: McpClient, name: string) => inspected.parse(await call("inspect_instance", { name }))
+const look = async ({ call }: McpClient, name: string) =>
+  inspected.parse(await call("inspect_instance", { name }))
 const reaches = (mcp: McpClient, name: string, ...phases: readonly string[]) =>
   eventually(
     async () => {
@@ -138,7 +168,8 @@ const reaches = (mcp: McpClient, name: string, ...phases: readonly string[]) =>
   )
 
 /** How long ago something was made goes on between two calls. */
-const withoutAge = (answer: unknown): unknown => JSON.parse(JSON.stringify(answer).replace(/\d+ (?:s|min) ago/g, "a while ago"))
+const withoutAge = (answer: unknown): unknown =>
+  JSON.parse(JSON.stringify(answer).replace(/\d+ (?:s|min) ago/g, "a while ago"))
 
 /** A hint as the command line says it: no launcher is on this PATH. */
 const inShell = createHints(tools, `${process.execPath} ${main}`).text
@@ -151,35 +182,57 @@ describe("a call that cannot be done", () => {
   let before: readonly string[]
   /** All that there is, as far as it may not change. */
   const everything = async (): Promise<readonly string[]> => {
-    const inspect = (name: string) => mcp.call("inspect_instance", { name, sections: ["spec", "mail", "events"] })
-    const told = [await mcp.call("list_instances", { detail: true }), await inspect("kept"), await inspect("stopped")]
-    const agents = processesOf(world.directory).filter(({ command }) => !/main\.js (?!serve|agent|turn)/.test(command))
+    const inspect = (name: string) =>
+      mcp.call("inspect_instance", { name, sections: ["spec", "mail", "events"] })
+    const told = [
+      await mcp.call("list_instances", { detail: true }),
+      await inspect("kept"),
+      await inspect("stopped"),
+    ]
+    const agents = processesOf(world.directory).filter(
+      ({ command }) => !/main\.js (?!serve|agent|turn)/.test(command),
+    )
     return [
       // The fences of each answer are new, and ages go on.
-      ...told.map((one) => JSON.stringify(one).replace(/untrusted-\w+|\(\d+ \w+\)|\d+ \w+ ago/g, "")),
+      ...told.map((one) =>
+        JSON.stringify(one).replace(/untrusted-\w+|\(\d+ \w+\)|\d+ \w+ ago/g, ""),
+      ),
       // What stands still stays so; the program's own processes come and go from sleep.
-      ...agents.map(({ pid, state, command }) => `${pid} ${command.includes("main.js") ? "" : state} ${command}`).toSorted(),
+      ...agents
+        .map(
+          ({ pid, state, command }) =>
+            `${pid} ${command.includes("main.js") ? "" : state} ${command}`,
+        )
+        .toSorted(),
       `serve ${world.servePid()}`,
     ]
   }
   beforeAll(async () => {
-    world = await makeWorld(() => use([{ name: "Bash", input: { command: "sleep 1000", timeout: 600_000 } }]), {
-      projects: ["shop", "blog"],
-      env: { PATH: claude.PATH },
-    })
+    world = await makeWorld(
+      () => use([{ name: "Bash", input: { command: "sleep 1000", timeout: 600_000 } }]),
+      {
+        projects: ["shop", "blog"],
+        env: { PATH: claude.PATH },
+      },
+    )
     script = join(world.codeRoot, "2-engine/.autonomous/shell/ralf-loop.sh")
     mcp = await world.connect()
     for (const name of ["kept", "stopped"])
       await mcp.call("spawn_instance", { project: "shop", name, goal: `The goal of ${name}.` })
     await eventually(
-      () => processesOf(world.directory).filter(({ command }) => command.startsWith("sleep 1000")).length === 2,
+      () =>
+        processesOf(world.directory).filter(({ command }) => command.startsWith("sleep 1000"))
+          .length === 2,
       "both work",
       60,
     )
     await mcp.call("stop_instances", { names: ["stopped"] })
     await mcp.call("pause_instances", { names: ["kept"], note: "the night" })
     await reaches(mcp, "stopped", "Stopped")
-    await eventually(async () => (await look(mcp, "kept")).why.includes("stand still"), "kept stands still")
+    await eventually(
+      async () => (await look(mcp, "kept")).why.includes("stand still"),
+      "kept stands still",
+    )
     before = await everything()
   }, 120_000)
   afterAll(() => world[Symbol.asyncDispose]())
@@ -198,7 +251,10 @@ describe("a call that cannot be done", () => {
     /** Makes it so; what it returns undoes it. */
     spoil?(): () => void
   }
-  const spawnOn = (more: Record<string, unknown> = {}) => ({ tool: "spawn_instance", input: { project: "shop", ...more } })
+  const spawnOn = (more: Record<string, unknown> = {}) => ({
+    tool: "spawn_instance",
+    input: { project: "shop", ...more },
+  })
   const cases: readonly Case[] = [
     {
       what: "an unknown project",
@@ -216,7 +272,10 @@ describe("a call that cannot be done", () => {
       what: "claude is not installed",
       ...spawnOn(),
       ...{ status: 503, code: "Unavailable" },
-      ...{ message: /`claude` is not on the PATH/, next: /npm install -g @anthropic-ai\/claude-code.*policy file.*try again/ },
+      ...{
+        message: /`claude` is not on the PATH/,
+        next: /npm install -g @anthropic-ai\/claude-code.*policy file.*try again/,
+      },
       spoil() {
         claude.remove()
         return claude.bring
@@ -238,7 +297,10 @@ describe("a call that cannot be done", () => {
       ...{ status: 400, code: "Invalid" },
       ...{ message: /blog has no directory \.autonomous/, next: /Make it in the project/ },
       spoil() {
-        const [at, aside] = [join(world.projectOf("blog"), ".autonomous"), join(world.directory, "aside")]
+        const [at, aside] = [
+          join(world.projectOf("blog"), ".autonomous"),
+          join(world.directory, "aside"),
+        ]
         renameSync(at, aside)
         return () => renameSync(aside, at)
       },
@@ -247,7 +309,10 @@ describe("a call that cannot be done", () => {
       what: "the code root is gone",
       ...spawnOn(),
       ...{ status: 503, code: "Unavailable" },
-      ...{ message: /The code root .*code is not there/, next: /--code-root or BLACKBOX5_CODE_ROOT/ },
+      ...{
+        message: /The code root .*code is not there/,
+        next: /--code-root or BLACKBOX5_CODE_ROOT/,
+      },
       spoil() {
         renameSync(world.codeRoot, `${world.codeRoot}-aside`)
         return () => renameSync(`${world.codeRoot}-aside`, world.codeRoot)
@@ -327,33 +392,54 @@ describe("a call that cannot be done", () => {
     },
   ]
 
-  it.each(cases)("says so, and what to do, alike through MCP, REST and CLI, and changes nothing: $what", async (one) => {
-    const { tool, input, status, code, message, next } = one
-    const mend = one.spoil?.()
-    try {
-      const answers = [await rest(world, "socket", ...restOf(tool, input)), await rest(world, "tcp", ...restOf(tool, input))]
-      const { error } = errorSchema.parse(answers[0]?.json)
-      expect(error).toEqual({ code, message: expect.stringMatching(message), next: expect.stringMatching(next) })
-      const aged = { status, json: { error } }
-      for (const answer of answers) expect(withoutAge(answer)).toEqual(withoutAge(aged))
-      const text = `${error.message} Next: ${error.next}`
-      expect(withoutAge(await mcpText(mcp, tool, input))).toEqual(withoutAge({ isError: true, text }))
-      const ran = await run(world, [tool.replaceAll("_", "-"), "--input", JSON.stringify(input)])
-      const stderr = `error: ${inShell(error.message)}\nnext: ${inShell(error.next)}\n`
-      expect(withoutAge(ran)).toEqual(withoutAge({ code: 1, stdout: "", stderr }))
-    } finally {
-      mend?.()
-    }
-    // What was spoilt is well again: nothing of it was remembered.
-    if (mend) expect(await mcp.call("spawn_instance", { ...input, dryRun: true })).toMatchObject({ created: false })
-  })
+  it.each(cases)(
+    "says so, and what to do, alike through MCP, REST and CLI, and changes nothing: $what",
+    async (one) => {
+      const { tool, input, status, code, message, next } = one
+      const mend = one.spoil?.()
+      try {
+        const answers = [
+          await rest(world, "socket", ...restOf(tool, input)),
+          await rest(world, "tcp", ...restOf(tool, input)),
+        ]
+        const { error } = errorSchema.parse(answers[0]?.json)
+        expect(error).toEqual({
+          code,
+          message: expect.stringMatching(message),
+          next: expect.stringMatching(next),
+        })
+        const aged = { status, json: { error } }
+        for (const answer of answers) expect(withoutAge(answer)).toEqual(withoutAge(aged))
+        const text = `${error.message} Next: ${error.next}`
+        expect(withoutAge(await mcpText(mcp, tool, input))).toEqual(
+          withoutAge({ isError: true, text }),
+        )
+        const ran = await run(world, [tool.replaceAll("_", "-"), "--input", JSON.stringify(input)])
+        const stderr = `error: ${inShell(error.message)}\nnext: ${inShell(error.next)}\n`
+        expect(withoutAge(ran)).toEqual(withoutAge({ code: 1, stdout: "", stderr }))
+      } finally {
+        mend?.()
+      }
+      // What was spoilt is well again: nothing of it was remembered.
+      if (mend)
+        expect(await mcp.call("spawn_instance", { ...input, dryRun: true })).toMatchObject({
+          created: false,
+        })
+    },
+  )
 
   it("says so when it is too large, however it comes", async () => {
     const input = { project: "shop", goal: "x".repeat(1_048_577) }
     for (const door of ["socket", "tcp"] as const)
       expect(await rest(world, door, ...restOf("spawn_instance", input))).toEqual({
         status: 413,
-        json: { error: { code: "TooLarge", message: "The body is larger than 1048576 bytes.", next: "Send less in one call." } },
+        json: {
+          error: {
+            code: "TooLarge",
+            message: "The body is larger than 1048576 bytes.",
+            next: "Send less in one call.",
+          },
+        },
       })
     expect(await mcpText(mcp, "spawn_instance", input)).toEqual({
       isError: true,
@@ -373,11 +459,21 @@ describe("a call that cannot be done", () => {
       const { value } = await lines.next()
       return JSON.parse(z.string().parse(value))
     }
-    const message = (id: number, method: string, params: object): string => JSON.stringify({ jsonrpc: "2.0", id, method, params })
-    const params = { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "raw", version: "1" } }
+    const message = (id: number, method: string, params: object): string =>
+      JSON.stringify({ jsonrpc: "2.0", id, method, params })
+    const params = {
+      protocolVersion: "2025-06-18",
+      capabilities: {},
+      clientInfo: { name: "raw", version: "1" },
+    }
     expect(await tell(message(1, "initialize", params))).toMatchObject({ id: 1, result: {} })
-    child.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", method: "notifications/initialized" })}\n`)
-    const spawning = { name: "spawn_instance", arguments: { project: "shop", goal: "x".repeat(4_194_304) } }
+    child.stdin.write(
+      `${JSON.stringify({ jsonrpc: "2.0", method: "notifications/initialized" })}\n`,
+    )
+    const spawning = {
+      name: "spawn_instance",
+      arguments: { project: "shop", goal: "x".repeat(4_194_304) },
+    }
     expect(await tell(message(2, "tools/call", spawning))).toMatchObject({
       id: null,
       error: { code: -32700, message: expect.stringContaining("more than 4194304 bytes") },
@@ -398,7 +494,10 @@ describe("a call that cannot be done", () => {
   ])("tells who called the command wrongly how it is called: %j", async (args, message, next) => {
     const ran = await run(world, args)
     expect([ran.code, ran.stdout]).toEqual([2, ""])
-    expect(toldBy(ran)).toEqual({ message: expect.stringMatching(message), next: expect.stringMatching(next) })
+    expect(toldBy(ran)).toEqual({
+      message: expect.stringMatching(message),
+      next: expect.stringMatching(next),
+    })
   })
 })
 
@@ -461,12 +560,16 @@ describe("a serve that cannot begin", () => {
         next: expect.stringMatching(/--port or BLACKBOX5_PORT/),
       })
     }
-    for (const name of ["serve.sock", "serve.json"]) expect(existsSync(join(world.state, name))).toBe(false)
+    for (const name of ["serve.sock", "serve.json"])
+      expect(existsSync(join(world.state, name))).toBe(false)
     expect(processesOf(world.directory)).toEqual([])
     const ran = await run(world, ["serve", "--port", "all"])
     expect([ran.code, toldBy(ran)]).toEqual([
       1,
-      { message: '"all" is not a TCP port.', next: expect.stringMatching(/number from 0 .* to 65535/) },
+      {
+        message: '"all" is not a TCP port.',
+        next: expect.stringMatching(/number from 0 .* to 65535/),
+      },
     ])
     const free = await begin(world, "--port", "0")
     expect(await free.end()).toBe(0)
@@ -474,7 +577,8 @@ describe("a serve that cannot begin", () => {
 
   it("takes another port when the usual one is taken, and says which", async () => {
     await using world = await idle()
-    // Another test's serve may have the usual port, and give it back at any moment: then it is tried again.
+    // Another test's serve may have the usual port, and give it back at any moment: then it is
+    // tried again.
     const { screen } = await eventually(async () => {
       await take(7505)
       const served = await begin(world)
@@ -482,7 +586,9 @@ describe("a serve that cannot begin", () => {
       if (!beside) await served.end()
       return beside && served
     }, "a serve beside the usual port")
-    const { url } = z.object({ url: z.string() }).parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
+    const { url } = z
+      .object({ url: z.string() })
+      .parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
     expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/)
     expect(screen).toContain(`REST         ${url} `)
     expect((await rest(world, "tcp", "GET", "/v1/instances")).status).toBe(200)
@@ -494,7 +600,9 @@ describe("a serve that cannot begin", () => {
     const ran = await run(world, ["serve"])
     expect(ran).toMatchObject({
       code: 0,
-      stdout: expect.stringMatching(/^blackbox5 already serves on .*serve\.sock; this one ends\.\n$/),
+      stdout: expect.stringMatching(
+        /^blackbox5 already serves on .*serve\.sock; this one ends\.\n$/,
+      ),
     })
     expect(world.servePid()).toBe(pid)
     expect((await rest(world, "socket", "GET", "/v1/instances")).status).toBe(200)
@@ -508,7 +616,10 @@ describe("a serve that cannot begin", () => {
       database.exec("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; CREATE TABLE foreign_table (x)")
       process.stdout.write("locked")
       setInterval(() => {}, 1e6)`
-    const holder = spawn(process.execPath, ["-e", lock], { env: world.env, stdio: ["ignore", "pipe", "inherit"] })
+    const holder = spawn(process.execPath, ["-e", lock], {
+      env: world.env,
+      stdio: ["ignore", "pipe", "inherit"],
+    })
     await once(holder.stdout, "data")
     const ran = await run(world, ["serve"])
     expect([ran.code, ran.stdout]).toEqual([1, ""])
@@ -531,59 +642,75 @@ describe("a serve that cannot begin", () => {
       void writeSync(openSync(path, "r+"), bytes, 0, bytes.length, at)
     it.each<[string, (path: string) => void]>([
       ["the head was overwritten", (path) => overwrite(path, 0, Buffer.alloc(100, 0xff))],
-      ["its pages were overwritten", (path) => overwrite(path, 4096, Buffer.alloc(readFileSync(path).length - 4096, 0xa5))],
+      [
+        "its pages were overwritten",
+        (path) => overwrite(path, 4096, Buffer.alloc(readFileSync(path).length - 4096, 0xa5)),
+      ],
       ["one page was overwritten", (path) => overwrite(path, 4096, Buffer.alloc(4096, 0xa5))],
-      ["its last page was overwritten", (path) => overwrite(path, readFileSync(path).length - 4096, Buffer.alloc(4096, 0xa5))],
+      [
+        "its last page was overwritten",
+        (path) => overwrite(path, readFileSync(path).length - 4096, Buffer.alloc(4096, 0xa5)),
+      ],
       ["it was cut", (path) => truncateSync(path, readFileSync(path).length / 2)],
       ["it is a text", (path) => writeFileSync(path, "no database at all\n".repeat(1000))],
-    ])("says what to do, leaves it as it is, and serves again when that was done: %s", async (_, damage) => {
-      await using world = await idle()
-      const path = join(world.state, "blackbox5.db")
-      const first = await begin(world)
-      const mcp = await world.connect()
-      await mcp.call("spawn_instance", { project: "shop", name: "kept", labels: { team: "web" } })
-      await mcp.call("stop_instances", { names: ["kept"] })
-      await reaches(mcp, "kept", "Stopped")
-      await eventually(
-        () => !processesOf(world.directory).some(({ command }) => command.includes("main.js agent")),
-        "its supervisor's end",
-      )
-      expect(await first.end()).toBe(0)
-      copyFileSync(path, `${path}.copy`)
-      damage(path)
-      const digest = (): string => createHash("sha256").update(readFileSync(path)).digest("hex")
-      const damaged = digest()
+    ])(
+      "says what to do, leaves it as it is, and serves again when that was done: %s",
+      async (_, damage) => {
+        await using world = await idle()
+        const path = join(world.state, "blackbox5.db")
+        const first = await begin(world)
+        const mcp = await world.connect()
+        await mcp.call("spawn_instance", { project: "shop", name: "kept", labels: { team: "web" } })
+        await mcp.call("stop_instances", { names: ["kept"] })
+        await reaches(mcp, "kept", "Stopped")
+        await eventually(
+          () =>
+            !processesOf(world.directory).some(({ command }) => command.includes("main.js agent")),
+          "its supervisor's end",
+        )
+        expect(await first.end()).toBe(0)
+        copyFileSync(path, `${path}.copy`)
+        damage(path)
+        const digest = (): string => createHash("sha256").update(readFileSync(path)).digest("hex")
+        const damaged = digest()
 
-      const ran = await run(world, ["serve"])
-      expect([ran.code, ran.stdout]).toEqual([1, ""])
-      const told = toldBy(ran)
-      expect(told).toEqual({
-        message: `The database ${path} is damaged or is no database; it was left as it is.`,
-        next: `Put a copy back, or move it and ${path}-wal aside together and start again with an empty fleet.`,
-      })
-      const { isError, text } = await mcpText(mcp, "list_instances", {})
-      expect(isError).toBe(true)
-      for (const part of [told.message, told.next]) expect(text).toContain(part)
-      const listed = await run(world, ["list-instances"])
-      expect(listed.code).toBe(1)
-      for (const part of [told.message, told.next]) expect(listed.stderr).toContain(part)
-      expect(digest()).toBe(damaged)
+        const ran = await run(world, ["serve"])
+        expect([ran.code, ran.stdout]).toEqual([1, ""])
+        const told = toldBy(ran)
+        expect(told).toEqual({
+          message: `The database ${path} is damaged or is no database; it was left as it is.`,
+          next: `Put a copy back, or move it and ${path}-wal aside together and start again with an empty fleet.`,
+        })
+        const { isError, text } = await mcpText(mcp, "list_instances", {})
+        expect(isError).toBe(true)
+        for (const part of [told.message, told.next]) expect(text).toContain(part)
+        const listed = await run(world, ["list-instances"])
+        expect(listed.code).toBe(1)
+        for (const part of [told.message, told.next]) expect(listed.stderr).toContain(part)
+        expect(digest()).toBe(damaged)
 
-      // Moved aside: an empty fleet, for which all works.
-      renameSync(path, `${path}.aside`)
-      if (existsSync(`${path}-wal`)) renameSync(`${path}-wal`, `${path}.aside-wal`)
-      expect(await mcp.call("list_instances")).toMatchObject({ total: 0 })
-      expect(await mcp.call("spawn_instance", { project: "shop", dryRun: true })).toMatchObject({ name: "shop-1" })
-      // The copy put back: what was there.
-      process.kill(world.servePid(), "SIGTERM")
-      await eventually(() => !existsSync(join(world.state, "serve.json")), "the end of serve")
-      await eventually(
-        () => !processesOf(world.directory).some(({ command }) => / serve$| serve /.test(command)),
-        "the end of serve",
-      )
-      copyFileSync(`${path}.copy`, path)
-      expect(await mcp.call("list_instances")).toMatchObject({ total: 1, instances: [{ name: "kept", phase: "Stopped" }] })
-    })
+        // Moved aside: an empty fleet, for which all works.
+        renameSync(path, `${path}.aside`)
+        if (existsSync(`${path}-wal`)) renameSync(`${path}-wal`, `${path}.aside-wal`)
+        expect(await mcp.call("list_instances")).toMatchObject({ total: 0 })
+        expect(await mcp.call("spawn_instance", { project: "shop", dryRun: true })).toMatchObject({
+          name: "shop-1",
+        })
+        // The copy put back: what was there.
+        process.kill(world.servePid(), "SIGTERM")
+        await eventually(() => !existsSync(join(world.state, "serve.json")), "the end of serve")
+        await eventually(
+          () =>
+            !processesOf(world.directory).some(({ command }) => / serve$| serve /.test(command)),
+          "the end of serve",
+        )
+        copyFileSync(`${path}.copy`, path)
+        expect(await mcp.call("list_instances")).toMatchObject({
+          total: 1,
+          instances: [{ name: "kept", phase: "Stopped" }],
+        })
+      },
+    )
   })
 
   it("says that its state directory cannot be made, alike to all who ask", async () => {
@@ -617,7 +744,9 @@ describe("what goes wrong only when a loop is started", () => {
     world = await makeWorld(endlessWork, { env: { PATH: claude.PATH }, projects: ["shop"] })
     script = join(world.codeRoot, "2-engine/.autonomous/shell/ralf-loop.sh")
     world.policy(`loops:\n  mine: [${join(world.directory, "mine.sh")}, "{project}"]\n`)
-    writeFileSync(join(world.directory, "mine.sh"), `#!/bin/sh\nexec ${script} "$1"\n`, { mode: 0o755 })
+    writeFileSync(join(world.directory, "mine.sh"), `#!/bin/sh\nexec ${script} "$1"\n`, {
+      mode: 0o755,
+    })
     mcp = await world.connect()
   })
   afterAll(() => world[Symbol.asyncDispose]())
@@ -625,7 +754,10 @@ describe("what goes wrong only when a loop is started", () => {
   let count = 0
   const remove = async (name: string): Promise<void> => {
     await mcp.call("stop_instances", { names: [name], remove: true })
-    await eventually(async () => !JSON.stringify(await mcp.call("list_instances")).includes(`"${name}"`), "it is removed")
+    await eventually(
+      async () => !JSON.stringify(await mcp.call("list_instances")).includes(`"${name}"`),
+      "it is removed",
+    )
   }
   const aside = (path: () => string) => (): (() => void) => {
     const other = join(world.directory, "aside")
@@ -660,7 +792,12 @@ describe("what goes wrong only when a loop is started", () => {
       },
       /The code root .* is not there.*--code-root/,
     ],
-    ["the policy's loop is gone", "mine", aside(() => join(world.directory, "mine.sh")), /mine\.sh is not there.*policy/],
+    [
+      "the policy's loop is gone",
+      "mine",
+      aside(() => join(world.directory, "mine.sh")),
+      /mine\.sh is not there.*policy/,
+    ],
     [
       "the policy has the loop no more",
       "mine",
@@ -676,11 +813,15 @@ describe("what goes wrong only when a loop is started", () => {
     "is a crash loop that says why, and goes on when it is mended and resumed: %s",
     async (_, loop, spoil, why) => {
       const name = `one-${++count}`
-      const refused = async () => (await mcpText(mcp, "spawn_instance", { project: "shop", loop, dryRun: true })).isError
+      const refused = async () =>
+        (await mcpText(mcp, "spawn_instance", { project: "shop", loop, dryRun: true })).isError
       await mcp.call("spawn_instance", { project: "shop", name, loop })
       await reaches(mcp, name, "Running")
       await mcp.call("pause_instances", { names: [name] })
-      await eventually(async () => (await look(mcp, name)).why.includes("stand still"), "it stands still")
+      await eventually(
+        async () => (await look(mcp, name)).why.includes("stand still"),
+        "it stands still",
+      )
       await mcp.call("stop_instances", { names: [name] })
       await reaches(mcp, name, "Stopped")
       const mend = spoil()
@@ -691,7 +832,10 @@ describe("what goes wrong only when a loop is started", () => {
         expect(crashed.why).toMatch(/^It(s loop is not there| could not be started)/)
         expect(crashed.untrusted).toMatch(why)
         expect(crashed.fix).toContain(`resume_instances {"names":["${name}"]}`)
-        expect(await mcp.call("list_instances", { phases: ["CrashLoop"] })).toMatchObject({ total: 1, instances: [{ name }] })
+        expect(await mcp.call("list_instances", { phases: ["CrashLoop"] })).toMatchObject({
+          total: 1,
+          instances: [{ name }],
+        })
       } finally {
         mend()
       }
@@ -707,7 +851,10 @@ describe("what goes wrong only when a loop is started", () => {
   const missing = /`claude` is not on the PATH: \/.*waits for it and goes on by itself\.\n/
   const iterationsOf = async (name: string) =>
     z
-      .looseObject({ usage: z.looseObject({ iterations: z.int() }), run: z.looseObject({ restarts: z.int() }) })
+      .looseObject({
+        usage: z.looseObject({ iterations: z.int() }),
+        run: z.looseObject({ restarts: z.int() }),
+      })
       .parse(await mcp.call("inspect_instance", { name }))
 
   it("claude, removed during a pause, is waited for: its loop goes on when it is there again, and nothing counts", async () => {
@@ -715,8 +862,13 @@ describe("what goes wrong only when a loop is started", () => {
     await mcp.call("spawn_instance", { project: "shop", name })
     await reaches(mcp, name, "Running")
     await mcp.call("pause_instances", { names: [name] })
-    await eventually(async () => (await look(mcp, name)).why.includes("stand still"), "it stands still")
-    const [before] = processesOf(world.directory).filter(({ command }) => /claude.*--settings/.test(command))
+    await eventually(
+      async () => (await look(mcp, name)).why.includes("stand still"),
+      "it stands still",
+    )
+    const [before] = processesOf(world.directory).filter(({ command }) =>
+      /claude.*--settings/.test(command),
+    )
     claude.remove()
     await mcp.call("resume_instances", { names: [name] })
     if (before) process.kill(before.pid, "SIGKILL") // so that the loop calls claude again
@@ -728,7 +880,10 @@ describe("what goes wrong only when a loop is started", () => {
     claude.bring()
     const requests = world.model.requests.length
     await eventually(() => world.model.requests.length > requests, "claude at work again")
-    expect(await iterationsOf(name)).toMatchObject({ usage: { iterations: usage.iterations }, run: { restarts: run.restarts } })
+    expect(await iterationsOf(name)).toMatchObject({
+      usage: { iterations: usage.iterations },
+      run: { restarts: run.restarts },
+    })
     await remove(name)
   }, 120_000)
 
@@ -743,12 +898,18 @@ describe("what goes wrong only when a loop is started", () => {
     try {
       await mcp.call("resume_instances", { names: [name] })
       expect((await reaches(mcp, name, "Held")).untrusted).toMatch(missing)
-      expect(await iterationsOf(name)).toMatchObject({ usage: { iterations: usage.iterations }, run: { restarts: 0 } })
+      expect(await iterationsOf(name)).toMatchObject({
+        usage: { iterations: usage.iterations },
+        run: { restarts: 0 },
+      })
     } finally {
       claude.bring()
     }
     await reaches(mcp, name, "Running")
-    expect(await iterationsOf(name)).toMatchObject({ usage: { iterations: usage.iterations }, run: { restarts: 0 } })
+    expect(await iterationsOf(name)).toMatchObject({
+      usage: { iterations: usage.iterations },
+      run: { restarts: 0 },
+    })
     await remove(name)
   }, 120_000)
 })
@@ -760,13 +921,18 @@ describe("a loop script that exits at once", () => {
     const script = join(world.codeRoot, "2-engine/.autonomous/shell/ralf-loop.sh")
     const starts = join(world.directory, "starts")
     const good = readFileSync(script, "utf8")
-    writeFileSync(script, `#!/usr/bin/env bash\ndate +%s%3N >> ${starts}\necho "no key for the shop" >&2\nexit 3\n`)
+    writeFileSync(
+      script,
+      `#!/usr/bin/env bash\ndate +%s%3N >> ${starts}\necho "no key for the shop" >&2\nexit 3\n`,
+    )
     const mcp = await world.connect()
     await mcp.call("spawn_instance", { project: "shop", name: "hasty" })
     const crashed = await reaches(mcp, "hasty", "CrashLoop")
     expect(crashed.why).toMatch(/ended without running claude \(exit code 3\).* started 4 times/)
     expect(crashed.fix).toContain("read_logs")
-    expect(JSON.stringify(await mcp.call("read_logs", { name: "hasty" }))).toContain("no key for the shop")
+    expect(JSON.stringify(await mcp.call("read_logs", { name: "hasty" }))).toContain(
+      "no key for the shop",
+    )
     const moments = readFileSync(starts, "utf8").trim().split("\n").map(Number)
     expect(moments.length).toBeGreaterThanOrEqual(4)
     // 1 s, 2 s, 4 s: bounds from below, which no slow machine can break.
@@ -775,13 +941,19 @@ describe("a loop script that exits at once", () => {
 
     await mcp.call("stop_instances", { names: ["hasty"] })
     await reaches(mcp, "hasty", "Stopped")
-    expect(processesOf(world.directory).filter(({ command }) => /ralf-loop|main\.js agent/.test(command))).toEqual([])
+    expect(
+      processesOf(world.directory).filter(({ command }) =>
+        /ralf-loop|main\.js agent/.test(command),
+      ),
+    ).toEqual([])
     const stopped = readFileSync(starts, "utf8")
 
     writeFileSync(script, good)
     await mcp.call("resume_instances", { names: ["hasty"] })
     await reaches(mcp, "hasty", "Running")
     expect(readFileSync(starts, "utf8")).toBe(stopped)
-    expect(await mcp.call("inspect_instance", { name: "hasty" })).toMatchObject({ run: { restarts: 0 } })
+    expect(await mcp.call("inspect_instance", { name: "hasty" })).toMatchObject({
+      run: { restarts: 0 },
+    })
   }, 120_000)
 })

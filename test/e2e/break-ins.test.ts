@@ -4,14 +4,23 @@ import { basename, join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { z } from "zod"
 import { type ModelRequest, say, use } from "../model/model.ts"
-import { attempts, calls, type Outside, proxyPassword, stranger, strangersProject, textsIn } from "./attempts.ts"
+import {
+  attempts,
+  calls,
+  type Outside,
+  proxyPassword,
+  stranger,
+  strangersProject,
+  textsIn,
+} from "./attempts.ts"
 import { claudesOf, type Process } from "./iteration-processes.ts"
 import { hasNamespaces, type Person, people } from "./person.ts"
 import { eventually, type McpClient, makeWorld, processesOf, type World } from "./world.ts"
 
 /**
- * An agent's shell that wants out, as root and as an ordinary user, with dash and with bash as /bin/sh: all of `attempts` in one go, in an
- * agent that works, then a look from outside at what became of each.
+ * An agent's shell that wants out, as root and as an ordinary user, with dash and with bash as
+ * /bin/sh: all of `attempts` in one go, in an agent that works, then a look from outside at what
+ * became of each.
  */
 
 const bash = (command: string) => use([{ name: "Bash", input: { command, timeout: 600_000 } }])
@@ -20,7 +29,9 @@ const statusSchema = z.object({ pid: z.int(), port: z.int(), token: z.string() }
 const usedSchema = z.object({ usage: z.object({ iterations: z.int().min(1) }) })
 const eventsSchema = z.object({ events: z.array(z.unknown()), cursor: z.string() })
 
-/** Servers whose programs are looked for where they start: the tree of the agent has one for each. */
+/**
+ * Servers whose programs are looked for where they start: the tree of the agent has one for each.
+ */
 const servers = {
   npx: { command: "npx", args: ["keeper-mcp"] },
   node: { command: "node", args: ["keeper-mcp.js"] },
@@ -48,9 +59,14 @@ async function plant(world: World): Promise<void> {
   ])
     await world.run("git", ["-C", shop, ...args])
   const secret = { env: { KEEPER: `$${"{KEEPER_SECRET}"}` } }
-  const file = Object.fromEntries(Object.entries(servers).map(([name, server]) => [name, { ...server, ...secret }]))
+  const file = Object.fromEntries(
+    Object.entries(servers).map(([name, server]) => [name, { ...server, ...secret }]),
+  )
   world.write(join(directory, "person/config/mcp-servers.yaml"), JSON.stringify({ servers: file }))
-  world.write(join(directory, "person/home/.npmrc"), "registry=http://127.0.0.1:9/\nfetch-retries=0\n")
+  world.write(
+    join(directory, "person/home/.npmrc"),
+    "registry=http://127.0.0.1:9/\nfetch-retries=0\n",
+  )
   world.write(join(directory, "calls.mjs"), calls)
   world.write(
     join(directory, "payload"),
@@ -60,10 +76,19 @@ async function plant(world: World): Promise<void> {
 }
 
 /** Each attempt a script of its own, in a limited time; all of them begin once the test says so. */
-function writeAttempts(world: World, person: Person, more: Readonly<Record<string, string | number>>): void {
+function writeAttempts(
+  world: World,
+  person: Person,
+  more: Readonly<Record<string, string | number>>,
+): void {
   const { directory } = world
   const values = Object.entries({
-    ...{ D: directory, STATE: world.state, CONFIG: join(directory, "person/config"), CHECKOUT: join(directory, "checkout") },
+    ...{
+      D: directory,
+      STATE: world.state,
+      CONFIG: join(directory, "person/config"),
+      CHECKOUT: join(directory, "checkout"),
+    },
     ...{ PAYLOAD: join(directory, "payload"), PROJECT: world.projectOf("shop"), ...more },
   })
   const prelude = `${values.map(([name, value]) => `${name}='${value}'`).join("\n")}\n`
@@ -85,7 +110,10 @@ const isOf =
     }
   }
 const mine = (person: Person) =>
-  attempts.filter(({ user = person.user, needs }) => user === person.user && (needs === "nothing" || hasNamespaces(person.user)))
+  attempts.filter(
+    ({ user = person.user, needs }) =>
+      user === person.user && (needs === "nothing" || hasNamespaces(person.user)),
+  )
 
 describe.each(people)("an agent of $user, with $shell as /bin/sh", (person) => {
   let world: World
@@ -101,7 +129,9 @@ describe.each(people)("an agent of $user, with $shell as /bin/sh", (person) => {
       if (name !== "fox" || (first.get(name) ?? session) !== session) return bash("sleep 1000")
       first.set(name, session)
       const wait = `while [ ! -e ${world.directory}/go ]; do sleep 0.05; done`
-      return toolResults.length === 0 ? bash(`${wait}; bash ${world.directory}/all`) : say("Status: PARTIAL")
+      return toolResults.length === 0
+        ? bash(`${wait}; bash ${world.directory}/all`)
+        : say("Status: PARTIAL")
     }
     world = await makeWorld(model, {
       ...{ person, under: "person", projects: ["shop", strangersProject] },
@@ -116,21 +146,35 @@ describe.each(people)("an agent of $user, with $shell as /bin/sh", (person) => {
     const socketName = `bb5-${basename(directory)}`
     await world.run("tmux", ["-L", socketName, "new-session", "-d"])
     void world.run("sleep", ["98765"])
-    const canary = await eventually(() => processesOf(directory).find(({ command }) => /^sleep 98765/.test(command)), "a canary")
+    const canary = await eventually(
+      () => processesOf(directory).find(({ command }) => /^sleep 98765/.test(command)),
+      "a canary",
+    )
 
     client = await world.connect()
     const spawn = (name: string, project: string, more: object = {}) =>
       client.call("spawn_instance", { name, project, goal: `The goal of ${name}.`, ...more })
     await spawn(stranger, strangersProject)
-    const { uid } = z.object({ uid: z.string() }).parse(await spawn("fox", "shop", { children: { depth: 1, total: 5 } }))
+    const { uid } = z
+      .object({ uid: z.string() })
+      .parse(await spawn("fox", "shop", { children: { depth: 1, total: 5 } }))
     const phaseOf = async (name: string) => (await client.call("inspect_instance", { name })).phase
-    await eventually(async () => (await phaseOf("fox")) === "Running" && world.runOf(uid), "the fox")
+    await eventually(
+      async () => (await phaseOf("fox")) === "Running" && world.runOf(uid),
+      "the fox",
+    )
     const run = world.runOf(uid)
-    const port = statusSchema.parse(JSON.parse(readFileSync(join(run, "status/supervisor.json"), "utf8")))
+    const port = statusSchema.parse(
+      JSON.parse(readFileSync(join(run, "status/supervisor.json"), "utf8")),
+    )
     const child = await fetch(`http://127.0.0.1:${port.port}/v1/instances`, {
       method: "POST",
       headers: { authorization: `Bearer ${port.token}`, "content-type": "application/json" },
-      body: JSON.stringify({ name: "kid", goal: "The goal of kid.", budget: { tokens: 1_000_000 } }),
+      body: JSON.stringify({
+        name: "kid",
+        goal: "The goal of kid.",
+        budget: { tokens: 1_000_000 },
+      }),
     })
     expect(child.status).toBe(200)
     const { name: kid } = z.object({ name: z.string() }).parse(await child.json())
@@ -139,7 +183,9 @@ describe.each(people)("an agent of $user, with $shell as /bin/sh", (person) => {
     await eventually(async () => (await phaseOf(kid)) === "Stopped", "the kid's end")
 
     const bin = join(run, "bin")
-    const watched = ["policy.yaml", "mcp-servers.yaml"].map((file) => join(directory, "person/config", file))
+    const watched = ["policy.yaml", "mcp-servers.yaml"].map((file) =>
+      join(directory, "person/config", file),
+    )
     const before = new Map([
       ...textsIn(bin),
       ...[...watched, world.main].map((path) => [path, readFileSync(path, "utf8")] as const),
@@ -147,7 +193,15 @@ describe.each(people)("an agent of $user, with $shell as /bin/sh", (person) => {
     const own = readlinkSync("/proc/self/ns/pid")
     const { cursor } = eventsSchema.parse(await client.call("read_events", { limit: 1 }))
     outside = {
-      ...{ world, person: client, kid, bin, canary: canary.pid, serve: world.servePid(), supervisor: port.pid },
+      ...{
+        world,
+        person: client,
+        kid,
+        bin,
+        canary: canary.pid,
+        serve: world.servePid(),
+        supervisor: port.pid,
+      },
       token: readFileSync(join(state, "token"), "utf8").trim(),
       before: (path) => before.get(path),
       ranOutside(name) {
@@ -175,22 +229,30 @@ describe.each(people)("an agent of $user, with $shell as /bin/sh", (person) => {
     })
     world.write(join(directory, "go"), "")
     await eventually(() => existsSync(join(directory, "done")), "all attempts", 240)
-    killed = [outside.serve, outside.canary, outside.supervisor].filter((pid) => !existsSync(`/proc/${pid}`))
+    killed = [outside.serve, outside.canary, outside.supervisor].filter(
+      (pid) => !existsSync(`/proc/${pid}`),
+    )
     // What was planted for others runs when the control plane does its ordinary work.
     // Not by an event: a flood leaves no room for that one.
-    const isOver = async () => usedSchema.safeParse(await client.call("inspect_instance", { name: "fox" })).success
+    const isOver = async () =>
+      usedSchema.safeParse(await client.call("inspect_instance", { name: "fox" })).success
     await eventually(isOver, "the end of the fox's iteration")
     leftovers = claudesOf(processesOf(directory))
       .filter(isOf(uid))
       .map(({ command }) => command)
     await spawn("cloner", "tool", { repository: "acme/tool" })
-    const exits = async () => eventsSchema.parse(await client.call("read_events", { name: "cloner", kinds: ["Exited"] })).events
+    const exits = async () =>
+      eventsSchema.parse(await client.call("read_events", { name: "cloner", kinds: ["Exited"] }))
+        .events
     await eventually(async () => (await exits()).length > 0, "the clone fails")
     await client.call("stop_instances", { names: ["fox"] })
     await eventually(async () => (await phaseOf("fox")) === "Stopped", "the fox's end")
   }, 300_000)
   afterAll(async () => {
-    const socket = join(`/tmp/tmux-${statSync(world.directory).uid}`, `bb5-${basename(world.directory)}`)
+    const socket = join(
+      `/tmp/tmux-${statSync(world.directory).uid}`,
+      `bb5-${basename(world.directory)}`,
+    )
     await world[Symbol.asyncDispose]()
     rmSync(socket, { force: true })
   }, 60_000)
@@ -207,6 +269,8 @@ describe.each(people)("an agent of $user, with $shell as /bin/sh", (person) => {
   it("finds the database for its owner alone", () => {
     const files = readdirSync(world.state).filter((file) => file.startsWith("blackbox5.db"))
     expect(files.length).toBeGreaterThan(1)
-    expect(files.map((file) => [file, statSync(join(world.state, file)).mode & 0o077])).toEqual(files.map((file) => [file, 0]))
+    expect(files.map((file) => [file, statSync(join(world.state, file)).mode & 0o077])).toEqual(
+      files.map((file) => [file, 0]),
+    )
   })
 })

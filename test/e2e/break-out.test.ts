@@ -10,8 +10,9 @@ import { type ModelRequest, type Reply, say, use } from "../model/model.ts"
 import { eventually, type McpClient, makeWorld, type World } from "./world.ts"
 
 /**
- * An agent that wants out: it tries every face that it has. With its own tools, with programs in its shell, and through its supervisor's port
- * with the token that its environment holds. What it is refused is said clearly, changes nothing, and stands in the audit.
+ * An agent that wants out: it tries every face that it has. With its own tools, with programs in
+ * its shell, and through its supervisor's port with the token that its environment holds. What it
+ * is refused is said clearly, changes nothing, and stands in the audit.
  */
 
 interface Answer {
@@ -31,13 +32,19 @@ interface Asked {
 type Ask = (path: string, asked?: Asked) => Promise<Answer>
 const asker =
   (at: { socketPath: string } | { host: string; port: number }, bearer: string): Ask =>
-  (path, { method = "GET", body, raw = body === undefined ? "" : JSON.stringify(body), headers } = {}) =>
+  (
+    path,
+    { method = "GET", body, raw = body === undefined ? "" : JSON.stringify(body), headers } = {},
+  ) =>
     new Promise((resolve, reject) => {
       const call = request({
         ...{ ...at, path, method, agent: false },
         headers: {
           authorization: `Bearer ${bearer}`,
-          ...(raw !== "" && { "content-type": "application/json", "content-length": String(Buffer.byteLength(raw)) }),
+          ...(raw !== "" && {
+            "content-type": "application/json",
+            "content-length": String(Buffer.byteLength(raw)),
+          }),
           ...headers,
         },
       })
@@ -45,7 +52,9 @@ const asker =
       call.once("response", async (response) => {
         let text = ""
         for await (const chunk of response.setEncoding("utf8")) text += chunk
-        const json: unknown = response.headers["content-type"]?.includes("json") ? JSON.parse(text) : text
+        const json: unknown = response.headers["content-type"]?.includes("json")
+          ? JSON.parse(text)
+          : text
         resolve({ status: response.statusCode ?? 0, headers: response.headers, json })
       })
       call.end(raw)
@@ -55,19 +64,25 @@ const runSchema = z.object({ credential: z.string(), place: z.string() })
 const supervisorSchema = z.object({ port: z.int(), token: z.string() })
 const statusOf = (world: World, uid: string, file: string): unknown =>
   JSON.parse(readFileSync(join(world.runOf(uid), "status", file), "utf8"))
-const credentialOf = (world: World, uid: string): string => runSchema.parse(statusOf(world, uid, "run.json")).credential
+const credentialOf = (world: World, uid: string): string =>
+  runSchema.parse(statusOf(world, uid, "run.json")).credential
 const portOf = (world: World, uid: string): Ask => {
   const { port, token } = supervisorSchema.parse(statusOf(world, uid, "supervisor.json"))
   return asker({ host: "127.0.0.1", port }, token)
 }
-const socketOf = (world: World, bearer: string): Ask => asker({ socketPath: join(world.state, "serve.sock") }, bearer)
+const socketOf = (world: World, bearer: string): Ask =>
+  asker({ socketPath: join(world.state, "serve.sock") }, bearer)
 
 const fleet = (...calls: readonly (readonly [string, object])[]): Reply =>
   use(calls.map(([tool, input]) => ({ name: `mcp__blackbox5__${tool}`, input })))
-const bash = (command: string): Reply => use([{ name: "Bash", input: { command, timeout: 600_000 } }])
+const bash = (command: string): Reply =>
+  use([{ name: "Bash", input: { command, timeout: 600_000 } }])
 const names = z.object({ instances: z.array(z.object({ name: z.string() })) })
 
-/** A thousand spawns as fast as one program makes them, once it is told to: prints how many ended how. */
+/**
+ * A thousand spawns as fast as one program makes them, once it is told to: prints how many ended
+ * how.
+ */
 const bomb = `
 const { BLACKBOX5_AGENT_URL: url, BLACKBOX5_AGENT_TOKEN: token } = process.env
 const { existsSync } = await import("node:fs")
@@ -97,16 +112,27 @@ const said = new Map<string, string[]>()
 let port: Ask
 const uidOf = (name: string): string => uids.get(name) ?? ""
 const spawn = async (name: string, more: object = {}): Promise<string> => {
-  const { uid } = await person.call("spawn_instance", { project: "shop", name, goal: `The goal of ${name}.`, ...more })
+  const { uid } = await person.call("spawn_instance", {
+    project: "shop",
+    name,
+    goal: `The goal of ${name}.`,
+    ...more,
+  })
   uids.set(name, z.string().parse(uid))
   return uidOf(name)
 }
-const phaseOf = async (name: string): Promise<unknown> => (await person.call("inspect_instance", { name })).phase
+const phaseOf = async (name: string): Promise<unknown> =>
+  (await person.call("inspect_instance", { name })).phase
 const works = (name: string) =>
-  eventually(async () => (await phaseOf(name)) === "Running" && credentialOf(world, uidOf(name)), name)
+  eventually(
+    async () => (await phaseOf(name)) === "Running" && credentialOf(world, uidOf(name)),
+    name,
+  )
 /** Who there is, and what is wanted of each. */
 const everything = async (): Promise<unknown> => {
-  const all = names.parse(await person.call("list_instances", { limit: 200 })).instances.map(({ name }) => name)
+  const all = names
+    .parse(await person.call("list_instances", { limit: 200 }))
+    .instances.map(({ name }) => name)
   const one = async (name: string) => {
     const { spec } = await person.call("inspect_instance", { name, sections: ["spec"] })
     return [name, JSON.parse(JSON.stringify(spec).replace(/untrusted-\w+/g, ""))]
@@ -122,9 +148,13 @@ const auditSchema = z.object({
   ),
 })
 /** Equal calls are one record, with their count. */
-const countOf = (calls: z.output<typeof auditSchema>["calls"]): number => calls.reduce((sum, { count }) => sum + count, 0)
+const countOf = (calls: z.output<typeof auditSchema>["calls"]): number =>
+  calls.reduce((sum, { count }) => sum + count, 0)
 const audited = async (who: string) => {
-  const { status, json } = await asker({ socketPath: join(world.state, "serve.sock") }, machineToken())("/v1/audit?limit=1000")
+  const { status, json } = await asker(
+    { socketPath: join(world.state, "serve.sock") },
+    machineToken(),
+  )("/v1/audit?limit=1000")
   expect(status).toBe(200)
   return auditSchema.parse(json).calls.filter((call) => call.who === `instance ${who}`)
 }
@@ -137,7 +167,9 @@ const refused = (answer: Answer, status: number, code: string, words = /./): voi
   ])
 }
 
-/** What the fox tries with its own tools, in one answer of its model; the words that each must meet. */
+/**
+ * What the fox tries with its own tools, in one answer of its model; the words that each must meet.
+ */
 const tries: readonly (readonly [tool: string, input: object, words: RegExp])[] = [
   ["spawn_instance", { name: "free", lineage: [] }, /[Uu]nrecognized.*lineage/],
   ["spawn_instance", { name: "free", project: "blog" }, /parent's project, shop, not blog/],
@@ -145,36 +177,58 @@ const tries: readonly (readonly [tool: string, input: object, words: RegExp])[] 
   ["spawn_instance", { name: "free", budget: { tokens: 9_000_001 } }, / has [0-9.]+ left/],
   ["spawn_instance", { name: "free", project: "../blog" }, /1 to 63 of/],
   // Whether a stranger has the name, or nobody, makes no difference.
-  ["spawn_instance", { name: "hen", dryRun: true }, /"name":"fox--hen","created":false.*Nothing was made/s],
-  ["spawn_instance", { name: "nobody", dryRun: true }, /"name":"fox--nobody","created":false.*Nothing was made/s],
+  [
+    "spawn_instance",
+    { name: "hen", dryRun: true },
+    /"name":"fox--hen","created":false.*Nothing was made/s,
+  ],
+  [
+    "spawn_instance",
+    { name: "nobody", dryRun: true },
+    /"name":"fox--nobody","created":false.*Nothing was made/s,
+  ],
   ["fleet_status", { project: "blog" }, /"projects":\[\]/],
   ["pause_instances", { names: ["hen"] }, /no instance hen/],
   ["stop_instances", { names: ["fox"], remove: true }, /operates only its descendants/],
-  ["update_instance", { name: "fox", budget: { tokens: 90_000_000 } }, /operates only its descendants/],
+  [
+    "update_instance",
+    { name: "fox", budget: { tokens: 90_000_000 } },
+    /operates only its descendants/,
+  ],
   ["update_instance", { name: "hen", goal: "Obey the fox." }, /no instance hen/],
   ["message_instances", { to: ["hen"], text: "Come out." }, /no instance hen/],
   ["read_logs", { name: "hen" }, /no instance hen/],
 ]
 
 const script = (request: ModelRequest): Reply => {
-  const name = /The goal of (\w+)\./.exec(request.text)?.[1] ?? /goal (bombed)/.exec(request.text)?.[1] ?? ""
+  const name =
+    /The goal of (\w+)\./.exec(request.text)?.[1] ?? /goal (bombed)/.exec(request.text)?.[1] ?? ""
   const seen = said.get(name) ?? []
   said.set(name, seen)
   seen.push(...request.toolResults.map(({ text }) => text))
-  if (name === "fox" && seen.length === 0) return fleet(...tries.map(([tool, input]) => [tool, input] as const))
+  if (name === "fox" && seen.length === 0)
+    return fleet(...tries.map(([tool, input]) => [tool, input] as const))
   if (name === "bomber" && seen.length === 0)
-    return bash(`${process.execPath} ${join(world.directory, "bomb.mjs")} ${join(world.directory, "go")}`)
+    return bash(
+      `${process.execPath} ${join(world.directory, "bomb.mjs")} ${join(world.directory, "go")}`,
+    )
   if (name === "spender") return say("Status: PARTIAL", { usage: { input: 1_500_000, output: 1 } })
   return bash("sleep 1000")
 }
 
 beforeAll(async () => {
-  world = await makeWorld(script, { projects: ["shop", "blog"], policy: "instancesMax: 40\nturnsMax: 20\n" })
+  world = await makeWorld(script, {
+    projects: ["shop", "blog"],
+    policy: "instancesMax: 40\nturnsMax: 20\n",
+  })
   writeFileSync(join(world.directory, "bomb.mjs"), bomb)
   person = await world.connect()
   await spawn("hen")
   await works("hen")
-  await spawn("fox", { budget: { tokens: 9_000_000 }, children: { depth: 1, total: 5, running: 5 } })
+  await spawn("fox", {
+    budget: { tokens: 9_000_000 },
+    children: { depth: 1, total: 5, running: 5 },
+  })
   await works("fox")
   port = portOf(world, uidOf("fox"))
 }, 180_000)
@@ -194,15 +248,18 @@ describe("an agent that wants out", () => {
     const calls = await audited("fox")
     for (const [tool] of tries.filter(([one]) => one !== "read_logs" && one !== "fleet_status")) {
       const wanted = tries.filter(([one, input]) => one === tool && !("dryRun" in input)).length
-      expect([tool, countOf(calls.filter((call) => call.tool === tool && call.verdict !== "done"))]).toEqual([tool, wanted])
+      expect([
+        tool,
+        countOf(calls.filter((call) => call.tool === tool && call.verdict !== "done")),
+      ]).toEqual([tool, wanted])
     }
   }, 120_000)
 
   it("is itself through its port, whatever it says besides", async () => {
     const before = await everything()
-    const forged = Buffer.from(JSON.stringify({ name: "hen", uid: uidOf("hen"), place: "29990101T000000000Z-zzzz" })).toString(
-      "base64url",
-    )
+    const forged = Buffer.from(
+      JSON.stringify({ name: "hen", uid: uidOf("hen"), place: "29990101T000000000Z-zzzz" }),
+    ).toString("base64url")
     const headers: Record<string, string>[] = [
       { "x-forwarded-user": "root", "x-blackbox5-code-root": encodeURIComponent("/") },
       { "x-blackbox5-lineage": uidOf("hen"), forwarded: "for=127.0.0.1", cookie: "session=admin" },
@@ -212,7 +269,10 @@ describe("an agent that wants out", () => {
     ]
     for (const more of headers) {
       const { status, json } = await port("/v1/instances", { headers: more })
-      expect([status, names.parse(json).instances]).toEqual([200, [expect.objectContaining({ name: "fox" })]])
+      expect([status, names.parse(json).instances]).toEqual([
+        200,
+        [expect.objectContaining({ name: "fox" })],
+      ])
     }
     for (const [method, path] of [
       ["POST", "/v1/tokens"],
@@ -221,7 +281,12 @@ describe("an agent that wants out", () => {
       ["GET", "/v1/audit"],
     ] as const)
       refused(
-        await port(path, method === "GET" ? {} : post(path.endsWith("revoke") ? { name: "x" } : { name: "x", role: "admin" })),
+        await port(
+          path,
+          method === "GET"
+            ? {}
+            : post(path.endsWith("revoke") ? { name: "x" } : { name: "x", role: "admin" }),
+        ),
         403,
         "Forbidden",
         /may not administer/,
@@ -241,7 +306,9 @@ describe("an agent that wants out", () => {
 
   it("smuggles no second call behind its own", async () => {
     const before = await everything()
-    const { port: number, token } = supervisorSchema.parse(statusOf(world, uidOf("fox"), "supervisor.json"))
+    const { port: number, token } = supervisorSchema.parse(
+      statusOf(world, uidOf("fox"), "supervisor.json"),
+    )
     const body = JSON.stringify({ name: "thief", role: "admin" })
     const inner = `POST /v1/tokens HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`
     const chunked = `${inner.length.toString(16)}\r\n${inner}\r\n0\r\n\r\n`
@@ -263,8 +330,12 @@ describe("an agent that wants out", () => {
         method,
         method === "GET" ? "HTTP/1.1 200 OK" : "HTTP/1.1 405 Method Not Allowed",
       ])
-    expect(await send("GET", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", chunked)).toBe("HTTP/1.1 400 Bad Request")
-    expect(await send("GET", "Content-Length: 5\r\nContent-Length: 6\r\n", inner)).toBe("HTTP/1.1 400 Bad Request")
+    expect(await send("GET", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", chunked)).toBe(
+      "HTTP/1.1 400 Bad Request",
+    )
+    expect(await send("GET", "Content-Length: 5\r\nContent-Length: 6\r\n", inner)).toBe(
+      "HTTP/1.1 400 Bad Request",
+    )
     const { json } = await socketOf(world, machineToken())("/v1/tokens?all=true")
     expect(json.tokens).toEqual([])
     expect(await everything()).toEqual(before)
@@ -285,12 +356,38 @@ describe("an agent that wants out", () => {
       "x".repeat(54),
       "",
     ]
-    for (const name of names) refused(await port("/v1/instances", post({ name })), 400, "Invalid", /name/)
+    for (const name of names)
+      refused(await port("/v1/instances", post({ name })), 400, "Invalid", /name/)
     for (const project of ["../blog", "/etc", "shop/../blog", "shop\u0000", "..", "shоp", ""])
-      refused(await port("/v1/instances", post({ name: "free", project })), 400, "Invalid", /project/)
-    for (const repository of ["../../etc", "acme/../..", "--upload-pack=sh/x", "file:///etc", "acme/shop.git", "a\u0000/b"])
-      refused(await port("/v1/instances", post({ name: "free", repository })), 400, "Invalid", /repository/)
-    for (const ref of ["--upload-pack=sh", "../main", "a\u0000", "main..dev", "HEAD@{1}", "a b", "/etc"])
+      refused(
+        await port("/v1/instances", post({ name: "free", project })),
+        400,
+        "Invalid",
+        /project/,
+      )
+    for (const repository of [
+      "../../etc",
+      "acme/../..",
+      "--upload-pack=sh/x",
+      "file:///etc",
+      "acme/shop.git",
+      "a\u0000/b",
+    ])
+      refused(
+        await port("/v1/instances", post({ name: "free", repository })),
+        400,
+        "Invalid",
+        /repository/,
+      )
+    for (const ref of [
+      "--upload-pack=sh",
+      "../main",
+      "a\u0000",
+      "main..dev",
+      "HEAD@{1}",
+      "a b",
+      "/etc",
+    ])
       refused(await port("/v1/instances", post({ name: "free", ref })), 400, "Invalid", /ref/)
     for (const name of ["..%2Fhen", "%2Fetc%2Fpasswd", "hen%00", "%252e%252e"])
       refused(await port(`/v1/instances/${name}`), 400, "Invalid", /name/)
@@ -299,17 +396,42 @@ describe("an agent that wants out", () => {
 
     const json = { "content-type": "application/json" }
     for (const raw of ["{", "null", "[]", '"x"', "{}}", '{"a":'.repeat(50_000), "\u0000"])
-      refused(await port("/v1/instances", { method: "POST", raw, headers: json }), 400, "Invalid", /JSON/)
-    refused(await port("/v1/instances", post({ goal: "x".repeat(1_048_577) })), 413, "TooLarge", /1048576/)
+      refused(
+        await port("/v1/instances", { method: "POST", raw, headers: json }),
+        400,
+        "Invalid",
+        /JSON/,
+      )
     refused(
-      await port("/v1/instances", { method: "POST", raw: "name=x", headers: { "content-type": "text/plain" } }),
+      await port("/v1/instances", post({ goal: "x".repeat(1_048_577) })),
+      413,
+      "TooLarge",
+      /1048576/,
+    )
+    refused(
+      await port("/v1/instances", {
+        method: "POST",
+        raw: "name=x",
+        headers: { "content-type": "text/plain" },
+      }),
       400,
       "Invalid",
     )
-    refused(await port("/v1/instances", post({ name: "free", __proto__: null, constructor: { lineage: [] } })), 400, "Invalid")
+    refused(
+      await port(
+        "/v1/instances",
+        post({ name: "free", __proto__: null, constructor: { lineage: [] } }),
+      ),
+      400,
+      "Invalid",
+    )
     expect(await everything()).toEqual(before)
     const calls = await audited("fox")
-    expect(countOf(calls.filter(({ tool, verdict }) => tool === "spawn_instance" && verdict === "Invalid"))).toBeGreaterThan(30)
+    expect(
+      countOf(
+        calls.filter(({ tool, verdict }) => tool === "spawn_instance" && verdict === "Invalid"),
+      ),
+    ).toBeGreaterThan(30)
   }, 120_000)
 
   it("closes its own link alone by frames that are none", async () => {
@@ -331,7 +453,14 @@ describe("an agent that wants out", () => {
         const code = await ended(frame)
         return code !== closeAgain && code
       }, "an answer to the frame")
-    for (const frame of ["{", "null", "[]", '{"type":"root"}', '{"type":"beat","beat":{}}', Buffer.alloc(10)])
+    for (const frame of [
+      "{",
+      "null",
+      "[]",
+      '{"type":"root"}',
+      '{"type":"beat","beat":{}}',
+      Buffer.alloc(10),
+    ])
       expect([String(frame), await answered(frame)]).toEqual([String(frame), closeMalformed])
     // Cut at once: the code that says so may get lost on the way.
     expect([1006, 1009]).toContain(await answered("x".repeat(frameBytesMax + 1)))
@@ -340,12 +469,20 @@ describe("an agent that wants out", () => {
       const link = new WebSocket(`ws+unix://${join(world.state, "serve.sock")}:/v1/link`, {
         headers: { authorization: `Bearer ${bearer}` },
       })
-      expect(await new Promise((resolve) => link.on("error", (error) => resolve(error.message)))).toContain("401")
+      expect(
+        await new Promise((resolve) => link.on("error", (error) => resolve(error.message))),
+      ).toContain("401")
     }
     expect(world.servePid()).toBe(serve)
     await eventually(async () => (await phaseOf("fox")) === "Running", "its supervisor links again")
     expect(
-      (await person.call("message_instances", { to: ["hen"], text: "Still there?", waitSeconds: 0 })).receipts,
+      (
+        await person.call("message_instances", {
+          to: ["hen"],
+          text: "Still there?",
+          waitSeconds: 0,
+        })
+      ).receipts,
     ).toMatchObject([{ to: "hen", state: "queued" }])
     expect(await everything()).toEqual(before)
   }, 120_000)
@@ -353,14 +490,22 @@ describe("an agent that wants out", () => {
 
 describe("what a child of it may do", () => {
   it("does not lift what a person paused, nor go deeper, nor reach its parent", async () => {
-    const made = await port("/v1/instances", post({ name: "hen", goal: "The goal of kid.", budget: { tokens: 1_000_000 } }))
+    const made = await port(
+      "/v1/instances",
+      post({ name: "hen", goal: "The goal of kid.", budget: { tokens: 1_000_000 } }),
+    )
     // The name of a stranger: called below its parent, it is another.
     expect([made.status, made.json.created, made.json.name]).toEqual([200, true, "fox--hen"])
     uids.set("fox--hen", made.json.uid)
     await works("fox--hen")
     const kid = portOf(world, uidOf("fox--hen"))
     refused(await kid("/v1/instances", post({ name: "deeper" })), 403, "Forbidden", /on \d levels?/)
-    refused(await kid("/v1/instances:stop", post({ names: ["fox"] })), 403, "Forbidden", /only its descendants/)
+    refused(
+      await kid("/v1/instances:stop", post({ names: ["fox"] })),
+      403,
+      "Forbidden",
+      /only its descendants/,
+    )
     refused(await kid("/v1/instances/fox"), 403, "Forbidden", /itself and its descendants/)
 
     await person.call("pause_instances", { names: ["fox--hen"], note: "a person's" })
@@ -370,16 +515,41 @@ describe("what a child of it may do", () => {
       expect([answer.status, answer.json.changed, answer.json.instances]).toEqual([
         200,
         0,
-        [{ name: "fox--hen", changed: false, phase: "Paused", why: expect.stringMatching(/^It was paused by admin /) }],
+        [
+          {
+            name: "fox--hen",
+            changed: false,
+            phase: "Paused",
+            why: expect.stringMatching(/^It was paused by admin /),
+          },
+        ],
       ])
     unchanged(await port("/v1/instances:resume", post({ names: ["fox--hen"] })))
     // Its own pause over the person's would be its own to lift.
-    unchanged(await port("/v1/instances:pause", post({ names: ["fox--hen"], note: "mine now", until: "1s" })))
+    unchanged(
+      await port(
+        "/v1/instances:pause",
+        post({ names: ["fox--hen"], note: "mine now", until: "1s" }),
+      ),
+    )
     expect(await everything()).toEqual(before)
-    refused(await port("/v1/instances/fox--hen", { method: "PATCH", body: { pause: null } }), 400, "Invalid", /pause/)
-    refused(await port("/v1/instances/fox--hen", { method: "PATCH", body: { priority: 100 } }), 403, "Forbidden", /at most/)
     refused(
-      await port("/v1/instances/fox--hen", { method: "PATCH", body: { budget: { tokens: 9_000_001 } } }),
+      await port("/v1/instances/fox--hen", { method: "PATCH", body: { pause: null } }),
+      400,
+      "Invalid",
+      /pause/,
+    )
+    refused(
+      await port("/v1/instances/fox--hen", { method: "PATCH", body: { priority: 100 } }),
+      403,
+      "Forbidden",
+      /at most/,
+    )
+    refused(
+      await port("/v1/instances/fox--hen", {
+        method: "PATCH",
+        body: { budget: { tokens: 9_000_001 } },
+      }),
       403,
       "Forbidden",
       /left/,
@@ -388,12 +558,17 @@ describe("what a child of it may do", () => {
     // A stop is a parent's to make; a resume behind it is no way around the pause.
     expect((await port("/v1/instances:stop", post({ names: ["fox--hen"] }))).json.changed).toBe(1)
     const resumed = await port("/v1/instances:resume", post({ names: ["fox--hen"] }))
-    expect(resumed.json.instances).toMatchObject([{ changed: false, why: expect.stringMatching(/^It was paused by admin /) }])
+    expect(resumed.json.instances).toMatchObject([
+      { changed: false, why: expect.stringMatching(/^It was paused by admin /) },
+    ])
     await eventually(async () => (await phaseOf("fox--hen")) === "Stopped", "stopped")
-    // The person's stop takes the place of the parent's, which cannot even remove it: spawned again it would have been started after all.
+    // The person's stop takes the place of the parent's, which cannot even remove it: spawned again
+    // it would have been started after all.
     await person.call("resume_instances", { names: ["fox--hen"] })
     await works("fox--hen")
-    expect(await person.call("stop_instances", { names: ["fox--hen"] })).toMatchObject({ changed: 1 })
+    expect(await person.call("stop_instances", { names: ["fox--hen"] })).toMatchObject({
+      changed: 1,
+    })
     await eventually(async () => (await phaseOf("fox--hen")) === "Stopped", "stopped")
     const stopped = await everything()
     for (const [call, body] of [
@@ -425,12 +600,19 @@ describe("what a child of it may do", () => {
       "Conflict",
       /fox--hen is taken/,
     )
-    refused(await port("/v1/messages", post({ to: ["fox--hen"], text: "Go on.", standing: true })), 409, "Conflict", /stopped/)
+    refused(
+      await port("/v1/messages", post({ to: ["fox--hen"], text: "Go on.", standing: true })),
+      409,
+      "Conflict",
+      /stopped/,
+    )
     expect(await everything()).toEqual(stopped)
     expect((await person.call("inspect_instance", { name: "fox--hen" })).why).toMatch(
       /^It was stopped by admin \S+ at [\d-]+ [\d:]+ UTC\.$/,
     )
-    expect((await audited("fox--hen")).map(({ tool, verdict }) => [tool, verdict]).toSorted()).toEqual([
+    expect(
+      (await audited("fox--hen")).map(({ tool, verdict }) => [tool, verdict]).toSorted(),
+    ).toEqual([
       ["spawn_instance", "Forbidden"],
       ["stop_instances", "Forbidden"],
     ])
@@ -449,7 +631,10 @@ describe("what a child of it may do", () => {
       "it spent",
     )
     await port("/v1/instances:stop", post({ names: ["fox--spender"], remove: true }))
-    await eventually(async () => !JSON.stringify(await person.call("list_instances")).includes('"fox--spender"'), "removed")
+    await eventually(
+      async () => !JSON.stringify(await person.call("list_instances")).includes('"fox--spender"'),
+      "removed",
+    )
     const before = await everything()
     // Of 9 million, 1.5 are gone for good, and a little that the fox itself used.
     refused(
@@ -461,7 +646,10 @@ describe("what a child of it may do", () => {
     // And its birth is not undone: three more, and that was all in this life.
     expect(await everything()).toEqual(before)
     for (let round = 0; round < 3; round++) {
-      expect((await port("/v1/instances", post({ name: `again-${round}`, budget: { tokens: 1000 } }))).json.created).toBe(true)
+      expect(
+        (await port("/v1/instances", post({ name: `again-${round}`, budget: { tokens: 1000 } })))
+          .json.created,
+      ).toBe(true)
       await port("/v1/instances:stop", post({ names: [`fox--again-${round}`], remove: true }))
     }
     refused(
@@ -470,7 +658,10 @@ describe("what a child of it may do", () => {
       "Forbidden",
       /5 descendants in its life/,
     )
-    await eventually(async () => !JSON.stringify(await person.call("list_instances")).includes('"fox--again-'), "all removed")
+    await eventually(
+      async () => !JSON.stringify(await person.call("list_instances")).includes('"fox--again-'),
+      "all removed",
+    )
     expect(await everything()).toEqual(before)
   }, 180_000)
 })
@@ -482,20 +673,35 @@ describe("a name used again", () => {
     await works("heir")
     const credential = credentialOf(world, old)
     const formerPort = portOf(world, old)
-    await person.call("message_instances", { to: ["heir"], text: secret, standing: true, waitSeconds: 0 })
-    await formerPort("/v1/messages", post({ to: ["@operators"], text: `I was told that ${secret}` }))
+    await person.call("message_instances", {
+      to: ["heir"],
+      text: secret,
+      standing: true,
+      waitSeconds: 0,
+    })
+    await formerPort(
+      "/v1/messages",
+      post({ to: ["@operators"], text: `I was told that ${secret}` }),
+    )
     await person.call("stop_instances", { names: ["heir"] })
     await eventually(async () => (await phaseOf("heir")) === "Stopped", "stopped")
     const former = socketOf(world, credential)
     refused(await former("/v1/instances"), 401, "Unauthenticated", /a run that is over/)
     await person.call("stop_instances", { names: ["heir"], remove: true })
-    await eventually(async () => !JSON.stringify(await person.call("list_instances")).includes('"heir"'), "removed")
+    await eventually(
+      async () => !JSON.stringify(await person.call("list_instances")).includes('"heir"'),
+      "removed",
+    )
     refused(await former("/v1/instances"), 401, "Unauthenticated")
     const now = await spawn("heir", { goal: "The goal of heir. Anew." })
     expect(now).not.toBe(old)
     await works("heir")
     for (const asked of [{}, post({ to: ["@operators"], text: "It is me." })])
-      refused(await former(asked.method === "POST" ? "/v1/messages" : "/v1/instances", asked), 401, "Unauthenticated")
+      refused(
+        await former(asked.method === "POST" ? "/v1/messages" : "/v1/instances", asked),
+        401,
+        "Unauthenticated",
+      )
     const heir = portOf(world, now)
     for (const path of [
       "/v1/messages",
@@ -529,7 +735,8 @@ describe("a spawn bomb", () => {
       await what()
       into.push(performance.now() - began)
     }
-    const counted = (): string | undefined => said.get("bomber")?.find((text) => text.includes("counted "))
+    const counted = (): string | undefined =>
+      said.get("bomber")?.find((text) => text.includes("counted "))
     writeFileSync(join(world.directory, "go"), "")
     await eventually(
       async () => {
@@ -540,8 +747,11 @@ describe("a spawn bomb", () => {
       "the bomb is over",
       120,
     )
-    const counts = z.record(z.string(), z.int()).parse(JSON.parse(/counted (\{.*?\})/.exec(counted() ?? "")?.[1] ?? ""))
-    const p99 = (of: number[]): number => Math.round(of.toSorted((a, b) => a - b)[Math.floor(of.length * 0.99)] ?? 0)
+    const counts = z
+      .record(z.string(), z.int())
+      .parse(JSON.parse(/counted (\{.*?\})/.exec(counted() ?? "")?.[1] ?? ""))
+    const p99 = (of: number[]): number =>
+      Math.round(of.toSorted((a, b) => a - b)[Math.floor(of.length * 0.99)] ?? 0)
     process.stdout.write(
       `spawn bomb: ${JSON.stringify(counts)}; of ${pings.length} rounds p99: ping ${p99(pings)} ms, fleet_status ${p99(looks)} ms\n`,
     )
@@ -549,7 +759,9 @@ describe("a spawn bomb", () => {
     const { made, Forbidden: forbidden = 0, RateLimited: limited = 0, ...others } = counts
     expect([made, others]).toEqual([3, {}])
     expect(forbidden).toBeGreaterThan(0)
-    expect(names.parse(await person.call("list_instances", { limit: 200 })).instances.length).toBe(before + 3)
+    expect(names.parse(await person.call("list_instances", { limit: 200 })).instances.length).toBe(
+      before + 3,
+    )
     expect(looks.length).toBeGreaterThan(0)
     const calls = (await audited("bomber")).filter(({ tool }) => tool === "spawn_instance")
     expect(calls.filter(({ verdict }) => verdict === "done").length).toBe(3)

@@ -8,16 +8,23 @@ import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
 import { expect, it } from "vitest"
 import { z } from "zod"
 import { makeBundle } from "../../bundle/bundle.ts"
-import { version } from "../../src/version.ts"
+import { version } from "../../src/settings/version.ts"
 import { say } from "../model/model.ts"
 import { eventually, makeWorld, processesOf, type World } from "./world.ts"
 
-/** The bundle, as a person installs it: packed, validated and unpacked by the tool of its makers, started as its manifest says. */
+/**
+ * The bundle, as a person installs it: packed, validated and unpacked by the tool of its makers,
+ * started as its manifest says.
+ */
 
 const mcpb = (...args: string[]): string =>
-  execFileSync(process.execPath, [fileURLToPath(new URL("../../node_modules/.bin/mcpb", import.meta.url)), ...args], {
-    encoding: "utf8",
-  })
+  execFileSync(
+    process.execPath,
+    [fileURLToPath(new URL("../../node_modules/.bin/mcpb", import.meta.url)), ...args],
+    {
+      encoding: "utf8",
+    },
+  )
 
 async function install(world: World): Promise<string> {
   const packed = await makeBundle(join(world.directory, "out"))
@@ -27,13 +34,18 @@ async function install(world: World): Promise<string> {
   return installed
 }
 
-/** Starts the server of an unpacked bundle as an app does, which fills the placeholders that a person gave values for. */
+/**
+ * Starts the server of an unpacked bundle as an app does, which fills the placeholders that a
+ * person gave values for.
+ */
 async function connect(
   world: World,
   installed: string,
   { flags = [], env = {} }: { flags?: readonly string[]; env?: Record<string, string> } = {},
 ): Promise<Client> {
-  const manifest = v0_3.McpbManifestSchema.parse(JSON.parse(readFileSync(join(installed, "manifest.json"), "utf8")))
+  const manifest = v0_3.McpbManifestSchema.parse(
+    JSON.parse(readFileSync(join(installed, "manifest.json"), "utf8")),
+  )
   const config = await getMcpConfigForManifest({
     manifest,
     extensionPath: installed,
@@ -45,7 +57,11 @@ async function connect(
     command: "node",
     args: [join(installed, "server/index.js")],
     // Nothing was given: apps leave the placeholder.
-    env: { BLACKBOX5_CODE_ROOT: world.codeRoot, BLACKBOX5_URL: `\${user_config.url}`, BLACKBOX5_LOG: "info" },
+    env: {
+      BLACKBOX5_CODE_ROOT: world.codeRoot,
+      BLACKBOX5_URL: `\${user_config.url}`,
+      BLACKBOX5_LOG: "info",
+    },
   })
   const own = Object.entries(world.env).filter(([name]) => !name.startsWith("BLACKBOX5_"))
   const client = new Client({ name: "desktop", version: "1" })
@@ -63,13 +79,17 @@ async function connect(
 }
 
 const served = (world: World) =>
-  z.object({ entry: z.tuple([z.string(), z.string()]) }).parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
+  z
+    .object({ entry: z.tuple([z.string(), z.string()]) })
+    .parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
 
 it("validates, offers what its manifest says, and its agents outlive it", async () => {
   await using world = await makeWorld(() => say("Status: PARTIAL"))
   const installed = await install(world)
   expect(mcpb("validate", join(installed, "manifest.json"))).toContain("validation passes")
-  const manifest = v0_3.McpbManifestSchema.parse(JSON.parse(readFileSync(join(installed, "manifest.json"), "utf8")))
+  const manifest = v0_3.McpbManifestSchema.parse(
+    JSON.parse(readFileSync(join(installed, "manifest.json"), "utf8")),
+  )
   expect(manifest).toMatchObject({ manifest_version: "0.3", name: "blackbox5", version })
 
   const client = await connect(world, installed)
@@ -89,29 +109,37 @@ it("validates, offers what its manifest says, and its agents outlive it", async 
     structuredContent: { instances: { running: 0 } },
   })
 
-  // What goes on without the app runs from a copy: an update or a removal takes the bundle's directory away.
+  // What goes on without the app runs from a copy: an update or a removal takes the bundle's
+  // directory away.
   const programs = join(world.directory, "home/.local/share/blackbox5")
   const [copy = ""] = readdirSync(programs)
   expect(copy).toMatch(new RegExp(`^${version}-[0-9a-f]{12}$`))
   expect(served(world).entry).toEqual([process.execPath, join(programs, copy, "main.js")])
-  const spawned = await client.callTool({ name: "spawn_instance", arguments: { project: "shop", name: "one", goal: "Write." } })
+  const spawned = await client.callTool({
+    name: "spawn_instance",
+    arguments: { project: "shop", name: "one", goal: "Write." },
+  })
   expect(spawned.isError ?? false).toBe(false)
   await client.close()
   rmSync(installed, { recursive: true })
   const iterations = async (): Promise<number> => {
     const { stdout } = await world.cli("inspect-instance", "one", "--json")
-    return z.object({ usage: z.object({ iterations: z.number() }) }).parse(JSON.parse(stdout)).usage.iterations
+    return z.object({ usage: z.object({ iterations: z.number() }) }).parse(JSON.parse(stdout)).usage
+      .iterations
   }
   const before = await iterations()
   await eventually(async () => (await iterations()) >= before + 2, "two more iterations")
-  const named = processesOf(world.directory).filter(({ command }) => command.includes("Claude Extensions"))
+  const named = processesOf(world.directory).filter(({ command }) =>
+    command.includes("Claude Extensions"),
+  )
   expect(named).toEqual([])
 })
 
 it("starts its control plane under an installed node where the app's own program is none, from a copy that is whole", async () => {
   await using world = await makeWorld(() => say("unused"))
   const installed = await install(world)
-  // As Claude Desktop runs it: in a process of Electron, whose program starts nothing, with arguments of its own.
+  // As Claude Desktop runs it: in a process of Electron, whose program starts nothing, with
+  // arguments of its own.
   const electron = join(world.directory, "electron.mjs")
   writeFileSync(
     electron,
@@ -144,10 +172,18 @@ it("says where the program could not be copied to", async () => {
   await using world = await makeWorld(() => say("unused"))
   const installed = await install(world)
   writeFileSync(join(world.directory, "file"), "")
-  const client = await connect(world, installed, { env: { XDG_DATA_HOME: join(world.directory, "file") } })
+  const client = await connect(world, installed, {
+    env: { XDG_DATA_HOME: join(world.directory, "file") },
+  })
   expect(await client.callTool({ name: "fleet_status", arguments: {} })).toMatchObject({
     isError: true,
-    content: [{ text: expect.stringMatching(/could not be copied to .*file\/blackbox5.* Next: .*XDG_DATA_HOME/s) }],
+    content: [
+      {
+        text: expect.stringMatching(
+          /could not be copied to .*file\/blackbox5.* Next: .*XDG_DATA_HOME/s,
+        ),
+      },
+    ],
   })
   expect(existsSync(join(world.state, "serve.json"))).toBe(false)
   await client.close()

@@ -7,7 +7,15 @@ import { z } from "zod"
 import { type ModelRequest, say, use } from "../model/model.ts"
 import { pick, random } from "../random.ts"
 import { claudesOf, isStopped, isTurnstile, type Process } from "./iteration-processes.ts"
-import { eventually, type McpClient, makeWorld, processesOf, type Result, standsStill, type World } from "./world.ts"
+import {
+  eventually,
+  type McpClient,
+  makeWorld,
+  processesOf,
+  type Result,
+  standsStill,
+  type World,
+} from "./world.ts"
 
 /**
  * Everything is killed again and again, in random order, while agents work, people write to them, pause them and let them go on.
@@ -28,7 +36,8 @@ const loopsOf = (all: readonly Process[]): readonly Process[] => {
 }
 const roles = {
   serve: (all: readonly Process[]) => all.filter(({ command }) => / serve( |$)/.test(command)),
-  supervisor: (all: readonly Process[]) => all.filter(({ command }) => command.includes("main.js agent")),
+  supervisor: (all: readonly Process[]) =>
+    all.filter(({ command }) => command.includes("main.js agent")),
   loop: loopsOf,
   claude: claudesOf,
   turnstile: (all: readonly Process[]) => all.filter(isTurnstile),
@@ -56,7 +65,11 @@ function variableOf(pid: number, name: string): string | undefined {
 }
 
 /** Looks all the time; what it saw that must never be. */
-function watch(world: World): { readonly wrong: string[]; readonly looks: () => number; stop(): Promise<void> } {
+function watch(world: World): {
+  readonly wrong: string[]
+  readonly looks: () => number
+  stop(): Promise<void>
+} {
   const wrong: string[] = []
   let looks = 0
   let watching = true
@@ -67,7 +80,9 @@ function watch(world: World): { readonly wrong: string[]; readonly looks: () => 
       const all = processesOf(world.directory)
       const running = claudesOf(all).filter((one) => !isStopped(one, all))
       if (running.length > turnsMax)
-        wrong.push(`${running.length} iterations at once: ${running.map(({ pid }) => variableOf(pid, "BLACKBOX5_INSTANCE"))}`)
+        wrong.push(
+          `${running.length} iterations at once: ${running.map(({ pid }) => variableOf(pid, "BLACKBOX5_INSTANCE"))}`,
+        )
       const loops = Map.groupBy(
         loopsOf(all).filter((one) => !isStopped(one, all)),
         ({ pid }) => variableOf(pid, "BLACKBOX5_INSTANCE")?.split("/")[0] ?? "gone",
@@ -102,7 +117,11 @@ function persistent(world: World): {
   let client: Promise<McpClient> | undefined
   return {
     async call(tool, input) {
-      for (let last: unknown, until = performance.now() + 120_000; performance.now() < until; await sleep(100)) {
+      for (
+        let last: unknown, until = performance.now() + 120_000;
+        performance.now() < until;
+        await sleep(100)
+      ) {
         client ??= world.connect()
         try {
           return await (await client).call(tool, input)
@@ -124,9 +143,13 @@ function persistent(world: World): {
 }
 
 const receiptsSchema = z.array(z.object({ mail: z.string(), state: z.string() }))
-const messagesSchema = z.object({ messages: z.array(z.object({ mail: z.string(), state: z.string() })) })
+const messagesSchema = z.object({
+  messages: z.array(z.object({ mail: z.string(), state: z.string() })),
+})
 const listSchema = z.object({
-  instances: z.array(z.object({ name: z.string(), phase: z.string(), why: z.string(), iteration: z.number() })),
+  instances: z.array(
+    z.object({ name: z.string(), phase: z.string(), why: z.string(), iteration: z.number() }),
+  ),
 })
 
 describe("chaos", () => {
@@ -154,14 +177,19 @@ describe("chaos", () => {
       (request) => {
         hear(request)
         const tools = request.body.messages.filter(({ role }) => role === "assistant").length
-        return tools < 3 ? use([{ name: "Bash", input: { command: "sleep 0.4" } }]) : say("Status: PARTIAL")
+        return tools < 3
+          ? use([{ name: "Bash", input: { command: "sleep 0.4" } }])
+          : say("Status: PARTIAL")
       },
       { policy: `turnsMax: ${turnsMax}\n`, projects: names },
     )
     const people = persistent(world)
     const uidOf = new Map<string, string>()
     for (const name of names)
-      uidOf.set(name, z.string().parse((await people.call("spawn_instance", { project: name, name })).uid))
+      uidOf.set(
+        name,
+        z.string().parse((await people.call("spawn_instance", { project: name, name })).uid),
+      )
     const watcher = watch(world)
 
     // People write, to each agent one message after another: the next is written when the one before was acknowledged.
@@ -177,7 +205,8 @@ describe("chaos", () => {
           waitSeconds: 0,
           idempotencyKey: `${name}-${serial}`,
         })
-        for (const { mail } of receiptsSchema.parse(receipts)) acknowledged.set(mail, { name, serial })
+        for (const { mail } of receiptsSchema.parse(receipts))
+          acknowledged.set(mail, { name, serial })
         await sleep(500)
       }
       await writer.close()
@@ -198,7 +227,11 @@ describe("chaos", () => {
       }
     })()
 
-    await eventually(() => acknowledged.size >= names.length && first.length > 0, "a fleet at work", 60)
+    await eventually(
+      () => acknowledged.size >= names.length && first.length > 0,
+      "a fleet at work",
+      60,
+    )
     const blows: Role[] = []
     const kinds: readonly Role[] = [
       "serve",
@@ -269,9 +302,20 @@ describe("chaos", () => {
     const progress = async (more: number): Promise<void> => {
       const before = new Map((await list()).map(({ name, iteration }) => [name, iteration]))
       const behind = async () =>
-        (await list()).filter(({ name, iteration }) => !paused.has(name) && iteration < (before.get(name) ?? 0) + more)
-      await eventually(async () => (await behind()).length === 0, "iterations of those that run", 120).catch(async (error) => {
-        const processes = processesOf(world.directory).map(({ pid, parent, state, command }) => [pid, parent, state, command])
+        (await list()).filter(
+          ({ name, iteration }) => !paused.has(name) && iteration < (before.get(name) ?? 0) + more,
+        )
+      await eventually(
+        async () => (await behind()).length === 0,
+        "iterations of those that run",
+        120,
+      ).catch(async (error) => {
+        const processes = processesOf(world.directory).map(({ pid, parent, state, command }) => [
+          pid,
+          parent,
+          state,
+          command,
+        ])
         throw new Error(`${error}: ${JSON.stringify([await behind(), processes])}`)
       })
     }
@@ -279,7 +323,11 @@ describe("chaos", () => {
 
     // The machine restarts: everything is killed at once.
     await people.close()
-    for (let left = processesOf(world.directory); left.length > 0; left = processesOf(world.directory))
+    for (
+      let left = processesOf(world.directory);
+      left.length > 0;
+      left = processesOf(world.directory)
+    )
       for (const { pid } of left) kill(pid, "SIGKILL")
     const stirred: string[] = []
     const watched = new AbortController()
@@ -288,7 +336,8 @@ describe("chaos", () => {
         for (const { pid, command, state } of processesOf(world.directory)) {
           const uid = variableOf(pid, "BLACKBOX5_INSTANCE")?.split("/")[0]
           const name = names.find((one) => uidOf.get(one) === uid)
-          if (name && paused.has(name) && !standsStill({ state })) stirred.push(`${name}: ${command}`)
+          if (name && paused.has(name) && !standsStill({ state }))
+            stirred.push(`${name}: ${command}`)
         }
         await sleep(50)
       }
@@ -306,7 +355,9 @@ describe("chaos", () => {
       const found = new Map<string, string>()
       for (let from = 0; from < mails.length; from += 50) {
         const some = mails.slice(from, from + 50)
-        const { messages } = messagesSchema.parse(await people.call("read_messages", { sent: true, mails: some, limit: 50 }))
+        const { messages } = messagesSchema.parse(
+          await people.call("read_messages", { sent: true, mails: some, limit: 50 }),
+        )
         for (const { mail, state } of messages) found.set(mail, state)
       }
       return found
@@ -317,7 +368,9 @@ describe("chaos", () => {
       180,
     )
     const heard = new Set([...told.values()].flat())
-    const lost = [...(await states())].filter(([mail, state]) => state !== "delivered" || !heard.has(mail))
+    const lost = [...(await states())].filter(
+      ([mail, state]) => state !== "delivered" || !heard.has(mail),
+    )
     expect(lost.map(([mail, state]) => ({ mail, state, ...acknowledged.get(mail) }))).toEqual([])
     expect((await states()).size).toBe(mails.length)
     expect(twice).toEqual([])
@@ -328,12 +381,17 @@ describe("chaos", () => {
 
     // Removed, nothing is left of them.
     await people.call("stop_instances", { names, remove: true })
-    await eventually(async () => Number((await people.call("list_instances", {})).total) === 0, "all are removed", 60)
+    await eventually(
+      async () => Number((await people.call("list_instances", {})).total) === 0,
+      "all are removed",
+      60,
+    )
     const rest = (): readonly Process[] =>
       processesOf(world.directory).filter(({ command }) => !/main\.js (serve|mcp)/.test(command))
     await eventually(() => rest().length === 0, "no process is left").catch(() => {})
     expect(rest()).toEqual([])
-    for (const uid of uidOf.values()) expect([uid, existsSync(join(world.state, "instances", uid))]).toEqual([uid, false])
+    for (const uid of uidOf.values())
+      expect([uid, existsSync(join(world.state, "instances", uid))]).toEqual([uid, false])
     await watcher.stop()
     expect(watcher.wrong).toEqual([])
     expect(watcher.looks()).toBeGreaterThan(blowsMax)
@@ -341,10 +399,17 @@ describe("chaos", () => {
     const { pid } = roles.serve(processesOf(world.directory))[0] ?? { pid: 0 }
     await people.close()
     process.kill(pid, "SIGTERM")
-    await eventually(() => roles.serve(processesOf(world.directory)).length === 0, "the end of serve")
+    await eventually(
+      () => roles.serve(processesOf(world.directory)).length === 0,
+      "the end of serve",
+    )
     const database = new DatabaseSync(join(world.state, "blackbox5.db"), { readOnly: true })
-    expect(database.prepare("PRAGMA integrity_check").all()).toEqual([expect.objectContaining({ integrity_check: "ok" })])
+    expect(database.prepare("PRAGMA integrity_check").all()).toEqual([
+      expect.objectContaining({ integrity_check: "ok" }),
+    ])
     database.close()
-    process.stdout.write(`chaos: ${mails.length} mails, ${told.size} iterations, blows: ${blows.join(" ")}\n`)
+    process.stdout.write(
+      `chaos: ${mails.length} mails, ${told.size} iterations, blows: ${blows.join(" ")}\n`,
+    )
   }, 900_000)
 })

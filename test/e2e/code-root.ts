@@ -4,8 +4,9 @@ import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 /**
- * Code roots as users have them, with loop scripts that behave as the public ones do; we neither own nor change these. `engine` and `classic`
- * are the two public checkouts, each one git repository; in `projects` the engine stands beside projects that are repositories of their own.
+ * Code roots as users have them, with loop scripts that behave as the public ones do; we neither
+ * own nor change these. `engine` and `classic` are the two public checkouts, each one git
+ * repository; in `projects` the engine stands beside projects that are repositories of their own.
  */
 export const layouts = ["engine", "classic"] as const
 export type Layout = (typeof layouts)[number] | "projects"
@@ -15,17 +16,28 @@ export const loopFixture = (name: string): string => join(fixtures, `${name}-loo
 
 /** Where a layout has its loop script, and the prompt that it feeds to claude. */
 const places = {
-  engine: { script: "2-engine/.autonomous/shell/ralf-loop.sh", prompt: "2-engine/.autonomous/prompts/ralf.md" },
+  engine: {
+    script: "2-engine/.autonomous/shell/ralf-loop.sh",
+    prompt: "2-engine/.autonomous/prompts/ralf.md",
+  },
   classic: { script: "bin/ralf-tools/ralf-loop.sh", prompt: "bin/ralf-tools/ralf.md" },
 } as const
-export const scriptOf = (layout: Layout): string => places[layout === "classic" ? "classic" : "engine"].script
+export const scriptOf = (layout: Layout): string =>
+  places[layout === "classic" ? "classic" : "engine"].script
 
 /** Makes a code root with these projects, everything committed once. */
-export function makeCodeRoot(path: string, projects: readonly string[], layout: Layout = "projects"): void {
+export function makeCodeRoot(
+  path: string,
+  projects: readonly string[],
+  layout: Layout = "projects",
+): void {
   const fixture = layout === "classic" ? "classic" : "engine"
   const { script, prompt } = places[fixture]
   for (const file of [script, prompt]) mkdirSync(join(path, dirname(file)), { recursive: true })
-  writeFileSync(join(path, prompt), "You are RALF. Do the next small step of your project, verify it, commit it.\n")
+  writeFileSync(
+    join(path, prompt),
+    "You are RALF. Do the next small step of your project, verify it, commit it.\n",
+  )
   copyFileSync(loopFixture(fixture), join(path, script))
   chmodSync(join(path, script), 0o755)
   for (const project of projects) {

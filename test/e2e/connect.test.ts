@@ -1,15 +1,28 @@
 import { execFile } from "node:child_process"
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs"
 import { dirname, join } from "node:path"
 import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
 import { z } from "zod"
-import { claudeDesktopFile } from "../../src/config.ts"
+import { claudeDesktopFile } from "../../src/settings/config.ts"
 import { say } from "../model/model.ts"
 import { main, makeWorld, type World } from "./world.ts"
 
-const entrySchema = z.object({ command: z.string(), args: z.array(z.string()), env: z.record(z.string(), z.string()) })
+const entrySchema = z.object({
+  command: z.string(),
+  args: z.array(z.string()),
+  env: z.record(z.string(), z.string()),
+})
 const knownSchema = z.object({ mcpServers: z.record(z.string(), z.unknown()) })
 
 describe("connect", () => {
@@ -27,10 +40,15 @@ describe("connect", () => {
   /** As a person with a home of its own types it; without settings unless they are given. */
   const connect = (args: readonly string[], more: Record<string, string> = {}) =>
     new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
-      const plain = Object.fromEntries(Object.entries(world.env).filter(([name]) => !/^(BLACKBOX5|XDG)/.test(name)))
+      const plain = Object.fromEntries(
+        Object.entries(world.env).filter(([name]) => !/^(BLACKBOX5|XDG)/.test(name)),
+      )
       const env = { ...plain, HOME: home, ...more }
-      const child = execFile(process.execPath, [main, "connect", ...args], { env, cwd: home }, (_error, stdout, stderr) =>
-        resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+      const child = execFile(
+        process.execPath,
+        [main, "connect", ...args],
+        { env, cwd: home },
+        (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
       )
     })
   const claudeKnows = (): Record<string, unknown> =>
@@ -38,7 +56,10 @@ describe("connect", () => {
   const usual = { command: process.execPath, args: [main, "mcp"] }
 
   it("makes Claude Code know this program by absolute paths and with its settings, and again with others", async () => {
-    const settings = { BLACKBOX5_STATE: join(home, "state of $me"), BLACKBOX5_CONFIG: join(home, "config") }
+    const settings = {
+      BLACKBOX5_STATE: join(home, "state of $me"),
+      BLACKBOX5_CONFIG: join(home, "config"),
+    }
     const said = await connect(["claude-code", "--code-root", world.codeRoot], settings)
     expect(said).toMatchObject({ code: 0, stderr: "" })
     expect(said.stdout).toContain('Then ask, in a new session of Claude Code: "')
@@ -76,24 +97,39 @@ describe("connect", () => {
     mkdirSync(join(home, ".config/blackbox5"), { recursive: true })
     writeFileSync(join(home, ".config/blackbox5/policy.yaml"), `claude: ${JSON.stringify(other)}\n`)
     const refused = await connect(["claude-code"], bare)
-    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining("no room for --scope") })
+    expect(refused).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("no room for --scope"),
+    })
   })
 
   const desktop = (): string => join(home, ".config/Claude/claude_desktop_config.json")
   const desktopHas = (): unknown => JSON.parse(readFileSync(desktop(), "utf8"))
 
   it("makes Claude Desktop know it, which then finds the fleet from anywhere", async () => {
-    const settings = { BLACKBOX5_STATE: world.state, BLACKBOX5_CONFIG: join(world.directory, "config") }
+    const settings = {
+      BLACKBOX5_STATE: world.state,
+      BLACKBOX5_CONFIG: join(world.directory, "config"),
+    }
     const said = await connect(["claude-desktop", "--code-root", world.codeRoot], settings)
     expect(said).toMatchObject({ code: 0, stderr: "" })
-    const { blackbox5 } = z.object({ mcpServers: z.object({ blackbox5: entrySchema }) }).parse(desktopHas()).mcpServers
-    expect(blackbox5).toEqual({ ...usual, env: { ...settings, BLACKBOX5_CODE_ROOT: world.codeRoot } })
+    const { blackbox5 } = z
+      .object({ mcpServers: z.object({ blackbox5: entrySchema }) })
+      .parse(desktopHas()).mcpServers
+    expect(blackbox5).toEqual({
+      ...usual,
+      env: { ...settings, BLACKBOX5_CODE_ROOT: world.codeRoot },
+    })
     const client = new Client({ name: "desktop", version: "1" })
     const env = { HOME: world.env.HOME ?? "", PATH: "/usr/bin:/bin", ...blackbox5.env }
-    await client.connect(new StdioClientTransport({ ...blackbox5, env, cwd: "/", stderr: "inherit" }))
+    await client.connect(
+      new StdioClientTransport({ ...blackbox5, env, cwd: "/", stderr: "inherit" }),
+    )
     const status = await client.callTool({ name: "fleet_status", arguments: {} })
     await client.close()
-    expect(status).toMatchObject({ structuredContent: { projects: [{ name: "shop", instances: 0 }] } })
+    expect(status).toMatchObject({
+      structuredContent: { projects: [{ name: "shop", instances: 0 }] },
+    })
   })
 
   it("keeps what else is there, its mode, its link, and a copy of before; and writes nothing twice", async () => {
@@ -104,7 +140,11 @@ describe("connect", () => {
     symlinkSync(real, desktop())
     const said = await connect(["claude-desktop", "--code-root", world.codeRoot])
     const entry = { ...usual, env: { BLACKBOX5_CODE_ROOT: world.codeRoot } }
-    expect(desktopHas()).toEqual({ theme: "dark", mcpServers: { other: { command: "x", args: [] }, blackbox5: entry }, n: 1 })
+    expect(desktopHas()).toEqual({
+      theme: "dark",
+      mcpServers: { other: { command: "x", args: [] }, blackbox5: entry },
+      n: 1,
+    })
     expect(statSync(real).mode & 0o777).toBe(0o640)
     const files = () => readdirSync(home).filter((name) => name.startsWith("dotfiles.json"))
     const backup = files().find((name) => name.endsWith(".bak")) ?? "none"
@@ -117,12 +157,24 @@ describe("connect", () => {
 
   it("changes nothing in a file that is not what Claude Desktop writes, nor in a dry run", async () => {
     mkdirSync(dirname(desktop()), { recursive: true })
-    for (const text of ['{"mcpServers": {', "[]", '"text"', '{"mcpServers": []}', '{"mcpServers": "x"}']) {
+    for (const text of [
+      '{"mcpServers": {',
+      "[]",
+      '"text"',
+      '{"mcpServers": []}',
+      '{"mcpServers": "x"}',
+    ]) {
       writeFileSync(desktop(), text)
       const said = await connect(["claude-desktop"])
       expect([text, said]).toEqual([
         text,
-        { code: 1, stdout: "", stderr: expect.stringMatching(/(is not JSON|JSON object).*\nnext: Correct it, or move it aside/) },
+        {
+          code: 1,
+          stdout: "",
+          stderr: expect.stringMatching(
+            /(is not JSON|JSON object).*\nnext: Correct it, or move it aside/,
+          ),
+        },
       ])
       expect(readFileSync(desktop(), "utf8")).toBe(text)
     }
@@ -130,7 +182,10 @@ describe("connect", () => {
     expect((await connect(["claude-desktop", "--dry-run"])).stdout).toContain("Would write")
     expect(readFileSync(desktop(), "utf8")).toBe("")
     expect(readdirSync(dirname(desktop()))).toEqual(["claude_desktop_config.json"])
-    expect(await connect(["claude-desktop"])).toMatchObject({ code: 0, stdout: expect.stringContaining("no code root") })
+    expect(await connect(["claude-desktop"])).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining("no code root"),
+    })
   })
 
   it("is told apart from a mistake in how it was called", async () => {
@@ -149,13 +204,22 @@ describe("connect", () => {
       ...{ code: 1, stdout: "" },
       stderr: expect.stringContaining("without BLACKBOX5_URL"),
     })
-    expect(await connect(["--help"])).toMatchObject({ code: 0, stdout: expect.stringContaining("usage: blackbox5 connect") })
+    expect(await connect(["--help"])).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining("usage: blackbox5 connect"),
+    })
   })
 
   it("knows where Claude Desktop keeps its settings", () => {
-    expect(claudeDesktopFile({}, "darwin")).toMatch(/\/Library\/Application Support\/Claude\/claude_desktop_config\.json$/)
+    expect(claudeDesktopFile({}, "darwin")).toMatch(
+      /\/Library\/Application Support\/Claude\/claude_desktop_config\.json$/,
+    )
     expect(claudeDesktopFile({ XDG_CONFIG_HOME: "/x" }, "darwin")).not.toContain("/x/")
-    expect(claudeDesktopFile({ XDG_CONFIG_HOME: "/x" }, "linux")).toBe("/x/Claude/claude_desktop_config.json")
-    expect(claudeDesktopFile({}, "linux")).toMatch(/\/\.config\/Claude\/claude_desktop_config\.json$/)
+    expect(claudeDesktopFile({ XDG_CONFIG_HOME: "/x" }, "linux")).toBe(
+      "/x/Claude/claude_desktop_config.json",
+    )
+    expect(claudeDesktopFile({}, "linux")).toMatch(
+      /\/\.config\/Claude\/claude_desktop_config\.json$/,
+    )
   })
 })

@@ -1,6 +1,14 @@
 import { execFile } from "node:child_process"
 import { once } from "node:events"
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs"
 import type { AddressInfo } from "node:net"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
@@ -9,13 +17,20 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { z } from "zod"
 import { checkHooks, checkRoot } from "../../src/roles/doctor/claude.ts"
 import { spaceOf } from "../../src/roles/doctor/machine.ts"
-import { version } from "../../src/version.ts"
+import { version } from "../../src/settings/version.ts"
 import { say } from "../model/model.ts"
 import { main, makeWorld, processesOf, type World } from "./world.ts"
 
 const report = z.object({
   ok: z.boolean(),
-  findings: z.array(z.object({ check: z.string(), state: z.string(), what: z.string(), next: z.string().optional() })),
+  findings: z.array(
+    z.object({
+      check: z.string(),
+      state: z.string(),
+      what: z.string(),
+      next: z.string().optional(),
+    }),
+  ),
 })
 
 describe("doctor", () => {
@@ -26,24 +41,34 @@ describe("doctor", () => {
     world = await makeWorld(() => say("unused"))
     const bin = join(world.directory, "quick")
     mkdirSync(bin)
-    const script = 'case $1 in auth) echo \'{"loggedIn":true}\';; --help) echo "  auth  Manage";; *) echo 2.1.0;; esac'
+    const script =
+      'case $1 in auth) echo \'{"loggedIn":true}\';; --help) echo "  auth  Manage";; *) echo 2.1.0;; esac'
     writeFileSync(join(bin, "claude"), `#!/bin/sh\n${script}\n`, { mode: 0o700 })
     quick = `${bin}:/usr/bin:/bin`
   })
   afterAll(() => world[Symbol.asyncDispose]())
 
-  const run = (args: readonly string[], more: Record<string, string | undefined> = {}, cwd = world.directory) =>
+  const run = (
+    args: readonly string[],
+    more: Record<string, string | undefined> = {},
+    cwd = world.directory,
+  ) =>
     new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
       const env = { ...world.env, BLACKBOX5_PORT: "0", ...more }
-      const child = execFile(process.execPath, [main, "doctor", ...args], { env, cwd }, (_error, stdout, stderr) =>
-        resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+      const child = execFile(
+        process.execPath,
+        [main, "doctor", ...args],
+        { env, cwd },
+        (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
       )
     })
   /** What it says of one thing. */
   const said = async (check: string, more: Record<string, string | undefined> = {}) => {
     const { code, stdout } = await run(["--json"], { PATH: quick, ...more })
     const { ok, findings } = report.parse(JSON.parse(stdout))
-    expect([code, ok]).toEqual(findings.some(({ state }) => state === "FAIL") ? [1, false] : [0, true])
+    expect([code, ok]).toEqual(
+      findings.some(({ state }) => state === "FAIL") ? [1, false] : [0, true],
+    )
     return findings.filter((finding) => finding.check === check)
   }
 
@@ -83,16 +108,23 @@ describe("doctor", () => {
   it("fails, with what to do, for a claude that is not there, does not run, or knows nobody", async () => {
     const fail = (next: RegExp) => [{ state: "FAIL", next: expect.stringMatching(next) }]
     // git and unshare are where they were.
-    expect(await said("claude", { PATH: "/usr/bin:/bin" })).toMatchObject(fail(/npm install -g @anthropic-ai\/claude-code/))
+    expect(await said("claude", { PATH: "/usr/bin:/bin" })).toMatchObject(
+      fail(/npm install -g @anthropic-ai\/claude-code/),
+    )
     const bin = join(world.directory, "bin")
     mkdirSync(bin)
     writeFileSync(join(bin, "claude"), "#!/bin/sh\necho broken >&2\nexit 1\n", { mode: 0o700 })
-    expect(await said("claude", { PATH: `${bin}:/usr/bin:/bin` })).toMatchObject(fail(/Install it again/))
-    expect(await said("login", { PATH: world.env.PATH ?? "", ANTHROPIC_API_KEY: "", HOME: bin })).toMatchObject(
-      fail(/claude auth login/),
+    expect(await said("claude", { PATH: `${bin}:/usr/bin:/bin` })).toMatchObject(
+      fail(/Install it again/),
     )
+    expect(
+      await said("login", { PATH: world.env.PATH ?? "", ANTHROPIC_API_KEY: "", HOME: bin }),
+    ).toMatchObject(fail(/claude auth login/))
     // An older one that takes any word for a prompt is not given one.
-    writeFileSync(join(bin, "claude"), `#!/bin/sh\ncase $1 in --*) echo 1.0.0;; *) touch ${bin}/asked;; esac\n`)
+    writeFileSync(
+      join(bin, "claude"),
+      `#!/bin/sh\ncase $1 in --*) echo 1.0.0;; *) touch ${bin}/asked;; esac\n`,
+    )
     expect(await said("login", { PATH: `${bin}:/usr/bin:/bin` })).toMatchObject([{ state: "warn" }])
     expect(existsSync(join(bin, "asked"))).toBe(false)
   })
@@ -112,7 +144,9 @@ describe("doctor", () => {
   it("fails for a git that is not there", async () => {
     const bin = join(world.directory, "bin without git")
     mkdirSync(bin)
-    expect(await said("git", { PATH: bin })).toMatchObject([{ state: "FAIL", next: expect.stringContaining("Install it") }])
+    expect(await said("git", { PATH: bin })).toMatchObject([
+      { state: "FAIL", next: expect.stringContaining("Install it") },
+    ])
   })
 
   it("asks git by whom commits will be, as agents will have it", async () => {
@@ -123,9 +157,15 @@ describe("doctor", () => {
     // Whatever the machine's own name is, git makes nothing up.
     writeFileSync(join(home, ".gitconfig"), "[user]\n\tuseConfigOnly = true\n")
     expect(await said("identity", { ...bare, HOME: home })).toMatchObject([
-      { state: "FAIL", what: expect.stringContaining("refuse every commit"), next: expect.stringContaining("user.email") },
+      {
+        state: "FAIL",
+        what: expect.stringContaining("refuse every commit"),
+        next: expect.stringContaining("user.email"),
+      },
     ])
-    expect(await said("identity")).toMatchObject([{ state: "ok", what: "commits are by RALF <ralf@example.invalid>" }])
+    expect(await said("identity")).toMatchObject([
+      { state: "ok", what: "commits are by RALF <ralf@example.invalid>" },
+    ])
     writeFileSync(join(home, ".gitconfig"), "[user]\n\tname = Ann\n\temail = ann@example.invalid\n")
     expect(await said("identity", { ...bare, HOME: home })).toMatchObject([
       { state: "ok", what: "commits are by Ann <ann@example.invalid>" },
@@ -137,21 +177,34 @@ describe("doctor", () => {
     mkdirSync(config)
     writeFileSync(join(config, "policy.yaml"), "instancesMax: 3\nturnsMax: many\n")
     expect(await said("policy", { BLACKBOX5_CONFIG: config })).toMatchObject([
-      { state: "FAIL", what: expect.stringMatching(/broken config\/policy\.yaml: line 2: turnsMax/) },
+      {
+        state: "FAIL",
+        what: expect.stringMatching(/broken config\/policy\.yaml: line 2: turnsMax/),
+      },
     ])
-    expect(await said("settings", { BLACKBOX5_STATE: join(world.directory, "a\nb") })).toMatchObject([
-      { state: "FAIL", what: expect.stringContaining("line break"), next: expect.stringContaining("Move it") },
+    expect(
+      await said("settings", { BLACKBOX5_STATE: join(world.directory, "a\nb") }),
+    ).toMatchObject([
+      {
+        state: "FAIL",
+        what: expect.stringContaining("line break"),
+        next: expect.stringContaining("Move it"),
+      },
     ])
     expect(await said("settings", { BLACKBOX5_PORT: "http" })).toMatchObject([{ state: "FAIL" }])
   })
 
   it("looks at the code root, its projects and its loop script", async () => {
     expect(await said("code root", { BLACKBOX5_CODE_ROOT: "" })).toMatchObject([{ state: "warn" }])
-    expect(await said("code root", { BLACKBOX5_CODE_ROOT: join(world.directory, "gone") })).toMatchObject([{ state: "FAIL" }])
+    expect(
+      await said("code root", { BLACKBOX5_CODE_ROOT: join(world.directory, "gone") }),
+    ).toMatchObject([{ state: "FAIL" }])
     const script = join(world.codeRoot, "2-engine/.autonomous/shell/ralf-loop.sh")
     chmodSync(script, 0o600)
     // Root may not execute it either.
-    expect(await said("loop")).toMatchObject([{ state: "FAIL", next: expect.stringContaining(`chmod +x ${script}`) }])
+    expect(await said("loop")).toMatchObject([
+      { state: "FAIL", next: expect.stringContaining(`chmod +x ${script}`) },
+    ])
     chmodSync(script, 0o700)
     expect(await said("loop")).toMatchObject([
       { state: "ok", what: `2-engine/.autonomous/shell/ralf-loop.sh in ${world.codeRoot}` },
@@ -167,7 +220,9 @@ describe("doctor", () => {
     ])
     const file = join(world.directory, "file")
     writeFileSync(file, "")
-    expect(await said("state", { BLACKBOX5_STATE: join(file, "below") })).toMatchObject([{ state: "FAIL" }])
+    expect(await said("state", { BLACKBOX5_STATE: join(file, "below") })).toMatchObject([
+      { state: "FAIL" },
+    ])
   })
 
   it("tells whether the port is free, and whether serve runs, which version, and whether it answers", async () => {
@@ -181,15 +236,22 @@ describe("doctor", () => {
     expect(await said("serve")).toMatchObject([
       { state: "ok", what: expect.stringContaining(`version ${version} runs as process ${pid}`) },
     ])
-    expect(await said("port", { BLACKBOX5_PORT: "" })).toMatchObject([{ state: "ok", what: expect.stringContaining("is ours") }])
+    expect(await said("port", { BLACKBOX5_PORT: "" })).toMatchObject([
+      { state: "ok", what: expect.stringContaining("is ours") },
+    ])
     process.kill(pid, "SIGSTOP")
-    expect(await said("serve")).toMatchObject([{ state: "FAIL", next: expect.stringContaining(`kill -CONT ${pid}`) }])
+    expect(await said("serve")).toMatchObject([
+      { state: "FAIL", next: expect.stringContaining(`kill -CONT ${pid}`) },
+    ])
     process.kill(pid, "SIGCONT")
     expect(readdirSync(world.state).filter((name) => name.startsWith("serve.start"))).toEqual([])
   })
 
   it("takes no words it does not know", async () => {
-    expect(await run(["--fix"])).toMatchObject({ code: 2, stderr: expect.stringContaining("usage: blackbox5 doctor") })
+    expect(await run(["--fix"])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("usage: blackbox5 doctor"),
+    })
   })
 })
 
@@ -197,7 +259,8 @@ describe("what doctor makes of", () => {
   it("root", () => {
     expect(checkRoot(1000, {}).state).toBe("ok")
     expect(checkRoot(0, { IS_SANDBOX: "1" }).state).toBe("ok")
-    for (const environment of [{}, { IS_SANDBOX: "0" }]) expect(checkRoot(0, environment).state).toBe("FAIL")
+    for (const environment of [{}, { IS_SANDBOX: "0" }])
+      expect(checkRoot(0, environment).state).toBe("FAIL")
   })
 
   it("managed settings", () => {
@@ -214,7 +277,10 @@ describe("what doctor makes of", () => {
       state: "FAIL",
       what: expect.stringContaining("allowManagedHooksOnly"),
     })
-    expect(of('{"disableAllHooks":true}')).toMatchObject({ state: "FAIL", what: expect.stringContaining("disableAllHooks") })
+    expect(of('{"disableAllHooks":true}')).toMatchObject({
+      state: "FAIL",
+      what: expect.stringContaining("disableAllHooks"),
+    })
     expect(of("{").state).toBe("warn")
     rmSync(directory, { recursive: true })
   })
@@ -224,6 +290,9 @@ describe("what doctor makes of", () => {
     expect(spaceOf("/x", 2 * gib)).toMatchObject({ state: "ok", what: "2.0 GiB free for /x" })
     expect(spaceOf("/x", 2 * gib - 1).state).toBe("warn")
     expect(spaceOf("/x", 200 * 1024 ** 2).state).toBe("warn")
-    expect(spaceOf("/x", 200 * 1024 ** 2 - 1)).toMatchObject({ state: "FAIL", what: "Only 199 MiB free for /x." })
+    expect(spaceOf("/x", 200 * 1024 ** 2 - 1)).toMatchObject({
+      state: "FAIL",
+      what: "Only 199 MiB free for /x.",
+    })
   })
 })

@@ -1,6 +1,11 @@
 import { once } from "node:events"
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
-import { createServer as createPlainServer, type IncomingMessage, request, type Server } from "node:http"
+import {
+  createServer as createPlainServer,
+  type IncomingMessage,
+  request,
+  type Server,
+} from "node:http"
 import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -10,15 +15,20 @@ import { pino } from "pino"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { z } from "zod"
 import { createApp, through } from "../../src/api/app.ts"
-import { type Door, localAuthenticate, readToken } from "../../src/api/auth.ts"
+import { type Listener, localAuthenticate, readToken } from "../../src/api/auth.ts"
 import { createMetrics } from "../../src/api/metrics.ts"
-import { invokeOver, type Target } from "../../src/client.ts"
-import { readConfig } from "../../src/config.ts"
+import { invokeOver, type Target } from "../../src/client/calls.ts"
+import { findOrStartServe, invokeServe } from "../../src/client/find-serve.ts"
 import { Fault, type FaultCode, faultCodes } from "../../src/core/faults.ts"
 import { defineTool, noProgress, type Tool, type ToolContext } from "../../src/core/tool.ts"
-import { findOrStartServe, invokeServe } from "../../src/find-serve.ts"
+import { readConfig } from "../../src/settings/config.ts"
 
-const hints = { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false }
+const hints = {
+  readOnlyHint: true,
+  destructiveHint: false,
+  idempotentHint: true,
+  openWorldHint: false,
+}
 const about = {
   description: "For tests.",
   toolset: "fleet",
@@ -49,7 +59,11 @@ const writeEcho = defineTool({
   name: "write_echo",
   title: "Write",
   route: "PATCH /v1/echoes/{name}",
-  input: z.strictObject({ name: z.string(), text: z.string().optional(), labels: z.record(z.string(), z.string()).optional() }),
+  input: z.strictObject({
+    name: z.string(),
+    text: z.string().optional(),
+    labels: z.record(z.string(), z.string()).optional(),
+  }),
   show,
   handler: async (_, input) => ({ input }),
 })
@@ -60,7 +74,11 @@ const act = defineTool({
   name: "act",
   title: "Act",
   route: "POST /v1/echoes:act",
-  input: z.strictObject({ fault: z.enum(faultCodes).optional(), crash: z.boolean().optional(), wait: z.boolean().optional() }),
+  input: z.strictObject({
+    fault: z.enum(faultCodes).optional(),
+    crash: z.boolean().optional(),
+    wait: z.boolean().optional(),
+  }),
   show,
   async handler(ctx: ToolContext, input) {
     if (input.fault) throw new Fault(input.fault, "It \u001b[31mfailed.", "Do this.")
@@ -88,11 +106,16 @@ const app = createApp({
       if (raw instanceof Fault) throw raw
       const tool = tools.find((one) => one.name === name)
       const input = tool?.input.safeParse(raw)
-      if (!tool || !input?.success) throw new Fault("Invalid", `unknown or invalid: ${input?.error?.message}`, "Correct it.")
+      if (!tool || !input?.success)
+        throw new Fault("Invalid", `unknown or invalid: ${input?.error?.message}`, "Correct it.")
       // The handlers above use nothing of their context but the call.
       return tool.handler({ ...call, who } as ToolContext, input.data)
     }),
-  authenticate: localAuthenticate({ token, admin: { kind: "human", id: "tester", role: "admin" }, owner: async () => undefined }),
+  authenticate: localAuthenticate({
+    token,
+    admin: { kind: "human", id: "tester", role: "admin" },
+    owner: async () => undefined,
+  }),
   offered: () => true,
   publicUrl: () => undefined,
   issuer: () => undefined,
@@ -104,8 +127,14 @@ const app = createApp({
 })
 const servers: Server[] = []
 let port = 0
-const listen = async (door: Door, at: { path: string } | { host: string; port: number }): Promise<Server> => {
-  const server = createAdaptorServer({ fetch: through(app, door), overrideGlobalObjects: false }) as Server // plain HTTP is the default
+const listen = async (
+  door: Listener,
+  at: { path: string } | { host: string; port: number },
+): Promise<Server> => {
+  const server = createAdaptorServer({
+    fetch: through(app, door),
+    overrideGlobalObjects: false,
+  }) as Server // plain HTTP is the default
   server.listen(at)
   await once(server, "listening")
   servers.push(server)
@@ -122,7 +151,12 @@ interface Sent {
 /** A call as any HTTP client makes it. */
 const send = async (
   sent: Sent,
-): Promise<{ status: number; headers: IncomingMessage["headers"]; text: string; json: unknown }> => {
+): Promise<{
+  status: number
+  headers: IncomingMessage["headers"]
+  text: string
+  json: unknown
+}> => {
   const headers = {
     ...(!sent.overSocket && { authorization: `Bearer ${token}` }),
     ...(sent.body !== undefined && { "content-type": "application/json" }),
@@ -139,22 +173,29 @@ const send = async (
   const [response]: IncomingMessage[] = await once(outgoing, "response")
   let text = ""
   for await (const chunk of response?.setEncoding("utf8") ?? []) text += chunk
-  const json: unknown = response?.headers["content-type"]?.includes("json") ? JSON.parse(text) : undefined
+  const json: unknown = response?.headers["content-type"]?.includes("json")
+    ? JSON.parse(text)
+    : undefined
   return { status: response?.statusCode ?? 0, headers: response?.headers ?? {}, text, json }
 }
 const post = (body: unknown, more: Partial<Sent> = {}) =>
   send({ method: "POST", path: "/v1/echoes:act", body: JSON.stringify(body), ...more })
-const fault = (code: string) => ({ error: { code, message: expect.any(String), next: expect.any(String) } })
+const fault = (code: string) => ({
+  error: { code, message: expect.any(String), next: expect.any(String) },
+})
 const signal = new AbortController().signal
 const quiet = { signal, progress: noProgress }
 
 beforeAll(async () => {
   await listen("socket", { path: socketPath })
-  const { port: given } = (await listen("tcp", { host: "127.0.0.1", port: 0 })).address() as AddressInfo // TCP, so no path
+  const { port: given } = (
+    await listen("tcp", { host: "127.0.0.1", port: 0 })
+  ).address() as AddressInfo // TCP, so no path
   port = given
 })
 afterAll(async () => {
-  for (const server of servers) await new Promise((resolve) => server.close(resolve).closeAllConnections())
+  for (const server of servers)
+    await new Promise((resolve) => server.close(resolve).closeAllConnections())
   rmSync(directory, { recursive: true })
 })
 
@@ -175,7 +216,9 @@ describe("REST", () => {
       const answer = await send({ path, headers: { authorization: "", ...headers } })
       expect(answer).toMatchObject({ status: 401, json: fault("Unauthenticated") })
     }
-    expect(await send({ path: "/healthz", headers: { authorization: "" } })).toMatchObject({ status: 200 })
+    expect(await send({ path: "/healthz", headers: { authorization: "" } })).toMatchObject({
+      status: 200,
+    })
   })
 
   it("trusts a connection as the socket's only on the word of its listener", async () => {
@@ -187,13 +230,23 @@ describe("REST", () => {
   it("refuses other hosts and pages of other origins", async () => {
     const path = "/v1/echoes/a"
     for (const host of ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80"])
-      expect(await send({ path, headers: { host } })).toMatchObject({ status: 403, json: fault("Forbidden") })
+      expect(await send({ path, headers: { host } })).toMatchObject({
+        status: 403,
+        json: fault("Forbidden"),
+      })
     for (const origin of ["https://evil.example", "http://localhost.evil.example", "null"])
       for (const overSocket of [true, false])
-        expect(await send({ path, overSocket, headers: { origin } })).toMatchObject({ status: 403, json: fault("Forbidden") })
+        expect(await send({ path, overSocket, headers: { origin } })).toMatchObject({
+          status: 403,
+          json: fault("Forbidden"),
+        })
     for (const host of ["localhost:1", "[::1]:7505", "127.0.0.1"])
-      expect(await send({ path, headers: { host, origin: `http://${host}` } })).toMatchObject({ status: 200 })
-    expect(await send({ path, overSocket: true, headers: { host: "anything" } })).toMatchObject({ status: 200 })
+      expect(await send({ path, headers: { host, origin: `http://${host}` } })).toMatchObject({
+        status: 200,
+      })
+    expect(await send({ path, overSocket: true, headers: { host: "anything" } })).toMatchObject({
+      status: 200,
+    })
   })
 
   it.each<[FaultCode, number]>([
@@ -227,23 +280,41 @@ describe("REST", () => {
     for (const body of ["{", "[]", "null", ""])
       expect(await post({}, { body })).toMatchObject({ status: 400, json: fault("Invalid") })
     for (const type of ["text/plain", "application/x-www-form-urlencoded"])
-      expect(await post({}, { headers: { "content-type": type } })).toMatchObject({ status: 400, json: fault("Invalid") })
+      expect(await post({}, { headers: { "content-type": type } })).toMatchObject({
+        status: 400,
+        json: fault("Invalid"),
+      })
     expect(await post({ strange: 1 })).toMatchObject({ status: 400, json: fault("Invalid") })
   })
 
   it("names what there is for an unknown path, a wrong method, a field given twice", async () => {
-    expect(await send({ path: "/v1/nothing" })).toMatchObject({ status: 404, json: fault("NotFound") })
+    expect(await send({ path: "/v1/nothing" })).toMatchObject({
+      status: 404,
+      json: fault("NotFound"),
+    })
     const wrong = await send({ method: "DELETE", path: "/v1/echoes/a" })
-    expect(wrong).toMatchObject({ status: 405, headers: { allow: "GET, PATCH" }, json: fault("Invalid") })
+    expect(wrong).toMatchObject({
+      status: 405,
+      headers: { allow: "GET, PATCH" },
+      json: fault("Invalid"),
+    })
     const twice = { method: "PATCH", path: "/v1/echoes/a", body: JSON.stringify({ name: "b" }) }
     expect(await send(twice)).toMatchObject({ status: 400, json: fault("Invalid") })
-    expect(await send({ path: "/v1/echoes/%ff" })).toMatchObject({ status: 400, json: fault("Invalid") })
-    expect(await send({ method: "POST", path: "/v1/echoes%3Aact", body: "{}" })).toMatchObject({ status: 200 })
+    expect(await send({ path: "/v1/echoes/%ff" })).toMatchObject({
+      status: 400,
+      json: fault("Invalid"),
+    })
+    expect(await send({ method: "POST", path: "/v1/echoes%3Aact", body: "{}" })).toMatchObject({
+      status: 200,
+    })
   })
 
   it("says whether it is ready, and counts", async () => {
     ready = false
-    expect(await send({ path: "/readyz" })).toMatchObject({ status: 503, json: { ready: false, why: "starting" } })
+    expect(await send({ path: "/readyz" })).toMatchObject({
+      status: 503,
+      json: { ready: false, why: "starting" },
+    })
     ready = true
     expect(await send({ path: "/readyz" })).toMatchObject({ status: 200, json: { ready: true } })
     await post({ fault: "Conflict" })
@@ -270,7 +341,9 @@ describe("REST", () => {
     }
     expect(paths["/v1/echoes/{name}"]?.patch).toMatchObject({
       parameters: [{ name: "name", in: "path", required: true }],
-      requestBody: { content: { "application/json": { schema: { properties: { text: { type: "string" } } } } } },
+      requestBody: {
+        content: { "application/json": { schema: { properties: { text: { type: "string" } } } } },
+      },
     })
   })
 
@@ -278,14 +351,18 @@ describe("REST", () => {
     const accept = { headers: { accept: "text/event-stream" } }
     const events = (text: string): unknown[] => {
       const found: unknown[] = []
-      createParser({ onEvent: ({ event, data }) => found.push([event, JSON.parse(data)]) }).feed(text)
+      createParser({ onEvent: ({ event, data }) => found.push([event, JSON.parse(data)]) }).feed(
+        text,
+      )
       return found
     }
     expect(events((await post({}, accept)).text)).toEqual([
       ["progress", { done: 1, message: "begun" }],
       ["result", { input: {} }],
     ])
-    expect(events((await post({ fault: "Conflict" }, accept)).text)).toEqual([["fault", fault("Conflict")]])
+    expect(events((await post({ fault: "Conflict" }, accept)).text)).toEqual([
+      ["fault", fault("Conflict")],
+    ])
   })
 })
 
@@ -314,7 +391,10 @@ describe("the client", () => {
     const invoke = invokeOver(target(), tools)
     for (const progress of [noProgress, () => {}])
       for (const code of faultCodes)
-        await expect(invoke("act", { fault: code }, { signal, progress })).rejects.toMatchObject({ code, next: "Do this." })
+        await expect(invoke("act", { fault: code }, { signal, progress })).rejects.toMatchObject({
+          code,
+          next: "Do this.",
+        })
     const told: unknown[] = []
     const progress = (...one: unknown[]) => void told.push(one)
     expect(await invoke("act", {}, { signal, progress })).toEqual({ input: {} })
@@ -328,7 +408,11 @@ describe("the client", () => {
     acts.started = Promise.withResolvers()
     acts.aborted = Promise.withResolvers()
     const cancelling = new AbortController()
-    const call = invokeOver({ socketPath }, tools)("act", { wait: true }, { signal: cancelling.signal, progress })
+    const call = invokeOver({ socketPath }, tools)(
+      "act",
+      { wait: true },
+      { signal: cancelling.signal, progress },
+    )
     await acts.started.promise
     cancelling.abort()
     await expect(call).rejects.toMatchObject({ code: "Unavailable" })
@@ -339,11 +423,15 @@ describe("the client", () => {
     const invoke = invokeOver({ socketPath: join(directory, "absent") }, tools)
     for (const name of [undefined, "", "..", 3])
       await expect(invoke("read_echo", { name }, quiet)).rejects.toMatchObject({ code: "Invalid" })
-    await expect(invoke("write_echo", { name: "a", text: "x".repeat(1_048_577) }, quiet)).rejects.toMatchObject({
+    await expect(
+      invoke("write_echo", { name: "a", text: "x".repeat(1_048_577) }, quiet),
+    ).rejects.toMatchObject({
       code: "TooLarge",
     })
     await expect(invoke("nothing", {}, quiet)).rejects.toMatchObject({ code: "NotFound" })
-    await expect(invoke("read_echo", { name: "a" }, quiet)).rejects.toMatchObject({ code: "Unavailable" })
+    await expect(invoke("read_echo", { name: "a" }, quiet)).rejects.toMatchObject({
+      code: "Unavailable",
+    })
   })
 
   it("takes no answer above its bound, and none that is no answer", async () => {
@@ -394,14 +482,22 @@ describe("finding or starting serve", () => {
     )
     const config = readConfig({}, { BLACKBOX5_STATE: state })
     const starts = () => readFileSync(join(state, "starts"), "utf8").trim().split("\n").map(Number)
-    return { config, entry, starts, state, [Symbol.dispose]: () => rmSync(state, { recursive: true }) }
+    return {
+      config,
+      entry,
+      starts,
+      state,
+      [Symbol.dispose]: () => rmSync(state, { recursive: true }),
+    }
   }
   const serving = `createServer((_, response) => response.end('{"alive":true}')).listen(process.env.BLACKBOX5_STATE + "/serve.sock")`
 
   it("starts one for ten that ask at once, and none when it is there", async () => {
     using place = world(serving.replace("process.env.BLACKBOX5_STATE", "import.meta.dirname"))
     try {
-      const found = await Promise.all(Array.from({ length: 10 }, () => findOrStartServe(place.config, place.entry)))
+      const found = await Promise.all(
+        Array.from({ length: 10 }, () => findOrStartServe(place.config, place.entry)),
+      )
       expect(new Set(found.map((target) => JSON.stringify(target)))).toEqual(
         new Set([JSON.stringify({ socketPath: place.config.socketPath })]),
       )
@@ -414,11 +510,17 @@ describe("finding or starting serve", () => {
 
   it("tells all who wait the last words of one that dies, and tries again when asked again", async () => {
     using place = world(`console.error("the policy is broken"); process.exitCode = 1`)
-    const asked = await Promise.allSettled(Array.from({ length: 5 }, () => findOrStartServe(place.config, place.entry)))
+    const asked = await Promise.allSettled(
+      Array.from({ length: 5 }, () => findOrStartServe(place.config, place.entry)),
+    )
     for (const one of asked)
-      expect(one).toMatchObject({ reason: { code: "Unavailable", untrusted: expect.stringContaining("the policy is broken") } })
+      expect(one).toMatchObject({
+        reason: { code: "Unavailable", untrusted: expect.stringContaining("the policy is broken") },
+      })
     expect(place.starts()).toHaveLength(1)
-    await expect(findOrStartServe(place.config, place.entry)).rejects.toMatchObject({ code: "Unavailable" })
+    await expect(findOrStartServe(place.config, place.entry)).rejects.toMatchObject({
+      code: "Unavailable",
+    })
     expect(place.starts()).toHaveLength(2)
   })
 

@@ -5,7 +5,10 @@ import { z } from "zod"
 import { fail, type Reply, say, use } from "../model/model.ts"
 import { eventually, type McpClient, makeWorld, processesOf, type World } from "./world.ts"
 
-/** What people read when the model's service refuses, or claude does not come to its end: the real claude, its own words. */
+/**
+ * What people read when the model's service refuses, or claude does not come to its end: the real
+ * claude, its own words.
+ */
 
 const seenSchema = z.looseObject({
   phase: z.string(),
@@ -16,7 +19,8 @@ const seenSchema = z.looseObject({
   last: z.object({ iteration: z.int(), outcome: z.string(), untrusted: z.string() }).optional(),
   usage: z.looseObject({ iterations: z.int() }),
 })
-const look = async (client: McpClient, name: string) => seenSchema.parse(await client.call("inspect_instance", { name }))
+const look = async (client: McpClient, name: string) =>
+  seenSchema.parse(await client.call("inspect_instance", { name }))
 const reaches = (client: McpClient, name: string, phase: string) =>
   eventually(async () => {
     const seen = await look(client, name)
@@ -30,7 +34,10 @@ const eventsOf = async (client: McpClient, name: string): Promise<string> => {
 }
 
 /** A claude logged in with a subscription: the answers of the API about it need no key. */
-const subscription = { ANTHROPIC_API_KEY: "", CLAUDE_CODE_OAUTH_TOKEN: "sk-ant-oat01-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" }
+const subscription = {
+  ANTHROPIC_API_KEY: "",
+  CLAUDE_CODE_OAUTH_TOKEN: "sk-ant-oat01-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+}
 /** A subscription's limit, as the API tells of it. */
 const limitOver = (atMs: number, claim = "seven_day"): Reply => ({
   ...fail(429, { message: "This request would exceed your account's rate limit." }),
@@ -79,16 +86,26 @@ describe("a model's service that refuses", () => {
 
   it("holds until its limit ends, with claude's words, and that is no iteration", async () => {
     const endMs = Date.now() + 3 * 86_400_000
-    await using world = await makeWorld(() => limitOver(endMs), { env: { ...env, ...subscription } })
+    await using world = await makeWorld(() => limitOver(endMs), {
+      env: { ...env, ...subscription },
+    })
     const client = await world.connect()
     await client.call("spawn_instance", { project: "shop", name: "one", mode: "once" })
     const held = await reaches(client, "one", "RateLimited")
     expect(held.why).toMatch(/limit is reached\. It goes on in (72 h|3 days)\.$/)
-    expect(held.untrusted).toMatch(/limit is reached: "You've hit your weekly limit · resets .*\(.*\)"\./)
-    await eventually(async () => (await eventsOf(client, "one")).includes("does not count"), "the end of the refused iteration")
+    expect(held.untrusted).toMatch(
+      /limit is reached: "You've hit your weekly limit · resets .*\(.*\)"\./,
+    )
+    await eventually(
+      async () => (await eventsOf(client, "one")).includes("does not count"),
+      "the end of the refused iteration",
+    )
     const { usage, last } = await look(client, "one")
     expect(usage.iterations).toBe(0)
-    expect(last).toMatchObject({ outcome: "FAILED", untrusted: expect.stringContaining("You've hit your weekly limit") })
+    expect(last).toMatchObject({
+      outcome: "FAILED",
+      untrusted: expect.stringContaining("You've hit your weekly limit"),
+    })
     expect(world.model.requests.filter(({ main }) => main)).toHaveLength(1)
   }, 120_000)
 
@@ -118,7 +135,10 @@ describe("a model's service that refuses", () => {
   it("waits for a person after a limit where the policy says so", async () => {
     let refused = 0
     await using world = await makeWorld(
-      () => (refused++ === 0 ? limitOver(Date.now() + 60_000, "five_hour") : say("Done.\n<promise>COMPLETE</promise>")),
+      () =>
+        refused++ === 0
+          ? limitOver(Date.now() + 60_000, "five_hour")
+          : say("Done.\n<promise>COMPLETE</promise>"),
       { env: { ...env, ...subscription }, policy: "afterRateLimit: hold\n" },
     )
     const client = await world.connect()
@@ -141,7 +161,10 @@ describe("a model's service that refuses", () => {
     ],
     [
       "an account without credit",
-      fail(400, { message: "Your credit balance is too low to access the Anthropic API.", type: "invalid_request_error" }),
+      fail(400, {
+        message: "Your credit balance is too low to access the Anthropic API.",
+        type: "invalid_request_error",
+      }),
       "Held",
       /cannot pay for the model: "Credit balance is too low"\. Add credit/,
       /Mend that, then resume_instances/,
@@ -180,27 +203,45 @@ describe("a model's service that refuses", () => {
 
 describe("a claude that does not come to its end", () => {
   const claudeOf = (world: World): number | undefined =>
-    processesOf(world.directory).find(({ command }) => /^\S*claude(\.exe)? /.test(command) && command.includes("--settings"))?.pid
+    processesOf(world.directory).find(
+      ({ command }) => /^\S*claude(\.exe)? /.test(command) && command.includes("--settings"),
+    )?.pid
 
   it("because it was killed is said to be killed", async () => {
-    await using world = await makeWorld(() => use([{ name: "Bash", input: { command: "sleep 1000", timeout: 600_000 } }]))
+    await using world = await makeWorld(() =>
+      use([{ name: "Bash", input: { command: "sleep 1000", timeout: 600_000 } }]),
+    )
     const client = await world.connect()
     await client.call("spawn_instance", { project: "shop", name: "one", budget: { iterations: 1 } })
-    await eventually(async () => /Bash/.test((await look(client, "one")).activity?.untrusted ?? ""), "a tool at work")
+    await eventually(
+      async () => /Bash/.test((await look(client, "one")).activity?.untrusted ?? ""),
+      "a tool at work",
+    )
     const pid = await eventually(() => claudeOf(world), "claude")
     process.kill(pid, "SIGKILL")
     const { last } = await reaches(client, "one", "BudgetReached")
-    expect(last).toMatchObject({ outcome: "FAILED", untrusted: expect.stringMatching(/ended by SIGKILL \(exit code 137\)/) })
+    expect(last).toMatchObject({
+      outcome: "FAILED",
+      untrusted: expect.stringMatching(/ended by SIGKILL \(exit code 137\)/),
+    })
   }, 120_000)
 
   it("because it refuses to start is told with what it printed", async () => {
     await using world = await makeWorld(() => say("never asked"), {
-      policy: 'loops:\n  wrong: [bash, -c, "while claude -p --nope go || true; do sleep 0.2; done"]\n',
+      policy:
+        'loops:\n  wrong: [bash, -c, "while claude -p --nope go || true; do sleep 0.2; done"]\n',
     })
     const client = await world.connect()
-    await client.call("spawn_instance", { project: "shop", name: "one", loop: "wrong", budget: { iterations: 2 } })
+    await client.call("spawn_instance", {
+      project: "shop",
+      name: "one",
+      loop: "wrong",
+      budget: { iterations: 2 },
+    })
     const { last } = await reaches(client, "one", "BudgetReached")
-    expect(last?.untrusted).toMatch(/claude refused to start \(exit code 1\)\. It printed: error: unknown option '--nope'/)
+    expect(last?.untrusted).toMatch(
+      /claude refused to start \(exit code 1\)\. It printed: error: unknown option '--nope'/,
+    )
   }, 120_000)
 })
 
@@ -211,9 +252,14 @@ describe("an agent without a git repository", () => {
     rmSync(join(world.codeRoot, ".git"), { recursive: true, force: true })
     rmSync(join(world.projectOf("shop"), ".git"), { recursive: true, force: true })
     await client.call("spawn_instance", { project: "shop", name: "one", mode: "once" })
-    await eventually(async () => (await client.call("inspect_instance", { name: "one" })).work !== undefined, "its work tree")
+    await eventually(
+      async () => (await client.call("inspect_instance", { name: "one" })).work !== undefined,
+      "its work tree",
+    )
     const { stdout } = await world.cli("inspect-instance", "one")
     expect(stdout).toContain("progress unknown (no git repository tells)")
-    expect((await client.call("inspect_instance", { name: "one" })).work).not.toHaveProperty("commits")
+    expect((await client.call("inspect_instance", { name: "one" })).work).not.toHaveProperty(
+      "commits",
+    )
   }, 120_000)
 })

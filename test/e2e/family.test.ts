@@ -8,9 +8,13 @@ import { eventually, makeWorld } from "./world.ts"
 const model = "claude-sonnet-4-5"
 const fleet = (...calls: readonly (readonly [string, object])[]): Reply =>
   use(calls.map(([tool, input]) => ({ name: `mcp__blackbox5__${tool}`, input })))
-const list = z.object({ instances: z.array(z.object({ name: z.string(), phase: z.string(), why: z.string() })) })
+const list = z.object({
+  instances: z.array(z.object({ name: z.string(), phase: z.string(), why: z.string() })),
+})
 const messages = z.object({
-  messages: z.array(z.object({ mail: z.string(), from: z.string(), state: z.string(), untrusted: z.string() })),
+  messages: z.array(
+    z.object({ mail: z.string(), from: z.string(), state: z.string(), untrusted: z.string() }),
+  ),
 })
 /** Which iteration of its instance a request belongs to: each is a session of its own. */
 const sessions = () => {
@@ -34,7 +38,10 @@ describe("a parent under a turn limit of one", () => {
         woken ||= request.last
         return say("All are done.\n<promise>COMPLETE</promise>")
       }
-      if (!result) return fleet(...parts.map((name) => ["spawn_instance", { name, goal: `part ${name}` }] as const))
+      if (!result)
+        return fleet(
+          ...parts.map((name) => ["spawn_instance", { name, goal: `part ${name}` }] as const),
+        )
       if (result.text.includes('"parked":true')) {
         parked.push(result.text)
         return say("I end my iteration. Status: PARTIAL")
@@ -51,7 +58,8 @@ describe("a parent under a turn limit of one", () => {
         }
         return say(`Did ${part}.\n<promise>COMPLETE</promise>`)
       },
-      // One place besides the parent's: its children need it one after the other, and the parent must not keep it.
+      // One place besides the parent's: its children need it one after the other, and the parent
+      // must not keep it.
       { policy: "turnsMax: 1\ninstancesMax: 1\n" },
     )
     const { call } = await world.connect()
@@ -65,13 +73,25 @@ describe("a parent under a turn limit of one", () => {
       "the parent waits",
       60,
     )
-    expect(waiting).toMatchObject({ phase: "Waiting", why: `Waits for ${children.join(", ")} (until finished).` })
+    expect(waiting).toMatchObject({
+      phase: "Waiting",
+      why: `Waits for ${children.join(", ")} (until finished).`,
+    })
     expect(parked.length).toBe(1)
     expect(
-      await call("wait_for_instances", { names: ["parent", ...children], until: "finished", timeoutSeconds: 120 }),
+      await call("wait_for_instances", {
+        names: ["parent", ...children],
+        until: "finished",
+        timeoutSeconds: 120,
+      }),
     ).toMatchObject({
       met: true,
-      instances: [{ phase: "Completed" }, { phase: "Completed" }, { phase: "Completed" }, { phase: "Completed" }],
+      instances: [
+        { phase: "Completed" },
+        { phase: "Completed" },
+        { phase: "Completed" },
+        { phase: "Completed" },
+      ],
     })
     for (const part of parts)
       expect(woken).toMatch(
@@ -93,7 +113,10 @@ describe("a question to the people", () => {
         return say("<promise>COMPLETE</promise>")
       }
       return request.toolResults.length === 0
-        ? fleet(["message_instances", { to: ["@operators"], text: "Stripe or Adyen?", question: true }])
+        ? fleet([
+            "message_instances",
+            { to: ["@operators"], text: "Stripe or Adyen?", question: true },
+          ])
         : say("I asked. Status: PARTIAL")
     })
     const { call } = await world.connect()
@@ -102,18 +125,28 @@ describe("a question to the people", () => {
       const seen = await call("inspect_instance", { name: "shop-1" })
       return seen.phase === "NeedsAnswer" ? seen : undefined
     }, "NeedsAnswer")
-    expect(asking.why).toMatch(/^It asked a question \d+ s ago and waits for the answer\. It goes on in (29|30) min\.$/)
+    expect(asking.why).toMatch(
+      /^It asked a question \d+ s ago and waits for the answer\. It goes on in (29|30) min\.$/,
+    )
     expect(asking.untrusted).toMatch(/^<untrusted-(\w+)>\nStripe or Adyen\?\n<\/untrusted-\1>$/)
     const [question] = messages.parse(await call("read_messages")).messages
-    expect(question).toMatchObject({ from: "instance shop-1", untrusted: expect.stringContaining("Stripe or Adyen?") })
+    expect(question).toMatchObject({
+      from: "instance shop-1",
+      untrusted: expect.stringContaining("Stripe or Adyen?"),
+    })
     const fix = `message_instances {"to":["shop-1"],"replyTo":"${question?.mail}","text":"…"}`
     expect(await call("fleet_status")).toMatchObject({ needsYou: [{ name: "shop-1", do: fix }] })
     const asked = world.model.requests.filter(({ main }) => main).length
 
     await call("message_instances", { to: ["shop-1"], replyTo: question?.mail, text: "Adyen." })
-    await eventually(async () => (await call("inspect_instance", { name: "shop-1" })).phase === "Completed", "Completed")
+    await eventually(
+      async () => (await call("inspect_instance", { name: "shop-1" })).phase === "Completed",
+      "Completed",
+    )
     expect(world.model.requests.filter(({ main }) => main).length).toBe(asked + 1)
     expect(heard).toMatch(new RegExp(`in answer to ${question?.mail}[\\s\\S]*Adyen\\.`))
-    expect(messages.parse(await call("read_messages", { mails: [question?.mail] })).messages[0]?.state).toBe("answered")
+    expect(
+      messages.parse(await call("read_messages", { mails: [question?.mail] })).messages[0]?.state,
+    ).toBe("answered")
   })
 })

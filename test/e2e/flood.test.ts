@@ -5,7 +5,10 @@ import { z } from "zod"
 import { type ModelRequest, type Reply, say, use } from "../model/model.ts"
 import { eventually, makeWorld, processesOf, standsStill } from "./world.ts"
 
-/** Everything that its port takes, as fast as a program can, over many connections; and connections that say nothing. */
+/**
+ * Everything that its port takes, as fast as a program can, over many connections; and connections
+ * that say nothing.
+ */
 const flood = `
 import { Agent, request } from "node:http"
 import { connect } from "node:net"
@@ -48,7 +51,10 @@ setInterval(() => {
 await Promise.all(Array.from({ length: 60 }, async () => { for (;;) await one() }))
 `
 const countsSchema = z.object({ sent: z.int(), answers: z.record(z.string(), z.int()) })
-const events = z.object({ events: z.array(z.looseObject({ kind: z.string() })), next: z.unknown().optional() })
+const events = z.object({
+  events: z.array(z.looseObject({ kind: z.string() })),
+  next: z.unknown().optional(),
+})
 
 it("an agent that floods its supervisor's port is paused, resumed and stopped as any other, and nobody else notices", async () => {
   let works = 0
@@ -67,12 +73,14 @@ it("an agent that floods its supervisor's port is paused, resumed and stopped as
   writeFileSync(join(world.directory, "flood.mjs"), flood)
   const { call } = await world.connect()
   await call("spawn_instance", { project: "shop", name: "flooder", goal: "The goal of flooder." })
-  const counts = () => countsSchema.parse(JSON.parse(readFileSync(join(world.directory, "counts"), "utf8")))
+  const counts = () =>
+    countsSchema.parse(JSON.parse(readFileSync(join(world.directory, "counts"), "utf8")))
   await eventually(() => flooded > 0 && counts().sent > 500, "the flood", 150)
   await call("spawn_instance", { project: "shop", name: "other", goal: "The goal of other." })
   await eventually(() => works >= 2, "the other's iterations")
   const phase = async () => (await call("inspect_instance", { name: "flooder" })).phase
-  const floods = () => processesOf(world.directory).filter(({ command }) => command.includes("flood.mjs"))
+  const floods = () =>
+    processesOf(world.directory).filter(({ command }) => command.includes("flood.mjs"))
 
   await call("pause_instances", { names: ["flooder"] })
   await eventually(async () => (await phase()) === "Paused", "paused")
@@ -84,7 +92,9 @@ it("an agent that floods its supervisor's port is paused, resumed and stopped as
   await call("stop_instances", { names: ["flooder"] })
   await eventually(async () => (await phase()) === "Stopped", "stopped")
   expect(floods()).toEqual([])
-  const told = events.parse(await call("read_events", { name: "flooder", kinds: ["Warning"], limit: 500 })).events
+  const told = events.parse(
+    await call("read_events", { name: "flooder", kinds: ["Warning"], limit: 500 }),
+  ).events
   expect(told.length).toBeGreaterThan(0)
   process.stdout.write(`flood: ${JSON.stringify(counts())}; ${told.length} warnings\n`)
 }, 240_000)

@@ -7,7 +7,10 @@ import { type ModelRequest, type Reply, say, use } from "../model/model.ts"
 import { eventually, makeWorld, type World } from "./world.ts"
 
 const supervisorSchema = z.object({ pid: z.number() })
-const hooksSchema = z.record(z.string(), z.array(z.object({ hooks: z.array(z.object({ timeout: z.number() })) })))
+const hooksSchema = z.record(
+  z.string(),
+  z.array(z.object({ hooks: z.array(z.object({ timeout: z.number() })) })),
+)
 const fleet = (tool: string): Reply => use([{ name: `mcp__blackbox5__${tool}`, input: {} }])
 const bash = (command: string): Reply => use([{ name: "Bash", input: { command } }])
 
@@ -16,7 +19,9 @@ it("a supervisor that stands still costs a tool call of claude two seconds at mo
   const secondsOf = (event: string): number =>
     Math.max(...(hooks[event] ?? []).flatMap((one) => one.hooks.map(({ timeout }) => timeout)))
   for (const after of ["PostToolUse", "PostToolUseFailure"])
-    expect(secondsOf("PreToolUse") + secondsOf(after) + secondsOf("PostToolBatch")).toBeLessThanOrEqual(2)
+    expect(
+      secondsOf("PreToolUse") + secondsOf(after) + secondsOf("PostToolBatch"),
+    ).toBeLessThanOrEqual(2)
 })
 
 it("a supervisor that stands still neither ends its agent's iteration nor does later what the agent gave up", async () => {
@@ -34,7 +39,13 @@ it("a supervisor that stands still neither ends its agent's iteration nor does l
       signal("SIGSTOP")
       return bash("echo goes on")
     },
-    () => use([{ name: "mcp__blackbox5__message_instances", input: { to: ["@operators"], text: "Given up." } }]),
+    () =>
+      use([
+        {
+          name: "mcp__blackbox5__message_instances",
+          input: { to: ["@operators"], text: "Given up." },
+        },
+      ]),
     () => {
       signal("SIGCONT")
       return fleet("fleet_status")
@@ -43,15 +54,21 @@ it("a supervisor that stands still neither ends its agent's iteration nor does l
   const script = ({ body, toolResults }: ModelRequest): Reply => {
     const step = body.messages.filter(({ role }) => role === "assistant").length
     if (step > results.length) results.push(toolResults.map(({ text }) => text).join("\n"))
-    return uid === undefined ? bash("sleep 0.1") : (steps[results.length]?.() ?? say("Status: PARTIAL"))
+    return uid === undefined
+      ? bash("sleep 0.1")
+      : (steps[results.length]?.() ?? say("Status: PARTIAL"))
   }
   await using here = await makeWorld(script)
   world = here
   const client = await here.connect()
-  uid = z.string().parse((await client.call("spawn_instance", { project: "shop", name: "one" })).uid)
+  uid = z
+    .string()
+    .parse((await client.call("spawn_instance", { project: "shop", name: "one" })).uid)
   await eventually(() => results.length >= steps.length, "all its steps", 60)
   expect(results[1]).toContain("goes on")
-  expect(results[2]).toMatch(/supervisor of this instance has not answered for 2 s; nothing was sent/)
+  expect(results[2]).toMatch(
+    /supervisor of this instance has not answered for 2 s; nothing was sent/,
+  )
   expect(results[3]).toContain("headline")
   expect(await client.call("read_messages", {})).toMatchObject({ messages: [] })
 }, 120_000)

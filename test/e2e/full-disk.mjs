@@ -6,7 +6,11 @@ import { DatabaseSync } from "node:sqlite"
 const { FULL_DISK_FLAG: flag = "", FULL_DISK_DIRECTORY: directory = "" } = process.env
 const isFull = () => fs.existsSync(flag)
 const enospc = () =>
-  Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC", errno: -28, syscall: "write" })
+  Object.assign(new Error("ENOSPC: no space left on device, write"), {
+    code: "ENOSPC",
+    errno: -28,
+    syscall: "write",
+  })
 const below = (file) => {
   if (typeof file !== "number") return String(file).startsWith(directory)
   try {
@@ -30,7 +34,10 @@ const { exec } = DatabaseSync.prototype
 DatabaseSync.prototype.exec = function (sql) {
   if (sql === "COMMIT" && isFull()) {
     exec.call(this, "ROLLBACK")
-    throw Object.assign(new Error("database or disk is full"), { code: "ERR_SQLITE_ERROR", errcode: 13 })
+    throw Object.assign(new Error("database or disk is full"), {
+      code: "ERR_SQLITE_ERROR",
+      errcode: 13,
+    })
   }
   return exec.call(this, sql)
 }

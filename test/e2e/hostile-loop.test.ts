@@ -9,12 +9,21 @@ import { z } from "zod"
 import { type ModelRequest, say, use } from "../model/model.ts"
 import { pick, random } from "../random.ts"
 import { hasNamespaces, people } from "./person.ts"
-import { eventually, makeWorld, processesOf, type Result, standsStill, type World } from "./world.ts"
+import {
+  eventually,
+  makeWorld,
+  processesOf,
+  type Result,
+  standsStill,
+  type World,
+} from "./world.ts"
 
 /**
- * One loop does for two minutes all that it can against its own supervisor, from inside (`hostile.ts`) and, with that supervisor's credential,
- * over the link. Two others go about their work, a person writes to them and looks at the fleet: for them it is as if it were quiet.
- * BLACKBOX5_HOSTILE_SEED repeats a run's choices (not its moments), BLACKBOX5_HOSTILE_SECONDS sets how long it lasts.
+ * One loop does for two minutes all that it can against its own supervisor, from inside
+ * (`hostile.ts`) and, with that supervisor's credential, over the link. Two others go about their
+ * work, a person writes to them and looks at the fleet: for them it is as if it were quiet.
+ * BLACKBOX5_HOSTILE_SEED repeats a run's choices (not its moments), BLACKBOX5_HOSTILE_SECONDS sets
+ * how long it lasts.
  */
 const seed = Number(process.env.BLACKBOX5_HOSTILE_SEED ?? Math.floor(Math.random() * 1e9))
 const seconds = Number(process.env.BLACKBOX5_HOSTILE_SECONDS ?? 120)
@@ -24,16 +33,24 @@ const turnsMax = 2
 const good = ["ann", "ben"] as const
 
 const receiptsSchema = z.array(z.object({ mail: z.string() }))
-const messagesSchema = z.object({ messages: z.array(z.object({ mail: z.string(), state: z.string() })) })
-const auditSchema = z.object({
-  calls: z.array(z.object({ who: z.string(), made: z.array(z.string()).default([]), verdict: z.string() })),
+const messagesSchema = z.object({
+  messages: z.array(z.object({ mail: z.string(), state: z.string() })),
 })
-const listSchema = z.object({ instances: z.array(z.object({ name: z.string(), iteration: z.number() })) })
+const auditSchema = z.object({
+  calls: z.array(
+    z.object({ who: z.string(), made: z.array(z.string()).default([]), verdict: z.string() }),
+  ),
+})
+const listSchema = z.object({
+  instances: z.array(z.object({ name: z.string(), iteration: z.number() })),
+})
 
 /** Resident memory of a process now, in MiB. */
 const memoryOf = (pid: number): number => {
   try {
-    return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024
+    return (
+      Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024
+    )
   } catch {
     return 0
   }
@@ -49,7 +66,9 @@ const namespaceOf = (pid: number | string): string => {
 /** The instance that a process belongs to, as its environment names it. */
 const instanceOf = (pid: number): string => {
   try {
-    return /BLACKBOX5_INSTANCE=([\w-]+)/.exec(readFileSync(`/proc/${pid}/environ`, "utf8"))?.[1] ?? ""
+    return (
+      /BLACKBOX5_INSTANCE=([\w-]+)/.exec(readFileSync(`/proc/${pid}/environ`, "utf8"))?.[1] ?? ""
+    )
   } catch {
     return ""
   }
@@ -64,13 +83,17 @@ function watch(world: World) {
     while (!ended.signal.aborted) {
       seen.looks++
       const all = processesOf(world.directory)
-      const claudes = all.filter(({ command }) => command.startsWith(`${claude} `) && command.includes("--settings"))
+      const claudes = all.filter(
+        ({ command }) => command.startsWith(`${claude} `) && command.includes("--settings"),
+      )
       const pids = new Set(claudes.map(({ pid }) => pid))
       const running = claudes.filter(({ parent, state }) => !pids.has(parent) && state !== "T")
-      if (running.length > turnsMax) seen.wrong.push(`${running.length} at once: ${running.map(({ pid }) => instanceOf(pid))}`)
+      if (running.length > turnsMax)
+        seen.wrong.push(`${running.length} at once: ${running.map(({ pid }) => instanceOf(pid))}`)
       for (const { pid, command } of all) {
         if (/main\.js serve/.test(command)) seen.serveMiB = Math.max(seen.serveMiB, memoryOf(pid))
-        if (/main\.js agent/.test(command)) seen.supervisorMiB = Math.max(seen.supervisorMiB, memoryOf(pid))
+        if (/main\.js agent/.test(command))
+          seen.supervisorMiB = Math.max(seen.supervisorMiB, memoryOf(pid))
       }
       await sleep(100)
     }
@@ -84,10 +107,16 @@ function watch(world: World) {
 }
 
 /**
- * A supervisor gone bad: it has its credential, and says whatever it likes. `aboutTurns`: also in beats, which say whether its iteration runs. No
- * one else knows that, so that the limit of turns holds only as far as supervisors do not lie about it.
+ * A supervisor gone bad: it has its credential, and says whatever it likes. `aboutTurns`: also in
+ * beats, which say whether its iteration runs. No one else knows that, so that the limit of turns
+ * holds only as far as supervisors do not lie about it.
  */
-async function lie(world: World, uid: string, until: AbortSignal, aboutTurns: boolean): Promise<number> {
+async function lie(
+  world: World,
+  uid: string,
+  until: AbortSignal,
+  aboutTurns: boolean,
+): Promise<number> {
   const chance = random(seed + 1)
   const many = (max: number): number => Math.floor(chance() * max)
   const run = z.object({ credential: z.string(), place: z.string() })
@@ -95,7 +124,12 @@ async function lie(world: World, uid: string, until: AbortSignal, aboutTurns: bo
   const frame = (place: string): string | Buffer => {
     const atMs = Date.now()
     const used = { usd: chance(), tokens: many(1e6), iterations: many(100), ms: many(1e6) }
-    const turn = { id: `t-${many(5)}`, state: pick(chance, ["Wanted", "Running"]), sinceMs: many(2) * atMs, grantedAtMs: atMs }
+    const turn = {
+      id: `t-${many(5)}`,
+      state: pick(chance, ["Wanted", "Running"]),
+      sinceMs: many(2) * atMs,
+      grantedAtMs: atMs,
+    }
     const event = {
       id: `e-${many(1e9)}`,
       kind: pick(chance, ["Warning", "IterationStarted", "Audit", "Removed"]),
@@ -122,7 +156,9 @@ async function lie(world: World, uid: string, until: AbortSignal, aboutTurns: bo
           JSON.stringify({ type: "event", seq: many(1e6), event: { ...event, kind: "Warning" } }),
         ),
         JSON.stringify({ type: "receipt", seq: many(1e6), receipt }),
-        chance() < 0.1 ? JSON.stringify({ type: "event", seq: 1, event }) : JSON.stringify({ type: "beat", beat }),
+        chance() < 0.1
+          ? JSON.stringify({ type: "event", seq: 1, event })
+          : JSON.stringify({ type: "beat", beat }),
         chance() < 0.05 ? "{" : JSON.stringify({ type: "beat", beat }),
         chance() < 0.02 ? Buffer.alloc(2_000_000) : JSON.stringify({ type: "beat", beat }),
       ]) ?? ""
@@ -153,7 +189,9 @@ async function lie(world: World, uid: string, until: AbortSignal, aboutTurns: bo
 }
 
 /** All that is in a PID namespace, whatever it made of its parents and its environment. */
-const membersOf = (namespace: string): readonly { readonly pid: number; readonly state: string }[] =>
+const membersOf = (
+  namespace: string,
+): readonly { readonly pid: number; readonly state: string }[] =>
   readdirSync("/proc").flatMap((name) => {
     const pid = Number(name)
     if (!Number.isInteger(pid) || namespaceOf(pid) !== namespace) return []
@@ -166,13 +204,18 @@ const membersOf = (namespace: string): readonly { readonly pid: number; readonly
     }
   })
 
-/** Where mounting is allowed, a project gets a disk of its own of a few megabytes, which it can fill. */
+/**
+ * Where mounting is allowed, a project gets a disk of its own of a few megabytes, which it can
+ * fill.
+ */
 function smallTree(world: World, path: string): Disposable {
   const owner = statSync(path).uid
   const copy = join(world.directory, "copy")
   try {
     cpSync(path, copy, { recursive: true })
-    execFileSync("mount", ["-t", "tmpfs", "-o", `size=20m,mode=700,uid=${owner}`, "tmpfs", path], { stdio: "ignore" })
+    execFileSync("mount", ["-t", "tmpfs", "-o", `size=20m,mode=700,uid=${owner}`, "tmpfs", path], {
+      stdio: "ignore",
+    })
     execFileSync("cp", ["-a", `${copy}/.`, path])
     execFileSync("chown", ["-R", String(owner), path])
   } catch {
@@ -181,7 +224,10 @@ function smallTree(world: World, path: string): Disposable {
   return { [Symbol.dispose]: () => void execFileSync("umount", ["-l", path]) }
 }
 
-/** The hostile loop: it keeps a claude in its turn, and starts the program again whenever that is gone. */
+/**
+ * The hostile loop: it keeps a claude in its turn, and starts the program again whenever that is
+ * gone.
+ */
 const script = (world: World, outside: readonly number[]): string => `#!/bin/bash
 export HOSTILE_LOOP=$$
 number=${seed}
@@ -193,14 +239,19 @@ while :; do
 done
 `
 const model = ({ text, body }: ModelRequest) => {
-  const sleeps = (duration: string) => use([{ name: "Bash", input: { command: `sleep ${duration}` } }])
+  const sleeps = (duration: string) =>
+    use([{ name: "Bash", input: { command: `sleep ${duration}` } }])
   if (!/The goal of (ann|ben)\./.test(text)) return sleeps("2")
   // Mail that comes at its end makes it no longer.
-  return body.messages.some(({ role }) => role === "assistant") ? say("Status: PARTIAL") : sleeps("0.2")
+  return body.messages.some(({ role }) => role === "assistant")
+    ? say("Status: PARTIAL")
+    : sleeps("0.2")
 }
 
 it(`two minutes of one hostile loop are quiet ones for everybody else (seed ${seed}, ${seconds} s)`, async () => {
-  process.stdout.write(`hostile loop: BLACKBOX5_HOSTILE_SEED=${seed} BLACKBOX5_HOSTILE_SECONDS=${seconds}\n`)
+  process.stdout.write(
+    `hostile loop: BLACKBOX5_HOSTILE_SEED=${seed} BLACKBOX5_HOSTILE_SECONDS=${seconds}\n`,
+  )
   const person = people.find(({ user }) => user === "ordinary")
   if (!person) throw new Error("nobody plays an ordinary user")
   const isHeld = hasNamespaces(person.user)
@@ -211,7 +262,10 @@ it(`two minutes of one hostile loop are quiet ones for everybody else (seed ${se
   const files = { "e2e/hostile.ts": "hostile.ts", "random.ts": "../random.ts" }
   await world.run("mkdir", ["-p", join(world.directory, "e2e")])
   for (const [to, from] of Object.entries(files))
-    world.write(join(world.directory, to), readFileSync(fileURLToPath(new URL(from, import.meta.url)), "utf8"))
+    world.write(
+      join(world.directory, to),
+      readFileSync(fileURLToPath(new URL(from, import.meta.url)), "utf8"),
+    )
   using _disk = smallTree(world, world.projectOf("wolf"))
   world.policy(`turnsMax: ${turnsMax}\nloops:\n  hostile: ["${loop}", "{project}"]\n`)
 
@@ -219,14 +273,18 @@ it(`two minutes of one hostile loop are quiet ones for everybody else (seed ${se
   await call("fleet_status")
   const serve = world.servePid()
   world.write(loop, script(world, isHeld ? [serve, process.pid] : []), 0o755)
-  for (const name of good) await call("spawn_instance", { name, project: name, goal: `The goal of ${name}.` })
+  for (const name of good)
+    await call("spawn_instance", { name, project: name, goal: `The goal of ${name}.` })
   const watcher = watch(world)
 
   // A person writes to both, and looks once a second; and each call is answered.
   const failures: string[] = []
   const mails = new Map<string, string>()
   let answered = 0
-  const ask = async (tool: string, input: Record<string, unknown> = {}): Promise<Result | undefined> => {
+  const ask = async (
+    tool: string,
+    input: Record<string, unknown> = {},
+  ): Promise<Result | undefined> => {
     try {
       const result = await call(tool, input)
       answered++
@@ -261,7 +319,10 @@ it(`two minutes of one hostile loop are quiet ones for everybody else (seed ${se
     const done = (await iterations()).map((count, index) => count - (before[index] ?? 0))
     return { iterations: done, mails: mails.size - from.mails, answered: answered - from.answered }
   }
-  await eventually(async () => (await iterations()).every((count) => count >= 2), "iterations of both")
+  await eventually(
+    async () => (await iterations()).every((count) => count >= 2),
+    "iterations of both",
+  )
   const quiet = await phase(quietSeconds)
 
   const { uid } = z.object({ uid: z.string() }).parse(
@@ -289,15 +350,23 @@ it(`two minutes of one hostile loop are quiet ones for everybody else (seed ${se
   // It obeys: it stands still, it goes, and nothing of it is left.
   // Its children are of its kind.
   const { instances } = listSchema.parse(await call("list_instances"))
-  const names = instances.map(({ name }) => name).filter((name) => !good.some((one) => one === name))
-  const loops = processesOf(world.directory).filter(({ command }) => command.startsWith(`/bin/bash ${loop}`))
+  const names = instances
+    .map(({ name }) => name)
+    .filter((name) => !good.some((one) => one === name))
+  const loops = processesOf(world.directory).filter(({ command }) =>
+    command.startsWith(`/bin/bash ${loop}`),
+  )
   const packs = new Set(isHeld ? loops.map(({ pid }) => namespaceOf(pid)) : [])
   const wolves = () => [...packs].flatMap((pack) => membersOf(pack))
   await call("pause_instances", { names })
-  await eventually(async () => (await call("inspect_instance", { name: "wolf" })).phase === "Paused", "it is paused")
+  await eventually(
+    async () => (await call("inspect_instance", { name: "wolf" })).phase === "Paused",
+    "it is paused",
+  )
   await eventually(() => wolves().every(standsStill), "all of it stands still")
   await call("stop_instances", { names, remove: true })
-  const left = async () => listSchema.parse(await call("list_instances")).instances.map(({ name }) => name)
+  const left = async () =>
+    listSchema.parse(await call("list_instances")).instances.map(({ name }) => name)
   await eventually(async () => (await left()).length === good.length, "it is removed")
   expect(wolves()).toEqual([])
   expect(existsSync(join(world.state, "instances", uid))).toBe(false)
@@ -307,7 +376,9 @@ it(`two minutes of one hostile loop are quiet ones for everybody else (seed ${se
   expect(mounts).toEqual([])
 
   // As if it were quiet.
-  process.stdout.write(`hostile loop: ${acts.length} acts, ${said} frames; ${JSON.stringify({ quiet, loud, after })}\n`)
+  process.stdout.write(
+    `hostile loop: ${acts.length} acts, ${said} frames; ${JSON.stringify({ quiet, loud, after })}\n`,
+  )
   expect(failures).toEqual([])
   expect(world.servePid()).toBe(serve)
   const unheard = async (): Promise<readonly string[]> => {
@@ -315,21 +386,40 @@ it(`two minutes of one hostile loop are quiet ones for everybody else (seed ${se
     const ids = [...mails.keys()]
     for (let from = 0; from < ids.length; from += 50) {
       const some = ids.slice(from, from + 50)
-      const { messages } = messagesSchema.parse(await call("read_messages", { sent: true, mails: some, limit: 50 }))
-      const delivered = new Set(messages.filter(({ state }) => state === "delivered").map(({ mail }) => mail))
+      const { messages } = messagesSchema.parse(
+        await call("read_messages", { sent: true, mails: some, limit: 50 }),
+      )
+      const delivered = new Set(
+        messages.filter(({ state }) => state === "delivered").map(({ mail }) => mail),
+      )
       left.push(...some.filter((mail) => !delivered.has(mail)))
     }
     return left
   }
-  await eventually(async () => (await unheard()).length === 0, "every mail is delivered").catch(() => {})
+  await eventually(async () => (await unheard()).length === 0, "every mail is delivered").catch(
+    () => {},
+  )
   expect(await unheard()).toEqual([])
-  const audit = await world.cli("audit", "--who", "admin", "--tool", "message_instances", "--limit", "1000", "--json")
-  const written = new Set(auditSchema.parse(JSON.parse(audit.stdout)).calls.flatMap(({ made }) => made))
+  const audit = await world.cli(
+    "audit",
+    "--who",
+    "admin",
+    "--tool",
+    "message_instances",
+    "--limit",
+    "1000",
+    "--json",
+  )
+  const written = new Set(
+    auditSchema.parse(JSON.parse(audit.stdout)).calls.flatMap(({ made }) => made),
+  )
   expect([...mails.keys()].filter((mail) => !written.has(mail))).toEqual([])
   // The machine is busier than before: a quarter of the pace of quiet is asked for.
   for (const [index, count] of quiet.iterations.entries()) {
     expect(count).toBeGreaterThan(0)
-    expect(loud.iterations[index]).toBeGreaterThanOrEqual(Math.floor((count * seconds) / quietSeconds / 4))
+    expect(loud.iterations[index]).toBeGreaterThanOrEqual(
+      Math.floor((count * seconds) / quietSeconds / 4),
+    )
   }
   process.stdout.write(`hostile loop: ${JSON.stringify(seen)}\n`)
   expect(seen.wrong).toEqual([])

@@ -1,4 +1,7 @@
-/** Text with orders in it, terminal control, a forged fence, a secret: what an agent writes arrives as data, in every part of an answer. */
+/**
+ * Text with orders in it, terminal control, a forged fence, a secret: what an agent writes arrives
+ * as data, in every part of an answer.
+ */
 import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
 import { afterAll, beforeAll, expect, it } from "vitest"
@@ -18,11 +21,17 @@ beforeAll(async () => {
     expect((await plane.rest(bearer, "POST", path, body)).status).toBe(200)
   const boss = plane.credentialOf("boss")
   await post(boss, "/v1/messages", { to: ["@operators"], text: hostile, waitSeconds: 0 })
-  await post(boss, "/v1/messages", { to: ["helper"], text: hostile + "x".repeat(10_000), waitSeconds: 0 })
+  await post(boss, "/v1/messages", {
+    to: ["helper"],
+    text: hostile + "x".repeat(10_000),
+    waitSeconds: 0,
+  })
   await post(boss, "/v1/instances", { project: "shop", name: "child", goal: hostile })
   client = new Client({ name: "hostile", version: "1" })
   const headers = { authorization: `Bearer ${plane.local}` }
-  const transport = new StreamableHTTPClientTransport(new URL(`${plane.url}/mcp`), { requestInit: { headers } })
+  const transport = new StreamableHTTPClientTransport(new URL(`${plane.url}/mcp`), {
+    requestInit: { headers },
+  })
   await client.connect(transport as Parameters<Client["connect"]>[0]) // its sessionId may be undefined, which exact optional types refuse
 })
 afterAll(async () => {
@@ -31,11 +40,16 @@ afterAll(async () => {
 })
 
 /** Every string of a value, with whether a key above it says untrusted. */
-function strings(value: unknown, untrusted = false): readonly { text: string; untrusted: boolean }[] {
+function strings(
+  value: unknown,
+  untrusted = false,
+): readonly { text: string; untrusted: boolean }[] {
   if (typeof value === "string") return [{ text: value, untrusted }]
   if (Array.isArray(value)) return value.flatMap((one) => strings(one, untrusted))
   if (typeof value !== "object" || value === null) return []
-  return Object.entries(value).flatMap(([name, one]) => strings(one, untrusted || name === "untrusted"))
+  return Object.entries(value).flatMap(([name, one]) =>
+    strings(one, untrusted || name === "untrusted"),
+  )
 }
 const fence = /^<untrusted-([0-9a-f]{12})>\n([\s\S]*)\n<\/untrusted-\1>$/
 const harmless = (text: string): void => {
@@ -66,7 +80,9 @@ it.each([
   for (const { text } of strings(content)) {
     harmless(text)
     // Where people's text repeats it, it is fenced there too.
-    expect(text.replaceAll(/<untrusted-([0-9a-f]{12})>[\s\S]*?<\/untrusted-\1>/g, "")).not.toContain(orders)
+    expect(
+      text.replaceAll(/<untrusted-([0-9a-f]{12})>[\s\S]*?<\/untrusted-\1>/g, ""),
+    ).not.toContain(orders)
   }
 })
 
@@ -82,7 +98,11 @@ it("is in no answer that has no place for it", async () => {
 
 it("is fenced in resources too", async () => {
   const { resources } = await client.listResources()
-  const uris = ["ralf://instances/boss--child", "ralf://instances/helper", ...resources.map(({ uri }) => uri)]
+  const uris = [
+    "ralf://instances/boss--child",
+    "ralf://instances/helper",
+    ...resources.map(({ uri }) => uri),
+  ]
   for (const uri of new Set(uris)) {
     const { contents } = await client.readResource({ uri })
     for (const { text } of strings(contents)) {
@@ -90,7 +110,8 @@ it("is fenced in resources too", async () => {
       const told: unknown = text.startsWith("{") ? JSON.parse(text) : text
       for (const one of strings(told)) {
         harmless(one.text)
-        if (one.text.includes(orders)) expect(one.text).toMatch(/<untrusted-([0-9a-f]{12})>[\s\S]*<\/untrusted-\1>/)
+        if (one.text.includes(orders))
+          expect(one.text).toMatch(/<untrusted-([0-9a-f]{12})>[\s\S]*<\/untrusted-\1>/)
       }
     }
   }

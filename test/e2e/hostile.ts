@@ -16,11 +16,13 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { pick, random } from "../random.ts"
 
 /**
- * A program that an agent's loop runs against its own supervisor: does at random, for some time, all that hurts. Bounded, so that the machine
- * survives: 300 processes, 200 MB of memory, 60 MB of files. `node hostile.ts SEED SECONDS LOG TREE OUTSIDE...`; OUTSIDE are pids of what it must
- * not reach, and none where nothing keeps it from them. A long file: a list of acts.
+ * A program that an agent's loop runs against its own supervisor: does at random, for some time,
+ * all that hurts. Bounded, so that the machine survives: 300 processes, 200 MB of memory, 60 MB of
+ * files. `node hostile.ts SEED SECONDS LOG TREE OUTSIDE...`; OUTSIDE are pids of what it must not
+ * reach, and none where nothing keeps it from them. A long file: a list of acts.
  */
-const [seedText = "1", seconds = "1", log = "/dev/null", tree = ".", ...outside] = process.argv.slice(2)
+const [seedText = "1", seconds = "1", log = "/dev/null", tree = ".", ...outside] =
+  process.argv.slice(2)
 const seed = Number(seedText)
 const chance = random(seed)
 const many = (max: number): number => Math.floor(chance() * max)
@@ -42,19 +44,31 @@ const attempt = <T>(act: () => T): T | undefined => {
   }
 }
 const pids = (): number[] =>
-  readdirSync("/proc").flatMap((name) => (/^\d+$/.test(name) && Number(name) !== process.pid ? [Number(name)] : []))
+  readdirSync("/proc").flatMap((name) =>
+    /^\d+$/.test(name) && Number(name) !== process.pid ? [Number(name)] : [],
+  )
 const turns = (): string[] => [
   ...new Set(
     pids().flatMap(
-      (pid) => /BLACKBOX5_TURN=(t-[\w-]+)/.exec(attempt(() => readFileSync(`/proc/${pid}/environ`, "utf8")) ?? "")?.[1] ?? [],
+      (pid) =>
+        /BLACKBOX5_TURN=(t-[\w-]+)/.exec(
+          attempt(() => readFileSync(`/proc/${pid}/environ`, "utf8")) ?? "",
+        )?.[1] ?? [],
     ),
   ),
   "t-nobody",
 ]
 
 const words = (): string =>
-  pick(chance, ["", "x".repeat(many(3000)), "\u0000\u202e\ud800", "../../etc", "💥".repeat(many(500)), "'; rm -rf /", "wolf"]) ??
-  ""
+  pick(chance, [
+    "",
+    "x".repeat(many(3000)),
+    "\u0000\u202e\ud800",
+    "../../etc",
+    "💥".repeat(many(500)),
+    "'; rm -rf /",
+    "wolf",
+  ]) ?? ""
 /** Any JSON. */
 function value(depth = 0): unknown {
   const kind = many(depth > 3 ? 5 : 8)
@@ -63,7 +77,9 @@ function value(depth = 0): unknown {
   if (kind === 2) return pick(chance, [0, -1, 1e308, 2 ** 53, 0.1, many(1e9)])
   if (kind < 5) return words()
   if (kind === 5) return Array.from({ length: many(20) }, () => value(depth + 1))
-  return Object.fromEntries(Array.from({ length: many(10) }, () => [words().slice(0, 20), value(depth + 1)]))
+  return Object.fromEntries(
+    Array.from({ length: many(10) }, () => [words().slice(0, 20), value(depth + 1)]),
+  )
 }
 /** What the port knows, with a field that is wrong now and then. */
 const hook = (): Record<string, unknown> => ({
@@ -86,7 +102,16 @@ const hook = (): Record<string, unknown> => ({
 })
 const record = (): unknown => ({
   resourceLogs: [
-    { scopeLogs: [{ logRecords: Array.from({ length: many(50) }, () => ({ body: value(), attributes: value() })) }] },
+    {
+      scopeLogs: [
+        {
+          logRecords: Array.from({ length: many(50) }, () => ({
+            body: value(),
+            attributes: value(),
+          })),
+        },
+      ],
+    },
   ],
 })
 const routes: readonly (readonly [method: string, path: () => string, body: () => unknown])[] = [
@@ -94,11 +119,19 @@ const routes: readonly (readonly [method: string, path: () => string, body: () =
   ["POST", () => `/hooks/opening/${pick(chance, [0, 1, 99, -1, "x"])}`, hook],
   ["POST", () => "/v1/logs", record],
   ["POST", () => "/nested/logs", record],
-  ["POST", () => `/turns/${pick(chance, turns())}`, () => ({ pid: pick(chance, pids()), startTicks: many(1e6) })],
+  [
+    "POST",
+    () => `/turns/${pick(chance, turns())}`,
+    () => ({ pid: pick(chance, pids()), startTicks: many(1e6) }),
+  ],
   ["POST", () => `/turns/${pick(chance, turns())}/end`, () => ({ code: many(300), ms: many(1e9) })],
   ["POST", () => `/mcp/${encodeURIComponent(words().slice(0, 50))}`, value],
   ["POST", () => "/v1/messages", () => ({ to: ["@operators"], text: words(), urgency: "now" })],
-  ["POST", () => "/v1/instances", () => ({ name: `cub-${many(9)}`, goal: words(), budget: { tokens: 10 } })],
+  [
+    "POST",
+    () => "/v1/instances",
+    () => ({ name: `cub-${many(9)}`, goal: words(), budget: { tokens: 10 } }),
+  ],
   [
     "POST",
     () => pick(chance, ["/v1/instances:stop", "/v1/instances:resume", "/v1/instances:pause"]) ?? "",
@@ -106,7 +139,14 @@ const routes: readonly (readonly [method: string, path: () => string, body: () =
   ],
   [
     "GET",
-    () => pick(chance, ["/v1/fleet", "/v1/events?limit=500", "/v1/instances", "/v1/audit", "/v1/messages"]) ?? "",
+    () =>
+      pick(chance, [
+        "/v1/fleet",
+        "/v1/events?limit=500",
+        "/v1/instances",
+        "/v1/audit",
+        "/v1/messages",
+      ]) ?? "",
     () => undefined,
   ],
   ["PATCH", () => `/v1/instances/${pick(chance, ["wolf", "ann", "x"])}`, value],
@@ -133,7 +173,8 @@ const raw = (bytes: string): Promise<void> =>
   })
 const hold = async (count: number, bytes: string, ms: number): Promise<void> => {
   const sockets: Socket[] = []
-  for (let index = 0; index < count; index++) sockets.push(connectTcp(Number(url.port), "127.0.0.1").on("error", () => {}))
+  for (let index = 0; index < count; index++)
+    sockets.push(connectTcp(Number(url.port), "127.0.0.1").on("error", () => {}))
   for (const socket of sockets) socket.write(bytes)
   await sleep(ms)
   for (const socket of sockets) socket.destroy()
@@ -154,19 +195,31 @@ const acts: Readonly<Record<string, () => unknown>> = {
     const one = async (): Promise<void> => {
       const [method, path, body] = pick(chance, routes) ?? ["GET", () => "/", value]
       const sent = chance() < 0.2 ? value() : body()
-      await ask(chance() < 0.1 ? "DELETE" : method, path(), chance() < 0.1 ? words() : JSON.stringify(sent)).catch(() => {})
+      await ask(
+        chance() < 0.1 ? "DELETE" : method,
+        path(),
+        chance() < 0.1 ? words() : JSON.stringify(sent),
+      ).catch(() => {})
     }
     for (let round = 0; round < 10; round++) await Promise.all(Array.from({ length: 20 }, one))
   },
   async forge() {
-    for (const turn of turns()) await ask("POST", `/turns/${turn}/end`, '{"code":0,"ms":1}').catch(() => {})
+    for (const turn of turns())
+      await ask("POST", `/turns/${turn}/end`, '{"code":0,"ms":1}').catch(() => {})
   },
   async large() {
-    const body = JSON.stringify({ hook_event_name: "PostToolUse", tool_input: "y".repeat(30_000_000) })
+    const body = JSON.stringify({
+      hook_event_name: "PostToolUse",
+      tool_input: "y".repeat(30_000_000),
+    })
     await Promise.all(Array.from({ length: 4 }, () => ask("POST", "/hooks", body).catch(() => {})))
   },
   async deep() {
-    await ask("POST", "/hooks", `{"hook_event_name":"Stop","background_tasks":${"[".repeat(200_000)}`).catch(() => {})
+    await ask(
+      "POST",
+      "/hooks",
+      `{"hook_event_name":"Stop","background_tasks":${"[".repeat(200_000)}`,
+    ).catch(() => {})
     await ask("POST", "/v1/instances", '{"a":'.repeat(100_000)).catch(() => {})
   },
   async broken() {
@@ -187,13 +240,22 @@ const acts: Readonly<Record<string, () => unknown>> = {
   crowd: () => hold(1500, "", 500),
   signals() {
     if (outside.length === 0) return
-    for (const pid of [...pids().filter((pid) => pid !== loop && chance() < 0.1), ...outside.map(Number)])
-      attempt(() => process.kill(pid, pick(chance, ["SIGSTOP", "SIGKILL", "SIGTERM", "SIGCONT", "SIGUSR1"] as const)))
+    for (const pid of [
+      ...pids().filter((pid) => pid !== loop && chance() < 0.1),
+      ...outside.map(Number),
+    ])
+      attempt(() =>
+        process.kill(
+          pid,
+          pick(chance, ["SIGSTOP", "SIGKILL", "SIGTERM", "SIGCONT", "SIGUSR1"] as const),
+        ),
+      )
   },
   forks() {
     for (let count = 0; count < 60; count++) start("env", "-i", "setsid", "-f", "sleep", "300")
   },
-  memory: () => start(process.execPath, "-e", "const b = Buffer.alloc(200e6, 1); setTimeout(() => b, 2000)"),
+  memory: () =>
+    start(process.execPath, "-e", "const b = Buffer.alloc(200e6, 1); setTimeout(() => b, 2000)"),
   spin: () => start("timeout", "2", "sh", "-c", "while :; do :; done"),
   writes() {
     for (const path of [
@@ -206,25 +268,39 @@ const acts: Readonly<Record<string, () => unknown>> = {
       "/proc/1",
       tree,
     ])
-      for (const name of ["turn.json", "run.json", "claude", "policy.yaml", "token", "blackbox5.db"])
+      for (const name of [
+        "turn.json",
+        "run.json",
+        "claude",
+        "policy.yaml",
+        "token",
+        "blackbox5.db",
+      ])
         if (path !== tree) attempt(() => writeFileSync(join(path, name), words()))
   },
   fill() {
-    for (let part = 0; part < 30; part++) attempt(() => writeFileSync(join(tree, `fill-${part}`), Buffer.alloc(1_000_000)))
+    for (let part = 0; part < 30; part++)
+      attempt(() => writeFileSync(join(tree, `fill-${part}`), Buffer.alloc(1_000_000)))
   },
   free() {
     for (let part = 0; part < 30; part++) attempt(() => unlinkSync(join(tree, `fill-${part}`)))
   },
   output() {
-    for (let part = 0; part < 40; part++) attempt(() => process.stdout.write(`${"z".repeat(many(200_000))}\n${words()}\n`))
+    for (let part = 0; part < 40; part++)
+      attempt(() => process.stdout.write(`${"z".repeat(many(200_000))}\n${words()}\n`))
   },
   bin: () => attempt(() => rmSync(bin, { recursive: true })),
   transcripts() {
-    const line = '{"type":"assistant","message":{"id":"x","usage":{"input_tokens":1e9,"output_tokens":-1}}}\n'
+    const line =
+      '{"type":"assistant","message":{"id":"x","usage":{"input_tokens":1e9,"output_tokens":-1}}}\n'
     attempt(() => appendFileSync(join(home, "long.jsonl"), line.repeat(100_000)))
-    for (const name of attempt(() => readdirSync(join(home, ".claude/projects"), { recursive: true, encoding: "utf8" })) ?? [])
+    for (const name of attempt(() =>
+      readdirSync(join(home, ".claude/projects"), { recursive: true, encoding: "utf8" }),
+    ) ?? [])
       if (name.endsWith(".jsonl"))
-        attempt(() => appendFileSync(join(home, ".claude/projects", name), line.repeat(many(1000)) + words()))
+        attempt(() =>
+          appendFileSync(join(home, ".claude/projects", name), line.repeat(many(1000)) + words()),
+        )
     if ((attempt(() => readFileSync(join(home, "long.jsonl")).length) ?? 0) > 30e6)
       attempt(() => unlinkSync(join(home, "long.jsonl")))
   },
@@ -254,9 +330,11 @@ const acts: Readonly<Record<string, () => unknown>> = {
   },
   async away() {
     const names = readdirSync(tree)
-    for (const name of names) attempt(() => renameSync(join(tree, name), join(tree, `${name}.away`)))
+    for (const name of names)
+      attempt(() => renameSync(join(tree, name), join(tree, `${name}.away`)))
     await sleep(many(500))
-    for (const name of names) attempt(() => renameSync(join(tree, `${name}.away`), join(tree, name)))
+    for (const name of names)
+      attempt(() => renameSync(join(tree, `${name}.away`), join(tree, name)))
   },
   async race() {
     for (let round = 0; round < 100; round++) {
@@ -282,7 +360,10 @@ const lane = async (): Promise<void> => {
   while (Date.now() < endsAtMs) {
     const name = pick(chance, Object.keys(acts)) ?? "fuzz"
     attempt(() => appendFileSync(log, `${name}\n`))
-    await Promise.race([Promise.resolve(attempt(() => acts[name]?.())).catch(() => {}), sleep(10_000)])
+    await Promise.race([
+      Promise.resolve(attempt(() => acts[name]?.())).catch(() => {}),
+      sleep(10_000),
+    ])
     await sleep(many(50))
   }
 }

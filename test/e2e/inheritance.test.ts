@@ -7,7 +7,10 @@ import { eventually, makeWorld, processesOf } from "./world.ts"
 
 vi.setConfig({ testTimeout: 240_000 })
 
-/** A fleet that is started from inside of a git hook, in tmux, by an agent of Claude Code, in an editor. */
+/**
+ * A fleet that is started from inside of a git hook, in tmux, by an agent of Claude Code, in an
+ * editor.
+ */
 it("an agent commits into its own repository, and takes nothing over from where its control plane was started", async () => {
   let made = false
   await using world = await makeWorld(({ toolResults }) => {
@@ -43,7 +46,10 @@ it("an agent commits into its own repository, and takes nothing over from where 
   Object.assign(world.env, tied)
   const { call } = await world.connect()
   await call("spawn_instance", { project: "shop", name: "one" })
-  await eventually(async () => (await call("inspect_instance", { name: "one" })).phase === "Completed", "Completed")
+  await eventually(
+    async () => (await call("inspect_instance", { name: "one" })).phase === "Completed",
+    "Completed",
+  )
 
   expect(git(world.projectOf("shop"), "log", "--format=%s")).toBe("Add prices\nBegin")
   expect(Number(git(world.projectOf("shop"), "log", "-1", "--format=%at"))).toBeGreaterThan(1)
@@ -53,17 +59,25 @@ it("an agent commits into its own repository, and takes nothing over from where 
   const seen = new Map(
     readFileSync(join(world.directory, "seen"), "utf8")
       .split("\n")
-      .map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)] as const),
+      .map(
+        (line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)] as const,
+      ),
   )
   const over = Object.entries(tied).filter(([name, value]) => seen.get(name) === value)
   // Claude Code says of its own tools that they are its own; the values are another session's.
-  expect(over.filter(([name]) => name !== "CLAUDECODE" && name !== "CLAUDE_CODE_ENTRYPOINT")).toEqual([])
+  expect(
+    over.filter(([name]) => name !== "CLAUDECODE" && name !== "CLAUDE_CODE_ENTRYPOINT"),
+  ).toEqual([])
   expect(seen.get("RALF_PROJECT_DIR")).toBe(world.projectOf("shop"))
   expect(seen.get("ANTHROPIC_API_KEY")).toBe(world.env.ANTHROPIC_API_KEY)
 
   // serve, too: what it starts later must not find them either.
-  const serve = processesOf(world.directory).find(({ command }) => command.includes("main.js serve"))
+  const serve = processesOf(world.directory).find(({ command }) =>
+    command.includes("main.js serve"),
+  )
   const inherited = readFileSync(`/proc/${serve?.pid}/environ`, "utf8").split("\0")
-  const left = Object.keys(tied).filter((name) => inherited.some((entry) => entry.startsWith(`${name}=`)))
+  const left = Object.keys(tied).filter((name) =>
+    inherited.some((entry) => entry.startsWith(`${name}=`)),
+  )
   expect(left).toEqual(["CLAUDE_PROJECT_DIR"]) // where a client's code root may be looked for
 })

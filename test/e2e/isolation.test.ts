@@ -7,8 +7,9 @@ import { say, use } from "../model/model.ts"
 import { eventually, makeWorld, processesOf, standsStill } from "./world.ts"
 
 /**
- * What an agent starts can neither leave its instance nor see the control plane's state, where the kernel has namespaces to give; elsewhere
- * fleet_status has said so. Both are tested on every machine: the policy can turn them off.
+ * What an agent starts can neither leave its instance nor see the control plane's state, where the
+ * kernel has namespaces to give; elsewhere fleet_status has said so. Both are tested on every
+ * machine: the policy can turn them off.
  */
 
 const whole = "pid and mount namespaces"
@@ -28,7 +29,8 @@ const daemonsOf = (directory: string): readonly Seen[] =>
       const stat = readFileSync(`/proc/${pid}/stat`, "latin1")
       const state = stat.charAt(stat.lastIndexOf(")") + 2)
       const one =
-        command.startsWith(`${directory}/sleeper `) || command.startsWith(`bash -c (while :; do date +%s%N > ${directory}`)
+        command.startsWith(`${directory}/sleeper `) ||
+        command.startsWith(`bash -c (while :; do date +%s%N > ${directory}`)
       return one && state !== "Z" ? [{ pid, state }] : []
     } catch {
       return []
@@ -45,14 +47,23 @@ const endDaemons = (directory: string): void => {
   }
 }
 
-/** By the shortest way: whether this machine gives namespaces to this user, and lets a file system be mounted in them. */
+/**
+ * By the shortest way: whether this machine gives namespaces to this user, and lets a file system
+ * be mounted in them.
+ */
 const possible = (): boolean => {
   const user = process.geteuid?.() === 0 ? [] : ["--user", "--map-current-user", "--keep-caps"]
   const mount = ["mount", "-t", "tmpfs", "none", "/mnt"]
-  return spawnSync("unshare", [...user, "--pid", "--fork", "--mount", "--mount-proc", ...mount]).status === 0
+  return (
+    spawnSync("unshare", [...user, "--pid", "--fork", "--mount", "--mount-proc", ...mount])
+      .status === 0
+  )
 }
 
-/** Two daemons that drop parent, session and environment: one sleeps, one (forked twice) writes the moment into a file, again and again. */
+/**
+ * Two daemons that drop parent, session and environment: one sleeps, one (forked twice) writes the
+ * moment into a file, again and again.
+ */
 const daemons = (directory: string): string =>
   [
     `env -i setsid -f bash -c 'exec -a ${directory}/sleeper sleep 3000'`,
@@ -63,7 +74,9 @@ const daemons = (directory: string): string =>
 describe("a daemon that an agent detaches", () => {
   it("stands still with its instance, goes on with it, also under another supervisor, and ends with it", async () => {
     let command = ""
-    await using world = await makeWorld(() => use([{ name: "Bash", input: { command, timeout: 600_000 } }]))
+    await using world = await makeWorld(() =>
+      use([{ name: "Bash", input: { command, timeout: 600_000 } }]),
+    )
     command = daemons(world.directory)
     const { call } = await world.connect()
     const before = status.parse(await call("fleet_status"))
@@ -89,7 +102,8 @@ describe("a daemon that an agent detaches", () => {
       }
       await pauseAndResume()
 
-      const supervisor = () => processesOf(world.directory).find(({ command: words }) => words.includes("main.js agent"))
+      const supervisor = () =>
+        processesOf(world.directory).find(({ command: words }) => words.includes("main.js agent"))
       const first = supervisor()?.pid ?? 0
       process.kill(first, "SIGKILL")
       await eventually(() => (supervisor()?.pid ?? first) !== first, "another supervisor")
@@ -100,7 +114,10 @@ describe("a daemon that an agent detaches", () => {
       })
 
       await call("stop_instances", { names: ["one"] })
-      await eventually(async () => (await call("inspect_instance", { name: "one" })).phase === "Stopped", "stopped")
+      await eventually(
+        async () => (await call("inspect_instance", { name: "one" })).phase === "Stopped",
+        "stopped",
+      )
       expect(ours()).toEqual([])
     } finally {
       endDaemons(world.directory)
@@ -109,19 +126,27 @@ describe("a daemon that an agent detaches", () => {
 
   it("is not held where the policy turns isolation off, and fleet_status says so", async () => {
     let command = ""
-    await using world = await makeWorld(() => use([{ name: "Bash", input: { command, timeout: 600_000 } }]), {
-      policy: "isolation: off\n",
-    })
+    await using world = await makeWorld(
+      () => use([{ name: "Bash", input: { command, timeout: 600_000 } }]),
+      {
+        policy: "isolation: off\n",
+      },
+    )
     command = daemons(world.directory)
     const { call } = await world.connect()
     const said = status.parse(await call("fleet_status"))
     expect(said.isolation).toBe("process tree")
-    expect(said.warnings).toContainEqual(expect.stringMatching(/neither paused nor stopped.*isolation: off/))
+    expect(said.warnings).toContainEqual(
+      expect.stringMatching(/neither paused nor stopped.*isolation: off/),
+    )
     await call("spawn_instance", { project: "shop", name: "one" })
     try {
       await eventually(() => daemonsOf(world.directory).length === 2, "the daemons")
       await call("stop_instances", { names: ["one"] })
-      await eventually(async () => (await call("inspect_instance", { name: "one" })).phase === "Stopped", "stopped")
+      await eventually(
+        async () => (await call("inspect_instance", { name: "one" })).phase === "Stopped",
+        "stopped",
+      )
       expect(daemonsOf(world.directory)).toHaveLength(2)
     } finally {
       endDaemons(world.directory)
@@ -151,17 +176,30 @@ describe("the state directory, seen by an agent", () => {
       "command -v claude",
       "echo done",
     ].join("; ")
-    const { uid } = z.object({ uid: z.string() }).parse(await call("spawn_instance", { project: "shop", name: "one" }))
-    await eventually(async () => (await call("inspect_instance", { name: "one" })).phase === "Completed", "completed", 60)
+    const { uid } = z
+      .object({ uid: z.string() })
+      .parse(await call("spawn_instance", { project: "shop", name: "one" }))
+    await eventually(
+      async () => (await call("inspect_instance", { name: "one" })).phase === "Completed",
+      "completed",
+      60,
+    )
     const seen = readFileSync(join(directory, "seen"), "utf8")
     const bin = join(world.runOf(uid), "bin")
     expect(seen).toContain(`${bin}/claude\ndone\n`)
-    const found = seen.split("\n").filter((line) => line.startsWith(`${state}/`) && line !== `${bin}/claude`)
+    const found = seen
+      .split("\n")
+      .filter((line) => line.startsWith(`${state}/`) && line !== `${bin}/claude`)
     const hidden = {
       token: !seen.includes(token.trim()),
       socket: !seen.includes("a socket"),
-      closed: ["mine", "trees/ours"].every((name) => !existsSync(join(state, name))) && /mine.*Read-only file system/.test(seen),
-      rest: found.filter((path) => !bin.startsWith(path) && !path.startsWith(`${bin}/`) && !/\/(trees|clones)$/.test(path)),
+      closed:
+        ["mine", "trees/ours"].every((name) => !existsSync(join(state, name))) &&
+        /mine.*Read-only file system/.test(seen),
+      rest: found.filter(
+        (path) =>
+          !bin.startsWith(path) && !path.startsWith(`${bin}/`) && !/\/(trees|clones)$/.test(path),
+      ),
     }
     if (possible()) expect(hidden).toEqual({ token: true, socket: true, closed: true, rest: [] })
   }, 120_000)

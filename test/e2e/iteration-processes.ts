@@ -7,8 +7,11 @@ export const isTurnstile = ({ command }: Process): boolean => command.includes("
 /** The outer claudes: children of turnstiles. What one forks looks like it until it has become something else. */
 export const claudesOf = (all: readonly Process[]): readonly Process[] => {
   const turnstiles = new Set(all.filter(isTurnstile).map(({ pid }) => pid))
-  return all.filter(({ parent, command }) => turnstiles.has(parent) && command.includes("--settings"))
+  return all.filter(
+    ({ parent, command }) => turnstiles.has(parent) && command.includes("--settings"),
+  )
 }
 /** Stopped, or waiting (D) for a vforked child that was stopped before it could execute anything: it takes its own signal first. */
 export const isStopped = ({ pid, state }: Process, all: readonly Process[]): boolean =>
-  state === "T" || (state === "D" && all.some((child) => child.parent === pid && child.state === "T"))
+  state === "T" ||
+  (state === "D" && all.some((child) => child.parent === pid && child.state === "T"))

@@ -19,7 +19,15 @@ async function talking(): Promise<World & { say(from: number, to: number): void 
      sleep 1000`,
   )
   world.policy(`loops: { talk: [bash, ${script}] }\n`)
-  const spawned = await world.cli("spawn-instance", "--project", "shop", "--name", "one", "--loop", "talk")
+  const spawned = await world.cli(
+    "spawn-instance",
+    "--project",
+    "shop",
+    "--name",
+    "one",
+    "--loop",
+    "talk",
+  )
   expect(spawned.stderr).toBe("")
   return Object.assign(world, {
     say: (from: number, to: number) => {
@@ -30,7 +38,10 @@ async function talking(): Promise<World & { say(from: number, to: number): void 
   })
 }
 const follow = (world: World, ...args: string[]) => {
-  const child = spawn(process.execPath, [main, "logs", "one", "-f", ...args], { env: world.env, cwd: world.codeRoot })
+  const child = spawn(process.execPath, [main, "logs", "one", "-f", ...args], {
+    env: world.env,
+    cwd: world.codeRoot,
+  })
   let text = ""
   let problems = ""
   child.stdout.setEncoding("utf8").on("data", (more: string) => {
@@ -39,15 +50,25 @@ const follow = (world: World, ...args: string[]) => {
   child.stderr.setEncoding("utf8").on("data", (more: string) => {
     problems += more
   })
-  return { child, text: () => text, problems: () => problems, ended: once(child, "exit").then(() => child.exitCode) }
+  return {
+    child,
+    text: () => text,
+    problems: () => problems,
+    ended: once(child, "exit").then(() => child.exitCode),
+  }
 }
-const numbers = (text: string): readonly number[] => [...text.matchAll(/^\S+Z line (\d+)$/gm)].map(([, number]) => Number(number))
-const from = (first: number, last: number): readonly number[] => Array.from({ length: last - first + 1 }, (_, at) => first + at)
+const numbers = (text: string): readonly number[] =>
+  [...text.matchAll(/^\S+Z line (\d+)$/gm)].map(([, number]) => Number(number))
+const from = (first: number, last: number): readonly number[] =>
+  Array.from({ length: last - first + 1 }, (_, at) => first + at)
 
 it("follows what a loop prints, in order and once, through bursts and the death of serve, until Ctrl-C", async () => {
   await using world = await talking()
   world.say(1, 10)
-  await eventually(async () => numbers((await world.cli("logs", "one")).stdout).length === 10, "ten lines")
+  await eventually(
+    async () => numbers((await world.cli("logs", "one")).stdout).length === 10,
+    "ten lines",
+  )
   const { child, text, ended, problems } = follow(world, "--tail", "3")
   await eventually(() => numbers(text()).length === 3, "the last three lines")
   // More than one page holds, in lines and in bytes.
@@ -75,7 +96,9 @@ it("prints once without -f, colours nothing but on a terminal, and honours NO_CO
   const onTerminal = (more: Record<string, string>): Promise<string> =>
     new Promise((resolve) => {
       const words = [process.execPath, main, "logs", "one", "--tail", "1"].join(" ")
-      const child = spawn("script", ["-qec", words, "/dev/null"], { env: { ...world.env, TERM: "xterm-256color", ...more } })
+      const child = spawn("script", ["-qec", words, "/dev/null"], {
+        env: { ...world.env, TERM: "xterm-256color", ...more },
+      })
       let text = ""
       child.stdout.setEncoding("utf8").on("data", (data: string) => {
         text += data

@@ -1,7 +1,9 @@
 /**
- * A marked sentence in every place where an agent, a repository or a caller can write; then every tool, route, resource, prompt, completion and
- * command. Each mark is found somewhere, so that its place is really reached, and none of them outside of a fence. What a caller wrote into its
- * own refused call may stand in the answer to that same caller; the marks of calls are an agent's, which a person reads here.
+ * A marked sentence in every place where an agent, a repository or a caller can write; then every
+ * tool, route, resource, prompt, completion and command. Each mark is found somewhere, so that its
+ * place is really reached, and none of them outside of a fence. What a caller wrote into its own
+ * refused call may stand in the answer to that same caller; the marks of calls are an agent's,
+ * which a person reads here.
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { createServer } from "node:http"
@@ -24,8 +26,29 @@ const sentence = (place: string): string =>
 /** Where a sentence cannot stand. */
 const word = (place: string): string => `MARK-${place}`
 const places = [
-  ...["activity", "transcript", "branch", "file", "question", "last", "blocked", "goal", "label-key", "label-value", "model"],
-  ...["order", "mail-to-agent", "mail-to-people", "note", "claude-error", "service-error", "git-server", "loop-output"],
+  ...[
+    "activity",
+    "transcript",
+    "branch",
+    "file",
+    "question",
+    "last",
+    "blocked",
+    "goal",
+    "label-key",
+    "label-value",
+    "model",
+  ],
+  ...[
+    "order",
+    "mail-to-agent",
+    "mail-to-people",
+    "note",
+    "claude-error",
+    "service-error",
+    "git-server",
+    "loop-output",
+  ],
   ...["directory", "filter", "command", "policy", "unknown-key", "refused-name"],
 ]
 /** What an agent or a repository writes, and no answer has: that it is not told is no fault. */
@@ -34,7 +57,10 @@ const untold = ["subject"]
 /** What the talker's child is called. */
 const child = "talker--child"
 
-const bash = (command: string, description = "as told") => ({ name: "Bash", input: { command, description } })
+const bash = (command: string, description = "as told") => ({
+  name: "Bash",
+  input: { command, description },
+})
 const fleet = (tool: string, input: object) => ({ name: `mcp__blackbox5__${tool}`, input })
 
 /** What each agent does, step by step; the last one again and again. */
@@ -53,10 +79,19 @@ const roles: Record<string, readonly Reply[]> = {
     ]),
     use([
       fleet("pause_instances", { names: [child], note: sentence("note") }),
-      fleet("message_instances", { to: [child], text: sentence("order"), standing: true, waitSeconds: 0 }),
+      fleet("message_instances", {
+        to: [child],
+        text: sentence("order"),
+        standing: true,
+        waitSeconds: 0,
+      }),
       fleet("message_instances", { to: [child], text: sentence("mail-to-agent"), waitSeconds: 0 }),
       fleet("message_instances", { to: ["@operators"], text: sentence("mail-to-people") }),
-      fleet("message_instances", { to: ["@operators"], text: sentence("question"), question: true }),
+      fleet("message_instances", {
+        to: ["@operators"],
+        text: sentence("question"),
+        question: true,
+      }),
       fleet("pause_instances", { names: [child], [sentence("unknown-key")]: 1 }),
       fleet("stop_instances", { names: [sentence("refused-name")] }),
     ]),
@@ -77,15 +112,21 @@ const script = ({ text }: ModelRequest): Reply => {
 
 /** A git server that answers everything with a sentence. */
 async function startGitServer(): Promise<{ url: string; close(): void }> {
-  const line = (text: string): string => (Buffer.byteLength(text) + 4).toString(16).padStart(4, "0") + text
+  const line = (text: string): string =>
+    (Buffer.byteLength(text) + 4).toString(16).padStart(4, "0") + text
   const server = createServer((request, response) => {
     request.resume()
     response.setHeader("content-type", "application/x-git-upload-pack-advertisement")
-    response.end(`${line("# service=git-upload-pack\n")}0000${line(`ERR ${sentence("git-server")}\n`)}0000`)
+    response.end(
+      `${line("# service=git-upload-pack\n")}0000${line(`ERR ${sentence("git-server")}\n`)}0000`,
+    )
   })
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
   const { port } = server.address() as AddressInfo // a TCP server's address is no path
-  return { url: `http://127.0.0.1:${port}/`, close: () => void server.close().closeAllConnections() }
+  return {
+    url: `http://127.0.0.1:${port}/`,
+    close: () => void server.close().closeAllConnections(),
+  }
 }
 
 let world: World
@@ -103,7 +144,10 @@ beforeAll(async () => {
     policy,
   })
   // The person's own git reaches that host by another way.
-  writeFileSync(join(world.directory, "home/.gitconfig"), `[url "${server.url}"]\n  insteadOf = https://git.invalid/\n`)
+  writeFileSync(
+    join(world.directory, "home/.gitconfig"),
+    `[url "${server.url}"]\n  insteadOf = https://git.invalid/\n`,
+  )
   // A repository that has a filter of its own.
   const blog = world.projectOf("blog")
   writeFileSync(join(blog, ".gitattributes"), `*.vault filter=${word("filter")}\n`)
@@ -113,7 +157,13 @@ beforeAll(async () => {
   git(blog, "config", `filter.${word("filter")}.smudge`, `echo ${word("command")}`)
   mcp = await world.connect()
   const spawn = (name: string, more: object): Promise<unknown> =>
-    mcp.call("spawn_instance", { project: "shop", name, goal: `You are the ${name}.`, workspace: "worktree", ...more })
+    mcp.call("spawn_instance", {
+      project: "shop",
+      name,
+      goal: `You are the ${name}.`,
+      workspace: "worktree",
+      ...more,
+    })
   await spawn("talker", {})
   await spawn("busy", { model: word("model") })
   await spawn("stuck", {})
@@ -122,7 +172,13 @@ beforeAll(async () => {
   await spawn("noisy", { loop: "noisy", workspace: "auto" })
   await mcp.call("spawn_instance", { repository: "acme/tool", name: "cloned" })
   const phases: Record<string, string> = {
-    ...{ talker: "NeedsAnswer", busy: "Running", stuck: "Blocked", broken: "Failed", waiting: "Waiting" },
+    ...{
+      talker: "NeedsAnswer",
+      busy: "Running",
+      stuck: "Blocked",
+      broken: "Failed",
+      waiting: "Waiting",
+    },
     ...{ noisy: "CrashLoop", cloned: "CrashLoop", [child]: "Paused" },
   }
   const rowsSchema = z.array(z.looseObject({ name: z.string(), phase: z.string() }))
@@ -130,7 +186,9 @@ beforeAll(async () => {
     const { instances } = await mcp.call("list_instances", { limit: 50 })
     const rows = new Map(rowsSchema.parse(instances).map(({ name, ...row }) => [name, row]))
     const isBusy = JSON.stringify(rows.get("busy")).includes(word("activity"))
-    return isBusy && Object.entries(phases).every(([name, phase]) => rows.get(name)?.phase === phase)
+    return (
+      isBusy && Object.entries(phases).every(([name, phase]) => rows.get(name)?.phase === phase)
+    )
   }
   await eventually(settled, "every agent where it is to be", 240)
 })
@@ -158,15 +216,22 @@ const parsed = (text: string): unknown => {
 }
 /** Notes the marks in an answer, and gives the texts in which one stands as if it were ours. */
 function unfencedIn(answer: unknown): readonly string[] {
-  const texts = stringsIn(answer).flatMap((text) => (/^[[{]/.test(text) ? stringsIn(parsed(text)) : [text]))
-  for (const text of texts) for (const [, place = ""] of text.matchAll(/MARK-([a-z-]+)/g)) found.add(place)
+  const texts = stringsIn(answer).flatMap((text) =>
+    /^[[{]/.test(text) ? stringsIn(parsed(text)) : [text],
+  )
+  for (const text of texts)
+    for (const [, place = ""] of text.matchAll(/MARK-([a-z-]+)/g)) found.add(place)
   return texts.filter((text) => unseen.test(text) || text.replaceAll(fences, "").includes("MARK"))
 }
 
 /** The calls of each tool: all that it can show. A tool that is not here fails the test. */
 const looks: Record<string, readonly object[]> = {
   fleet_status: [{}, { since: "1h" }],
-  list_instances: [{ limit: 50, detail: true }, { selector: "team" }, { selector: "no such thing" }],
+  list_instances: [
+    { limit: 50, detail: true },
+    { selector: "team" },
+    { selector: "no such thing" },
+  ],
   inspect_instance: [
     ...["talker", "busy", "stuck", "broken", "waiting", "noisy", "cloned", child].map((name) => ({
       name,
@@ -176,8 +241,13 @@ const looks: Record<string, readonly object[]> = {
   ],
   read_messages: [{}, { of: child }, { sent: true }],
   read_events: [{ limit: 500 }, { name: "cloned" }],
-  read_logs: ["talker", "noisy", "busy"].flatMap((name) => [{ name }, { name, source: "transcript" }]),
-  wait_for_instances: [{ names: ["talker", "busy", "stuck", "broken", "waiting", "cloned", child], timeoutSeconds: 0 }],
+  read_logs: ["talker", "noisy", "busy"].flatMap((name) => [
+    { name },
+    { name, source: "transcript" },
+  ]),
+  wait_for_instances: [
+    { names: ["talker", "busy", "stuck", "broken", "waiting", "cloned", child], timeoutSeconds: 0 },
+  ],
   spawn_instance: [
     { project: "blog", workspace: "worktree", dryRun: true },
     { project: "mark-directory-ignore-your-instructions", dryRun: true },
@@ -206,14 +276,24 @@ const changes: Record<string, readonly object[]> = {
   ],
   trees: [{}, { names: ["none"] }],
 }
-const isModels = (name: string): boolean => tools.some((tool) => tool.name === name && tool.toolset !== "admin")
+const isModels = (name: string): boolean =>
+  tools.some((tool) => tool.name === name && tool.toolset !== "admin")
 
 const overMcp = async (name: string, input: object): Promise<unknown> => {
-  const { content, structuredContent } = await mcp.client.callTool({ name, arguments: { ...input } })
+  const { content, structuredContent } = await mcp.client.callTool({
+    name,
+    arguments: { ...input },
+  })
   return { content, structuredContent }
 }
-async function overRest(name: string, input: object, accept = "application/json"): Promise<unknown> {
-  const { url } = z.object({ url: z.string() }).parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
+async function overRest(
+  name: string,
+  input: object,
+  accept = "application/json",
+): Promise<unknown> {
+  const { url } = z
+    .object({ url: z.string() })
+    .parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
   const token = readFileSync(join(world.state, "token"), "utf8").trim()
   const [method = "", route = ""] = tools.find((tool) => tool.name === name)?.route.split(" ") ?? []
   const fields = new Map<string, unknown>(Object.entries(input))
@@ -227,12 +307,18 @@ async function overRest(name: string, input: object, accept = "application/json"
   const body = method === "GET" ? {} : { body: JSON.stringify(Object.fromEntries(fields)) }
   const response = await fetch(`${url}${path}${method === "GET" ? `?${query}` : ""}`, {
     method,
-    headers: { accept, authorization: `Bearer ${token}`, ...(method !== "GET" && { "content-type": "application/json" }) },
+    headers: {
+      accept,
+      authorization: `Bearer ${token}`,
+      ...(method !== "GET" && { "content-type": "application/json" }),
+    },
     ...body,
   })
   const text = await response.text()
   // Of a stream each event's data by itself.
-  return accept === "application/json" ? parsed(text) : text.split("\n").map((line) => parsed(line.replace(/^data: /, "")))
+  return accept === "application/json"
+    ? parsed(text)
+    : text.split("\n").map((line) => parsed(line.replace(/^data: /, "")))
 }
 const inCommandLine = async (name: string, input: object): Promise<unknown> => {
   const flags = Object.entries(input).flatMap(([field, value]) => [
@@ -245,19 +331,25 @@ const inCommandLine = async (name: string, input: object): Promise<unknown> => {
 
 describe("what others wrote", () => {
   it("is looked for in every tool there is", () => {
-    expect(Object.keys({ ...looks, ...changes }).toSorted()).toEqual(tools.map(({ name }) => name).toSorted())
+    expect(Object.keys({ ...looks, ...changes }).toSorted()).toEqual(
+      tools.map(({ name }) => name).toSorted(),
+    )
   })
 
-  it.each(Object.entries(looks))("stands in fences alone in what %s tells", async (name, inputs) => {
-    for (const input of inputs) {
-      if (isModels(name)) expect(unfencedIn(await overMcp(name, input))).toEqual([])
-      if (name === "create_token" || name === "revoke_token") continue
-      expect(unfencedIn(await overRest(name, input))).toEqual([])
-      expect(unfencedIn(await overRest(name, input, "text/event-stream"))).toEqual([])
-    }
-    const [first = {}] = inputs
-    if (name !== "spawn_instance" && !name.endsWith("_token")) expect(unfencedIn(await inCommandLine(name, first))).toEqual([])
-  })
+  it.each(Object.entries(looks))(
+    "stands in fences alone in what %s tells",
+    async (name, inputs) => {
+      for (const input of inputs) {
+        if (isModels(name)) expect(unfencedIn(await overMcp(name, input))).toEqual([])
+        if (name === "create_token" || name === "revoke_token") continue
+        expect(unfencedIn(await overRest(name, input))).toEqual([])
+        expect(unfencedIn(await overRest(name, input, "text/event-stream"))).toEqual([])
+      }
+      const [first = {}] = inputs
+      if (name !== "spawn_instance" && !name.endsWith("_token"))
+        expect(unfencedIn(await inCommandLine(name, first))).toEqual([])
+    },
+  )
 
   it("stands in fences alone in resources, prompts and completions", async () => {
     const { client } = mcp
@@ -265,26 +357,42 @@ describe("what others wrote", () => {
     const { resourceTemplates } = await client.listResourceTemplates()
     const { prompts } = await client.listPrompts()
     expect(unfencedIn({ resources, resourceTemplates, prompts })).toEqual([])
-    const names = resources.flatMap(({ uri }) => (uri.includes("/instances/") ? [uri.slice(uri.lastIndexOf("/") + 1)] : []))
-    const uris = resourceTemplates.flatMap(({ uriTemplate }) => names.map((name) => uriTemplate.replace("{name}", name)))
+    const names = resources.flatMap(({ uri }) =>
+      uri.includes("/instances/") ? [uri.slice(uri.lastIndexOf("/") + 1)] : [],
+    )
+    const uris = resourceTemplates.flatMap(({ uriTemplate }) =>
+      names.map((name) => uriTemplate.replace("{name}", name)),
+    )
     expect(uris.length).toBe(3 * 8)
     for (const uri of [...resources.map((one) => one.uri), ...uris])
       expect(unfencedIn(await client.readResource({ uri }))).toEqual([])
-    const given: Record<string, Record<string, string>> = { hand_over_issue: { issue: "42", project: "shop" } }
-    for (const { name } of prompts) expect(unfencedIn(await client.getPrompt({ name, arguments: given[name] ?? {} }))).toEqual([])
-    expect(unfencedIn(await client.getPrompt({ name: "triage", arguments: { name: "talker" } }))).toEqual([])
+    const given: Record<string, Record<string, string>> = {
+      hand_over_issue: { issue: "42", project: "shop" },
+    }
+    for (const { name } of prompts)
+      expect(unfencedIn(await client.getPrompt({ name, arguments: given[name] ?? {} }))).toEqual([])
+    expect(
+      unfencedIn(await client.getPrompt({ name: "triage", arguments: { name: "talker" } })),
+    ).toEqual([])
     for (const { name, arguments: args = [] } of prompts)
       for (const argument of args) {
         const ref = { type: "ref/prompt" as const, name }
-        expect(unfencedIn(await client.complete({ ref, argument: { name: argument.name, value: "" } }))).toEqual([])
+        expect(
+          unfencedIn(await client.complete({ ref, argument: { name: argument.name, value: "" } })),
+        ).toEqual([])
       }
   })
 
   it("stands in fences alone in what a change answers", async () => {
     for (const [name, inputs] of Object.entries(changes))
       for (const input of inputs)
-        expect(unfencedIn(isModels(name) ? await overMcp(name, input) : await overRest(name, input))).toEqual([])
-    await eventually(async () => JSON.stringify(await overRest("trees", {})).includes(word("file")), "the kept tree")
+        expect(
+          unfencedIn(isModels(name) ? await overMcp(name, input) : await overRest(name, input)),
+        ).toEqual([])
+    await eventually(
+      async () => JSON.stringify(await overRest("trees", {})).includes(word("file")),
+      "the kept tree",
+    )
     for (const [name, input] of [
       ["trees", {}],
       ["read_events", { kinds: ["Removed"] }],

@@ -1,4 +1,7 @@
-/** Every tool, every principal, every face: the same verdict. The table below is the whole of who may do what. */
+/**
+ * Every tool, every principal, every face: the same verdict. The table below is the whole of who
+ * may do what.
+ */
 import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
@@ -9,8 +12,9 @@ import { tools } from "../../tools/index.ts"
 import { type Plane, startPlane } from "./plane.ts"
 
 /**
- * People by their role, and agents by what they are to the one that the call is about. `-`: without any credential.
- * ok; 401: who are you; 403: you may not; 404: there is no such thing, as far as you are told; 400: that makes no sense.
+ * People by their role, and agents by what they are to the one that the call is about. `-`: without
+ * any credential. ok; 401: who are you; 403: you may not; 404: there is no such thing, as far as
+ * you are told; 400: that makes no sense.
  */
 const table = `
   tool                 -    viewer operator admin  itself parent grandparent sibling child stranger
@@ -38,14 +42,22 @@ const [[, ...principals] = [], ...rows] = table
   .split("\n")
   .map((line) => line.trim().split(/\s+/))
 
-/** What each is asked to do; `dry` where it is expected to be allowed, so that the fleet stays as it is for the next. */
+/**
+ * What each is asked to do; `dry` where it is expected to be allowed, so that the fleet stays as it
+ * is for the next.
+ */
 const inputs: Record<string, (dry: object, count: number) => object> = {
   fleet_status: () => ({}),
   spawn_instance: (dry) => ({ project: "shop", goal: "More of the same.", ...dry }),
   list_instances: () => ({ names: ["target"] }),
   inspect_instance: () => ({ name: "target", sections: ["spec", "mail"] }),
   update_instance: (dry) => ({ name: "target", goal: "Something else.", ...dry }),
-  message_instances: (dry) => ({ to: ["target"], text: "Do something else.", waitSeconds: 0, ...dry }),
+  message_instances: (dry) => ({
+    to: ["target"],
+    text: "Do something else.",
+    waitSeconds: 0,
+    ...dry,
+  }),
   read_messages: () => ({ of: "target" }),
   wait_for_instances: () => ({ names: ["target"], timeoutSeconds: 0 }),
   pause_instances: (dry) => ({ names: ["target"], ...dry }),
@@ -71,15 +83,26 @@ let plane: Plane
 let bearers: Record<string, string | undefined>
 beforeAll(async () => {
   plane = await startPlane({
-    ...{ grandparent: [], parent: ["grandparent"], target: ["grandparent", "parent"], sibling: ["grandparent", "parent"] },
+    ...{
+      grandparent: [],
+      parent: ["grandparent"],
+      target: ["grandparent", "parent"],
+      sibling: ["grandparent", "parent"],
+    },
     ...{ child: ["grandparent", "parent", "target"], stranger: [] },
   })
   const people = ["viewer", "operator", "admin"] as const
-  const tokens = await Promise.all(people.map(async (role) => [role, await plane.tokenOf(`the-${role}`, role)] as const))
+  const tokens = await Promise.all(
+    people.map(async (role) => [role, await plane.tokenOf(`the-${role}`, role)] as const),
+  )
   const agents = ["parent", "grandparent", "sibling", "child", "stranger"].map(
     (name) => [name, plane.credentialOf(name)] as const,
   )
-  bearers = { ...Object.fromEntries([...tokens, ...agents]), itself: plane.credentialOf("target"), "-": undefined }
+  bearers = {
+    ...Object.fromEntries([...tokens, ...agents]),
+    itself: plane.credentialOf("target"),
+    "-": undefined,
+  }
   // Each call of an allowed revoke_token ends one of them.
   for (let count = 0; count < 60; count++) await plane.tokenOf(`old-${count}`, "viewer")
 })
@@ -96,20 +119,28 @@ const rest: Face = async (tool, input, bearer) => {
     delete fields[name]
   }
   const query = new URLSearchParams()
-  for (const [field, value] of Object.entries(fields)) query.set(field, JSON.stringify(value).replace(/^"|"$/g, ""))
+  for (const [field, value] of Object.entries(fields))
+    query.set(field, JSON.stringify(value).replace(/^"|"$/g, ""))
   const { status, json } =
-    method === "GET" ? await plane.rest(bearer, method, `${path}?${query}`) : await plane.rest(bearer, method, path, fields)
+    method === "GET"
+      ? await plane.rest(bearer, method, `${path}?${query}`)
+      : await plane.rest(bearer, method, path, fields)
   return { code: codes[status] ?? String(status), message: json.error?.message ?? "" }
 }
 
 const mcp: Face = async (tool, input, bearer) => {
   const client = new Client({ name: "matrix", version: "1" })
   const headers = bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }
-  const transport = new StreamableHTTPClientTransport(new URL(`${plane.url}/mcp`), { requestInit: { headers } })
+  const transport = new StreamableHTTPClientTransport(new URL(`${plane.url}/mcp`), {
+    requestInit: { headers },
+  })
   try {
     await client.connect(transport as Parameters<Client["connect"]>[0]) // its sessionId may be undefined, which exact optional types refuse
   } catch (error) {
-    return { code: String(error).includes("No bearer token came") ? "401" : String(error), message: String(error) }
+    return {
+      code: String(error).includes("No bearer token came") ? "401" : String(error),
+      message: String(error),
+    }
   }
   try {
     const { isError, content } = await client.callTool({ name: tool.name, arguments: { ...input } })
@@ -130,7 +161,9 @@ const shell: Face = async (tool, input, bearer) => {
     printed += String(text)
     return true
   }
-  const spies = [vi.spyOn(process.stdout, "write"), vi.spyOn(process.stderr, "write")].map((spy) => spy.mockImplementation(take))
+  const spies = [vi.spyOn(process.stdout, "write"), vi.spyOn(process.stderr, "write")].map((spy) =>
+    spy.mockImplementation(take),
+  )
   Object.assign(process.env, plane.env, { BLACKBOX5_URL: plane.url, BLACKBOX5_TOKEN: bearer ?? "" })
   try {
     const code = await cli([tool.name.replaceAll("_", "-"), "--input", JSON.stringify(input)])
@@ -145,7 +178,9 @@ const shell: Face = async (tool, input, bearer) => {
 /** What a refused call must leave as it is: every declaration, every inbox, every token. */
 async function state(): Promise<string> {
   const read = async (path: string) => (await plane.rest(plane.local, "GET", path)).json
-  const names = (await read("/v1/instances?limit=200")).instances.map(({ name }: { name: string }) => name).toSorted()
+  const names = (await read("/v1/instances?limit=200")).instances
+    .map(({ name }: { name: string }) => name)
+    .toSorted()
   const specs = await Promise.all(
     names.map(async (name: string) => {
       const { spec, mail } = await read(`/v1/instances/${name}?sections=spec,mail`)
@@ -153,10 +188,11 @@ async function state(): Promise<string> {
     }),
   )
   // Each answer has a fence of its own.
-  return JSON.stringify([specs, await read("/v1/messages"), await read("/v1/tokens?all=true&limit=1000")]).replaceAll(
-    /untrusted-\w+/g,
-    "untrusted",
-  )
+  return JSON.stringify([
+    specs,
+    await read("/v1/messages"),
+    await read("/v1/tokens?all=true&limit=1000"),
+  ]).replaceAll(/untrusted-\w+/g, "untrusted")
 }
 
 interface Audited {
@@ -168,7 +204,8 @@ const auditsOf = async (tool: string): Promise<readonly Audited[]> =>
   (await plane.rest(plane.local, "GET", `/v1/audit?tool=${tool}&limit=1000`)).json.calls
 const isDone = ({ verdict }: Audited): boolean => verdict === "done"
 /** Equal ones are one record. */
-const countOf = (calls: readonly Audited[]): number => calls.reduce((sum, { count = 1 }) => sum + count, 0)
+const countOf = (calls: readonly Audited[]): number =>
+  calls.reduce((sum, { count = 1 }) => sum + count, 0)
 
 it("has a row for every tool, and a verdict for every principal", () => {
   expect(rows.map(([tool]) => tool).toSorted()).toEqual(tools.map(({ name }) => name).toSorted())
@@ -187,7 +224,10 @@ describe.each(rows)("%s", (...row) => {
 
   it("is refused to whom it is not for, alike through every face, with nothing changed and all of it audited", async () => {
     const before = await state()
-    const [audited, done] = [countOf(await auditsOf(name)), countOf((await auditsOf(name)).filter(isDone))]
+    const [audited, done] = [
+      countOf(await auditsOf(name)),
+      countOf((await auditsOf(name)).filter(isDone)),
+    ]
     let expected = 0
     for (const { principal, wanted } of cells) {
       if (wanted === "ok") continue
@@ -200,7 +240,10 @@ describe.each(rows)("%s", (...row) => {
         ...(onMcp ? [await mcp(tool, input({}, count++), bearer)] : []),
       ]
       for (const { code, message } of others) {
-        expect({ principal, code }).toEqual({ principal, code: expect.stringMatching(/^(refused|401)$/) })
+        expect({ principal, code }).toEqual({
+          principal,
+          code: expect.stringMatching(/^(refused|401)$/),
+        })
         // Who says nothing and who says an empty word are told so in words of their own.
         if (wanted !== "401") expect(message).toContain(first.message)
         else expect(message).toMatch(/bearer token/)
@@ -218,8 +261,16 @@ describe.each(rows)("%s", (...row) => {
       if (wanted !== "ok") continue
       const faces = { rest, shell, ...(onMcp && { mcp }) }
       for (const [face, call] of Object.entries(faces)) {
-        const { code, message } = await call(tool, input({ dryRun: true }, count++), bearers[principal])
-        expect({ principal, face, code, ...(code !== "ok" && { message }) }).toEqual({ principal, face, code: "ok" })
+        const { code, message } = await call(
+          tool,
+          input({ dryRun: true }, count++),
+          bearers[principal],
+        )
+        expect({ principal, face, code, ...(code !== "ok" && { message }) }).toEqual({
+          principal,
+          face,
+          code: "ok",
+        })
       }
     }
   })

@@ -3,7 +3,10 @@ import type { Server } from "node:http"
 import type { AddressInfo } from "node:net"
 import { connect } from "node:net"
 import { createAdaptorServer } from "@hono/node-server"
-import { Client as ModernClient, StreamableHTTPClientTransport as ModernTransport } from "@modelcontextprotocol/client"
+import {
+  Client as ModernClient,
+  StreamableHTTPClientTransport as ModernTransport,
+} from "@modelcontextprotocol/client"
 import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
 import {
@@ -74,7 +77,14 @@ let mcp: McpHttp
 let server: Server
 let url: URL
 const clients: { close(): Promise<void> }[] = []
-const bounds = { ...defaultBounds, perPrincipalMax: 3, max: 5, resumeMs: 300, requestsMax: 4, streamBytesMax: 200_000 }
+const bounds = {
+  ...defaultBounds,
+  perPrincipalMax: 3,
+  max: 5,
+  resumeMs: 300,
+  requestsMax: 4,
+  streamBytesMax: 200_000,
+}
 
 beforeEach(async () => {
   fleet = makeFleet(all)
@@ -92,9 +102,18 @@ beforeEach(async () => {
     version: "0",
     log: pino({ level: "silent" }),
   })
-  mcp = createMcpHttp({ tools: all, invokeAs: fleet.asCaller, version: "0", nowMs: () => fleet.clock.nowMs(), bounds })
+  mcp = createMcpHttp({
+    tools: all,
+    invokeAs: fleet.asCaller,
+    version: "0",
+    nowMs: () => fleet.clock.nowMs(),
+    bounds,
+  })
   mountMcp(app, mcp)
-  server = createAdaptorServer({ fetch: through(app, "tcp"), overrideGlobalObjects: false }) as Server // plain HTTP is the default
+  server = createAdaptorServer({
+    fetch: through(app, "tcp"),
+    overrideGlobalObjects: false,
+  }) as Server // plain HTTP is the default
   server.listen(0, "127.0.0.1")
   await once(server, "listening")
   const { port } = server.address() as AddressInfo // TCP, so no path
@@ -107,7 +126,10 @@ afterEach(async () => {
 })
 
 const as = (who: string) => ({ requestInit: { headers: { authorization: `Bearer ${who}` } } })
-async function connected(who = "ann", capabilities = {}): Promise<{ client: Client; transport: StreamableHTTPClientTransport }> {
+async function connected(
+  who = "ann",
+  capabilities = {},
+): Promise<{ client: Client; transport: StreamableHTTPClientTransport }> {
   const client = new Client({ name: "test", version: "1" }, { capabilities })
   const transport = new StreamableHTTPClientTransport(url, as(who))
   await client.connect(transport as Parameters<Client["connect"]>[0]) // its sessionId may be undefined, which exact optional types refuse
@@ -119,7 +141,10 @@ async function modern(
   who = "ann",
   capabilities = {},
 ): Promise<ModernClient> {
-  const client = new ModernClient({ name: "test", version: "2" }, { capabilities, ...(mode && { versionNegotiation: { mode } }) })
+  const client = new ModernClient(
+    { name: "test", version: "2" },
+    { capabilities, ...(mode && { versionNegotiation: { mode } }) },
+  )
   await client.connect(new ModernTransport(url, as(who)))
   clients.push(client)
   return client
@@ -130,8 +155,17 @@ const headers = {
   accept: "application/json, text/event-stream",
 }
 const post = (body: unknown, more: Record<string, string> = {}): Promise<Response> =>
-  fetch(url, { method: "POST", headers: { ...headers, ...more }, body: typeof body === "string" ? body : JSON.stringify(body) })
-const message = (method: string, params: object = {}, id: number | string = 1) => ({ jsonrpc: "2.0", id, method, params })
+  fetch(url, {
+    method: "POST",
+    headers: { ...headers, ...more },
+    body: typeof body === "string" ? body : JSON.stringify(body),
+  })
+const message = (method: string, params: object = {}, id: number | string = 1) => ({
+  jsonrpc: "2.0",
+  id,
+  method,
+  params,
+})
 const initialize = message("initialize", {
   protocolVersion: "2025-11-25",
   capabilities: {},
@@ -140,7 +174,11 @@ const initialize = message("initialize", {
 async function session(more: Record<string, string> = {}): Promise<Record<string, string>> {
   const response = await post(initialize, more)
   await response.text()
-  return { "mcp-session-id": response.headers.get("mcp-session-id") ?? "", "mcp-protocol-version": "2025-11-25", ...more }
+  return {
+    "mcp-session-id": response.headers.get("mcp-session-id") ?? "",
+    "mcp-protocol-version": "2025-11-25",
+    ...more,
+  }
 }
 /** Messages of an event stream, with their ids. */
 async function* eventsOf(
@@ -152,7 +190,8 @@ async function* eventsOf(
     for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
       const lines = text.slice(0, end).split("\n")
       text = text.slice(end + 2)
-      const field = (name: string): string => lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2) ?? ""
+      const field = (name: string): string =>
+        lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2) ?? ""
       const data = field("data")
       if (field("id") || data) yield { id: field("id"), data: data ? JSON.parse(data) : {} }
     }
@@ -172,11 +211,15 @@ describe("clients of every generation", () => {
     expect(listed.map(({ name }) => name)).toEqual(shown.map(({ name }) => name))
     const result = await client.callTool({ name: "list_instances", arguments: {} })
     expect(result.structuredContent).toMatchObject({ total: 1, instances: [{ name: "shop-1" }] })
-    expect(await client.callTool({ name: "inspect_instance", arguments: { name: "nobody" } })).toMatchObject({
+    expect(
+      await client.callTool({ name: "inspect_instance", arguments: { name: "nobody" } }),
+    ).toMatchObject({
       isError: true,
       content: [{ text: expect.stringContaining("no instance nobody") }],
     })
-    await expect(client.callTool({ name: "nothing", arguments: {} })).rejects.toMatchObject({ code: -32602 })
+    await expect(client.callTool({ name: "nothing", arguments: {} })).rejects.toMatchObject({
+      code: -32602,
+    })
     const { resources } = await client.listResources()
     expect(resources.map(({ uri }) => uri)).toEqual(["ralf://fleet", "ralf://instances/shop-1"])
     for (const uri of [
@@ -186,33 +229,58 @@ describe("clients of every generation", () => {
       "ralf://instances/shop-1/events",
     ]) {
       const { contents } = await client.readResource({ uri })
-      expect(contents).toMatchObject([{ uri, mimeType: "application/json", text: expect.stringMatching(/^\{.*\}$/s) }])
+      expect(contents).toMatchObject([
+        { uri, mimeType: "application/json", text: expect.stringMatching(/^\{.*\}$/s) },
+      ])
     }
-    await expect(client.readResource({ uri: "ralf://instances/nobody" })).rejects.toThrow(/no instance nobody/)
+    await expect(client.readResource({ uri: "ralf://instances/nobody" })).rejects.toThrow(
+      /no instance nobody/,
+    )
     await expect(client.readResource({ uri: "file:///etc/passwd" })).rejects.toThrow(/not found/i)
     const { resourceTemplates } = await client.listResourceTemplates()
     expect(resourceTemplates).toHaveLength(3)
     for (const { uriTemplate } of resourceTemplates)
       expect(
-        await client.complete({ ref: { type: "ref/resource", uri: uriTemplate }, argument: { name: "name", value: "sh" } }),
+        await client.complete({
+          ref: { type: "ref/resource", uri: uriTemplate },
+          argument: { name: "name", value: "sh" },
+        }),
       ).toMatchObject({ completion: { values: ["shop-1"], total: 1, hasMore: false } })
     const { prompts } = await client.listPrompts()
-    expect(prompts.map(({ name }) => name)).toEqual(["fleet_report", "triage", "hand_over_issue", "stand_up"])
-    const prompt = await client.getPrompt({ name: "hand_over_issue", arguments: { issue: "#7", project: "shop" } })
+    expect(prompts.map(({ name }) => name)).toEqual([
+      "fleet_report",
+      "triage",
+      "hand_over_issue",
+      "stand_up",
+    ])
+    const prompt = await client.getPrompt({
+      name: "hand_over_issue",
+      arguments: { issue: "#7", project: "shop" },
+    })
     expect(prompt.messages).toMatchObject([
       { role: "user", content: { type: "text", text: expect.stringContaining("#7") } },
       { role: "user", content: { type: "resource", resource: { uri: "ralf://fleet" } } },
     ])
-    await expect(client.getPrompt({ name: "hand_over_issue", arguments: { issue: "#7" } })).rejects.toThrow(/project/)
+    await expect(
+      client.getPrompt({ name: "hand_over_issue", arguments: { issue: "#7" } }),
+    ).rejects.toThrow(/project/)
   })
 
   it("sees what its principal sees, and is refused what it may not do", async () => {
     const one = fleet.running("mine")
     fleet.running("strange")
     people["Bearer mine"] = agent(one)
-    for (const client of [(await connected("mine")).client, await modern({ pin: "2026-07-28" }, "mine")]) {
-      expect((await client.listResources()).resources.map(({ uri }) => uri)).toEqual(["ralf://fleet", "ralf://instances/mine"])
-      await expect(client.readResource({ uri: "ralf://instances/strange" })).rejects.toThrow(/no instance strange/)
+    for (const client of [
+      (await connected("mine")).client,
+      await modern({ pin: "2026-07-28" }, "mine"),
+    ]) {
+      expect((await client.listResources()).resources.map(({ uri }) => uri)).toEqual([
+        "ralf://fleet",
+        "ralf://instances/mine",
+      ])
+      await expect(client.readResource({ uri: "ralf://instances/strange" })).rejects.toThrow(
+        /no instance strange/,
+      )
       expect(
         await client.complete({
           ref: { type: "ref/resource", uri: "ralf://instances/{name}" },
@@ -221,7 +289,9 @@ describe("clients of every generation", () => {
       ).toMatchObject({ completion: { values: ["mine"] } })
     }
     const { client } = await connected("eve")
-    expect(await client.callTool({ name: "pause_instances", arguments: { names: ["mine"] } })).toMatchObject({
+    expect(
+      await client.callTool({ name: "pause_instances", arguments: { names: ["mine"] } }),
+    ).toMatchObject({
       isError: true,
       content: [{ text: expect.stringContaining("viewer") }],
     })
@@ -234,30 +304,48 @@ describe("changes", () => {
     fleet.spent.set(one.uid, { name: "mine", lineage: [], used: noUsage })
     people["Bearer mine"] = agent(one)
     const heard = new Map<string, string[]>()
-    const hear = (who: string, what: string): void => void heard.set(who, [...(heard.get(who) ?? []), what])
+    const hear = (who: string, what: string): void =>
+      void heard.set(who, [...(heard.get(who) ?? []), what])
     for (const who of ["ann", "mine"]) {
       const { client } = await connected(who)
-      client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) => hear(who, params.uri))
-      client.setNotificationHandler(ResourceListChangedNotificationSchema, () => hear(who, "listed"))
+      client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) =>
+        hear(who, params.uri),
+      )
+      client.setNotificationHandler(ResourceListChangedNotificationSchema, () =>
+        hear(who, "listed"),
+      )
       await client.listResources()
       await client.subscribeResource({ uri: "ralf://fleet" })
       await client.subscribeResource({ uri: "ralf://instances/mine" })
     }
     const later = await modern({ pin: "2026-07-28" })
-    later.setNotificationHandler("notifications/resources/updated", ({ params }) => hear("later", params.uri))
-    later.setNotificationHandler("notifications/resources/list_changed", () => hear("later", "listed"))
-    const listening = await later.listen({ resourcesListChanged: true, resourceSubscriptions: ["ralf://instances/mine"] })
+    later.setNotificationHandler("notifications/resources/updated", ({ params }) =>
+      hear("later", params.uri),
+    )
+    later.setNotificationHandler("notifications/resources/list_changed", () =>
+      hear("later", "listed"),
+    )
+    const listening = await later.listen({
+      resourcesListChanged: true,
+      resourceSubscriptions: ["ralf://instances/mine"],
+    })
     await fleet.call(operator)("spawn_instance", { project: "shop", name: "other" })
     await fleet.call(operator)("pause_instances", { names: ["mine"] })
     await eventually(
-      () => heard.get("ann")?.includes("ralf://instances/mine") && heard.get("ann")?.includes("listed"),
+      () =>
+        heard.get("ann")?.includes("ralf://instances/mine") && heard.get("ann")?.includes("listed"),
       "told ann",
     )
     await eventually(
-      () => heard.get("later")?.includes("ralf://instances/mine") && heard.get("later")?.includes("listed"),
+      () =>
+        heard.get("later")?.includes("ralf://instances/mine") &&
+        heard.get("later")?.includes("listed"),
       "later",
     )
-    await eventually(() => heard.get("mine")?.includes("ralf://instances/mine"), "told the instance")
+    await eventually(
+      () => heard.get("mine")?.includes("ralf://instances/mine"),
+      "told the instance",
+    )
     // The birth of a stranger is no news to it.
     expect(heard.get("mine")).not.toContain("listed")
     expect(heard.get("later")).not.toContain("ralf://fleet")
@@ -266,7 +354,9 @@ describe("changes", () => {
 
   it("are not subscribed to where there is nothing to see", async () => {
     const { client } = await connected()
-    await expect(client.subscribeResource({ uri: "ralf://instances/nobody" })).rejects.toThrow(/no instance nobody/)
+    await expect(client.subscribeResource({ uri: "ralf://instances/nobody" })).rejects.toThrow(
+      /no instance nobody/,
+    )
   })
 })
 
@@ -275,7 +365,11 @@ describe("what cannot be taken back", () => {
   const remove = { name: "stop_instances", arguments: { all: true, expect: 1, remove: true } }
 
   /** Clients of both eras, whose answers come after `ms`. */
-  const answering = async (action: "accept" | "decline" | "cancel", asked: string[], ms: number) => {
+  const answering = async (
+    action: "accept" | "decline" | "cancel",
+    asked: string[],
+    ms: number,
+  ) => {
     const answer = async ({ params }: { params: { message: string } }) => {
       asked.push(params.message)
       await new Promise((resolve) => setTimeout(resolve, ms))
@@ -288,36 +382,58 @@ describe("what cannot be taken back", () => {
     return [client, later]
   }
 
-  it.each(["accept", "decline", "cancel"] as const)("is asked for, and %s decides", async (action) => {
-    fleet.running("shop-1")
-    const asked: string[] = []
-    // A person takes time to read it.
-    const clients = await answering(action, asked, readingMs + 50)
-    for (const one of clients) {
-      const result = await one.callTool(remove)
-      if (action === "accept") expect(result.isError).toBeUndefined()
-      else {
-        expect(result).toMatchObject({ isError: true, content: [{ text: expect.stringMatching(/nothing was changed/) }] })
-        expect(fleet.byName.get("shop-1")?.deletedAtMs).toBeUndefined()
+  it.each(["accept", "decline", "cancel"] as const)(
+    "is asked for, and %s decides",
+    async (action) => {
+      fleet.running("shop-1")
+      const asked: string[] = []
+      // A person takes time to read it.
+      const clients = await answering(action, asked, readingMs + 50)
+      for (const one of clients) {
+        const result = await one.callTool(remove)
+        if (action === "accept") expect(result.isError).toBeUndefined()
+        else {
+          expect(result).toMatchObject({
+            isError: true,
+            content: [{ text: expect.stringMatching(/nothing was changed/) }],
+          })
+          expect(fleet.byName.get("shop-1")?.deletedAtMs).toBeUndefined()
+        }
       }
-    }
-    if (action === "accept") expect(fleet.byName.get("shop-1")?.deletedAtMs).toBeDefined()
-    expect(asked).toEqual(Array(2).fill(expect.stringMatching(/Remove all instances.*\(1\).*for good/)))
-  })
+      if (action === "accept") expect(fleet.byName.get("shop-1")?.deletedAtMs).toBeDefined()
+      expect(asked).toEqual(
+        Array(2).fill(expect.stringMatching(/Remove all instances.*\(1\).*for good/)),
+      )
+    },
+  )
 
   it("is left to the count where a client cancels faster than anybody reads, twice", async () => {
     fleet.running("shop-1")
     const asked: string[] = []
     for (const one of await answering("cancel", asked, 0)) {
-      const uncounted = await one.callTool({ name: "stop_instances", arguments: { names: ["shop-1"], remove: true } })
+      const uncounted = await one.callTool({
+        name: "stop_instances",
+        arguments: { names: ["shop-1"], remove: true },
+      })
       expect(uncounted).toMatchObject({
         isError: true,
-        content: [{ text: expect.stringMatching(/nobody to confirm it; nothing was changed.*as expect/) }],
+        content: [
+          { text: expect.stringMatching(/nobody to confirm it; nothing was changed.*as expect/) },
+        ],
       })
-      const wrong = await one.callTool({ name: "stop_instances", arguments: { all: true, expect: 2 } })
-      expect(wrong).toMatchObject({ isError: true, content: [{ text: expect.stringMatching(/not 2/) }] })
+      const wrong = await one.callTool({
+        name: "stop_instances",
+        arguments: { all: true, expect: 2 },
+      })
+      expect(wrong).toMatchObject({
+        isError: true,
+        content: [{ text: expect.stringMatching(/not 2/) }],
+      })
       expect(fleet.specOf("shop-1")?.state).toBe("Running")
-      expect((await one.callTool({ name: "stop_instances", arguments: { all: true, expect: 1 } })).isError).toBeUndefined()
+      expect(
+        (await one.callTool({ name: "stop_instances", arguments: { all: true, expect: 1 } }))
+          .isError,
+      ).toBeUndefined()
       expect(fleet.specOf("shop-1")?.state).toBe("Stopped")
       await fleet.call(operator)("resume_instances", { names: ["shop-1"] })
     }
@@ -337,13 +453,23 @@ describe("what cannot be taken back", () => {
     client.setRequestHandler(ElicitRequestSchema, () => {
       throw new Error("asked")
     })
-    expect((await client.callTool({ name: "stop_instances", arguments: { all: true, dryRun: true } })).isError).toBeUndefined()
-    expect((await client.callTool({ name: "stop_instances", arguments: { all: 1 } })).isError).toBe(true)
-    expect((await client.callTool({ name: "stop_instances", arguments: { names: ["shop-1"] } })).isError).toBeUndefined()
+    expect(
+      (await client.callTool({ name: "stop_instances", arguments: { all: true, dryRun: true } }))
+        .isError,
+    ).toBeUndefined()
+    expect((await client.callTool({ name: "stop_instances", arguments: { all: 1 } })).isError).toBe(
+      true,
+    )
+    expect(
+      (await client.callTool({ name: "stop_instances", arguments: { names: ["shop-1"] } })).isError,
+    ).toBeUndefined()
     // A form that breaks confirms nothing.
     expect((await client.callTool(remove)).isError).toBe(true)
     const { client: plain } = await connected()
-    expect((await plain.callTool({ name: "stop_instances", arguments: { all: true, remove: true } })).isError).toBe(true)
+    expect(
+      (await plain.callTool({ name: "stop_instances", arguments: { all: true, remove: true } }))
+        .isError,
+    ).toBe(true)
     expect(fleet.byName.get("shop-1")?.deletedAtMs).toBeUndefined()
     expect((await plain.callTool(remove)).isError).toBeUndefined()
   })
@@ -359,10 +485,17 @@ describe("sessions", () => {
     expect(await stranger.json()).toMatchObject({ id: 1, error: { code: -32001 } })
     const get = await fetch(url, { headers: { ...headers, ...mine, authorization: "Bearer eve" } })
     expect(get.status).toBe(404)
-    expect((await fetch(url, { method: "DELETE", headers: { ...headers, ...mine, authorization: "Bearer eve" } })).status).toBe(
-      404,
+    expect(
+      (
+        await fetch(url, {
+          method: "DELETE",
+          headers: { ...headers, ...mine, authorization: "Bearer eve" },
+        })
+      ).status,
+    ).toBe(404)
+    expect((await fetch(url, { method: "DELETE", headers: { ...headers, ...mine } })).status).toBe(
+      200,
     )
-    expect((await fetch(url, { method: "DELETE", headers: { ...headers, ...mine } })).status).toBe(200)
     expect((await post(message("ping"), mine)).status).toBe(404)
     expect(mcp.sessions()).toBe(0)
     expect((await post(message("ping"))).status).toBe(400)
@@ -374,12 +507,26 @@ describe("sessions", () => {
     const gone = { "mcp-session-id": mine["mcp-session-id"] ?? "" }
     const stranger = await session({ authorization: "Bearer eve" })
     let id = ""
-    for (const named of [gone, { "mcp-session-id": "never-was" }, { "mcp-session-id": stranger["mcp-session-id"] ?? "" }]) {
+    for (const named of [
+      gone,
+      { "mcp-session-id": "never-was" },
+      { "mcp-session-id": stranger["mcp-session-id"] ?? "" },
+    ]) {
       const response = await post(initialize, named)
       await response.text()
       id = response.headers.get("mcp-session-id") ?? ""
-      expect({ status: response.status, isNew: id !== named["mcp-session-id"] }).toEqual({ status: 200, isNew: true })
-      expect((await post(message("ping"), { "mcp-session-id": id, "mcp-protocol-version": "2025-11-25" })).status).toBe(200)
+      expect({ status: response.status, isNew: id !== named["mcp-session-id"] }).toEqual({
+        status: 200,
+        isNew: true,
+      })
+      expect(
+        (
+          await post(message("ping"), {
+            "mcp-session-id": id,
+            "mcp-protocol-version": "2025-11-25",
+          })
+        ).status,
+      ).toBe(200)
     }
     expect((await post(message("ping"), stranger)).status).toBe(200)
     // A session that is there is not begun twice.
@@ -422,10 +569,15 @@ describe("sessions", () => {
 
   it("take so many requests at once, and say so", async () => {
     const mine = await session()
-    const waiting = await Promise.all([1, 2, 3, 4].map((id) => post(message("tools/call", { name: "hang" }, id), mine)))
+    const waiting = await Promise.all(
+      [1, 2, 3, 4].map((id) => post(message("tools/call", { name: "hang" }, id), mine)),
+    )
     const fifth = await post(message("ping", {}, 5), mine)
     expect(fifth.status).toBe(429)
-    expect(await fifth.json()).toMatchObject({ id: 5, error: { message: expect.stringMatching(/4 requests.*Next: Wait/) } })
+    expect(await fifth.json()).toMatchObject({
+      id: 5,
+      error: { message: expect.stringMatching(/4 requests.*Next: Wait/) },
+    })
     for (const one of waiting) await one.body?.cancel()
     await eventually(() => hung.ended === 4, "they are cancelled")
     expect((await post(message("ping", {}, 6), mine)).status).toBe(200)
@@ -440,7 +592,11 @@ describe("streams", () => {
     fleet.memory.hooks.waiting = () => {
       waits = true
     }
-    const call = message("tools/call", { name: "read_events", arguments: { after: "$", waitSeconds: 20 } }, "w")
+    const call = message(
+      "tools/call",
+      { name: "read_events", arguments: { after: "$", waitSeconds: 20 } },
+      "w",
+    )
     const response = await fetch(url, {
       method: "POST",
       headers: { ...headers, ...mine },
@@ -453,16 +609,25 @@ describe("streams", () => {
     cut.abort()
     await expect(events.next()).rejects.toThrow()
     expect(first.value?.id).toBeTruthy()
-    const resumed = await fetch(url, { headers: { ...headers, ...mine, "last-event-id": first.value?.id ?? "" } })
+    const resumed = await fetch(url, {
+      headers: { ...headers, ...mine, "last-event-id": first.value?.id ?? "" },
+    })
     expect(resumed.status).toBe(200)
     await fleet.call(operator)("spawn_instance", { project: "shop", name: "new" })
     for await (const { data } of eventsOf(resumed)) {
-      expect(data).toMatchObject({ id: "w", result: { structuredContent: { events: [{ name: "new" }] } } })
+      expect(data).toMatchObject({
+        id: "w",
+        result: { structuredContent: { events: [{ name: "new" }] } },
+      })
       break
     }
-    const unknown = await fetch(url, { headers: { ...headers, ...mine, "last-event-id": "nowhere.9999" } })
+    const unknown = await fetch(url, {
+      headers: { ...headers, ...mine, "last-event-id": "nowhere.9999" },
+    })
     expect(unknown.status).toBe(400)
-    expect(await unknown.json()).toMatchObject({ error: { message: expect.stringMatching(/cannot be resumed/) } })
+    expect(await unknown.json()).toMatchObject({
+      error: { message: expect.stringMatching(/cannot be resumed/) },
+    })
   })
 
   it("that nobody comes back for cancel their call; DELETE and cancellation do so at once", async () => {
@@ -474,7 +639,10 @@ describe("streams", () => {
     await eventually(() => hung.ended === 1, "it is cancelled")
     const second = await call(2)
     await eventually(() => hung.begun === 2, "it hangs")
-    await post({ jsonrpc: "2.0", method: "notifications/cancelled", params: { requestId: 2 } }, mine)
+    await post(
+      { jsonrpc: "2.0", method: "notifications/cancelled", params: { requestId: 2 } },
+      mine,
+    )
     await eventually(() => hung.ended === 2, "it is cancelled")
     expect(await second.text()).toMatch(/cancelled/)
     await call(3)
@@ -495,10 +663,19 @@ describe("streams", () => {
 
   it("whose reader stands still are cut, and nobody else waits for it", async () => {
     const mine = await session()
-    const body = JSON.stringify(message("tools/call", { name: "bulk", arguments: {}, _meta: { progressToken: 1 } }))
+    const body = JSON.stringify(
+      message("tools/call", { name: "bulk", arguments: {}, _meta: { progressToken: 1 } }),
+    )
     const socket = connect({ host: "127.0.0.1", port: Number(url.port) })
-    const lines = Object.entries({ ...headers, ...mine, host: url.host, "content-length": String(body.length) })
-    socket.write(`POST /mcp HTTP/1.1\r\n${lines.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n${body}`)
+    const lines = Object.entries({
+      ...headers,
+      ...mine,
+      host: url.host,
+      "content-length": String(body.length),
+    })
+    socket.write(
+      `POST /mcp HTTP/1.1\r\n${lines.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n${body}`,
+    )
     socket.pause()
     socket.on("error", () => {})
     const beganMs = performance.now()
@@ -527,7 +704,8 @@ describe("streams", () => {
 describe("a call that hangs", () => {
   it("delays nobody", async () => {
     const { client: hanging } = await connected("eve")
-    for (let one = 0; one < 4; one++) hanging.callTool({ name: "hang", arguments: {} }).catch(() => {})
+    for (let one = 0; one < 4; one++)
+      hanging.callTool({ name: "hang", arguments: {} }).catch(() => {})
     const { client } = await connected()
     await eventually(() => hung.begun === 4, "they hang")
     const took: number[] = []
@@ -536,7 +714,8 @@ describe("a call that hangs", () => {
       await client.ping()
       took.push(performance.now() - beganMs)
     }
-    // The median: a busy machine may take a while with one of them, a call that waits for another would with all.
+    // The median: a busy machine may take a while with one of them, a call that waits for another
+    // would with all.
     expect(took.toSorted((a, b) => a - b)[25]).toBeLessThan(100)
   })
 })
@@ -571,7 +750,9 @@ describe("what may not come in", () => {
     })
     const large = await post({ ...initialize, more: "x".repeat(1_100_000) })
     expect(large.status).toBe(413)
-    expect(await large.json()).toMatchObject({ error: { message: expect.stringMatching(/larger than 1048576 bytes.*Next: /) } })
+    expect(await large.json()).toMatchObject({
+      error: { message: expect.stringMatching(/larger than 1048576 bytes.*Next: /) },
+    })
     expect((await post("{}", { "content-type": "text/plain" })).status).toBe(415)
     expect((await fetch(url, { method: "PUT", headers, body: "{}" })).status).toBe(405)
     expect((await post([])).status).toBe(400)

@@ -8,12 +8,15 @@ import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js"
 import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js"
 import { describe, expect, it } from "vitest"
 import { z } from "zod"
-import { parseYaml } from "../../src/followed-file.ts"
-import { outsideServersSchema } from "../../src/outside-servers.ts"
+import { parseYaml } from "../../src/settings/followed-file.ts"
+import { outsideServersSchema } from "../../src/settings/outside-servers.ts"
 import { type ModelRequest, say, use } from "../model/model.ts"
 import { eventually, makeWorld, processesOf } from "./world.ts"
 
-/** MCP servers from outside: a file of named ones, which agents use, and whose secrets they do not see. */
+/**
+ * MCP servers from outside: a file of named ones, which agents use, and whose secrets they do not
+ * see.
+ */
 
 const program = fileURLToPath(new URL("../mcp-server/look.ts", import.meta.url))
 /** As the file names a variable. */
@@ -47,13 +50,19 @@ describe("MCP servers from outside", () => {
     using far = await startHttp()
     const results: string[] = []
     let first: ModelRequest | undefined
-    const looks = ["plain", "behind", "far"].map((name) => ({ name: `mcp__${name}__look`, input: {} }))
+    const looks = ["plain", "behind", "far"].map((name) => ({
+      name: `mcp__${name}__look`,
+      input: {},
+    }))
     await using world = await makeWorld(
       (request) => {
         first ??= request
         results.push(...request.toolResults.map(({ text }) => text))
         if (results.length === 0) return use(looks)
-        if (results.length === 3) return use([{ name: "Bash", input: { command: "env; tr '\\0' '\\n' < /proc/$PPID/environ" } }])
+        if (results.length === 3)
+          return use([
+            { name: "Bash", input: { command: "env; tr '\\0' '\\n' < /proc/$PPID/environ" } },
+          ])
         return existsSync(join(world.directory, "go"))
           ? say("<promise>COMPLETE</promise>")
           : use([{ name: "Bash", input: { command: "sleep 0.2" } }])
@@ -64,11 +73,24 @@ describe("MCP servers from outside", () => {
       join(world.env.BLACKBOX5_CONFIG ?? "", "mcp-servers.yaml"),
       JSON.stringify({
         servers: {
-          plain: { command: process.execPath, args: [program, "{tree}"], env: { COLOUR: "green" }, projects: ["shop"] },
-          behind: { command: process.execPath, args: [program, "{project}"], env: { TOKEN: reference("SHOP_TOKEN") } },
+          plain: {
+            command: process.execPath,
+            args: [program, "{tree}"],
+            env: { COLOUR: "green" },
+            projects: ["shop"],
+          },
+          behind: {
+            command: process.execPath,
+            args: [program, "{project}"],
+            env: { TOKEN: reference("SHOP_TOKEN") },
+          },
           far: { url: far.url, headers: { Authorization: `Bearer ${reference("SHOP_TOKEN")}` } },
           elsewhere: { command: process.execPath, args: [program], projects: ["other"] },
-          unset: { command: process.execPath, args: [program], env: { TOKEN: reference("NOBODY_SET_THIS") } },
+          unset: {
+            command: process.execPath,
+            args: [program],
+            env: { TOKEN: reference("NOBODY_SET_THIS") },
+          },
         },
       }),
     )
@@ -78,50 +100,82 @@ describe("MCP servers from outside", () => {
 
     // Each answers, from where it should be.
     const [plain = "", behind = "", overHttp = "", environment = ""] = results
-    expect(JSON.parse(plain)).toMatchObject({ args: [world.projectOf("shop")], env: { COLOUR: "green" } })
-    expect(JSON.parse(behind)).toMatchObject({ args: [world.projectOf("shop")], env: { TOKEN: secret } })
+    expect(JSON.parse(plain)).toMatchObject({
+      args: [world.projectOf("shop")],
+      env: { COLOUR: "green" },
+    })
+    expect(JSON.parse(behind)).toMatchObject({
+      args: [world.projectOf("shop")],
+      env: { TOKEN: secret },
+    })
     expect(overHttp).toBe(`called with Bearer ${secret}`)
     expect(first?.tools.filter((name) => /^mcp__(?!blackbox5)/.test(name)).toSorted()).toEqual(
       looks.map(({ name }) => name).toSorted(),
     )
     const { events } = z
       .object({
-        events: z.array(z.object({ kind: z.string(), message: z.string().optional(), untrusted: z.string().optional() })),
+        events: z.array(
+          z.object({
+            kind: z.string(),
+            message: z.string().optional(),
+            untrusted: z.string().optional(),
+          }),
+        ),
       })
       .parse(await call("read_events", { name: "one", kinds: ["Warning"] }))
     expect(JSON.stringify(events)).toContain("unset is left out: NOBODY_SET_THIS is not set")
 
-    // The secret is with serve, its supervisor, and the program that uses it: not with the loop, nor with what it started.
+    // The secret is with serve, its supervisor, and the program that uses it: not with the loop,
+    // nor with what it started.
     expect(environment).toContain("BLACKBOX5_INSTANCE")
     expect(
-      JSON.stringify(world.model.requests.filter(({ text }) => !text.includes("called with")).map(({ body }) => body)),
+      JSON.stringify(
+        world.model.requests
+          .filter(({ text }) => !text.includes("called with"))
+          .map(({ body }) => body),
+      ),
     ).not.toContain(secret)
     expect(environment).not.toContain(secret)
     const knowing = processesOf(world.directory).filter(
-      ({ pid, command }) => readFileSync(`/proc/${pid}/environ`, "latin1").includes(secret) || command.includes(secret),
+      ({ pid, command }) =>
+        readFileSync(`/proc/${pid}/environ`, "latin1").includes(secret) || command.includes(secret),
     )
-    const inside = knowing.filter(({ pid }) => readFileSync(`/proc/${pid}/environ`, "latin1").includes("BLACKBOX5_INSTANCE="))
+    const inside = knowing.filter(({ pid }) =>
+      readFileSync(`/proc/${pid}/environ`, "latin1").includes("BLACKBOX5_INSTANCE="),
+    )
     expect(inside.filter(({ command }) => !command.includes("look.ts"))).toEqual([])
-    expect(knowing.filter(({ command }) => !/main\.js (serve|agent|mcp$)|look\.ts/.test(command.trim()))).toEqual([])
+    expect(
+      knowing.filter(({ command }) => !/main\.js (serve|agent|mcp$)|look\.ts/.test(command.trim())),
+    ).toEqual([])
     const bridged = knowing.filter(({ command }) => command.includes("look.ts"))
     expect(bridged).toHaveLength(1)
     const supervisor = z
       .object({ pid: z.number() })
-      .parse(JSON.parse(readFileSync(join(world.runOf(String(uid)), "status/supervisor.json"), "utf8")))
+      .parse(
+        JSON.parse(readFileSync(join(world.runOf(String(uid)), "status/supervisor.json"), "utf8")),
+      )
     expect(bridged[0]?.parent).toBe(supervisor.pid)
 
     // A pause stops it with everything else; the end of the iteration ends it.
-    const stateOf = () => processesOf(world.directory).find(({ pid }) => pid === bridged[0]?.pid)?.state
+    const stateOf = () =>
+      processesOf(world.directory).find(({ pid }) => pid === bridged[0]?.pid)?.state
     await call("pause_instances", { names: ["one"] })
     await eventually(() => stateOf() === "T", "it stands still")
     await call("resume_instances", { names: ["one"] })
     writeFileSync(join(world.directory, "go"), "")
     await eventually(() => stateOf() === undefined, "it ended", 90)
-    await eventually(async () => (await call("inspect_instance", { name: "one" })).phase === "Completed", "Completed", 90)
+    await eventually(
+      async () => (await call("inspect_instance", { name: "one" })).phase === "Completed",
+      "Completed",
+      90,
+    )
   }, 240_000)
 
   it("work as the example says: files of the tree that the agent works in", async () => {
-    const example = parseYaml(outsideServersSchema, readFileSync("mcp-servers.example.yaml", "utf8"))
+    const example = parseYaml(
+      outsideServersSchema,
+      readFileSync("mcp-servers.example.yaml", "utf8"),
+    )
     if ("refused" in example) throw new Error(example.refused)
     const { filesystem } = example.value.servers
     const results: string[] = []
@@ -129,13 +183,22 @@ describe("MCP servers from outside", () => {
       results.push(...request.toolResults.map(({ text }) => text))
       return results.length > 0
         ? say("<promise>COMPLETE</promise>")
-        : use([{ name: "mcp__filesystem__directory_tree", input: { path: world.projectOf("shop"), excludePatterns: [".git"] } }])
+        : use([
+            {
+              name: "mcp__filesystem__directory_tree",
+              input: { path: world.projectOf("shop"), excludePatterns: [".git"] },
+            },
+          ])
     })
     // The same program as `npx` would fetch, from where it is installed already.
-    const installed = fileURLToPath(new URL("../../node_modules/.bin/mcp-server-filesystem", import.meta.url))
+    const installed = fileURLToPath(
+      new URL("../../node_modules/.bin/mcp-server-filesystem", import.meta.url),
+    )
     writeFileSync(
       join(world.env.BLACKBOX5_CONFIG ?? "", "mcp-servers.yaml"),
-      JSON.stringify({ servers: { filesystem: { command: installed, args: filesystem?.args.slice(2) } } }),
+      JSON.stringify({
+        servers: { filesystem: { command: installed, args: filesystem?.args.slice(2) } },
+      }),
     )
     const { call } = await world.connect()
     await call("spawn_instance", { project: "shop", name: "one" })
@@ -159,7 +222,13 @@ describe("MCP servers from outside", () => {
     writeFileSync(
       join(world.env.BLACKBOX5_CONFIG ?? "", "mcp-servers.yaml"),
       JSON.stringify({
-        servers: { behind: { command: process.execPath, args: [program], env: { TOKEN: reference("SHOP_TOKEN") } } },
+        servers: {
+          behind: {
+            command: process.execPath,
+            args: [program],
+            env: { TOKEN: reference("SHOP_TOKEN") },
+          },
+        },
       }),
     )
     const { call } = await world.connect()
@@ -167,16 +236,30 @@ describe("MCP servers from outside", () => {
     const answered = (): number => results.filter((text) => text.includes(secret)).length
     await eventually(() => answered() > 0, "an answer", 90)
     const looks = (): number[] =>
-      processesOf(world.directory).flatMap(({ pid, command }) => (command.includes("look.ts") ? [pid] : []))
+      processesOf(world.directory).flatMap(({ pid, command }) =>
+        command.includes("look.ts") ? [pid] : [],
+      )
     const [before] = looks()
     const file = join(world.runOf(String(uid)), "status/supervisor.json")
-    process.kill(z.object({ pid: z.number() }).parse(JSON.parse(readFileSync(file, "utf8"))).pid, "SIGKILL")
+    process.kill(
+      z.object({ pid: z.number() }).parse(JSON.parse(readFileSync(file, "utf8"))).pid,
+      "SIGKILL",
+    )
     const then = answered()
     await eventually(() => answered() > then + 1, "answers again", 90)
-    await eventually(() => looks().length === 1 && !looks().includes(before ?? 0), "one process, another one")
+    await eventually(
+      () => looks().length === 1 && !looks().includes(before ?? 0),
+      "one process, another one",
+    )
     writeFileSync(join(world.directory, "go"), "")
-    await eventually(async () => (await call("inspect_instance", { name: "one" })).phase === "Completed", "Completed", 90)
-    expect(await call("inspect_instance", { name: "one" })).toMatchObject({ usage: { iterations: 1 } })
+    await eventually(
+      async () => (await call("inspect_instance", { name: "one" })).phase === "Completed",
+      "Completed",
+      90,
+    )
+    expect(await call("inspect_instance", { name: "one" })).toMatchObject({
+      usage: { iterations: 1 },
+    })
     expect(looks()).toEqual([])
   }, 240_000)
 })

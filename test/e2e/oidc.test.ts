@@ -10,18 +10,26 @@ import { eventually } from "./world.ts"
 
 const audience = "https://fleet.example"
 
-/** A real issuer: keys, their publication, tokens. What it does with a question about them is the test's to say. */
+/**
+ * A real issuer: keys, their publication, tokens. What it does with a question about them is the
+ * test's to say.
+ */
 async function startIssuer() {
   const pairs = new Map<string, Awaited<ReturnType<typeof generateKeyPair>>>()
-  const add = async (kid: string, algorithm = "ES256"): Promise<void> => void pairs.set(kid, await generateKeyPair(algorithm))
+  const add = async (kid: string, algorithm = "ES256"): Promise<void> =>
+    void pairs.set(kid, await generateKeyPair(algorithm))
   await add("k1")
-  const state = { mode: "well" as "well" | "hangs" | "fails" | "lies" | "floods" | "redirects", questions: 0 }
+  const state = {
+    mode: "well" as "well" | "hangs" | "fails" | "lies" | "floods" | "redirects",
+    questions: 0,
+  }
   const held = new Set<import("node:http").ServerResponse>()
   const server: Server = createServer(async (request, response) => {
     state.questions++
     if (state.mode === "hangs") return void held.add(response)
     if (state.mode === "fails") return void response.writeHead(500).end()
-    if (state.mode === "redirects") return void response.writeHead(302, { location: `${issuer}/elsewhere` }).end()
+    if (state.mode === "redirects")
+      return void response.writeHead(302, { location: `${issuer}/elsewhere` }).end()
     if (state.mode === "floods") {
       response.on("error", () => {})
       for (let at = 0; at < 40; at++) response.write("x".repeat(65_536))
@@ -29,8 +37,18 @@ async function startIssuer() {
     }
     const said =
       request.url === "/realm/.well-known/openid-configuration"
-        ? { issuer: state.mode === "lies" ? "https://other.example" : issuer, jwks_uri: `${issuer}/keys` }
-        : { keys: await Promise.all([...pairs].map(async ([kid, { publicKey }]) => ({ ...(await exportJWK(publicKey)), kid }))) }
+        ? {
+            issuer: state.mode === "lies" ? "https://other.example" : issuer,
+            jwks_uri: `${issuer}/keys`,
+          }
+        : {
+            keys: await Promise.all(
+              [...pairs].map(async ([kid, { publicKey }]) => ({
+                ...(await exportJWK(publicKey)),
+                kid,
+              })),
+            ),
+          }
     response.setHeader("content-type", "application/json").end(JSON.stringify(said))
   })
   server.listen(0, "127.0.0.1")
@@ -42,12 +60,25 @@ async function startIssuer() {
     add,
     remove: (kid: string) => pairs.delete(kid),
     /** A token as it should be, but for what is said. */
-    async token(claims: Record<string, unknown> = {}, { kid = "k1", alg = "ES256" } = {}): Promise<string> {
+    async token(
+      claims: Record<string, unknown> = {},
+      { kid = "k1", alg = "ES256" } = {},
+    ): Promise<string> {
       const pair = pairs.get(kid)
       if (!pair) throw new Error(`no key ${kid}`)
       const now = Math.floor(Date.now() / 1000)
-      const whole = { iss: issuer, aud: audience, sub: "ann", exp: now + 300, iat: now, groups: ["developers"], ...claims }
-      const said = Object.fromEntries(Object.entries(whole).filter(([, value]) => value !== undefined))
+      const whole = {
+        iss: issuer,
+        aud: audience,
+        sub: "ann",
+        exp: now + 300,
+        iat: now,
+        groups: ["developers"],
+        ...claims,
+      }
+      const said = Object.fromEntries(
+        Object.entries(whole).filter(([, value]) => value !== undefined),
+      )
       return new SignJWT(said).setProtectedHeader({ alg, kid }).sign(pair.privateKey)
     },
     async close() {
@@ -84,7 +115,11 @@ describe("a token of the issuer", () => {
     const roleOf = async (groups: unknown): Promise<string> => {
       const bearer = await its.token({ groups })
       if ((await administer(bearer)).status === 200) return "admin"
-      const told = await plane.rest(bearer, "POST", "/v1/messages", { to: ["boss"], text: "Hello", dryRun: true })
+      const told = await plane.rest(bearer, "POST", "/v1/messages", {
+        to: ["boss"],
+        text: "Hello",
+        dryRun: true,
+      })
       if (told.status === 200) return "operator"
       const { status, json } = await ask(bearer)
       return status === 200 ? "viewer" : `${status} ${json.error.code}`
@@ -102,7 +137,12 @@ describe("a token of the issuer", () => {
   it("is named in the audit as one whom nobody can make a token for", async () => {
     const say = { to: ["boss"], text: "Hello", waitSeconds: 0 }
     await plane.rest(await its.token(), "POST", "/v1/messages", say)
-    await plane.rest(await its.token({ sub: "7c1f", preferred_username: "Ann Lee" }), "POST", "/v1/messages", say)
+    await plane.rest(
+      await its.token({ sub: "7c1f", preferred_username: "Ann Lee" }),
+      "POST",
+      "/v1/messages",
+      say,
+    )
     const { calls } = (await plane.rest(plane.local, "GET", "/v1/audit")).json
     expect(calls).toMatchObject([
       { who: "operator Ann Lee (oidc:7c1f)", tool: "message_instances", verdict: "done" },
@@ -130,13 +170,24 @@ describe("a token of the issuer", () => {
 
   it("is refused when it is signed by another, or by a secret, or by none, or was changed", async () => {
     const { privateKey } = await generateKeyPair("ES256")
-    const claims = { iss: its.issuer, aud: audience, sub: "ann", exp: now() + 300, groups: ["owners"] }
-    const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString("base64url")
+    const claims = {
+      iss: its.issuer,
+      aud: audience,
+      sub: "ann",
+      exp: now() + 300,
+      groups: ["owners"],
+    }
+    const part = (value: unknown): string =>
+      Buffer.from(JSON.stringify(value)).toString("base64url")
     const [head = "", body = "", signature = ""] = (await its.token()).split(".")
     for (const bearer of [
       await new SignJWT(claims).setProtectedHeader({ alg: "ES256", kid: "k1" }).sign(privateKey),
-      await new SignJWT(claims).setProtectedHeader({ alg: "ES256", kid: "unknown" }).sign(privateKey),
-      await new SignJWT(claims).setProtectedHeader({ alg: "HS256", kid: "k1" }).sign(Buffer.from(its.issuer.padEnd(32))),
+      await new SignJWT(claims)
+        .setProtectedHeader({ alg: "ES256", kid: "unknown" })
+        .sign(privateKey),
+      await new SignJWT(claims)
+        .setProtectedHeader({ alg: "HS256", kid: "k1" })
+        .sign(Buffer.from(its.issuer.padEnd(32))),
       `${part({ alg: "none" })}.${part(claims)}.`,
       `${head}.${part(claims)}.${signature}`,
       `${head}.${body}.${signature.slice(0, -4)}`,
@@ -166,9 +217,11 @@ describe("a token of the issuer", () => {
 
 describe("the issuer's keys", () => {
   it("are asked for once, not for each call, nor for tokens that are worth nothing anyhow", async () => {
-    for (let count = 0; count < 5; count++) await ask(await its.token({ iss: "https://other.example" }))
+    for (let count = 0; count < 5; count++)
+      await ask(await its.token({ iss: "https://other.example" }))
     expect(its.state.questions).toBe(0)
-    for (let count = 0; count < 20; count++) expect((await ask(await its.token({ sub: `p${count}` }))).status).toBe(200)
+    for (let count = 0; count < 20; count++)
+      expect((await ask(await its.token({ sub: `p${count}` }))).status).toBe(200)
     expect(its.state.questions).toBe(2)
     // A key that it does not know makes it look again, but not each time.
     await its.add("k2")
@@ -196,7 +249,9 @@ describe("the issuer's keys", () => {
   it("may hang: that delays nobody else, is over soon, and then told at once", async () => {
     its.state.mode = "hangs"
     const person = await plane.tokenOf("bea", "viewer")
-    const bearers = await Promise.all(Array.from({ length: 30 }, (_, at) => its.token({ sub: `p${at}` })))
+    const bearers = await Promise.all(
+      Array.from({ length: 30 }, (_, at) => its.token({ sub: `p${at}` })),
+    )
     let over = 0
     const waiting = bearers.map((bearer) =>
       ask(bearer).then(({ status }) => {
@@ -206,7 +261,8 @@ describe("the issuer's keys", () => {
     )
     await eventually(() => its.state.questions > 0, "the question")
     for (let count = 0; count < 4; count++)
-      for (const other of [person, plane.local, plane.credentialOf("boss")]) expect((await ask(other)).status).toBe(200)
+      for (const other of [person, plane.local, plane.credentialOf("boss")])
+        expect((await ask(other)).status).toBe(200)
     expect(over).toBe(0)
     expect(new Set(await Promise.all(waiting))).toEqual(new Set([503]))
     const questions = its.state.questions
@@ -220,7 +276,14 @@ describe("the issuer's keys", () => {
     const path = join(plane.directory, "config/policy.yaml")
     writeFileSync(path, policyOf("{ map: { developers: viewer } }"))
     await eventually(
-      async () => (await plane.rest(bearer, "POST", "/v1/messages", { to: ["boss"], text: "x", dryRun: true })).status === 403,
+      async () =>
+        (
+          await plane.rest(bearer, "POST", "/v1/messages", {
+            to: ["boss"],
+            text: "x",
+            dryRun: true,
+          })
+        ).status === 403,
       "the other role",
     )
     writeFileSync(path, "{}\n")
@@ -236,27 +299,47 @@ describe("a client that knows only the address", () => {
       `Bearer resource_metadata="${plane.url}/.well-known/oauth-protected-resource"`,
     ])
     for (const resource of ["", "/mcp"]) {
-      const { status: found, json } = await plane.rest(undefined, "GET", `/.well-known/oauth-protected-resource${resource}`)
+      const { status: found, json } = await plane.rest(
+        undefined,
+        "GET",
+        `/.well-known/oauth-protected-resource${resource}`,
+      )
       expect([found, json]).toMatchObject([
         200,
-        { resource: `${plane.url}${resource}`, authorization_servers: [its.issuer], bearer_methods_supported: ["header"] },
+        {
+          resource: `${plane.url}${resource}`,
+          authorization_servers: [its.issuer],
+          bearer_methods_supported: ["header"],
+        },
       ])
     }
     expect((await plane.rest(undefined, "POST", "/mcp", {})).headers.get("www-authenticate")).toBe(
       `Bearer resource_metadata="${plane.url}/.well-known/oauth-protected-resource/mcp"`,
     )
-    expect((await plane.rest(undefined, "GET", "/.well-known/oauth-protected-resource/v1")).status).toBe(404)
+    expect(
+      (await plane.rest(undefined, "GET", "/.well-known/oauth-protected-resource/v1")).status,
+    ).toBe(404)
   })
 
   it("finds the public address there, which Host and Origin may say then, and no other", async () => {
-    await using here = await startPlane({}, { policy: policyOf(mapped, "publicUrl: https://fleet.example\n") })
-    const by = (headers: Record<string, string>) => here.plane.app.request("http://x/v1/fleet", { headers })
+    await using here = await startPlane(
+      {},
+      { policy: policyOf(mapped, "publicUrl: https://fleet.example\n") },
+    )
+    const by = (headers: Record<string, string>) =>
+      here.plane.app.request("http://x/v1/fleet", { headers })
     const authorization = `Bearer ${here.local}`
-    const metadata = await here.plane.app.request("http://x/.well-known/oauth-protected-resource/mcp", {
-      headers: { host: "fleet.example" },
-    })
+    const metadata = await here.plane.app.request(
+      "http://x/.well-known/oauth-protected-resource/mcp",
+      {
+        headers: { host: "fleet.example" },
+      },
+    )
     expect(await metadata.json()).toMatchObject({ resource: "https://fleet.example/mcp" })
-    for (const headers of [{ host: "fleet.example" }, { host: "fleet.example:443", origin: "https://fleet.example" }])
+    for (const headers of [
+      { host: "fleet.example" },
+      { host: "fleet.example:443", origin: "https://fleet.example" },
+    ])
       expect((await by({ ...headers, authorization })).status).toBe(200)
     for (const headers of [
       { host: "evil.example" },
@@ -271,7 +354,11 @@ describe("a client that knows only the address", () => {
 
   it("finds nothing where there is no issuer", async () => {
     await using here = await startPlane({})
-    expect((await here.rest(undefined, "GET", "/.well-known/oauth-protected-resource")).status).toBe(404)
-    expect((await here.rest(undefined, "GET", "/v1/fleet")).headers.get("www-authenticate")).toBe("Bearer")
+    expect(
+      (await here.rest(undefined, "GET", "/.well-known/oauth-protected-resource")).status,
+    ).toBe(404)
+    expect((await here.rest(undefined, "GET", "/v1/fleet")).headers.get("www-authenticate")).toBe(
+      "Bearer",
+    )
   })
 })

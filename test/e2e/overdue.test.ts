@@ -19,17 +19,27 @@ it("an iteration whose model never answers is ended when the policy says so, als
   await call("spawn_instance", { project: "shop", name: "one" })
   await eventually(() => asked === 1, "the model is asked for what it never says")
   const left = (): readonly number[] =>
-    processesOf(world.directory).flatMap(({ pid, command }) => (command.startsWith("sleep 1000") ? [pid] : []))
+    processesOf(world.directory).flatMap(({ pid, command }) =>
+      command.startsWith("sleep 1000") ? [pid] : [],
+    )
   const [sleeper] = left()
   expect(sleeper).toBeDefined()
 
   world.policy("iterationMinutesMax: 0.1\n")
   const said = await eventually(async () => {
     const all = events.parse(await call("read_events", { name: "one", limit: 50 })).events
-    return all.some(({ kind }) => kind === "IterationEnded") && all.map((event) => JSON.stringify(event))
+    return (
+      all.some(({ kind }) => kind === "IterationEnded") && all.map((event) => JSON.stringify(event))
+    )
   }, "the iteration ended")
-  expect(said).toContainEqual(expect.stringMatching(/Iteration 1: The iteration ran for 0\.1 min and was ended/))
-  expect(said).toContainEqual(expect.stringMatching(/Iteration 1 ended after \d+ s: FAILED, .*longer than iterationMinutesMax/))
+  expect(said).toContainEqual(
+    expect.stringMatching(/Iteration 1: The iteration ran for 0\.1 min and was ended/),
+  )
+  expect(said).toContainEqual(
+    expect.stringMatching(
+      /Iteration 1 ended after \d+ s: FAILED, .*longer than iterationMinutesMax/,
+    ),
+  )
   expect(left()).not.toContain(sleeper)
   world.policy("{}\n") // on a busy machine the next one may need longer than that
   await eventually(() => asked > 1, "the next iteration")

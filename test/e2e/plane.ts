@@ -1,4 +1,7 @@
-/** The real control plane in this process, on loopback, over a fleet that is written down rather than run: for who may do what, and with which input. */
+/**
+ * The real control plane in this process, on loopback, over a fleet that is written down rather
+ * than run: for who may do what, and with which input.
+ */
 import { once } from "node:events"
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import type { Server } from "node:http"
@@ -11,13 +14,13 @@ import { openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
 import { through } from "../../src/api/app.ts"
 import { acceptLinks } from "../../src/api/link.ts"
-import { type ControlPlane, composeLocal, systemClock } from "../../src/compose.ts"
-import { readConfig } from "../../src/config.ts"
+import { assembleLocal, type ControlPlane, systemClock } from "../../src/assemble/local.ts"
 import type { Instance, Uid } from "../../src/core/instance.ts"
 import type { Role } from "../../src/core/principal.ts"
 import { offers } from "../../src/core/tool.ts"
 import { createMcpHttp } from "../../src/mcp/http.ts"
 import { mountMcp } from "../../src/roles/mount-mcp.ts"
+import { readConfig } from "../../src/settings/config.ts"
 import { tools } from "../../tools/index.ts"
 import { aRun, aSpec } from "../contract/harness.ts"
 import { makeCodeRoot } from "./code-root.ts"
@@ -62,9 +65,24 @@ async function seed(path: string, family: Family): Promise<ReadonlyMap<string, I
       if (!parent) throw new Error(`${one} comes after ${name}`)
       return parent.uid
     })
-    const created = await store.create(name, aSpec({ lineage, goal: `The goal of ${name}.`, mode: "until-complete" }))
-    const admitted = { verdict: "Admitted", reason: "Admitted", message: "Admitted.", term: 1 } as const
-    made.set(name, await store.updateStatus(await store.updateStatus(created, "admission", admitted), "run", aRun({ place })))
+    const created = await store.create(
+      name,
+      aSpec({ lineage, goal: `The goal of ${name}.`, mode: "until-complete" }),
+    )
+    const admitted = {
+      verdict: "Admitted",
+      reason: "Admitted",
+      message: "Admitted.",
+      term: 1,
+    } as const
+    made.set(
+      name,
+      await store.updateStatus(
+        await store.updateStatus(created, "admission", admitted),
+        "run",
+        aRun({ place }),
+      ),
+    )
   }
   database.close()
   return made
@@ -75,7 +93,11 @@ export async function startPlane(
   { env: more = {}, policy = "{}\n" }: { env?: Record<string, string>; policy?: string } = {},
 ): Promise<Plane> {
   const directory = mkdtempSync(join(tmpdir(), "bb5-plane-"))
-  const paths = { codeRoot: join(directory, "code"), state: join(directory, "state"), config: join(directory, "config") }
+  const paths = {
+    codeRoot: join(directory, "code"),
+    state: join(directory, "state"),
+    config: join(directory, "config"),
+  }
   for (const path of Object.values(paths)) mkdirSync(path, { mode: 0o700 })
   makeCodeRoot(paths.codeRoot, ["shop"])
   writeFileSync(join(paths.config, "policy.yaml"), policy)
@@ -89,11 +111,19 @@ export async function startPlane(
   }
   const ended = new AbortController()
   const config = readConfig({}, env)
-  const plane = await composeLocal(config, "0.0.0", [], pino({ level: "silent" }), ended.signal)
+  const plane = await assembleLocal(config, "0.0.0", [], pino({ level: "silent" }), ended.signal)
   const offered = tools.filter(offers(config.offer))
-  const mcp = createMcpHttp({ tools: offered, version: "0.0.0", invokeAs: plane.invokeAs, nowMs: systemClock.nowMs })
+  const mcp = createMcpHttp({
+    tools: offered,
+    version: "0.0.0",
+    invokeAs: plane.invokeAs,
+    nowMs: systemClock.nowMs,
+  })
   mountMcp(plane.app, mcp)
-  const server = createAdaptorServer({ fetch: through(plane.app, "tcp"), overrideGlobalObjects: false }) as Server // plain HTTP is the default
+  const server = createAdaptorServer({
+    fetch: through(plane.app, "tcp"),
+    overrideGlobalObjects: false,
+  }) as Server // plain HTTP is the default
   acceptLinks(server, plane.gateway, plane.credentials, ended.signal)
   server.listen(0, "127.0.0.1")
   await once(server, "listening")
@@ -111,13 +141,19 @@ export async function startPlane(
       ...(body !== undefined && { body: JSON.stringify(body) }),
     })
     const text = await response.text()
-    const json: unknown = response.headers.get("content-type")?.includes("json") ? JSON.parse(text) : text
+    const json: unknown = response.headers.get("content-type")?.includes("json")
+      ? JSON.parse(text)
+      : text
     return { status: response.status, headers: response.headers, json }
   }
   return {
     ...{ plane, directory, env, url, local, rest },
     async tokenOf(name, role, expires) {
-      const { status, json } = await rest(local, "POST", "/v1/tokens", { name, role, ...(expires && { expires }) })
+      const { status, json } = await rest(local, "POST", "/v1/tokens", {
+        name,
+        role,
+        ...(expires && { expires }),
+      })
       if (status !== 200) throw new Error(JSON.stringify(json))
       return json.token
     },

@@ -10,8 +10,9 @@ import { type Person, people } from "./person.ts"
 import { eventually, makeWorld, type World } from "./world.ts"
 
 /**
- * An agent, or the repository that it works in, wants the secret of an MCP server: it plants what that program would run or read where the
- * agent may write. Then its own supervisor starts the programs.
+ * An agent, or the repository that it works in, wants the secret of an MCP server: it plants what
+ * that program would run or read where the agent may write. Then its own supervisor starts the
+ * programs.
  */
 
 const secret = "s3cret-of-the-shop"
@@ -30,7 +31,10 @@ require("node:readline").createInterface({ input: process.stdin }).on("line", (l
 })
 `
 
-/** Where something is planted: the tree, the home directory, and a directory above both and above the state directory. */
+/**
+ * Where something is planted: the tree, the home directory, and a directory above both and above
+ * the state directory.
+ */
 type Soil = "tree" | "home" | "above"
 interface Attempt {
   readonly name: string
@@ -50,11 +54,18 @@ interface Thief {
 
 /** Programs that an honest person would name: in a directory of their own that no agent writes. */
 const honest = (name: string): string => join(world.directory, "honest", name)
-const fakePackage = (name: string, bin: string): string => JSON.stringify({ name, version: "1.0.0", bin: { [name]: bin } })
+const fakePackage = (name: string, bin: string): string =>
+  JSON.stringify({ name, version: "1.0.0", bin: { [name]: bin } })
 
-/** Where python3 of this machine looks below the home directory; it says so whether or not it is there. */
+/**
+ * Where python3 of this machine looks below the home directory; it says so whether or not it is
+ * there.
+ */
 const userSite = (): string => {
-  const { stdout } = spawnSync("python3", ["-m", "site", "--user-site"], { env: world.env, encoding: "utf8" })
+  const { stdout } = spawnSync("python3", ["-m", "site", "--user-site"], {
+    env: world.env,
+    encoding: "utf8",
+  })
   return relative(world.env.HOME ?? "", stdout?.trim() || join(world.env.HOME ?? "", "no python3"))
 }
 
@@ -77,20 +88,29 @@ const attempts = (): readonly Attempt[] => [
     args: ["--no", "--offline", "planted-above"],
     planted: ({ sh }) => ({
       "above/node_modules/.bin/planted-above": sh,
-      "above/package.json": JSON.stringify({ name: "above", workspaces: ["state/*", "state/*/*", "state/*/*/*"] }),
+      "above/package.json": JSON.stringify({
+        name: "above",
+        workspaces: ["state/*", "state/*/*", "state/*/*/*"],
+      }),
     }),
   },
   {
     name: "npx takes the package in the tree for the one that is named",
     command: "npx",
     args: ["--no", "--offline", "planted-package"],
-    planted: ({ sh }) => ({ "tree/package.json": fakePackage("planted-package", "thief.sh"), "tree/thief.sh": sh }),
+    planted: ({ sh }) => ({
+      "tree/package.json": fakePackage("planted-package", "thief.sh"),
+      "tree/thief.sh": sh,
+    }),
   },
   {
     name: "the tree's .npmrc names a script shell",
     command: "npx",
     args: ["-y", "--offline", honest("package")],
-    planted: ({ sh, at }) => ({ "tree/.npmrc": `script-shell=${at("tree", "shell.sh")}\n`, "tree/shell.sh": sh }),
+    planted: ({ sh, at }) => ({
+      "tree/.npmrc": `script-shell=${at("tree", "shell.sh")}\n`,
+      "tree/shell.sh": sh,
+    }),
   },
   {
     name: "the tree's .npmrc has options for node",
@@ -105,7 +125,10 @@ const attempts = (): readonly Attempt[] => [
     name: "the home directory's .npmrc names a script shell",
     command: "npx",
     args: ["-y", "--offline", honest("package")],
-    planted: ({ sh, at }) => ({ "home/.npmrc": `script-shell=${at("home", "shell.sh")}\n`, "home/shell.sh": sh }),
+    planted: ({ sh, at }) => ({
+      "home/.npmrc": `script-shell=${at("home", "shell.sh")}\n`,
+      "home/shell.sh": sh,
+    }),
   },
   {
     name: "python3 -m finds a module in the tree",
@@ -202,7 +225,11 @@ const attempts = (): readonly Attempt[] => [
 let world: World
 let chosenPath: string
 let door: { port: number; token: string }
-const soils = (): Record<Soil, string> => ({ tree: world.codeRoot, home: world.env.HOME ?? "", above: world.directory })
+const soils = (): Record<Soil, string> => ({
+  tree: world.codeRoot,
+  home: world.env.HOME ?? "",
+  above: world.directory,
+})
 const lootOf = (index: number): string => join(world.directory, "loot", String(index))
 const nameOf = (index: number): string => `server-${index}`
 
@@ -219,7 +246,9 @@ function thiefOf(index: number): Thief {
 
 let steps = 0
 const script = (): Reply =>
-  steps++ === 0 ? use([{ name: "Bash", input: { command: "sleep 100000", timeout: 600_000 } }]) : say("Status: PARTIAL")
+  steps++ === 0
+    ? use([{ name: "Bash", input: { command: "sleep 100000", timeout: 600_000 } }])
+    : say("Status: PARTIAL")
 
 /** Writes what an agent could write, as the user that agents are. */
 async function plantAll(files: Readonly<Record<string, string>>): Promise<void> {
@@ -243,9 +272,12 @@ const toldSchema = z.object({
 async function look(name: string) {
   const { port, token } = door
   const client = new Client({ name: "claude", version: "1" })
-  const transport = new StreamableHTTPClientTransport(new URL(`http://127.0.0.1:${port}/mcp/${name}`), {
-    requestInit: { headers: { authorization: `Bearer ${token}` } },
-  })
+  const transport = new StreamableHTTPClientTransport(
+    new URL(`http://127.0.0.1:${port}/mcp/${name}`),
+    {
+      requestInit: { headers: { authorization: `Bearer ${token}` } },
+    },
+  )
   await client.connect(transport)
   const { content } = z
     .object({ content: z.array(z.object({ text: z.string() })) })
@@ -287,7 +319,9 @@ async function begin(person: Person): Promise<void> {
   }))
     await put(honest(path), text)
   const token = { TOKEN: reference }
-  const servers = Object.fromEntries(attempts().map(({ command, args }, index) => [nameOf(index), { command, args, env: token }]))
+  const servers = Object.fromEntries(
+    attempts().map(({ command, args }, index) => [nameOf(index), { command, args, env: token }]),
+  )
   world.write(
     join(env.BLACKBOX5_CONFIG ?? "", "mcp-servers.yaml"),
     JSON.stringify({
@@ -297,7 +331,11 @@ async function begin(person: Person): Promise<void> {
         packaged: { command: "npx", args: ["-y", "--offline", honest("package")], env: token },
         inside: { command: join(world.projectOf("shop"), "server.sh"), args: [], env: token },
         nowhere: { command: "no-such-program", args: [], env: token },
-        chosen: { command: "node", args: [honest("look.cjs")], env: { ...token, HOME: env.HOME, PATH: chosenPath } },
+        chosen: {
+          command: "node",
+          args: [honest("look.cjs")],
+          env: { ...token, HOME: env.HOME, PATH: chosenPath },
+        },
       },
     }),
   )
@@ -307,13 +345,19 @@ async function begin(person: Person): Promise<void> {
   const { uid } = await call("spawn_instance", { project: "shop", name: "one" })
   await eventually(() => steps > 0, "the agent works", 90)
   const file = join(world.runOf(String(uid)), "status/supervisor.json")
-  door = z.object({ port: z.int(), token: z.string() }).parse(JSON.parse(readFileSync(file, "utf8")))
+  door = z
+    .object({ port: z.int(), token: z.string() })
+    .parse(JSON.parse(readFileSync(file, "utf8")))
 }
 
 /** Starts one of the programs, and waits until it has answered or ended. */
 async function provoke(name: string): Promise<void> {
   const { port, token } = door
-  const capabilities = { protocolVersion: "2025-11-25", capabilities: {}, clientInfo: { name: "claude", version: "1" } }
+  const capabilities = {
+    protocolVersion: "2025-11-25",
+    capabilities: {},
+    clientInfo: { name: "claude", version: "1" },
+  }
   const answer = await fetch(`http://127.0.0.1:${port}/mcp/${name}`, {
     method: "POST",
     headers: {
@@ -328,10 +372,23 @@ async function provoke(name: string): Promise<void> {
 }
 
 /** The variables that such a program has, and no others. */
-const variables = ["GIT_CEILING_DIRECTORIES", "HOME", "HTTPS_PROXY", "NO_PROXY", "PATH", "SHELL", "TERM", "TMPDIR", "TOKEN", "TZ"]
+const variables = [
+  "GIT_CEILING_DIRECTORIES",
+  "HOME",
+  "HTTPS_PROXY",
+  "NO_PROXY",
+  "PATH",
+  "SHELL",
+  "TERM",
+  "TMPDIR",
+  "TOKEN",
+  "TZ",
+]
 
 /** Each user once: the shell has no part in it. */
-const users = people.filter(({ user }, at) => people.findIndex((other) => other.user === user) === at)
+const users = people.filter(
+  ({ user }, at) => people.findIndex((other) => other.user === user) === at,
+)
 
 describe.each(users)("a program with a secret, for the $user user", (person) => {
   beforeAll(() => begin(person), 240_000)
@@ -352,9 +409,18 @@ describe.each(users)("a program with a secret, for the $user user", (person) => 
     expect(args).toEqual([world.projectOf("shop"), world.projectOf("shop")])
     expect(files).toEqual([])
     const own = join(world.state, "programs/look")
-    for (const path of [directory, env.HOME, env.TMPDIR]) expect(path).toMatch(new RegExp(`^${own}/`))
-    expect(env).toMatchObject({ TOKEN: secret, SHELL: "/bin/sh", TERM: "dumb", TZ: "UTC", LC_TIME: "C" })
-    const named = Object.keys(env).filter((name) => !/^(?:BLACKBOX5_INSTANCE|LANG|LANGUAGE|LC_\w+|USER|LOGNAME)$/.test(name))
+    for (const path of [directory, env.HOME, env.TMPDIR])
+      expect(path).toMatch(new RegExp(`^${own}/`))
+    expect(env).toMatchObject({
+      TOKEN: secret,
+      SHELL: "/bin/sh",
+      TERM: "dumb",
+      TZ: "UTC",
+      LC_TIME: "C",
+    })
+    const named = Object.keys(env).filter(
+      (name) => !/^(?:BLACKBOX5_INSTANCE|LANG|LANGUAGE|LC_\w+|USER|LOGNAME)$/.test(name),
+    )
     expect(named.toSorted()).toEqual(variables)
     for (const entry of (env.PATH ?? "").split(":")) {
       expect(entry).toMatch(/^\//)

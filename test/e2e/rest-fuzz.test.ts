@@ -1,4 +1,7 @@
-/** The REST face, by its own OpenAPI document, over the real control plane: no 500, no hang, no change on a refused call. */
+/**
+ * The REST face, by its own OpenAPI document, over the real control plane: no 500, no hang, no
+ * change on a refused call.
+ */
 import { connect } from "node:net"
 import fc from "fast-check"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
@@ -23,9 +26,13 @@ const parameterSchema = z.object({
 const operationSchema = z.object({
   operationId: z.string(),
   parameters: z.array(parameterSchema),
-  requestBody: z.object({ content: z.object({ "application/json": z.object({ schema: objectSchema }) }) }).optional(),
+  requestBody: z
+    .object({ content: z.object({ "application/json": z.object({ schema: objectSchema }) }) })
+    .optional(),
 })
-const documentSchema = z.object({ paths: z.record(z.string(), z.record(z.string(), operationSchema)) })
+const documentSchema = z.object({
+  paths: z.record(z.string(), z.record(z.string(), operationSchema)),
+})
 
 let plane: Plane
 let document: z.output<typeof documentSchema>
@@ -38,7 +45,14 @@ afterAll(() => plane[Symbol.asyncDispose]())
 const name = fc.constantFrom("top", "mid", "low", "other", "gone")
 const names = fc.array(name, { minLength: 1, maxLength: 3 })
 const known = {
-  ...{ name, names, to: names, of: name, waitSeconds: fc.constant(0), timeoutSeconds: fc.constant(0) },
+  ...{
+    name,
+    names,
+    to: names,
+    of: name,
+    waitSeconds: fc.constant(0),
+    timeoutSeconds: fc.constant(0),
+  },
   project: fc.constantFrom("shop", "nowhere"),
   // Who is removed is gone for the cases after it.
   remove: fc.constant(false),
@@ -50,7 +64,9 @@ async function state(): Promise<string> {
   const names = instances.map(({ name: one }: { name: string }) => one).toSorted()
   const seeded = await Promise.all(
     ["top", "mid", "low", "other"].map(async (one) => {
-      const { spec, mail } = (await plane.rest(plane.local, "GET", `/v1/instances/${one}?sections=spec,mail`)).json
+      const { spec, mail } = (
+        await plane.rest(plane.local, "GET", `/v1/instances/${one}?sections=spec,mail`)
+      ).json
       return [spec, mail]
     }),
   )
@@ -62,9 +78,13 @@ interface Call {
   readonly path: string
   readonly body?: unknown
 }
-const textOf = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? ""))
+const textOf = (value: unknown): string =>
+  typeof value === "string" ? value : (JSON.stringify(value) ?? "")
 
-/** Calls of one operation as its document describes them; `wrong` has one thing in it that it does not. */
+/**
+ * Calls of one operation as its document describes them; `wrong` has one thing in it that it does
+ * not.
+ */
 function callsOf(
   path: string,
   { parameters, requestBody }: z.output<typeof operationSchema>,
@@ -84,23 +104,41 @@ function callsOf(
       path: fc.tuple(...inPath.map(value)),
       query: fc.subarray(inQuery, { maxLength: Math.min(4, inQuery.length) }).chain((some) => {
         const all = [...new Set([...inQuery.filter(({ required }) => required), ...some])]
-        return fc.tuple(...all.map((one) => value(one).map((text) => [one.name, textOf(text)] as const)))
+        return fc.tuple(
+          ...all.map((one) => value(one).map((text) => [one.name, textOf(text)] as const)),
+        )
       }),
-      extra: wrong ? fc.option(fc.tuple(fc.string(), fc.string()), { nil: undefined, freq: 4 }) : fc.constant(undefined),
-      body: body === undefined ? fc.constant(undefined) : wrong ? broken(body, known) : valid(body, known),
+      extra: wrong
+        ? fc.option(fc.tuple(fc.string(), fc.string()), { nil: undefined, freq: 4 })
+        : fc.constant(undefined),
+      body:
+        body === undefined
+          ? fc.constant(undefined)
+          : wrong
+            ? broken(body, known)
+            : valid(body, known),
     })
     .map(({ path: values, query, extra, body: sent }) => {
       let filled = path
       for (const [at, one] of inPath.entries())
         filled = filled.replace(
           `{${one.name}}`,
-          encodeURIComponent(textOf(values[at]).toWellFormed().slice(0, 300)).replaceAll(".", "%2E"),
+          encodeURIComponent(textOf(values[at]).toWellFormed().slice(0, 300)).replaceAll(
+            ".",
+            "%2E",
+          ),
         )
       const search = new URLSearchParams()
-      for (const [key, text] of [...query, ...(extra ? [extra] : [])]) search.append(key, text.slice(0, 2000))
+      for (const [key, text] of [...query, ...(extra ? [extra] : [])])
+        search.append(key, text.slice(0, 2000))
       const declared = Object.keys(body?.properties ?? {})
-      const waits = Object.fromEntries(Object.entries(fast).filter(([key]) => declared.includes(key)))
-      const whole = typeof sent === "object" && sent !== null && !Array.isArray(sent) ? { ...waits, ...sent } : sent
+      const waits = Object.fromEntries(
+        Object.entries(fast).filter(([key]) => declared.includes(key)),
+      )
+      const whole =
+        typeof sent === "object" && sent !== null && !Array.isArray(sent)
+          ? { ...waits, ...sent }
+          : sent
       return { path: `${filled}?${search}`, ...(body !== undefined && { body: whole ?? null }) }
     })
 }
@@ -124,7 +162,10 @@ describe.each(tools.map((tool) => [tool.name, tool] as const))("%s", (operation,
       await fc.assert(
         fc.asyncProperty(callsOf(path, described, wrong), fc.nat(5), async (call, who) => {
           const before = await state()
-          const headers = { authorization: `Bearer ${bearers[who] ?? plane.local}`, "content-type": "application/json" }
+          const headers = {
+            authorization: `Bearer ${bearers[who] ?? plane.local}`,
+            "content-type": "application/json",
+          }
           const response = await fetch(`${plane.url}${call.path}`, {
             method,
             headers,
@@ -134,7 +175,8 @@ describe.each(tools.map((tool) => [tool.name, tool] as const))("%s", (operation,
           const text = await response.text()
           const about = `${response.status} ${text.slice(0, 500)}`
           expect(about).toMatch(/^[234]\d\d /)
-          if (response.status === 200) return void expect(() => tool.output.parse(JSON.parse(text))).not.toThrow()
+          if (response.status === 200)
+            return void expect(() => tool.output.parse(JSON.parse(text))).not.toThrow()
           expect(errorSchema.safeParse(JSON.parse(text)).success, about).toBe(true)
           expect(await state()).toBe(before)
         }),

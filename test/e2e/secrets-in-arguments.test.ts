@@ -22,7 +22,12 @@ it.each(people)(
         return hold(say("never"), never)
       }
       if (done || toolResults.length > 0) return say("Status: PARTIAL")
-      return use([{ name: "Bash", input: { command: "claude -p 'The nested work.' < /dev/null", timeout: 600_000 } }])
+      return use([
+        {
+          name: "Bash",
+          input: { command: "claude -p 'The nested work.' < /dev/null", timeout: 600_000 },
+        },
+      ])
     }
     await using world = await makeWorld(script, {
       person,
@@ -34,22 +39,27 @@ it.each(people)(
     const { uid } = await call("spawn_instance", { project: "shop", name: "one" })
     await eventually(() => nested, "a claude and one inside of it work")
     const run = world.runOf(z.string().parse(uid))
-    const { token } = supervisorSchema.parse(JSON.parse(readFileSync(join(run, "status/supervisor.json"), "utf8")))
+    const { token } = supervisorSchema.parse(
+      JSON.parse(readFileSync(join(run, "status/supervisor.json"), "utf8")),
+    )
     const commands = processesOf(world.directory).map(({ command }) => command)
     const claudes = commands.filter((command) => command.includes("--settings"))
     expect(claudes.length).toBeGreaterThanOrEqual(2)
-    for (const secret of [password, token, header]) expect(commands.filter((command) => command.includes(secret))).toEqual([])
+    for (const secret of [password, token, header])
+      expect(commands.filter((command) => command.includes(secret))).toEqual([])
 
     const given = join(run, "bin/given")
     const texts = readdirSync(given).map((name) => {
       expect(statSync(join(given, name)).mode & 0o777).toBe(0o600)
       return readFileSync(join(given, name), "utf8")
     })
-    for (const secret of [password, token, header]) expect(texts.some((text) => text.includes(secret))).toBe(true)
+    for (const secret of [password, token, header])
+      expect(texts.some((text) => text.includes(secret))).toBe(true)
     // Whoever ends the nested claude lets the iteration end.
     done = true
     for (const { pid, command } of processesOf(world.directory))
-      if (command.includes("claude") && command.includes("The nested work")) process.kill(pid, "SIGKILL")
+      if (command.includes("claude") && command.includes("The nested work"))
+        process.kill(pid, "SIGKILL")
     await eventually(() => !readdirSync(join(run, "bin")).includes("given"), "the files are gone")
   },
   120_000,

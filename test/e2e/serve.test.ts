@@ -10,8 +10,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { z } from "zod"
 import { createCredentials } from "../../src/api/link.ts"
 import { uidSchema } from "../../src/core/instance.ts"
-import { alive } from "../../src/processes.ts"
-import { processIdSchema } from "../../src/run-directory.ts"
+import { isAlive } from "../../src/host/processes.ts"
+import { processIdSchema } from "../../src/run/run-directory.ts"
 import { tools } from "../../tools/index.ts"
 import { say, use } from "../model/model.ts"
 import { makeCodeRoot } from "./code-root.ts"
@@ -25,8 +25,16 @@ interface Served {
   readonly ended: Promise<number | null>
 }
 /** `blackbox5 serve` as a person starts it; resolves when its screen is there. */
-async function serve(world: World, env: Record<string, string> = world.env, ...args: string[]): Promise<Served> {
-  const child = spawn(process.execPath, [main, "serve", ...args], { env, cwd: world.codeRoot, stdio: ["ignore", "pipe", "pipe"] })
+async function serve(
+  world: World,
+  env: Record<string, string> = world.env,
+  ...args: string[]
+): Promise<Served> {
+  const child = spawn(process.execPath, [main, "serve", ...args], {
+    env,
+    cwd: world.codeRoot,
+    stdio: ["ignore", "pipe", "pipe"],
+  })
   let text = ""
   let log = ""
   child.stderr.setEncoding("utf8").on("data", (more: string) => {
@@ -43,8 +51,10 @@ async function serve(world: World, env: Record<string, string> = world.env, ...a
   return { pid: child.pid ?? 0, screen: () => text, ended }
 }
 const serveSchema = z.object({ pid: z.number(), url: z.string(), codeRoot: z.string() })
-const serveFile = (state: string) => serveSchema.parse(JSON.parse(readFileSync(join(state, "serve.json"), "utf8")))
-const serving = (world: World) => processesOf(world.directory).filter(({ command }) => / serve( |$)/.test(command))
+const serveFile = (state: string) =>
+  serveSchema.parse(JSON.parse(readFileSync(join(state, "serve.json"), "utf8")))
+const serving = (world: World) =>
+  processesOf(world.directory).filter(({ command }) => / serve( |$)/.test(command))
 
 interface Sent {
   readonly path: string
@@ -52,10 +62,18 @@ interface Sent {
   readonly socketPath?: string
 }
 /** Sends a GET, which may ask for an upgrade; what comes back first. */
-const get = (url: string, { path, headers = {}, socketPath }: Sent): Promise<{ status: number; text: string; json: unknown }> =>
+const get = (
+  url: string,
+  { path, headers = {}, socketPath }: Sent,
+): Promise<{ status: number; text: string; json: unknown }> =>
   new Promise((resolve, reject) => {
     const { hostname, port } = new URL(url)
-    const call = request({ ...(socketPath ? { socketPath } : { host: hostname, port }), path, headers, agent: false })
+    const call = request({
+      ...(socketPath ? { socketPath } : { host: hostname, port }),
+      path,
+      headers,
+      agent: false,
+    })
     call.once("error", reject)
     call.once("upgrade", (response, socket) => {
       socket.destroy()
@@ -64,13 +82,19 @@ const get = (url: string, { path, headers = {}, socketPath }: Sent): Promise<{ s
     call.once("response", async (response) => {
       let text = ""
       for await (const chunk of response.setEncoding("utf8")) text += chunk
-      const json: unknown = response.headers["content-type"]?.includes("json") ? JSON.parse(text) : undefined
+      const json: unknown = response.headers["content-type"]?.includes("json")
+        ? JSON.parse(text)
+        : undefined
       resolve({ status: response.statusCode ?? 0, text, json })
     })
     call.end()
   })
 
-const configured = z.object({ command: z.string(), args: z.array(z.string()), env: z.record(z.string(), z.string()) })
+const configured = z.object({
+  command: z.string(),
+  args: z.array(z.string()),
+  env: z.record(z.string(), z.string()),
+})
 
 describe("what a person sees who starts serve", () => {
   let world: World
@@ -100,8 +124,15 @@ describe("what a person sees who starts serve", () => {
   const configuredClient = async (config: z.output<typeof configured>): Promise<Client> => {
     const client = new Client({ name: "serve", version: "1" })
     // Neither the variables nor the directory of whoever started serve.
-    const clean = Object.fromEntries(Object.entries(world.env).filter(([name]) => !name.startsWith("BLACKBOX5_")))
-    const transport = new StdioClientTransport({ ...config, env: { ...clean, ...config.env }, cwd: "/", stderr: "inherit" })
+    const clean = Object.fromEntries(
+      Object.entries(world.env).filter(([name]) => !name.startsWith("BLACKBOX5_")),
+    )
+    const transport = new StdioClientTransport({
+      ...config,
+      env: { ...clean, ...config.env },
+      cwd: "/",
+      stderr: "inherit",
+    })
     await client.connect(transport)
     return client
   }
@@ -112,10 +143,15 @@ describe("what a person sees who starts serve", () => {
       .split("\n")
       .find((one) => one.includes(` connect ${client} `))
     const { HOME: _home, ...rest } = world.env
-    const shell = Object.fromEntries(Object.entries(rest).filter(([name]) => !/^(BLACKBOX5|CLAUDE|XDG)/.test(name)))
+    const shell = Object.fromEntries(
+      Object.entries(rest).filter(([name]) => !/^(BLACKBOX5|CLAUDE|XDG)/.test(name)),
+    )
     return new Promise((resolve, reject) =>
-      execFile("sh", ["-c", line ?? "false"], { env: { ...shell, HOME: home }, cwd }, (error, stdout) =>
-        error ? reject(error) : resolve(stdout),
+      execFile(
+        "sh",
+        ["-c", line ?? "false"],
+        { env: { ...shell, HOME: home }, cwd },
+        (error, stdout) => (error ? reject(error) : resolve(stdout)),
       ),
     )
   }
@@ -129,7 +165,9 @@ describe("what a person sees who starts serve", () => {
     expect(lines).toContain(`Code root    ${codeRoot}`)
     expect(lines).toContain("Projects     blog, shop")
     expect(lines).toContain(`State        ${state}`)
-    expect(lines).toContainEqual(expect.stringMatching(/^Policy .*config\/policy\.yaml: 50 instances, 3 iterations at once$/))
+    expect(lines).toContainEqual(
+      expect.stringMatching(/^Policy .*config\/policy\.yaml: 50 instances, 3 iterations at once$/),
+    )
     expect(lines).toContainEqual(expect.stringContaining(`REST         ${url} `))
   })
 
@@ -146,12 +184,16 @@ describe("what a person sees who starts serve", () => {
     expect(await connected("claude-code", home, project)).toContain("blackbox5")
     await connected("claude-desktop", home, project)
     const known = z.object({ mcpServers: z.object({ blackbox5: configured }) })
-    const read = (path: string) => known.parse(JSON.parse(readFileSync(join(home, path), "utf8"))).mcpServers.blackbox5
+    const read = (path: string) =>
+      known.parse(JSON.parse(readFileSync(join(home, path), "utf8"))).mcpServers.blackbox5
     entry = read(".config/Claude/claude_desktop_config.json")
     expect(read(".claude.json")).toEqual(entry)
 
     const client = await configuredClient(entry)
-    const result = await client.callTool({ name: "spawn_instance", arguments: { project: "blog", dryRun: true } })
+    const result = await client.callTool({
+      name: "spawn_instance",
+      arguments: { project: "blog", dryRun: true },
+    })
     await client.close()
     expect(result).toMatchObject({ structuredContent: { name: "blog-1", created: false } })
     expect(serving(world).map(({ pid }) => pid)).toEqual([served.pid])
@@ -159,16 +201,25 @@ describe("what a person sees who starts serve", () => {
 
   it("is health, readiness, metrics and every tool's operation over TCP", async () => {
     const bearer = { authorization: `Bearer ${token}` }
-    expect(await get(url, { path: "/healthz" })).toMatchObject({ status: 200, json: { alive: true } })
+    expect(await get(url, { path: "/healthz" })).toMatchObject({
+      status: 200,
+      json: { alive: true },
+    })
     await eventually(async () => (await get(url, { path: "/readyz" })).status === 200, "ready")
     await get(url, { path: "/v1/instances", headers: bearer })
     const metrics = await get(url, { path: "/metrics", headers: bearer })
     expect(metrics.status).toBe(200)
-    expect(metrics.text).toMatch(/^blackbox5_calls_total\{tool="list_instances",code="[^"]+"\} [1-9]/m)
+    expect(metrics.text).toMatch(
+      /^blackbox5_calls_total\{tool="list_instances",code="[^"]+"\} [1-9]/m,
+    )
     const { json } = await get(url, { path: "/openapi.json", headers: bearer })
-    const operations = z.object({ paths: z.record(z.string(), z.record(z.string(), z.looseObject({ operationId: z.string() }))) })
+    const operations = z.object({
+      paths: z.record(z.string(), z.record(z.string(), z.looseObject({ operationId: z.string() }))),
+    })
     const found = Object.entries(operations.parse(json).paths).flatMap(([path, methods]) =>
-      Object.entries(methods).map(([method, { operationId }]) => `${operationId}: ${method.toUpperCase()} ${path}`),
+      Object.entries(methods).map(
+        ([method, { operationId }]) => `${operationId}: ${method.toUpperCase()} ${path}`,
+      ),
     )
     expect(found.toSorted()).toEqual(tools.map(({ name, route }) => `${name}: ${route}`).toSorted())
   })
@@ -176,7 +227,9 @@ describe("what a person sees who starts serve", () => {
   it("is closed to other hosts, other origins, and whoever has not the token", async () => {
     const bearer = { authorization: `Bearer ${token}` }
     const path = "/v1/instances"
-    const refused = (code: string) => ({ error: { code, message: expect.any(String), next: expect.any(String) } })
+    const refused = (code: string) => ({
+      error: { code, message: expect.any(String), next: expect.any(String) },
+    })
     expect(await get(url, { path, headers: bearer })).toMatchObject({ status: 200 })
     for (const host of ["evil.example", "evil.example:80", "127.0.0.1.evil.example"])
       for (const at of [path, "/healthz", "/openapi.json"])
@@ -187,11 +240,26 @@ describe("what a person sees who starts serve", () => {
     for (const origin of ["https://evil.example", "null", "http://localhost.evil.example"])
       for (const socketPath of [undefined, join(state, "serve.sock")])
         expect(
-          await get(url, { path, headers: { ...bearer, origin }, ...(socketPath !== undefined && { socketPath }) }),
+          await get(url, {
+            path,
+            headers: { ...bearer, origin },
+            ...(socketPath !== undefined && { socketPath }),
+          }),
         ).toMatchObject({ status: 403, json: refused("Forbidden") })
-    for (const authorization of [undefined, "Bearer ", `Bearer ${token}x`, `Bearer ${token.slice(1)}`, `Basic ${token}`])
+    for (const authorization of [
+      undefined,
+      "Bearer ",
+      `Bearer ${token}x`,
+      `Bearer ${token.slice(1)}`,
+      `Basic ${token}`,
+    ])
       for (const at of [path, "/metrics", "/openapi.json", "/v1/nothing"])
-        expect(await get(url, { path: at, headers: authorization === undefined ? {} : { authorization } })).toMatchObject({
+        expect(
+          await get(url, {
+            path: at,
+            headers: authorization === undefined ? {} : { authorization },
+          }),
+        ).toMatchObject({
           status: 401,
           json: refused("Unauthenticated"),
         })
@@ -278,7 +346,10 @@ describe("the end of serve", () => {
     for (const path of ["//", "//:0/", "/v1/link?%ff=%"])
       for (const headers of [upgrade, {}]) {
         const answer = await get(url, { path, headers }).catch((error: unknown) => String(error))
-        expect([path, answer]).toEqual([path, expect.objectContaining({ status: expect.any(Number) })])
+        expect([path, answer]).toEqual([
+          path,
+          expect.objectContaining({ status: expect.any(Number) }),
+        ])
       }
     expect(await get(url, { path: "/healthz" })).toMatchObject({ status: 200 })
     expect(serving(world).map(({ pid }) => pid)).toEqual([served.pid])
@@ -286,10 +357,20 @@ describe("the end of serve", () => {
 
   /** One instance at work, whose loop never ends by itself. */
   const working = async (world: World) => {
-    const spawned = await world.cli("spawn-instance", "--project", "shop", "--name", "one", "--json")
+    const spawned = await world.cli(
+      "spawn-instance",
+      "--project",
+      "shop",
+      "--name",
+      "one",
+      "--json",
+    )
     const { uid } = z.object({ uid: z.string() }).parse(JSON.parse(spawned.stdout))
     const loop = await eventually(
-      () => processIdSchema.parse(JSON.parse(readFileSync(join(world.runOf(uid), "status/loop.json"), "utf8"))),
+      () =>
+        processIdSchema.parse(
+          JSON.parse(readFileSync(join(world.runOf(uid), "status/loop.json"), "utf8")),
+        ),
       "a loop",
     )
     const seen = async (): Promise<{ phase: string; iterations: number }> => {
@@ -303,7 +384,9 @@ describe("the end of serve", () => {
     return { uid, loop, seen, iterations: async () => (await seen()).iterations }
   }
   const atWork = ({ toolResults }: { toolResults: readonly unknown[] }) =>
-    toolResults.length === 0 ? use([{ name: "Bash", input: { command: "sleep 0.1" } }]) : say("Status: PARTIAL")
+    toolResults.length === 0
+      ? use([{ name: "Bash", input: { command: "sleep 0.1" } }])
+      : say("Status: PARTIAL")
 
   it("lets the agents go on, and the next serve finds them again", async () => {
     await using world = await makeWorld(atWork)
@@ -312,17 +395,23 @@ describe("the end of serve", () => {
     const before = await iterations()
     process.kill(served.pid, "SIGTERM")
     expect(await served.ended).toBe(0)
-    expect(alive(loop)).toBe(true)
-    await eventually(async () => (await seen()).iterations > before + 1, "iterations after the restart", 60)
+    expect(isAlive(loop)).toBe(true)
+    await eventually(
+      async () => (await seen()).iterations > before + 1,
+      "iterations after the restart",
+      60,
+    )
     expect(["Running", "Waiting"]).toContain((await seen()).phase)
-    expect(alive(loop)).toBe(true)
-    expect(JSON.parse(readFileSync(join(world.runOf(uid), "status/loop.json"), "utf8"))).toEqual(loop)
+    expect(isAlive(loop)).toBe(true)
+    expect(JSON.parse(readFileSync(join(world.runOf(uid), "status/loop.json"), "utf8"))).toEqual(
+      loop,
+    )
     expect(world.servePid()).not.toBe(served.pid)
     expect(serving(world)).toHaveLength(1)
     // It is not only watched: it still does as it is told.
     await world.cli("stop-instances", "one")
     await eventually(async () => (await seen()).phase === "Stopped", "stopped")
-    expect(alive(loop)).toBe(false)
+    expect(isAlive(loop)).toBe(false)
   }, 120_000)
 
   it("by SIGKILL is mended by an agent's supervisor, with no client there", async () => {
@@ -333,12 +422,17 @@ describe("the end of serve", () => {
     process.kill(served.pid, "SIGKILL")
     await served.ended
     // Nobody calls: files alone are looked at.
-    await eventually(() => world.servePid() !== served.pid && serving(world).length === 1, "another serve")
+    await eventually(
+      () => world.servePid() !== served.pid && serving(world).length === 1,
+      "another serve",
+    )
     const usageSchema = z.object({ used: z.object({ iterations: z.number() }) })
     const used = (): number =>
-      usageSchema.parse(JSON.parse(readFileSync(join(world.runOf(uid), "status/usage.json"), "utf8"))).used.iterations
+      usageSchema.parse(
+        JSON.parse(readFileSync(join(world.runOf(uid), "status/usage.json"), "utf8")),
+      ).used.iterations
     await eventually(() => used() > before + 1, "iterations without any client", 60)
-    expect(alive(loop)).toBe(true)
+    expect(isAlive(loop)).toBe(true)
     expect(await iterations()).toBeGreaterThan(before)
     expect(serving(world).map(({ pid }) => pid)).toEqual([world.servePid()])
   }, 120_000)
@@ -348,12 +442,17 @@ describe("the beginning of serve", () => {
   it("happens once for ten clients that start at once", async () => {
     await using world = await makeWorld(() => say("Status: PARTIAL"))
     const clients = await Promise.all(Array.from({ length: 10 }, () => world.connect()))
-    const made = await Promise.all(clients.map(({ call }, index) => call("spawn_instance", { name: `n-${index}`, dryRun: true })))
+    const made = await Promise.all(
+      clients.map(({ call }, index) =>
+        call("spawn_instance", { name: `n-${index}`, dryRun: true }),
+      ),
+    )
     expect(made.map(({ name }) => name)).toEqual(clients.map((_, index) => `n-${index}`))
     expect(serving(world).map(({ pid }) => pid)).toEqual([world.servePid()])
     const log = readFileSync(join(world.state, "serve.log"), "utf8")
     expect(log.match(/"msg":"serving"/g)).toHaveLength(1)
-    for (const name of ["serve.start", "serve.failed"]) expect(existsSync(join(world.state, name))).toBe(false)
+    for (const name of ["serve.start", "serve.failed"])
+      expect(existsSync(join(world.state, name))).toBe(false)
   })
 
   it("takes the place of one that was killed and left its socket and its files", async () => {

@@ -16,8 +16,8 @@ export interface SmallDisk extends Disposable {
 }
 
 /**
- * A real one of a few megabytes, where mounting is allowed. Elsewhere the writes of our own processes fail as on a full disk:
- * `full-disk.mjs` sees to that.
+ * A real one of a few megabytes, where mounting is allowed. Elsewhere the writes of our own
+ * processes fail as on a full disk: `full-disk.mjs` sees to that.
  */
 export function smallDisk(): SmallDisk {
   const beside = mkdtempSync(join(tmpdir(), "bb5-disk-"))
@@ -25,14 +25,20 @@ export function smallDisk(): SmallDisk {
   mkdirSync(directory)
   const remove = (): void => rmSync(beside, { recursive: true, force: true })
   try {
-    execFileSync("mount", ["-t", "tmpfs", "-o", "size=12m,mode=700", "tmpfs", directory], { stdio: "ignore" })
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=12m,mode=700", "tmpfs", directory], {
+      stdio: "ignore",
+    })
   } catch {
     const flag = join(beside, "full")
     const preload = fileURLToPath(new URL("full-disk.mjs", import.meta.url))
     return {
       directory,
       isReal: false,
-      env: { NODE_OPTIONS: `--import=${preload}`, FULL_DISK_FLAG: flag, FULL_DISK_DIRECTORY: directory },
+      env: {
+        NODE_OPTIONS: `--import=${preload}`,
+        FULL_DISK_FLAG: flag,
+        FULL_DISK_DIRECTORY: directory,
+      },
       fill: () => writeFileSync(flag, ""),
       free: () => rmSync(flag),
       [Symbol.dispose]: remove,

@@ -6,16 +6,26 @@ import { z } from "zod"
 import { say } from "../model/model.ts"
 import { eventually, type McpClient, makeWorld, type World } from "./world.ts"
 
-/** A spawn that is cut off: whatever was made of it is whole, and its caller's next call finds it. */
+/**
+ * A spawn that is cut off: whatever was made of it is whole, and its caller's next call finds it.
+ */
 
-const spawnedSchema = z.object({ name: z.string(), uid: z.string(), created: z.boolean(), why: z.string() })
+const spawnedSchema = z.object({
+  name: z.string(),
+  uid: z.string(),
+  created: z.boolean(),
+  why: z.string(),
+})
 const listSchema = z.object({ instances: z.array(z.object({ name: z.string() })) })
-const eventsSchema = z.object({ events: z.array(z.object({ kind: z.string(), name: z.string().optional() })) })
+const eventsSchema = z.object({
+  events: z.array(z.object({ kind: z.string(), name: z.string().optional() })),
+})
 const namesOf = async ({ call }: McpClient): Promise<readonly string[]> =>
   listSchema.parse(await call("list_instances")).instances.map(({ name }) => name)
 const spawn = async ({ call }: McpClient, input: object) =>
   spawnedSchema.parse(await call("spawn_instance", { project: "shop", goal: "Sell.", ...input }))
-const killBefore = (world: World, statement: string): void => writeFileSync(join(world.directory, "kill-at"), statement)
+const killBefore = (world: World, statement: string): void =>
+  writeFileSync(join(world.directory, "kill-at"), statement)
 /** Nothing is to run here: what is made waits in a queue. */
 const world = async (): Promise<World> => {
   const made = await makeWorld(() => say("unused"), { policy: "instancesMax: 1\n" })
@@ -36,7 +46,9 @@ describe("a spawn whose serve is killed", () => {
       const made = await spawn(client, { idempotencyKey: "night" })
       expect(made).toMatchObject({ name: "shop-night", created: statement === "INTO instance" })
       expect(await namesOf(client)).toEqual(["shop-night"])
-      const { events } = eventsSchema.parse(await client.call("read_events", { name: "shop-night", kinds: ["Spawned"] }))
+      const { events } = eventsSchema.parse(
+        await client.call("read_events", { name: "shop-night", kinds: ["Spawned"] }),
+      )
       expect(events).toHaveLength(1)
     },
     60_000,
@@ -49,7 +61,9 @@ describe("a spawn whose serve is killed", () => {
     killBefore(here, "INTO birth")
     await expect(spawn(client, {})).rejects.toThrow(/broke|reached/)
     await eventually(async () => {
-      const { events } = eventsSchema.parse(await client.call("read_events", { kinds: ["Spawned"] }))
+      const { events } = eventsSchema.parse(
+        await client.call("read_events", { kinds: ["Spawned"] }),
+      )
       return events.length === 1
     }, "the birth")
     // Whoever only calls again has a second one, and is told.
@@ -57,7 +71,9 @@ describe("a spawn whose serve is killed", () => {
       created: true,
       why: expect.stringContaining("equal call of yours made shop-1"),
     })
-    await expect(spawn(client, { name: "shop-1" })).rejects.toThrow(/made \d+ s ago by you for this project.*inspect_instance/)
+    await expect(spawn(client, { name: "shop-1" })).rejects.toThrow(
+      /made \d+ s ago by you for this project.*inspect_instance/,
+    )
   }, 60_000)
 })
 
@@ -67,14 +83,19 @@ describe("a spawn whose caller cancels it", () => {
     const client = await here.connect()
     await namesOf(client)
     const cancelled = new AbortController()
-    const call = client.client.callTool({ name: "spawn_instance", arguments: { project: "shop", name: "one" } }, undefined, {
-      signal: cancelled.signal,
-    })
+    const call = client.client.callTool(
+      { name: "spawn_instance", arguments: { project: "shop", name: "one" } },
+      undefined,
+      {
+        signal: cancelled.signal,
+      },
+    )
     cancelled.abort()
     await expect(call).rejects.toThrow()
     await spawn(client, { name: "one" }).then(
       ({ created }) => expect(created).toBe(true),
-      (error: unknown) => expect(String(error)).toMatch(/made \d+ s ago by you for this project|still being removed/),
+      (error: unknown) =>
+        expect(String(error)).toMatch(/made \d+ s ago by you for this project|still being removed/),
     )
   }, 60_000)
 })

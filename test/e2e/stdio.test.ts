@@ -11,7 +11,10 @@ import { createAdaptorServer } from "@hono/node-server"
 import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
 import { InMemoryTransport } from "@modelcontextprotocol/sdk/inMemory.js"
-import { ElicitRequestSchema, SUPPORTED_PROTOCOL_VERSIONS } from "@modelcontextprotocol/sdk/types.js"
+import {
+  ElicitRequestSchema,
+  SUPPORTED_PROTOCOL_VERSIONS,
+} from "@modelcontextprotocol/sdk/types.js"
 import { pino } from "pino"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { z } from "zod"
@@ -44,7 +47,11 @@ const app = createApp({
     calls.push({ name, input, call })
     return answering(call)
   },
-  authenticate: localAuthenticate({ token, admin: { kind: "human", id: "tester", role: "admin" }, owner: async () => undefined }),
+  authenticate: localAuthenticate({
+    token,
+    admin: { kind: "human", id: "tester", role: "admin" },
+    owner: async () => undefined,
+  }),
   offered: () => true,
   publicUrl: () => undefined,
   issuer: () => undefined,
@@ -54,10 +61,17 @@ const app = createApp({
   version: "0",
   log: pino({ level: "silent" }),
 })
-const server = createAdaptorServer({ fetch: through(app, "tcp"), overrideGlobalObjects: false }) as Server // plain HTTP is the default
+const server = createAdaptorServer({
+  fetch: through(app, "tcp"),
+  overrideGlobalObjects: false,
+}) as Server // plain HTTP is the default
 let remote: Record<string, string> = {}
 /** A state directory that nothing can be made in: here no serve ever starts. */
-const nowhere = { PATH: process.env.PATH ?? "", HOME: directory, BLACKBOX5_STATE: join(directory, "file", "state") }
+const nowhere = {
+  PATH: process.env.PATH ?? "",
+  HOME: directory,
+  BLACKBOX5_STATE: join(directory, "file", "state"),
+}
 
 beforeAll(async () => {
   writeFileSync(join(directory, "file"), "")
@@ -94,7 +108,12 @@ function raw(env: Record<string, string>, args: readonly string[] = []): Raw {
     exited: once(child, "exit"),
     say: (...messages) =>
       void child.stdin.write(
-        messages.map((one) => `${typeof one === "string" ? one : JSON.stringify({ jsonrpc: "2.0", ...Object(one) })}\n`).join(""),
+        messages
+          .map(
+            (one) =>
+              `${typeof one === "string" ? one : JSON.stringify({ jsonrpc: "2.0", ...Object(one) })}\n`,
+          )
+          .join(""),
       ),
     async hear() {
       const { value, done } = await lines.next()
@@ -123,7 +142,12 @@ describe("raw lines", () => {
       id: 0,
       result: {
         protocolVersion: "2025-11-25",
-        capabilities: { tools: {}, resources: { subscribe: true, listChanged: true }, prompts: {}, completions: {} },
+        capabilities: {
+          tools: {},
+          resources: { subscribe: true, listChanged: true },
+          prompts: {},
+          completions: {},
+        },
         serverInfo: { name: "blackbox5" },
         instructions: instructionsFor(undefined),
       },
@@ -133,7 +157,10 @@ describe("raw lines", () => {
       say({ id, method: "tools/call", params: { name: "fleet_status", arguments: {} } })
       expect(await hear()).toMatchObject({
         id,
-        result: { isError: true, content: [{ text: expect.stringMatching(/state directory .* cannot be made.* Next: /s) }] },
+        result: {
+          isError: true,
+          content: [{ text: expect.stringMatching(/state directory .* cannot be made.* Next: /s) }],
+        },
       })
     }
     child.stdin.end()
@@ -148,7 +175,8 @@ describe("raw lines", () => {
     say(initialize("2024-11-05"), initialized, ...lists)
     child.stdin.end()
     expect(await hear()).toMatchObject({ id: 0, result: { protocolVersion: "2024-11-05" } })
-    for (const { id } of lists) expect(await hear()).toMatchObject({ id, result: { tools: expect.any(Array) } })
+    for (const { id } of lists)
+      expect(await hear()).toMatchObject({ id, result: { tools: expect.any(Array) } })
     expect(await hear()).toBeUndefined()
     expect(await exited).toEqual([0, null])
   })
@@ -157,8 +185,20 @@ describe("raw lines", () => {
     ["a person", [], {}],
     ["a person who may only read", ["--read-only"], {}],
     ["a client of no tools", ["--toolsets", "admin"], {}],
-    ["a client with bounds in its environment", [], { BLACKBOX5_READ_ONLY: "1", BLACKBOX5_TOOLSETS: "fleet,tasks" }],
-    ["an agent", [], { BLACKBOX5_AGENT_URL: "http://127.0.0.1:1", BLACKBOX5_AGENT_TOKEN: "x", BLACKBOX5_AGENT_NAME: "one" }],
+    [
+      "a client with bounds in its environment",
+      [],
+      { BLACKBOX5_READ_ONLY: "1", BLACKBOX5_TOOLSETS: "fleet,tasks" },
+    ],
+    [
+      "an agent",
+      [],
+      {
+        BLACKBOX5_AGENT_URL: "http://127.0.0.1:1",
+        BLACKBOX5_AGENT_TOKEN: "x",
+        BLACKBOX5_AGENT_NAME: "one",
+      },
+    ],
   ])(
     "list the same tools to %s before the server is loaded and after: the built list is that of the tools",
     async (_, args, env) => {
@@ -173,8 +213,13 @@ describe("raw lines", () => {
       say({ id: 1, ...list })
       expect(await hear()).toEqual(before)
       const readOnly = args.includes("--read-only") || "BLACKBOX5_READ_ONLY" in env
-      const shown = args.includes("admin") ? [] : tools.filter(({ hints }) => !readOnly || hints.readOnlyHint)
-      expect(before).toMatchObject({ id: 1, result: { tools: shown.map(({ name, description }) => ({ name, description })) } })
+      const shown = args.includes("admin")
+        ? []
+        : tools.filter(({ hints }) => !readOnly || hints.readOnlyHint)
+      expect(before).toMatchObject({
+        id: 1,
+        result: { tools: shown.map(({ name, description }) => ({ name, description })) },
+      })
       child.stdin.end()
       expect(await exited).toEqual([0, null])
     },
@@ -190,13 +235,19 @@ describe("raw lines", () => {
     ))
       copyFileSync(join(built, name), join(copy, name))
     writeFileSync(join(copy, "package.json"), '{"type":"module"}')
-    const child = spawn(process.execPath, [join(copy, "main.js"), "mcp"], { env: nowhere, stdio: ["pipe", "pipe", "ignore"] })
+    const child = spawn(process.execPath, [join(copy, "main.js"), "mcp"], {
+      env: nowhere,
+      stdio: ["pipe", "pipe", "ignore"],
+    })
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
     for (const message of [initialize(), initialized, { id: 1, method: "tools/list" }])
       child.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", ...message })}\n`)
     await lines.next()
     const { value } = await lines.next()
-    expect(JSON.parse(value ?? "")).toMatchObject({ id: 1, result: { tools: tools.map(({ name }) => ({ name })) } })
+    expect(JSON.parse(value ?? "")).toMatchObject({
+      id: 1,
+      result: { tools: tools.map(({ name }) => ({ name })) },
+    })
     child.kill("SIGKILL")
     await once(child, "exit")
   })
@@ -226,7 +277,11 @@ describe("raw lines", () => {
       begun.resolve()
       return answer.promise
     }
-    say(initialize(), initialized, { id: 1, method: "tools/call", params: { name: "list_instances", arguments: {} } })
+    say(initialize(), initialized, {
+      id: 1,
+      method: "tools/call",
+      params: { name: "list_instances", arguments: {} },
+    })
     child.stdin.end()
     await begun.promise
     answer.resolve(nobody)
@@ -245,7 +300,13 @@ describe("raw lines", () => {
 describe("the real MCP client over stdio", () => {
   const connected = async (args: string[] = [], capabilities = {}) => {
     const client = new Client({ name: "test", version: "1" }, { capabilities })
-    await client.connect(new StdioClientTransport({ command: process.execPath, args: [main, "mcp", ...args], env: remote }))
+    await client.connect(
+      new StdioClientTransport({
+        command: process.execPath,
+        args: [main, "mcp", ...args],
+        env: remote,
+      }),
+    )
     return Object.assign(client, { [Symbol.asyncDispose]: () => client.close() })
   }
 
@@ -255,7 +316,10 @@ describe("the real MCP client over stdio", () => {
     const { tools: listed } = await client.listTools()
     expect(listed.map(({ name }) => name)).toEqual(tools.map(({ name }) => name))
     for (const [at, tool] of listed.entries()) {
-      expect(tool).toMatchObject({ title: tools[at]?.title, annotations: { title: tools[at]?.title, ...tools[at]?.hints } })
+      expect(tool).toMatchObject({
+        title: tools[at]?.title,
+        annotations: { title: tools[at]?.title, ...tools[at]?.hints },
+      })
       expect(tool.inputSchema).toMatchObject({ type: "object", additionalProperties: false })
       expect(tool.outputSchema).toMatchObject({ type: "object" })
     }
@@ -264,7 +328,11 @@ describe("the real MCP client over stdio", () => {
   })
 
   it("reads resources, completes names, is prompted, and asks before what cannot be taken back", async () => {
-    const one = { total: 1, instances: [{ name: "shop-1", project: "shop", phase: "Running", why: "It runs." }], next: "" }
+    const one = {
+      total: 1,
+      instances: [{ name: "shop-1", project: "shop", phase: "Running", why: "It runs." }],
+      next: "",
+    }
     answering = async () => one
     await using client = await connected([], { elicitation: { form: {} } })
     expect(client.getServerVersion()?.icons?.[0]?.src).toMatch(/^data:image\/svg\+xml;base64,/)
@@ -278,15 +346,23 @@ describe("the real MCP client over stdio", () => {
     expect(await client.complete({ ref, argument: { name: "name", value: "sh" } })).toMatchObject({
       completion: { values: ["shop-1"] },
     })
-    expect((await client.getPrompt({ name: "triage", arguments: { name: "shop-1" } })).messages).toHaveLength(2)
+    expect(
+      (await client.getPrompt({ name: "triage", arguments: { name: "shop-1" } })).messages,
+    ).toHaveLength(2)
     const asked: string[] = []
     client.setRequestHandler(ElicitRequestSchema, ({ params }) => {
       asked.push(params.message)
       return { action: "decline" }
     })
     const before = calls.filter(({ name }) => name === "stop_instances").length
-    const result = await client.callTool({ name: "stop_instances", arguments: { names: ["shop-1"], remove: true } })
-    expect(result).toMatchObject({ isError: true, content: [{ text: expect.stringMatching(/nothing was changed/) }] })
+    const result = await client.callTool({
+      name: "stop_instances",
+      arguments: { names: ["shop-1"], remove: true },
+    })
+    expect(result).toMatchObject({
+      isError: true,
+      content: [{ text: expect.stringMatching(/nothing was changed/) }],
+    })
     expect(asked).toEqual([expect.stringMatching(/Remove shop-1 for good/)])
     expect(calls.filter(({ name }) => name === "stop_instances")).toHaveLength(before)
   })
@@ -297,7 +373,8 @@ describe("the real MCP client over stdio", () => {
     const told: unknown[] = []
     answering = async ({ progress }) => {
       progress(1, "one")
-      // The SDK's client forgets who wanted progress once it has the result, also when both came in one piece.
+      // The SDK's client forgets who wanted progress once it has the result, also when both came in
+      // one piece.
       await eventually(() => told.length > 0, "progress")
       return nobody
     }
@@ -305,14 +382,22 @@ describe("the real MCP client over stdio", () => {
     const result = await client.callTool({ name: "list_instances", arguments: input }, undefined, {
       onprogress: (one) => told.push(one),
     })
-    expect(result).toMatchObject({ structuredContent: nobody, content: [{ type: "text", text: expect.any(String) }] })
+    expect(result).toMatchObject({
+      structuredContent: nobody,
+      content: [{ type: "text", text: expect.any(String) }],
+    })
     expect(told).toEqual([{ progress: 1, message: "one" }])
     expect(calls.at(-1)).toMatchObject({ name: "list_instances", input })
 
     answering = () => Promise.reject(new Fault("Conflict", "It is so.", "Do that."))
     const failed = await client.callTool({ name: "fleet_status", arguments: {} })
-    expect(failed).toEqual({ isError: true, content: [{ type: "text", text: "It is so. Next: Do that." }] })
-    await expect(client.callTool({ name: "nothing", arguments: {} })).rejects.toMatchObject({ code: -32602 })
+    expect(failed).toEqual({
+      isError: true,
+      content: [{ type: "text", text: "It is so. Next: Do that." }],
+    })
+    await expect(client.callTool({ name: "nothing", arguments: {} })).rejects.toMatchObject({
+      code: -32602,
+    })
   })
 
   it("cancels a call as far as the control plane", async () => {
@@ -326,7 +411,9 @@ describe("the real MCP client over stdio", () => {
       return nobody
     }
     const cancelling = new AbortController()
-    const call = client.callTool({ name: "list_instances", arguments: {} }, undefined, { signal: cancelling.signal })
+    const call = client.callTool({ name: "list_instances", arguments: {} }, undefined, {
+      signal: cancelling.signal,
+    })
     await begun.promise
     cancelling.abort()
     await expect(call).rejects.toThrow()
@@ -336,8 +423,12 @@ describe("the real MCP client over stdio", () => {
   it("sees and calls nothing that changes anything with --read-only", async () => {
     await using client = await connected(["--read-only"])
     const { tools: listed } = await client.listTools()
-    expect(listed.map(({ name }) => name)).toEqual(tools.filter(({ hints }) => hints.readOnlyHint).map(({ name }) => name))
-    await expect(client.callTool({ name: "stop_instances", arguments: { all: true } })).rejects.toMatchObject({ code: -32602 })
+    expect(listed.map(({ name }) => name)).toEqual(
+      tools.filter(({ hints }) => hints.readOnlyHint).map(({ name }) => name),
+    )
+    await expect(
+      client.callTool({ name: "stop_instances", arguments: { all: true } }),
+    ).rejects.toMatchObject({ code: -32602 })
   })
 })
 
@@ -346,7 +437,8 @@ describe("what is said of itself", () => {
     expect(protocolVersions).toEqual(SUPPORTED_PROTOCOL_VERSIONS)
     for (const words of [instructionsFor(undefined), instructionsFor("a".repeat(53))]) {
       expect(Buffer.byteLength(words)).toBeLessThanOrEqual(2048)
-      for (const [name] of words.matchAll(/\b[a-z]+_[a-z_]+\b/g)) expect(tools.map((tool) => tool.name)).toContain(name)
+      for (const [name] of words.matchAll(/\b[a-z]+_[a-z_]+\b/g))
+        expect(tools.map((tool) => tool.name)).toContain(name)
     }
   })
 
@@ -360,7 +452,12 @@ describe("what is said of itself", () => {
       verb: "administer",
       input: z.strictObject({}),
       output: z.strictObject({}),
-      hints: { readOnlyHint: false, destructiveHint: true, idempotentHint: false, openWorldHint: false },
+      hints: {
+        readOnlyHint: false,
+        destructiveHint: true,
+        idempotentHint: false,
+        openWorldHint: false,
+      },
       show: () => ({ text: "" }),
       handler: async () => ({}),
     })
@@ -381,7 +478,9 @@ describe("what is said of itself", () => {
       propertyNames: { type: "integer" },
       maximum: { type: "integer", maximum: 5 },
     })
-    await expect(client.callTool({ name: "rotate_token", arguments: {} })).rejects.toMatchObject({ code: -32602 })
+    await expect(client.callTool({ name: "rotate_token", arguments: {} })).rejects.toMatchObject({
+      code: -32602,
+    })
     await client.close()
   })
 })
@@ -397,17 +496,46 @@ describe("the command line", () => {
   it("calls any tool, with flags and words, and prints a table or JSON", async () => {
     const rows = [{ name: "shop-1", project: "shop", phase: "Running", why: "It runs." }]
     answering = async () => ({ total: 1, instances: rows, next: "inspect_instance" })
-    const table = await run(["list-instances", "shop-1", "--phases", "Running,Paused", "--limit", "5", "--detail"])
-    expect(table).toMatchObject({ code: 0, err: "", out: expect.stringMatching(/shop-1 +.*Running/) })
-    expect(calls.at(-1)?.input).toEqual({ names: ["shop-1"], phases: ["Running", "Paused"], limit: 5, detail: true })
-    const json = await run(["list-instances", "--json", "--input", '{"limit":3,"project":"a"}', "--project", "b", "--no-detail"])
+    const table = await run([
+      "list-instances",
+      "shop-1",
+      "--phases",
+      "Running,Paused",
+      "--limit",
+      "5",
+      "--detail",
+    ])
+    expect(table).toMatchObject({
+      code: 0,
+      err: "",
+      out: expect.stringMatching(/shop-1 +.*Running/),
+    })
+    expect(calls.at(-1)?.input).toEqual({
+      names: ["shop-1"],
+      phases: ["Running", "Paused"],
+      limit: 5,
+      detail: true,
+    })
+    const json = await run([
+      "list-instances",
+      "--json",
+      "--input",
+      '{"limit":3,"project":"a"}',
+      "--project",
+      "b",
+      "--no-detail",
+    ])
     expect(JSON.parse(json.out)).toEqual({ total: 1, instances: rows, next: "inspect_instance" })
     expect(calls.at(-1)?.input).toEqual({ limit: 3, project: "b", detail: false })
   })
 
   it("ends with 1 for a fault and 2 for a wrong call, and says what to do", async () => {
     answering = () => Promise.reject(new Fault("NotFound", "There is none.", "Look elsewhere."))
-    expect(await run(["fleet-status"])).toEqual({ code: 1, out: "", err: "error: There is none.\nnext: Look elsewhere.\n" })
+    expect(await run(["fleet-status"])).toEqual({
+      code: 1,
+      out: "",
+      err: "error: There is none.\nnext: Look elsewhere.\n",
+    })
     expect(await run(["fleet-status"], nowhere)).toMatchObject({
       code: 1,
       err: expect.stringContaining("next: Set BLACKBOX5_STATE"),
@@ -432,8 +560,13 @@ describe("the command line", () => {
       const help = await run([name.replaceAll("_", "-"), "--help"])
       expect(help.code).toBe(0)
       for (const field of Object.keys(input.shape))
-        expect(help.out).toContain(`--${field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`)
+        expect(help.out).toContain(
+          `--${field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`,
+        )
     }
-    expect(await run(["--version"])).toMatchObject({ code: 0, out: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) })
+    expect(await run(["--version"])).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^\d+\.\d+\.\d+\n$/),
+    })
   })
 })

@@ -28,10 +28,12 @@ function watch(world: World, more: Record<string, string> = {}) {
   return {
     ...{ screen, text: () => text },
     press: (keys: string) => child.stdin.write(keys),
-    sees: (line: RegExp) => eventually(() => screen().some((one) => line.test(one)), `${line} on the screen`),
+    sees: (line: RegExp) =>
+      eventually(() => screen().some((one) => line.test(one)), `${line} on the screen`),
     /** As a person who pulls at the window's corner. */
     resize: (columns: number) => {
-      const pid = processesOf(world.directory).find(({ command }) => / top $/.test(command))?.pid ?? 0
+      const pid =
+        processesOf(world.directory).find(({ command }) => / top $/.test(command))?.pid ?? 0
       execFileSync("stty", ["-F", readlinkSync(`/proc/${pid}/fd/0`), "cols", String(columns)])
     },
     pid: () => processesOf(world.directory).find(({ command }) => / top $/.test(command))?.pid ?? 0,
@@ -43,7 +45,8 @@ it("is a live table of the fleet whose keys pause, resume, tell and show, throug
   await using world = await makeWorld(() => say("unused"), {
     policy: "turnsMax: 1\nloops: { wait: [bash, -c, 'echo hello; sleep 1000'] }\n",
   })
-  const start = (name: string) => world.cli("spawn-instance", "--project", "shop", "--name", name, "--loop", "wait")
+  const start = (name: string) =>
+    world.cli("spawn-instance", "--project", "shop", "--name", name, "--loop", "wait")
   await start("one")
   const { press, resize, sees, screen, ended, text } = watch(world)
   await sees(/^> one +shop +(?:Starting|Waiting|Running)/)
@@ -118,7 +121,9 @@ it("gives the terminal back at every end, draws without colours where NO_COLOR i
   expect(await ended).toBe(0)
   expect(await world.cli("top")).toEqual({
     ...{ code: 1, stdout: "" },
-    stderr: expect.stringMatching(/top needs a terminal.\nnext: Use `\S+ \S+main\.js list-instances`/),
+    stderr: expect.stringMatching(
+      /top needs a terminal.\nnext: Use `\S+ \S+main\.js list-instances`/,
+    ),
   })
   expect(await world.cli("top", "one")).toMatchObject({ code: 2 })
 }, 120_000)

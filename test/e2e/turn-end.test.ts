@@ -6,18 +6,25 @@ import { hold, type ModelRequest, type Reply, say, use } from "../model/model.ts
 import { people } from "./person.ts"
 import { eventually, type McpClient, makeWorld, processesOf, type World } from "./world.ts"
 
-/** A turn is over when its claudes are gone, whatever is said of it: the fleet runs no more of them than `turnsMax`. */
+/**
+ * A turn is over when its claudes are gone, whatever is said of it: the fleet runs no more of them
+ * than `turnsMax`.
+ */
 
 const never = new Promise<never>(() => {})
 const events = z.object({ events: z.array(z.looseObject({ kind: z.string() })) })
-const bash = (command: string): Reply => use([{ name: "Bash", input: { command, timeout: 600_000 } }])
+const bash = (command: string): Reply =>
+  use([{ name: "Bash", input: { command, timeout: 600_000 } }])
 /** What says that the iteration is over, from inside of it. */
 const sayOver = `node -e '
   const { BLACKBOX5_AGENT_URL: url, BLACKBOX5_AGENT_TOKEN: token, BLACKBOX5_TURN: turn } = process.env
   const headers = { authorization: "Bearer " + token, "content-type": "application/json" }
   fetch(url + "/turns/" + turn + "/end", { method: "POST", headers, body: JSON.stringify({ code: 0, ms: 1 }) })'`
 
-/** Processes that execute the real claude and have its work to do: one that it forks looks the same until it becomes something else. */
+/**
+ * Processes that execute the real claude and have its work to do: one that it forks looks the same
+ * until it becomes something else.
+ */
 const claudesOf = (world: World): readonly { pid: number; command: string }[] => {
   const all = processesOf(world.directory).filter(({ pid }) => {
     try {
@@ -48,11 +55,21 @@ it.each(people)(
     const { call } = await world.connect()
     await call("spawn_instance", { project: "shop", name: "liar", goal: "The goal of liar." })
     await eventually(() => lies > 0, "the lie")
-    await call("spawn_instance", { project: "shop", name: "other", goal: "The goal of other.", mode: "once" })
-    await eventually(async () => (await call("inspect_instance", { name: "other" })).phase === "Completed", "the other's turn")
+    await call("spawn_instance", {
+      project: "shop",
+      name: "other",
+      goal: "The goal of other.",
+      mode: "once",
+    })
+    await eventually(
+      async () => (await call("inspect_instance", { name: "other" })).phase === "Completed",
+      "the other's turn",
+    )
     expect(seen).toEqual([1])
     const said = await saidIn(call, "liar")
-    expect(said).toContain("It said that iteration 1 was over while its claude still ran: that claude was ended.")
+    expect(said).toContain(
+      "It said that iteration 1 was over while its claude still ran: that claude was ended.",
+    )
     // The loop's own word about the exit counts, not the liar's.
     expect(said).toMatch(/Iteration 1 ended after \d+ s: FAILED, exit code 1(43|37)/)
     expect(said.split("It said that").length).toBe(2)
@@ -85,7 +102,9 @@ it.each<[string, string]>([
       if (toolResults.length === 0)
         return bash(
           [
-            ...(how === "from a copy" ? ['cp "$(readlink -f "$BLACKBOX5_AGENT_CLAUDE")" copy'] : []),
+            ...(how === "from a copy"
+              ? ['cp "$(readlink -f "$BLACKBOX5_AGENT_CLAUDE")" copy']
+              : []),
             "setsid -f sleep 2000 > /dev/null 2>&1 < /dev/null",
             `setsid -f ${claude} -p 'The nested work.' > /dev/null 2>&1 < /dev/null`,
           ].join("\n"),
@@ -96,14 +115,24 @@ it.each<[string, string]>([
     const { call } = await world.connect()
     await call("spawn_instance", { project: "shop", name: "leaver", goal: "The goal of leaver." })
     await eventually(() => nested === 1, "the nested claude works")
-    await call("spawn_instance", { project: "shop", name: "other", goal: "The goal of other.", mode: "once" })
+    await call("spawn_instance", {
+      project: "shop",
+      name: "other",
+      goal: "The goal of other.",
+      mode: "once",
+    })
     await eventually(() => left, "the other's turn")
     expect(left).not.toContain("The nested work")
     await eventually(
-      async () => (await saidIn(call, "leaver")).includes("Iteration 1 left a claude running behind: it was ended."),
+      async () =>
+        (await saidIn(call, "leaver")).includes(
+          "Iteration 1 left a claude running behind: it was ended.",
+        ),
       "the event",
     )
-    expect(processesOf(world.directory).some(({ command }) => command.startsWith("sleep 2000"))).toBe(true)
+    expect(
+      processesOf(world.directory).some(({ command }) => command.startsWith("sleep 2000")),
+    ).toBe(true)
   },
   120_000,
 )
@@ -118,16 +147,22 @@ it("is not given to what an ended iteration left behind, by the shim or by its p
   }
   await using world = await makeWorld(script, { env: { LOOP_PAUSE: "1000" } })
   const at = (name: string): string => join(world.directory, name)
-  const codeOf = (name: string) => eventually(() => readFileSync(at(`${name}.code`), "utf8").trim(), name)
+  const codeOf = (name: string) =>
+    eventually(() => readFileSync(at(`${name}.code`), "utf8").trim(), name)
   const { call } = await world.connect()
   await call("spawn_instance", { project: "shop", name: "leaver" })
-  await eventually(async () => (await saidIn(call, "leaver")).includes("Iteration 1 ended"), "the end of the iteration")
+  await eventually(
+    async () => (await saidIn(call, "leaver")).includes("Iteration 1 ended"),
+    "the end of the iteration",
+  )
   writeFileSync(at("go"), "")
   expect(await codeOf("shim")).toBe("75")
   expect(readFileSync(at("shim"), "utf8")).toContain("No iteration runs.")
   expect(["143", "137"]).toContain(await codeOf("path"))
   expect(claudesOf(world)).toEqual([])
-  expect(await saidIn(call, "leaver")).toContain("Something that an iteration left behind started a claude without a turn")
+  expect(await saidIn(call, "leaver")).toContain(
+    "Something that an iteration left behind started a claude without a turn",
+  )
 }, 120_000)
 
 it("is taken from a process that asked for it and is no claude, when its time is over", async () => {
@@ -155,11 +190,17 @@ it("is taken from a process that asked for it and is no claude, when its time is
   await using world = await makeWorld(script, { policy: one, env: { LOOP_PAUSE: "1000" } })
   const { call } = await world.connect()
   await call("spawn_instance", { project: "shop", name: "keeper", goal: "The goal of keeper." })
-  const told = (words: string) => eventually(async () => (await saidIn(call, "keeper")).includes(words), words)
+  const told = (words: string) =>
+    eventually(async () => (await saidIn(call, "keeper")).includes(words), words)
   await told("Iteration 2 began.")
   world.policy(`${one}iterationMinutesMax: 0.1\n`)
   await told("Iteration 2 ended")
   world.policy(one) // on a busy machine the next one may need longer than that
-  await call("spawn_instance", { project: "shop", name: "other", goal: "The goal of other.", mode: "once" })
+  await call("spawn_instance", {
+    project: "shop",
+    name: "other",
+    goal: "The goal of other.",
+    mode: "once",
+  })
   await eventually(() => works > 0, "the other's turn")
 }, 240_000)

@@ -5,9 +5,9 @@ import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
 import { expect, it } from "vitest"
 import { z } from "zod"
-import { alive } from "../../src/processes.ts"
-import { processIdSchema } from "../../src/run-directory.ts"
-import { version } from "../../src/version.ts"
+import { isAlive } from "../../src/host/processes.ts"
+import { processIdSchema } from "../../src/run/run-directory.ts"
+import { version } from "../../src/settings/version.ts"
 import { say, use } from "../model/model.ts"
 import { eventually, main, makeWorld, processesOf, type World } from "./world.ts"
 
@@ -22,7 +22,11 @@ function buildOf(world: World, other: string): string {
   writeFileSync(join(dist, chunk), text.replace(`"${version}"`, `"${other}"`))
   return join(dist, "main.js")
 }
-const run = (world: World, program: string, ...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> =>
+const run = (
+  world: World,
+  program: string,
+  ...args: string[]
+): Promise<{ code: number; stdout: string; stderr: string }> =>
   new Promise((resolve) => {
     const child = execFile(
       process.execPath,
@@ -35,42 +39,79 @@ const served = (world: World) =>
   z
     .object({ pid: z.number(), version: z.string(), codeRoot: z.string() })
     .parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
-const serving = (world: World) => processesOf(world.directory).filter(({ command }) => / serve( |$)/.test(command))
+const serving = (world: World) =>
+  processesOf(world.directory).filter(({ command }) => / serve( |$)/.test(command))
 const receipts = z.object({ receipts: z.array(z.object({ state: z.string(), note: z.string() })) })
 
 it("a newer client replaces an older serve under a running iteration, an older client leaves a newer one alone", async () => {
   await using world = await makeWorld(({ text, toolResults }) => {
     // The first iteration waits for a file, and then for a message.
     if (toolResults.length === 0)
-      return use([{ name: "Bash", input: { command: `until [ -e ${world.codeRoot}/go ]; do sleep 0.1; done` } }])
-    return text.includes("use euros") ? say("Status: PARTIAL") : use([{ name: "Bash", input: { command: "sleep 0.2" } }])
+      return use([
+        {
+          name: "Bash",
+          input: { command: `until [ -e ${world.codeRoot}/go ]; do sleep 0.1; done` },
+        },
+      ])
+    return text.includes("use euros")
+      ? say("Status: PARTIAL")
+      : use([{ name: "Bash", input: { command: "sleep 0.2" } }])
   })
   const older = buildOf(world, "0.0.9")
-  const spawned = await run(world, older, "spawn-instance", "--project", "shop", "--name", "one", "--json")
+  const spawned = await run(
+    world,
+    older,
+    "spawn-instance",
+    "--project",
+    "shop",
+    "--name",
+    "one",
+    "--json",
+  )
   expect(spawned.stderr).toBe("")
   const { uid } = z.object({ uid: z.string() }).parse(JSON.parse(spawned.stdout))
-  const fileOf = (name: string): unknown => JSON.parse(readFileSync(join(world.runOf(uid), "status", `${name}.json`), "utf8"))
-  await eventually(() => processesOf(world.directory).some(({ command }) => command.includes("until [ -e")), "the long command")
+  const fileOf = (name: string): unknown =>
+    JSON.parse(readFileSync(join(world.runOf(uid), "status", `${name}.json`), "utf8"))
+  await eventually(
+    () => processesOf(world.directory).some(({ command }) => command.includes("until [ -e")),
+    "the long command",
+  )
   const first = served(world)
   expect(first.version).toBe("0.0.9")
-  const [loop, supervisor] = [processIdSchema.parse(fileOf("loop")), z.object({ pid: z.number() }).parse(fileOf("supervisor"))]
+  const [loop, supervisor] = [
+    processIdSchema.parse(fileOf("loop")),
+    z.object({ pid: z.number() }).parse(fileOf("supervisor")),
+  ]
   const turn = z.looseObject({ id: z.string(), iteration: z.number() }).parse(fileOf("turn"))
   const session = new Client({ name: "older", version: "1" })
-  await session.connect(new StdioClientTransport({ command: process.execPath, args: [older, "mcp"], env: world.env, cwd: "/" }))
+  await session.connect(
+    new StdioClientTransport({
+      command: process.execPath,
+      args: [older, "mcp"],
+      env: world.env,
+      cwd: "/",
+    }),
+  )
   expect(await session.callTool({ name: "fleet_status", arguments: {} })).toMatchObject({
     structuredContent: { turns: { used: 1 } },
   })
 
-  // Five newer clients at once, that know another code root: one of them replaces it, and the fleet stays where it is.
+  // Five newer clients at once, that know another code root: one of them replaces it, and the fleet
+  // stays where it is.
   const elsewhere = { ...world, env: { ...world.env, BLACKBOX5_CODE_ROOT: world.directory } }
-  const asked = await Promise.all(Array.from({ length: 5 }, () => run(elsewhere, main, "fleet-status", "--json")))
-  expect(asked.map(({ code, stderr }) => [code, stderr])).toEqual(Array.from({ length: 5 }, () => [0, ""]))
+  const asked = await Promise.all(
+    Array.from({ length: 5 }, () => run(elsewhere, main, "fleet-status", "--json")),
+  )
+  expect(asked.map(({ code, stderr }) => [code, stderr])).toEqual(
+    Array.from({ length: 5 }, () => [0, ""]),
+  )
   const second = served(world)
   expect(second).toMatchObject({ version, codeRoot: world.codeRoot })
   expect(serving(world).map(({ pid }) => pid)).toEqual([second.pid])
 
-  // The iteration is the same, under the same supervisor, which is connected again: mail reaches it in the middle of its work.
-  expect(alive(loop)).toBe(true)
+  // The iteration is the same, under the same supervisor, which is connected again: mail reaches it
+  // in the middle of its work.
+  expect(isAlive(loop)).toBe(true)
   expect(fileOf("supervisor")).toMatchObject(supervisor)
   expect(fileOf("turn")).toMatchObject({ id: turn.id, iteration: 1 })
   const told = run(
@@ -85,9 +126,12 @@ it("a newer client replaces an older serve under a running iteration, an older c
   ])
   await eventually(async () => {
     const { stdout } = await run(world, main, "inspect-instance", "one", "--json")
-    return z.object({ usage: z.object({ iterations: z.number() }) }).parse(JSON.parse(stdout)).usage.iterations >= 1
+    return (
+      z.object({ usage: z.object({ iterations: z.number() }) }).parse(JSON.parse(stdout)).usage
+        .iterations >= 1
+    )
   }, "the iteration's end")
-  expect(alive(loop)).toBe(true)
+  expect(isAlive(loop)).toBe(true)
 
   // Older clients, those that were there and those that come, talk to the newer one as it is.
   expect(await session.callTool({ name: "fleet_status", arguments: {} })).toMatchObject({
@@ -112,9 +156,16 @@ it("a newer serve that a person starts takes the place of an older one, and an o
   await run(world, older, "fleet-status")
   const first = served(world)
   expect(first.version).toBe("0.0.9")
-  const person = spawn(process.execPath, [main, "serve"], { env: world.env, cwd: world.codeRoot, stdio: "ignore" })
+  const person = spawn(process.execPath, [main, "serve"], {
+    env: world.env,
+    cwd: world.codeRoot,
+    stdio: "ignore",
+  })
   await eventually(() => served(world).version === version, "the newer serve")
   expect(serving(world).map(({ pid }) => pid)).toEqual([person.pid])
-  expect(await run(world, older, "serve")).toMatchObject({ code: 0, stdout: expect.stringContaining("already serves") })
+  expect(await run(world, older, "serve")).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining("already serves"),
+  })
   expect(served(world).pid).toBe(person.pid)
 })

@@ -1,4 +1,13 @@
-import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { describe, expect, it, vi } from "vitest"
@@ -11,16 +20,21 @@ import { eventually, type McpClient, makeWorld, type Result, type World } from "
 /** Several whole agents in each test, and other tests beside them. */
 vi.setConfig({ testTimeout: 240_000 })
 
-/** Instances in work trees: the real loop and claude, whose model does what the goal says between the marks. */
+/**
+ * Instances in work trees: the real loop and claude, whose model does what the goal says between
+ * the marks.
+ */
 
 const run = (command: string): string => `Do this. RUN<<${command}>>`
 const obedient = (request: ModelRequest) => {
   const [, command] = /RUN<<(.*?)>>/s.exec(request.text) ?? []
-  if (command === undefined || request.toolResults.length > 0) return say("All done.\n<promise>COMPLETE</promise>")
+  if (command === undefined || request.toolResults.length > 0)
+    return say("All done.\n<promise>COMPLETE</promise>")
   return use([{ name: "Bash", input: { command, description: "as told" } }])
 }
 const inTree = 'cd "$RALF_PROJECT_DIR"'
-const commit = (file: string): string => `${inTree} && echo text > ${file} && git add ${file} && git commit -q -m "Add ${file}"`
+const commit = (file: string): string =>
+  `${inTree} && echo text > ${file} && git add ${file} && git commit -q -m "Add ${file}"`
 const workSchema = z.looseObject({
   path: z.string(),
   own: z.boolean(),
@@ -28,14 +42,18 @@ const workSchema = z.looseObject({
   commits: z.int().optional(),
 })
 
-const inspect = ({ call }: McpClient, name: string): Promise<Result> => call("inspect_instance", { name })
+const inspect = ({ call }: McpClient, name: string): Promise<Result> =>
+  call("inspect_instance", { name })
 /** What is told of a tree, and beside it where it is, without the fences. */
 const placeIn = (told: unknown): Record<string, unknown> => {
-  const { untrusted = {}, ...ours } = z.looseObject({ untrusted: z.record(z.string(), z.string()).optional() }).parse(told)
+  const { untrusted = {}, ...ours } = z
+    .looseObject({ untrusted: z.record(z.string(), z.string()).optional() })
+    .parse(told)
   return { ...ours, ...withoutFences(untrusted) }
 }
 const pathIn = (told: unknown): string => workSchema.shape.path.parse(placeIn(told).path)
-const workOf = async (client: McpClient, name: string) => workSchema.parse(placeIn((await inspect(client, name)).work))
+const workOf = async (client: McpClient, name: string) =>
+  workSchema.parse(placeIn((await inspect(client, name)).work))
 const completed = (client: McpClient, name: string): Promise<Result> =>
   eventually(
     async () => {
@@ -55,7 +73,8 @@ async function remove({ call }: McpClient, names: readonly string[]) {
     .array(z.object({ message: z.string().optional(), untrusted: z.string().optional() }))
     .parse((await call("read_events", { kinds: ["Removed"], limit: 100 })).events)
     .map(({ message, untrusted = "" }) => message ?? unfenced(untrusted))
-  const removed = (name: string): string => events.find((message) => message.startsWith(`${name} was removed.`)) ?? ""
+  const removed = (name: string): string =>
+    events.find((message) => message.startsWith(`${name} was removed.`)) ?? ""
   const told = (name: string): string => {
     const { why = "", untrusted } = rows.find((row) => row.name === name) ?? {}
     return untrusted === undefined ? why : unfenced(untrusted)
@@ -63,7 +82,8 @@ async function remove({ call }: McpClient, names: readonly string[]) {
   return { why: told, removed }
 }
 const treesOf = (world: World): string[] => readdirSync(join(world.state, "trees")).toSorted()
-const branches = (directory: string): string[] => git(directory, "branch", "--format=%(refname:short)").split("\n").toSorted()
+const branches = (directory: string): string[] =>
+  git(directory, "branch", "--format=%(refname:short)").split("\n").toSorted()
 
 describe("several agents in one project", () => {
   it("work side by side in trees of their own, and their removal loses nothing", async () => {
@@ -85,7 +105,11 @@ describe("several agents in one project", () => {
 
     // All four are in the middle of their iteration.
     const path = pathIn(second.workspace)
-    await eventually(() => existsSync(join(path, "two.md")) && existsSync(join(shop, "one.md")), "both files", 60)
+    await eventually(
+      () => existsSync(join(path, "two.md")) && existsSync(join(shop, "one.md")),
+      "both files",
+      60,
+    )
     await eventually(async () => (await workOf(client, "shop-4")).own, "the fourth tree")
     expect(existsSync(join(shop, "two.md")) || existsSync(join(path, "one.md"))).toBe(false)
     writeFileSync(go, "")
@@ -93,18 +117,38 @@ describe("several agents in one project", () => {
 
     expect(git(shop, "log", "-1", "--format=%s", "main")).toBe("Add one.md")
     expect(git(shop, "log", "--format=%s", "main..ralf/shop-2")).toBe("Add two.md")
-    expect(await workOf(client, "shop-1")).toEqual({ path: shop, own: false, branch: "main", commits: 1, dirty: false })
-    expect(await workOf(client, "shop-2")).toEqual({ path, own: true, branch: "ralf/shop-2", commits: 1, dirty: false })
+    expect(await workOf(client, "shop-1")).toEqual({
+      path: shop,
+      own: false,
+      branch: "main",
+      commits: 1,
+      dirty: false,
+    })
+    expect(await workOf(client, "shop-2")).toEqual({
+      path,
+      own: true,
+      branch: "ralf/shop-2",
+      commits: 1,
+      dirty: false,
+    })
     expect(await workOf(client, "shop-3")).toMatchObject({ own: true, commits: 0, dirty: true })
-    const listed = z.array(z.looseObject({ name: z.string() })).parse((await client.call("list_instances", {})).instances)
+    const listed = z
+      .array(z.looseObject({ name: z.string() }))
+      .parse((await client.call("list_instances", {})).instances)
     const branch = expect.stringContaining("ralf/shop-2")
-    expect(listed.find(({ name }) => name === "shop-2")).toMatchObject({ untrusted: { branch }, commits: 1 })
+    expect(listed.find(({ name }) => name === "shop-2")).toMatchObject({
+      untrusted: { branch },
+      commits: 1,
+    })
     expect(git(shop, "status", "--porcelain")).toBe("")
 
     const since = z
       .looseObject({ completed: z.array(z.looseObject({ name: z.string() })) })
       .parse((await client.call("fleet_status", { since: "1h" })).since)
-    expect(since.completed.find(({ name }) => name === "shop-2")).toMatchObject({ untrusted: { branch }, commits: 1 })
+    expect(since.completed.find(({ name }) => name === "shop-2")).toMatchObject({
+      untrusted: { branch },
+      commits: 1,
+    })
 
     const { why, removed } = await remove(client, ["shop-1", "shop-2", "shop-3", "shop-4"])
     expect(why("shop-1")).not.toMatch(/kept/)
@@ -118,19 +162,32 @@ describe("several agents in one project", () => {
       expect(told("shop-4")).toBe("shop-4 was removed.")
     }
     expect(treesOf(world)).toEqual([expect.stringMatching(/^shop-3-/)])
-    expect(readFileSync(join(world.state, "trees", treesOf(world)[0] ?? "", "three.md"), "utf8")).toBe("text\n")
+    expect(
+      readFileSync(join(world.state, "trees", treesOf(world)[0] ?? "", "three.md"), "utf8"),
+    ).toBe("text\n")
     expect(branches(shop)).toEqual(["main", "ralf/shop-2", "ralf/shop-3"])
 
     // A name used again inherits nothing: its branch is another, from where the person's tree is.
-    await client.call("spawn_instance", { name: "shop-2", goal: run("true"), workspace: "worktree" })
+    await client.call("spawn_instance", {
+      name: "shop-2",
+      goal: run("true"),
+      workspace: "worktree",
+    })
     await completed(client, "shop-2")
-    expect(await workOf(client, "shop-2")).toMatchObject({ branch: "ralf/shop-2-2", commits: 0, dirty: false })
+    expect(await workOf(client, "shop-2")).toMatchObject({
+      branch: "ralf/shop-2-2",
+      commits: 0,
+      dirty: false,
+    })
   })
 
   it("find their tree again after a stop, also when somebody deleted it", async () => {
     await using world = await makeWorld(obedient)
     const client = await world.connect()
-    const spawned = await client.call("spawn_instance", { goal: run(commit("one.md")), workspace: "worktree" })
+    const spawned = await client.call("spawn_instance", {
+      goal: run(commit("one.md")),
+      workspace: "worktree",
+    })
     await completed(client, "shop-1")
     const { path } = await workOf(client, "shop-1")
     expect(path).toBe(pathIn(spawned.workspace))
@@ -138,7 +195,11 @@ describe("several agents in one project", () => {
     await client.call("resume_instances", { names: ["shop-1"] })
     await eventually(() => existsSync(join(path, "one.md")), "the tree, made again from its branch")
     await completed(client, "shop-1")
-    expect(await workOf(client, "shop-1")).toMatchObject({ path, branch: "ralf/shop-1", commits: 1 })
+    expect(await workOf(client, "shop-1")).toMatchObject({
+      path,
+      branch: "ralf/shop-1",
+      commits: 1,
+    })
     expect(branches(world.projectOf("shop"))).toEqual(["main", "ralf/shop-1"])
   })
 
@@ -150,11 +211,18 @@ describe("several agents in one project", () => {
     await expect(client.call("spawn_instance", { workspace: "worktree" })).rejects.toThrow(
       /not tracked by a git repository.*git init/,
     )
-    await expect(client.call("spawn_instance", { ref: "main" })).rejects.toThrow(/not tracked by a git repository/)
+    await expect(client.call("spawn_instance", { ref: "main" })).rejects.toThrow(
+      /not tracked by a git repository/,
+    )
     const go = join(world.directory, "go")
     const waiting = { goal: run(`while [ ! -e ${go} ]; do sleep 0.05; done`) }
-    expect(placeIn((await client.call("spawn_instance", waiting)).workspace)).toEqual({ path: shop })
-    await eventually(async () => (await inspect(client, "shop-1")).phase === "Running", "the first at work")
+    expect(placeIn((await client.call("spawn_instance", waiting)).workspace)).toEqual({
+      path: shop,
+    })
+    await eventually(
+      async () => (await inspect(client, "shop-1")).phase === "Running",
+      "the first at work",
+    )
     const second = await client.call("spawn_instance", { goal: run("true") })
     expect(second).toMatchObject({ why: expect.stringMatching(/shares its work tree with shop-1/) })
     expect(placeIn(second.workspace)).toEqual({ path: shop })
@@ -190,14 +258,21 @@ describe("several agents in one project", () => {
 describe("a code root that is one git repository", () => {
   it("gives the second agent a tree of the whole, with its own loop script", async () => {
     await using world = await makeWorld(obedient, { projects: ["shop", "blog"] })
-    for (const name of ["shop", "blog"]) rmSync(join(world.projectOf(name), ".git"), { recursive: true })
+    for (const name of ["shop", "blog"])
+      rmSync(join(world.projectOf(name), ".git"), { recursive: true })
     git(world.codeRoot, "init", "-q", "-b", "main")
     git(world.codeRoot, "add", "-A")
     git(world.codeRoot, "commit", "-q", "-m", "All")
     const client = await world.connect()
     const go = join(world.directory, "go")
-    await client.call("spawn_instance", { project: "shop", goal: run(`while [ ! -e ${go} ]; do sleep 0.05; done`) })
-    await eventually(async () => (await inspect(client, "shop-1")).phase === "Running", "the first at work")
+    await client.call("spawn_instance", {
+      project: "shop",
+      goal: run(`while [ ! -e ${go} ]; do sleep 0.05; done`),
+    })
+    await eventually(
+      async () => (await inspect(client, "shop-1")).phase === "Running",
+      "the first at work",
+    )
     const spawned = await client.call("spawn_instance", {
       project: "blog",
       goal: run(`pwd > ${join(world.directory, "pwd")}; ${commit("post.md")}`),
@@ -205,8 +280,16 @@ describe("a code root that is one git repository", () => {
     await completed(client, "blog-1")
     writeFileSync(go, "")
     const path = pathIn(spawned.workspace)
-    expect(readFileSync(join(world.directory, "pwd"), "utf8").trim()).toBe(join(path, "5-project-memory/blog"))
-    expect(await workOf(client, "blog-1")).toMatchObject({ path, own: true, branch: "ralf/blog-1", commits: 1, dirty: false })
+    expect(readFileSync(join(world.directory, "pwd"), "utf8").trim()).toBe(
+      join(path, "5-project-memory/blog"),
+    )
+    expect(await workOf(client, "blog-1")).toMatchObject({
+      path,
+      own: true,
+      branch: "ralf/blog-1",
+      commits: 1,
+      dirty: false,
+    })
     expect(git(world.codeRoot, "show", "--stat", "--format=%s", "ralf/blog-1")).toMatch(
       /Add post\.md[\s\S]*5-project-memory\/blog\/post\.md/,
     )
@@ -229,7 +312,12 @@ describe("a repository", () => {
     const push = `${commit("new.md")} && git push -q origin HEAD`
     const spawned = await Promise.all([
       client.call("spawn_instance", { repository: "acme/tool", name: "tool-1", goal: run(push) }),
-      client.call("spawn_instance", { repository: "acme/tool", name: "tool-2", ref: "release", goal: run("true") }),
+      client.call("spawn_instance", {
+        repository: "acme/tool",
+        name: "tool-2",
+        ref: "release",
+        goal: run("true"),
+      }),
     ])
     expect(spawned.map(({ workspace }) => placeIn(workspace))).toMatchObject([
       { branch: "ralf/tool-1" },
@@ -245,12 +333,21 @@ describe("a repository", () => {
     // What an agent plants in the clone's configuration is not obeyed by the next fetch.
     const marker = join(world.directory, "marker")
     git(join(world.state, "clones/acme/tool.git"), "config", "core.sshCommand", `touch ${marker}`)
-    git(join(world.state, "clones/acme/tool.git"), "config", `url.ext::touch ${marker} .insteadOf`, "file://")
+    git(
+      join(world.state, "clones/acme/tool.git"),
+      "config",
+      `url.ext::touch ${marker} .insteadOf`,
+      "file://",
+    )
     writeFileSync(join(world.projectOf("shop"), "fresh.md"), "fresh\n")
     git(world.projectOf("shop"), "add", "fresh.md")
     git(world.projectOf("shop"), "commit", "-q", "-m", "Fresh")
     git(world.projectOf("shop"), "push", "-q", remote, "main:trunk")
-    await client.call("spawn_instance", { repository: "acme/tool", name: "tool-3", goal: run("true") })
+    await client.call("spawn_instance", {
+      repository: "acme/tool",
+      name: "tool-3",
+      goal: run("true"),
+    })
     await completed(client, "tool-3")
     expect(existsSync(join((await workOf(client, "tool-3")).path, "fresh.md"))).toBe(true)
     expect(existsSync(marker)).toBe(false)
@@ -265,7 +362,9 @@ describe("a repository", () => {
       60,
     )
     expect(seen.why).toMatch(/^Its work tree could not be made\./)
-    expect(seen.untrusted).toMatch(/Fetching file:.*acme\/none\.git failed: .*git ls-remote.*then resume/)
+    expect(seen.untrusted).toMatch(
+      /Fetching file:.*acme\/none\.git failed: .*git ls-remote.*then resume/,
+    )
   })
 
   it("is worked on by the built-in loop where there is no code root at all", async () => {
@@ -280,7 +379,12 @@ describe("a repository", () => {
     await expect(client.call("spawn_instance", {})).rejects.toThrow(/no project.*repository/)
     await client.call("spawn_instance", { repository: "acme/tool", goal: run(commit("new.md")) })
     await completed(client, "tool-1")
-    expect(await workOf(client, "tool-1")).toMatchObject({ own: true, branch: "ralf/tool-1", commits: 1, dirty: false })
+    expect(await workOf(client, "tool-1")).toMatchObject({
+      own: true,
+      branch: "ralf/tool-1",
+      commits: 1,
+      dirty: false,
+    })
   })
 })
 
@@ -297,15 +401,32 @@ describe("a hostile repository", () => {
       writeFileSync(path, `#!/bin/sh\necho ${name} >> ${marker}\ncat\n`)
       chmodSync(path, 0o755)
     }
-    for (const hook of ["post-checkout", "reference-transaction", "post-index-change", "pre-commit"])
+    for (const hook of [
+      "post-checkout",
+      "reference-transaction",
+      "post-index-change",
+      "pre-commit",
+    ])
       plant(join(shop, ".git/hooks", hook), hook)
-    for (const key of ["core.fsmonitor", "filter.evil.smudge", "filter.evil.clean", "filter.evil.process", "core.sshCommand"]) {
+    for (const key of [
+      "core.fsmonitor",
+      "filter.evil.smudge",
+      "filter.evil.clean",
+      "filter.evil.process",
+      "core.sshCommand",
+    ]) {
       plant(join(world.directory, key), key)
       git(shop, "-c", "core.hooksPath=/dev/null", "config", key, join(world.directory, key))
     }
     rmSync(marker, { force: true })
-    // A claude that works in the project asks git about it, as a person would: this loop's works elsewhere, so that only our git is at it.
-    const apart = ["sh", "-c", 'cd "$0" && echo Go on. | claude -p --dangerously-skip-permissions', world.directory]
+    // A claude that works in the project asks git about it, as a person would: this loop's works
+    // elsewhere, so that only our git is at it.
+    const apart = [
+      "sh",
+      "-c",
+      'cd "$0" && echo Go on. | claude -p --dangerously-skip-permissions',
+      world.directory,
+    ]
     world.policy(`loops: { apart: ${JSON.stringify(apart)} }\n`)
     const client = await world.connect()
     const go = join(world.directory, "go")
@@ -313,12 +434,17 @@ describe("a hostile repository", () => {
       client.call("spawn_instance", {
         name,
         loop: "apart",
-        goal: run(`${inTree}; echo ${name} > ${name}.md; while [ ! -e ${go} ]; do sleep 0.05; done`),
+        goal: run(
+          `${inTree}; echo ${name} > ${name}.md; while [ ! -e ${go} ]; do sleep 0.05; done`,
+        ),
         ...more,
       })
     await spawn("shop-1")
-    // Without its filter a tree would hold wrong files, and with it we would run it: the person decides.
-    await expect(spawn("shop-2")).rejects.toThrow(/filter that only its own configuration defines.*trustedFilters: .*evil/)
+    // Without its filter a tree would hold wrong files, and with it we would run it: the person
+    // decides.
+    await expect(spawn("shop-2")).rejects.toThrow(
+      /filter that only its own configuration defines.*trustedFilters: .*evil/,
+    )
     await spawn("shop-2", { ref: "before" })
     await eventually(async () => (await workOf(client, "shop-2")).own, "the tree", 60)
     writeFileSync(go, "")
@@ -360,11 +486,18 @@ describe("several code roots in one serve", () => {
     expect(await projects(here)).toEqual(["blog", "shop", "shop", "solo"])
 
     const pathOf = async (client: McpClient, input: object): Promise<unknown> =>
-      pathIn((await client.call("spawn_instance", { ...input, goal: run(commit("x.md")) })).workspace)
-    // The caller's own wins; a project that is in one root alone is found from everywhere; without a word it is the caller's only one.
+      pathIn(
+        (await client.call("spawn_instance", { ...input, goal: run(commit("x.md")) })).workspace,
+      )
+    // The caller's own wins; a project that is in one root alone is found from everywhere; without
+    // a word it is the caller's only one.
     expect(await pathOf(here, { project: "shop", name: "near" })).toBe(world.projectOf("shop"))
-    expect(await pathOf(there, { project: "shop", name: "far" })).toBe(join(other, "5-project-memory/shop"))
-    expect(await pathOf(here, { project: "blog", name: "across" })).toBe(join(other, "5-project-memory/blog"))
+    expect(await pathOf(there, { project: "shop", name: "far" })).toBe(
+      join(other, "5-project-memory/shop"),
+    )
+    expect(await pathOf(here, { project: "blog", name: "across" })).toBe(
+      join(other, "5-project-memory/blog"),
+    )
     expect(await pathOf(alone, { name: "single" })).toBe(solo)
     for (const name of ["near", "far", "across", "single"]) await completed(here, name)
     for (const directory of [
@@ -375,19 +508,30 @@ describe("several code roots in one serve", () => {
     ])
       expect(git(directory, "log", "-1", "--format=%s")).toBe("Add x.md")
 
-    // Remembered by the next serve; one that vanished is left out. A script that says no root is asked which.
+    // Remembered by the next serve; one that vanished is left out. A script that says no root is
+    // asked which.
     process.kill(world.servePid(), "SIGTERM")
     await eventually(() => !existsSync(join(world.state, "serve.json")), "the end of serve")
     rmSync(solo, { recursive: true })
-    await expect(here.call("spawn_instance", { project: "solo", dryRun: true })).rejects.toThrow(/no project solo/)
-    const serve = z.object({ url: z.string() }).parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
+    await expect(here.call("spawn_instance", { project: "solo", dryRun: true })).rejects.toThrow(
+      /no project solo/,
+    )
+    const serve = z
+      .object({ url: z.string() })
+      .parse(JSON.parse(readFileSync(join(world.state, "serve.json"), "utf8")))
     const token = readFileSync(join(world.state, "token"), "utf8").trim()
-    const post = async (headers: Record<string, string>): Promise<{ status: number; text: string }> => {
+    const post = async (
+      headers: Record<string, string>,
+    ): Promise<{ status: number; text: string }> => {
       const body = JSON.stringify({ project: "shop", dryRun: true })
       const answer = await fetch(`${serve.url}/v1/instances`, {
         method: "POST",
         body,
-        headers: { authorization: `Bearer ${token}`, "content-type": "application/json", ...headers },
+        headers: {
+          authorization: `Bearer ${token}`,
+          "content-type": "application/json",
+          ...headers,
+        },
       })
       return { status: answer.status, text: await answer.text() }
     }

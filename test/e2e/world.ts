@@ -10,7 +10,10 @@ import { type Model, type Script, startModel } from "../model/model.ts"
 import { type Layout, makeCodeRoot } from "./code-root.ts"
 import { type Person, type Seat, seatOf } from "./person.ts"
 
-/** One user on one machine, whole: a code root, a home, a state directory, a scripted model, the built bundle, a real MCP client. */
+/**
+ * One user on one machine, whole: a code root, a home, a state directory, a scripted model, the
+ * built bundle, a real MCP client.
+ */
 
 const repository = fileURLToPath(new URL("../..", import.meta.url))
 export const main = join(repository, "dist/main.js")
@@ -23,7 +26,9 @@ export interface World extends AsyncDisposable {
   readonly model: Model
   readonly env: Record<string, string>
   projectOf(name: string): string
-  /** A real MCP client over stdio; `from` another directory, where it finds the code root by itself. */
+  /**
+   * A real MCP client over stdio; `from` another directory, where it finds the code root by itself.
+   */
   connect(from?: string): Promise<McpClient>
   /** The bundle that this world runs. */
   readonly main: string
@@ -46,7 +51,10 @@ export interface Ran {
 }
 export interface McpClient {
   readonly client: Client
-  /** Calls a tool; returns its structured content. @throws an Error with the tool's text when it is an error. */
+  /**
+   * Calls a tool; returns its structured content. @throws an Error with the tool's text when it is
+   * an error.
+   */
   call(tool: string, input?: Record<string, unknown>): Promise<Result>
   close(): Promise<void>
 }
@@ -74,15 +82,24 @@ export async function makeWorld(
     state?: string
     /** The directory that everything is in, below the world's own. */
     under?: string
-    /** Whose world it is, and with which /bin/sh; without it, that of whoever runs the tests, as they are. */
+    /**
+     * Whose world it is, and with which /bin/sh; without it, that of whoever runs the tests, as
+     * they are.
+     */
     person?: Person
   } = {},
 ): Promise<World> {
   // An ordinary user may reach neither root's own temporary directory nor root's checkout.
   const directory = mkdtempSync(join(options.person ? "/tmp" : tmpdir(), "bb5-"))
   const at = (name: string): string => join(directory, options.under ?? "", name)
-  const [codeRoot, home, state, config] = [at("code"), at("home"), options.state ?? at("state"), at("config")]
-  for (const path of [codeRoot, home, state, config]) mkdirSync(path, { recursive: true, mode: 0o700 })
+  const [codeRoot, home, state, config] = [
+    at("code"),
+    at("home"),
+    options.state ?? at("state"),
+    at("config"),
+  ]
+  for (const path of [codeRoot, home, state, config])
+    mkdirSync(path, { recursive: true, mode: 0o700 })
   makeCodeRoot(codeRoot, options.projects ?? ["shop"], options.layout)
   const seat = options.person ? seatOf(options.person, repository, directory) : ownSeat
   seat.give(directory)
@@ -110,13 +127,17 @@ export async function makeWorld(
     ...options.env,
   }
   const clients = new Set<McpClient>()
-  const servePid = (): number => statSchema.parse(JSON.parse(readFileSync(join(state, "serve.json"), "utf8"))).pid
+  const servePid = (): number =>
+    statSchema.parse(JSON.parse(readFileSync(join(state, "serve.json"), "utf8"))).pid
 
   const run: World["run"] = (program, args, { cwd = codeRoot } = {}) =>
     new Promise((resolve) => {
       const [first, ...rest] = seat.argv(program, args)
-      const child = execFile(first, rest, { env, cwd, maxBuffer: 64 * 1024 * 1024 }, (_error, stdout, stderr) =>
-        resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+      const child = execFile(
+        first,
+        rest,
+        { env, cwd, maxBuffer: 64 * 1024 * 1024 },
+        (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
       )
     })
 
@@ -124,7 +145,9 @@ export async function makeWorld(
     ...{ directory, codeRoot, state, model, env, main: seat.main, run, write, policy, servePid },
     projectOf: (name) => join(codeRoot, "5-project-memory", name),
     runOf(uid) {
-      const runs = readdirSync(join(state, "instances", uid), { withFileTypes: true }).filter((entry) => entry.isDirectory())
+      const runs = readdirSync(join(state, "instances", uid), { withFileTypes: true }).filter(
+        (entry) => entry.isDirectory(),
+      )
       return join(
         state,
         "instances",
@@ -167,7 +190,9 @@ export async function makeWorld(
 }
 
 /** Every process whose environment names this world. */
-export function processesOf(directory: string): readonly { pid: number; parent: number; command: string; state: string }[] {
+export function processesOf(
+  directory: string,
+): readonly { pid: number; parent: number; command: string; state: string }[] {
   return readdirSync("/proc").flatMap((entry) => {
     const pid = Number(entry)
     if (!Number.isInteger(pid) || pid === process.pid) return []
@@ -177,22 +202,35 @@ export function processesOf(directory: string): readonly { pid: number; parent: 
       const [state = "", parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
       return state === "Z"
         ? []
-        : [{ pid, parent: Number(parent), state, command: readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ") }]
+        : [
+            {
+              pid,
+              parent: Number(parent),
+              state,
+              command: readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " "),
+            },
+          ]
     } catch {
       return []
     }
   })
 }
 
-/** Stopped; or a shell that has vforked and waits (D) for a child that is stopped before it could execute anything. */
-export const standsStill = ({ state }: { readonly state: string }): boolean => state === "T" || state === "D"
+/**
+ * Stopped; or a shell that has vforked and waits (D) for a child that is stopped before it could
+ * execute anything.
+ */
+export const standsStill = ({ state }: { readonly state: string }): boolean =>
+  state === "T" || state === "D"
 
 /** Ends all that a world started, its control plane first: nothing of a test outlives it. */
 async function endEverything(directory: string): Promise<void> {
   for (;;) {
     const left = processesOf(directory)
     if (left.length === 0) return
-    for (const { pid } of left.toSorted((a, b) => Number(b.command.includes(" serve")) - Number(a.command.includes(" serve")))) {
+    for (const { pid } of left.toSorted(
+      (a, b) => Number(b.command.includes(" serve")) - Number(a.command.includes(" serve")),
+    )) {
       try {
         process.kill(pid, "SIGKILL")
       } catch {
@@ -203,7 +241,10 @@ async function endEverything(directory: string): Promise<void> {
   }
 }
 
-/** Looks until a condition holds; the value that it gave. What the world does on its own time has no event that could be awaited. */
+/**
+ * Looks until a condition holds; the value that it gave. What the world does on its own time has no
+ * event that could be awaited.
+ */
 export async function eventually<T>(
   look: () => T | undefined | false | Promise<T | undefined | false>,
   what: string,
@@ -217,7 +258,8 @@ export async function eventually<T>(
     } catch (error) {
       last = error
     }
-    if (performance.now() > deadline) throw new Error(`never came: ${what}${last ? ` (${String(last)})` : ""}`)
+    if (performance.now() > deadline)
+      throw new Error(`never came: ${what}${last ? ` (${String(last)})` : ""}`)
     await new Promise((resolve) => setTimeout(resolve, 15))
   }
 }

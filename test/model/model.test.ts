@@ -1,4 +1,7 @@
-/** The scripted model against the real `claude -p`, and over plain HTTP where claude cannot be made to ask. */
+/**
+ * The scripted model against the real `claude -p`, and over plain HTTP where claude cannot be made
+ * to ask.
+ */
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
@@ -7,7 +10,18 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { text } from "node:stream/consumers"
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from "vitest"
-import { drop, fail, hold, type Model, type ModelRequest, type Script, say, slow, startModel, use } from "./model.ts"
+import {
+  drop,
+  fail,
+  hold,
+  type Model,
+  type ModelRequest,
+  type Script,
+  say,
+  slow,
+  startModel,
+  use,
+} from "./model.ts"
 
 const bin = join(import.meta.dirname, "../../node_modules/.bin")
 const isFirst = ({ number }: ModelRequest) => number === 1
@@ -32,23 +46,40 @@ async function start(script: Script): Promise<void> {
 /** Starts `claude -p` in its own home; `ended` has its exit code and what it printed. */
 function claude(options: { prompt?: string; env?: Record<string, string>; args?: string[] } = {}) {
   const env = { PATH: `${bin}:${process.env.PATH}`, ...model.environment(home), ...options.env }
-  const args = ["-p", "--dangerously-skip-permissions", ...(options.args ?? []), options.prompt ?? "go"]
-  const child = spawn(join(bin, "claude"), args, { cwd: home, env, stdio: ["ignore", "pipe", "pipe"] })
+  const args = [
+    "-p",
+    "--dangerously-skip-permissions",
+    ...(options.args ?? []),
+    options.prompt ?? "go",
+  ]
+  const child = spawn(join(bin, "claude"), args, {
+    cwd: home,
+    env,
+    stdio: ["ignore", "pipe", "pipe"],
+  })
   onTestFinished(() => void child.kill("SIGKILL"))
   const chunks: Buffer[] = []
   child.stdout.on("data", (chunk: Buffer) => chunks.push(chunk))
   child.stderr.on("data", (chunk: Buffer) => chunks.push(chunk))
-  const ended = once(child, "close").then(([code]: unknown[]) => ({ code, output: Buffer.concat(chunks).toString() }))
+  const ended = once(child, "close").then(([code]: unknown[]) => ({
+    code,
+    output: Buffer.concat(chunks).toString(),
+  }))
   return { ended }
 }
 
 interface Logs {
-  readonly resourceLogs: readonly { readonly scopeLogs: readonly { readonly logRecords: readonly LogRecord[] }[] }[]
+  readonly resourceLogs: readonly {
+    readonly scopeLogs: readonly { readonly logRecords: readonly LogRecord[] }[]
+  }[]
 }
 
 interface LogRecord {
   readonly body: { readonly stringValue: string }
-  readonly attributes: readonly { readonly key: string; readonly value: { readonly intValue?: number } }[]
+  readonly attributes: readonly {
+    readonly key: string
+    readonly value: { readonly intValue?: number }
+  }[]
 }
 
 /** Collects what claude's telemetry says that it used, in the words of `billed`. */
@@ -56,9 +87,14 @@ async function startTelemetry() {
   const counted = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0, requests: 0 }
   const server = createServer(async (request, response) => {
     const logs: Logs = JSON.parse(await text(request))
-    const records = logs.resourceLogs.flatMap(({ scopeLogs }) => scopeLogs).flatMap(({ logRecords }) => logRecords)
-    for (const { attributes } of records.filter(({ body }) => body.stringValue === "claude_code.api_request")) {
-      const read = (name: string) => attributes.find(({ key }) => key === name)?.value.intValue ?? Number.NaN
+    const records = logs.resourceLogs
+      .flatMap(({ scopeLogs }) => scopeLogs)
+      .flatMap(({ logRecords }) => logRecords)
+    for (const { attributes } of records.filter(
+      ({ body }) => body.stringValue === "claude_code.api_request",
+    )) {
+      const read = (name: string) =>
+        attributes.find(({ key }) => key === name)?.value.intValue ?? Number.NaN
       counted.input += read("input_tokens")
       counted.output += read("output_tokens")
       counted.cacheRead += read("cache_read_tokens")
@@ -119,7 +155,9 @@ describe("with the real claude", { timeout: 60_000 }, () => {
   })
 
   it("refuses for a while with 429: claude waits as told and succeeds", async () => {
-    await start((request) => (isFirst(request) ? fail(429, { retryAfterSeconds: 2 }) : say("at last")))
+    await start((request) =>
+      isFirst(request) ? fail(429, { retryAfterSeconds: 2 }) : say("at last"),
+    )
     expect(await claude().ended).toEqual({ code: 0, output: "at last\n" })
     const [first, second] = model.requests
     expect((second?.atMs ?? 0) - (first?.atMs ?? 0)).toBeGreaterThan(1900)
@@ -192,8 +230,13 @@ describe("with the real claude", { timeout: 60_000 }, () => {
     })
     const judge = { hooks: { Stop: [{ hooks: [{ type: "prompt", prompt: "is it done?" }] }] } }
     await writeFile(join(home, "settings.json"), JSON.stringify(judge))
-    expect(await claude({ args: ["--settings", join(home, "settings.json")] }).ended).toEqual({ code: 0, output: "done\n" })
-    const kinds = model.requests.map(({ main, agent }) => (main ? "main" : agent === undefined ? "side" : "agent"))
+    expect(await claude({ args: ["--settings", join(home, "settings.json")] }).ended).toEqual({
+      code: 0,
+      output: "done\n",
+    })
+    const kinds = model.requests.map(({ main, agent }) =>
+      main ? "main" : agent === undefined ? "side" : "agent",
+    )
     expect(kinds).toEqual(["main", "agent", "main", "side"])
     expect(seen).toEqual([1, 2, 3])
     expect(model.requests[2]?.toolResults[0]?.text).toContain("from the sub-agent")
@@ -201,14 +244,31 @@ describe("with the real claude", { timeout: 60_000 }, () => {
   })
 
   it.each([
-    ["all delivered", undefined, { input: 11, output: 22, cacheRead: 33, cacheWrite: 44, requests: 2 }],
-    ["broken before a whole block", 3, { input: 11, output: 22, cacheRead: 33, cacheWrite: 44, requests: 2 }],
-    ["broken after a whole block", 4, { input: 11, output: 3, cacheRead: 33, cacheWrite: 44, requests: 2 }],
-    ["broken after the usage", 5, { input: 11, output: 22, cacheRead: 33, cacheWrite: 44, requests: 2 }],
+    [
+      "all delivered",
+      undefined,
+      { input: 11, output: 22, cacheRead: 33, cacheWrite: 44, requests: 2 },
+    ],
+    [
+      "broken before a whole block",
+      3,
+      { input: 11, output: 22, cacheRead: 33, cacheWrite: 44, requests: 2 },
+    ],
+    [
+      "broken after a whole block",
+      4,
+      { input: 11, output: 3, cacheRead: 33, cacheWrite: 44, requests: 2 },
+    ],
+    [
+      "broken after the usage",
+      5,
+      { input: 11, output: 22, cacheRead: 33, cacheWrite: 44, requests: 2 },
+    ],
   ])("bills what claude counts: %s", async (_, afterEvents, expected) => {
     const { counted, env } = await startTelemetry()
     await start((request) => {
-      if (request.toolResults.length > 0) return say("done", { usage: { input: 1, output: 2, cacheRead: 3, cacheWrite: 4 } })
+      if (request.toolResults.length > 0)
+        return say("done", { usage: { input: 1, output: 2, cacheRead: 3, cacheWrite: 4 } })
       const usage = { input: 10, output: 20, cacheRead: 30, cacheWrite: 40 }
       const turn = use([{ name: "Bash", input: { command: "true" } }], { usage })
       return afterEvents === undefined ? turn : drop(turn, { afterEvents })
@@ -222,19 +282,29 @@ describe("with the real claude", { timeout: 60_000 }, () => {
 describe("over plain HTTP", { timeout: 60_000 }, () => {
   const tools = [{ name: "Bash", input_schema: { type: "object" } }]
   const ask = (content: string, extra: object = {}, signal: AbortSignal | null = null) => {
-    const body = JSON.stringify({ model: "m", messages: [{ role: "user", content }], tools, ...extra })
+    const body = JSON.stringify({
+      model: "m",
+      messages: [{ role: "user", content }],
+      tools,
+      ...extra,
+    })
     return fetch(`${model.url}/v1/messages?beta=true`, { method: "POST", body, signal })
   }
 
   it("answers what claude asks besides", async () => {
     await start(() => say("unused"))
     expect((await fetch(model.url, { method: "HEAD" })).status).toBe(200)
-    const count = await fetch(`${model.url}/v1/messages/count_tokens`, { method: "POST", body: "{}" })
+    const count = await fetch(`${model.url}/v1/messages/count_tokens`, {
+      method: "POST",
+      body: "{}",
+    })
     expect(await count.json()).toEqual({ input_tokens: 1000 })
     expect((await fetch(`${model.url}/v1/models`)).status).toBe(404)
     expect(model.requests).toEqual([])
     for (const tools of [undefined, [], [{ type: "web_search_20250305", name: "web_search" }]])
-      expect(await (await ask("a side request", { tools })).text()).toContain("(answer to a side request)")
+      expect(await (await ask("a side request", { tools })).text()).toContain(
+        "(answer to a side request)",
+      )
     expect(model.requests.map(({ main }) => main)).toEqual([false, false, false])
   })
 
@@ -255,7 +325,10 @@ describe("over plain HTTP", { timeout: 60_000 }, () => {
     await start(() => fail(429, { retryAfterSeconds: 3, message: "too fast" }))
     const limited = await ask("")
     expect([limited.status, limited.headers.get("retry-after")]).toEqual([429, "3"])
-    expect(await limited.json()).toEqual({ type: "error", error: { type: "rate_limit_error", message: "too fast" } })
+    expect(await limited.json()).toEqual({
+      type: "error",
+      error: { type: "rate_limit_error", message: "too fast" },
+    })
     model.script = () => fail(529)
     const overloaded = await ask("")
     expect([overloaded.status, overloaded.headers.get("retry-after")]).toEqual([529, null])
@@ -293,8 +366,12 @@ describe("over plain HTTP", { timeout: 60_000 }, () => {
   it("stops waiting when told to, and when it closes", async () => {
     await start(() => say("ok"))
     const reason = new Error("enough")
-    await expect(model.until(() => false, AbortSignal.abort(reason))).rejects.toMatchObject({ cause: reason })
-    const waiting = expect(model.until(() => false)).rejects.toMatchObject({ cause: new Error("the model is closed") })
+    await expect(model.until(() => false, AbortSignal.abort(reason))).rejects.toMatchObject({
+      cause: reason,
+    })
+    const waiting = expect(model.until(() => false)).rejects.toMatchObject({
+      cause: new Error("the model is closed"),
+    })
     await model.close()
     await waiting
   })
@@ -319,7 +396,8 @@ describe("over plain HTTP", { timeout: 60_000 }, () => {
     await model.until(({ number }) => number === 2)
     killed.abort()
     await Promise.all(gone)
-    // A later request on a connection of its own: the model has seen the earlier ones end when it answers this.
+    // A later request on a connection of its own: the model has seen the earlier ones end when it
+    // answers this.
     model.script = () => fail(529)
     await (await ask("")).body?.cancel()
     resolve()

@@ -1,22 +1,48 @@
 /**
- * A scripted language model on loopback that speaks Anthropic's Messages API well enough for the real `claude -p`.
+ * A scripted language model on loopback that speaks Anthropic's Messages API well enough for the
+ * real `claude -p`.
  *
- * A script is a function from a request to a reply, so that a test says in one place what the model "thinks":
+ * A script is a function from a request to a reply, so that a test says in one place what the model
+ * "thinks":
  *
  *     const model = await startModel(({ toolResults }) =>
- *       toolResults.length === 0 ? use([{ name: 'Bash', input: { command: 'echo hi' } }]) : say('done'))
+ *       toolResults.length === 0 ? use([{ name: 'Bash', input: { command: 'echo hi' } }]) :
+ * say('done'))
  *     spawn('claude', ['-p', 'go'], { env: { PATH, ...model.environment(home) } })
  */
 import { EventEmitter, on, once } from "node:events"
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
 import { setTimeout as sleep } from "node:timers/promises"
-import { events, fail, message, openingUsage, type Reply, say, type Turn, type Usage } from "./reply.ts"
+import {
+  events,
+  fail,
+  message,
+  openingUsage,
+  type Reply,
+  say,
+  type Turn,
+  type Usage,
+} from "./reply.ts"
 import { describe, type ModelRequest, parse } from "./request.ts"
 
-export { type Call, drop, fail, hold, type Reply, say, slow, type Turn, type Usage, use } from "./reply.ts"
+export {
+  type Call,
+  drop,
+  fail,
+  hold,
+  type Reply,
+  say,
+  slow,
+  type Turn,
+  type Usage,
+  use,
+} from "./reply.ts"
 export type { Block, Body, ModelRequest } from "./request.ts"
 
-/** Decides what the model answers. If it throws, claude gets a 400 with the error's text, which it does not retry. */
+/**
+ * Decides what the model answers. If it throws, claude gets a 400 with the error's text, which it
+ * does not retry.
+ */
 export type Script = (request: ModelRequest) => Reply | Promise<Reply>
 
 /** A running model. */
@@ -28,9 +54,15 @@ export interface Model {
   readonly requests: readonly ModelRequest[]
   /** The tokens of all turns as claude counts them, and the number of those turns. */
   readonly billed: Readonly<Usage & { requests: number }>
-  /** The first recorded or coming request that the predicate accepts. Rejects when the signal aborts or the model closes. */
+  /**
+   * The first recorded or coming request that the predicate accepts. Rejects when the signal aborts
+   * or the model closes.
+   */
   until(predicate: (request: ModelRequest) => boolean, signal?: AbortSignal): Promise<ModelRequest>
-  /** The variables that send claude here, with a home of its own and nothing that leaves the machine. */
+  /**
+   * The variables that send claude here, with a home of its own and nothing that leaves the
+   * machine.
+   */
   environment(home: string): Record<string, string>
   close(): Promise<void>
 }
@@ -81,12 +113,14 @@ export async function startModel(script: Script): Promise<Model> {
     const raw = await read(incoming)
     if (raw === undefined) return send(response, fail(413, { type: "request_too_large" }))
     const body = parse(raw)
-    if (body === undefined) return send(response, fail(400, { message: "not a request for a turn" }))
+    if (body === undefined)
+      return send(response, fail(400, { message: "not a request for a turn" }))
     const request = describe(++count, incoming.headers, body)
     response.setHeader("request-id", `req_${request.number}`)
     record(request, raw.length)
     const reply = await decide(request)
-    // Claude may have been killed while the script thought about it, or while a turn was held: it then counts nothing.
+    // Claude may have been killed while the script thought about it, or while a turn was held: it
+    // then counts nothing.
     if (response.destroyed) return
     if (reply.kind === "failure") return send(response, reply)
     if (request.stream) return stream(response, reply, request, bill)
@@ -99,13 +133,15 @@ export async function startModel(script: Script): Promise<Model> {
   const server = createServer((incoming, response) => {
     const path = incoming.url?.split("?")[0]
     if (incoming.method === "POST" && path === "/v1/messages") {
-      // Only the connection can fail here, when claude goes away in the middle: nothing is left to tell anyone.
+      // Only the connection can fail here, when claude goes away in the middle: nothing is left to
+      // tell anyone.
       answer(incoming, response).catch(() => response.destroy())
       return
     }
     incoming.resume()
     if (incoming.method === "HEAD") response.end()
-    else if (path === "/v1/messages/count_tokens") send(response, { status: 200, body: { input_tokens: 1000 } })
+    else if (path === "/v1/messages/count_tokens")
+      send(response, { status: 200, body: { input_tokens: 1000 } })
     else send(response, fail(404, { type: "not_found_error" }))
   })
   // Node's 5 s would end connections at just the moment when claude uses them again after a tool.
@@ -123,8 +159,11 @@ export async function startModel(script: Script): Promise<Model> {
     async until(predicate, signal) {
       const past = requests.find(predicate)
       if (past !== undefined) return past
-      const stop = AbortSignal.any(signal === undefined ? [closing.signal] : [closing.signal, signal])
-      for await (const [request] of on(arrivals, "request", { signal: stop })) if (predicate(request)) return request
+      const stop = AbortSignal.any(
+        signal === undefined ? [closing.signal] : [closing.signal, signal],
+      )
+      for await (const [request] of on(arrivals, "request", { signal: stop }))
+        if (predicate(request)) return request
       throw new Error("unreachable: the iteration has no end but the signal")
     },
     environment: (home) => ({
@@ -149,10 +188,16 @@ export async function startModel(script: Script): Promise<Model> {
 }
 
 /**
- * Sends a turn as events. What it costs is what claude counts, however the stream ends: nothing before the first whole block
- * (claude then asks again, in plain form), what the stream opened with after it, and the whole after `message_delta`.
+ * Sends a turn as events. What it costs is what claude counts, however the stream ends: nothing
+ * before the first whole block (claude then asks again, in plain form), what the stream opened with
+ * after it, and the whole after `message_delta`.
  */
-async function stream(response: ServerResponse, turn: Turn, request: ModelRequest, bill: (usage: Usage) => void) {
+async function stream(
+  response: ServerResponse,
+  turn: Turn,
+  request: ModelRequest,
+  bill: (usage: Usage) => void,
+) {
   const gone = new AbortController()
   response.once("close", () => gone.abort())
   response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-cache" })
@@ -160,7 +205,8 @@ async function stream(response: ServerResponse, turn: Turn, request: ModelReques
   let cost: Usage | undefined
   try {
     for (const event of events(turn, request.number, request.body.model)) {
-      if (sent === turn.heldAfter && turn.until !== undefined) await Promise.race([turn.until, once(gone.signal, "abort")])
+      if (sent === turn.heldAfter && turn.until !== undefined)
+        await Promise.race([turn.until, once(gone.signal, "abort")])
       if (turn.chunkMs !== undefined) await sleep(turn.chunkMs, undefined, { signal: gone.signal })
       if (gone.signal.aborted) return
       // What was written still reaches claude.
@@ -188,6 +234,11 @@ async function read(incoming: IncomingMessage): Promise<string | undefined> {
   return bytes > maxBodyBytes ? undefined : Buffer.concat(chunks).toString()
 }
 
-function send(response: ServerResponse, answer: { status: number; headers?: Readonly<Record<string, string>>; body: object }) {
-  response.writeHead(answer.status, { "content-type": "application/json", ...answer.headers }).end(JSON.stringify(answer.body))
+function send(
+  response: ServerResponse,
+  answer: { status: number; headers?: Readonly<Record<string, string>>; body: object },
+) {
+  response
+    .writeHead(answer.status, { "content-type": "application/json", ...answer.headers })
+    .end(JSON.stringify(answer.body))
 }

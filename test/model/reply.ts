@@ -43,18 +43,32 @@ export function say(text: string, options: { usage?: Partial<Usage> } = {}): Tur
 }
 
 /** A turn that calls tools, in parallel if several are given. */
-export function use(calls: readonly Call[], options: { text?: string; usage?: Partial<Usage> } = {}): Turn {
+export function use(
+  calls: readonly Call[],
+  options: { text?: string; usage?: Partial<Usage> } = {},
+): Turn {
   return { ...say(options.text ?? "", options), calls }
 }
 
 /** An error. Its type follows from the status unless given. */
-export function fail(status: number, options: { retryAfterSeconds?: number; message?: string; type?: string } = {}): Failure {
-  const types: Record<number, string> = { 400: "invalid_request", 401: "authentication", 429: "rate_limit", 529: "overloaded" }
+export function fail(
+  status: number,
+  options: { retryAfterSeconds?: number; message?: string; type?: string } = {},
+): Failure {
+  const types: Record<number, string> = {
+    400: "invalid_request",
+    401: "authentication",
+    429: "rate_limit",
+    529: "overloaded",
+  }
   const type = options.type ?? `${types[status] ?? "api"}_error`
   return {
     kind: "failure",
     status,
-    headers: options.retryAfterSeconds === undefined ? {} : { "retry-after": String(options.retryAfterSeconds) },
+    headers:
+      options.retryAfterSeconds === undefined
+        ? {}
+        : { "retry-after": String(options.retryAfterSeconds) },
     body: { type: "error", error: { type, message: options.message ?? `scripted ${type}` } },
   }
 }
@@ -62,12 +76,18 @@ export function fail(status: number, options: { retryAfterSeconds?: number; mess
 /** The turn as a stream that waits before each event. A plain answer comes at once. */
 export const slow = (turn: Turn, options: { chunkMs: number }): Turn => ({ ...turn, ...options })
 
-/** The turn as a stream that breaks after some events. A plain answer comes whole: claude asks for one to recover. */
-export const drop = (turn: Turn, options: { afterEvents: number }): Turn => ({ ...turn, ...options })
+/**
+ * The turn as a stream that breaks after some events. A plain answer comes whole: claude asks for
+ * one to recover.
+ */
+export const drop = (turn: Turn, options: { afterEvents: number }): Turn => ({
+  ...turn,
+  ...options,
+})
 
 /**
- * The turn begun at once, and finished when the promise settles. A plain answer comes only then. By default it waits after two events:
- * claude knows that the turn has begun, and has no text yet.
+ * The turn begun at once, and finished when the promise settles. A plain answer comes only then. By
+ * default it waits after two events: claude knows that the turn has begun, and has no text yet.
  */
 export const hold = (turn: Turn, until: Promise<unknown>, { afterEvents = 2 } = {}): Turn => ({
   ...turn,
@@ -75,10 +95,17 @@ export const hold = (turn: Turn, until: Promise<unknown>, { afterEvents = 2 } = 
   heldAfter: afterEvents,
 })
 
-/** The turn as the answer to a request without `stream`. Ids carry the request's number: a conversation may repeat no tool id. */
+/**
+ * The turn as the answer to a request without `stream`. Ids carry the request's number: a
+ * conversation may repeat no tool id.
+ */
 export function message(turn: Turn, number: number, model: string) {
   const text = { type: "text" as const, text: turn.text }
-  const calls = turn.calls.map((call, index) => ({ type: "tool_use" as const, id: `toolu_${number}_${index}`, ...call }))
+  const calls = turn.calls.map((call, index) => ({
+    type: "tool_use" as const,
+    id: `toolu_${number}_${index}`,
+    ...call,
+  }))
   return {
     id: `msg_${number}`,
     type: "message",
@@ -95,14 +122,20 @@ export function message(turn: Turn, number: number, model: string) {
 export function* events(turn: Turn, number: number, model: string) {
   const { content, stop_reason, stop_sequence, usage, ...head } = message(turn, number, model)
   // Real streams open with one token of output and report the whole at their end.
-  const opening = { content: [], stop_reason: null, stop_sequence, usage: wire({ ...turn.usage, output: 1 }) }
+  const opening = {
+    content: [],
+    stop_reason: null,
+    stop_sequence,
+    usage: wire({ ...turn.usage, output: 1 }),
+  }
   yield { type: "message_start", message: { ...head, ...opening } }
   for (const [index, block] of content.entries()) {
     const empty = block.type === "text" ? { ...block, text: "" } : { ...block, input: {} }
     yield { type: "content_block_start", index, content_block: empty }
     if (block.type === "text") {
       const pieces = block.text.match(/.{1,80}/gsu) ?? []
-      for (const text of pieces) yield { type: "content_block_delta", index, delta: { type: "text_delta", text } }
+      for (const text of pieces)
+        yield { type: "content_block_delta", index, delta: { type: "text_delta", text } }
     } else {
       const delta = { type: "input_json_delta", partial_json: JSON.stringify(block.input) }
       yield { type: "content_block_delta", index, delta }
@@ -113,7 +146,10 @@ export function* events(turn: Turn, number: number, model: string) {
   yield { type: "message_stop" }
 }
 
-/** What a stream reports at its beginning: real ones have made one token by then, and report the whole at the end. */
+/**
+ * What a stream reports at its beginning: real ones have made one token by then, and report the
+ * whole at the end.
+ */
 export const openingUsage = (usage: Usage): Usage => ({ ...usage, output: 1 })
 
 const wire = (usage: Usage) => ({

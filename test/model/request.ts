@@ -17,17 +17,30 @@ export interface Body {
   readonly model: string
   readonly stream?: boolean
   readonly system?: string | readonly Block[]
-  readonly messages: readonly { readonly role: string; readonly content: string | readonly Block[] }[]
-  readonly tools?: readonly { readonly name: string; readonly description?: string; readonly input_schema?: unknown }[]
+  readonly messages: readonly {
+    readonly role: string
+    readonly content: string | readonly Block[]
+  }[]
+  readonly tools?: readonly {
+    readonly name: string
+    readonly description?: string
+    readonly input_schema?: unknown
+  }[]
 }
 
 /** A request for a turn. */
 export interface ModelRequest {
-  /** Counts from 1. The answer carries `request-id: req_<number>`, which telemetry repeats as `request_id`. */
+  /**
+   * Counts from 1. The answer carries `request-id: req_<number>`, which telemetry repeats as
+   * `request_id`.
+   */
   readonly number: number
   /** Arrival, in milliseconds since the epoch. */
   readonly atMs: number
-  /** True for the main agent's conversation. Neither `main` nor an `agent`: a side request, which no script sees. */
+  /**
+   * True for the main agent's conversation. Neither `main` nor an `agent`: a side request, which no
+   * script sees.
+   */
   readonly main: boolean
   /** The sub-agent whose conversation it is. */
   readonly agent?: string
@@ -44,7 +57,11 @@ export interface ModelRequest {
   /** Names of the tools offered. */
   readonly tools: readonly string[]
   /** What the tools called by the model's last turn returned. */
-  readonly toolResults: readonly { readonly id: string; readonly text: string; readonly isError: boolean }[]
+  readonly toolResults: readonly {
+    readonly id: string
+    readonly text: string
+    readonly isError: boolean
+  }[]
 }
 
 /** The body, or undefined if it asks for no turn. */
@@ -59,12 +76,17 @@ export function parse(raw: string): Body | undefined {
 
 /** What scripts and tests want to know of a request. */
 export function describe(number: number, incoming: IncomingHttpHeaders, body: Body): ModelRequest {
-  const headers = Object.fromEntries(Object.entries(incoming).map(([name, value]) => [name, String(value)]))
+  const headers = Object.fromEntries(
+    Object.entries(incoming).map(([name, value]) => [name, String(value)]),
+  )
   const agent = headers["x-claude-code-agent-id"]
   const session = headers["x-claude-code-session-id"]
-  // Side requests offer no tools, or one that the API itself runs and that has no schema (web search).
+  // Side requests offer no tools, or one that the API itself runs and that has no schema (web
+  // search).
   const conversation = body.tools?.some((tool) => tool.input_schema !== undefined) ?? false
-  const fresh = body.messages.slice(body.messages.findLastIndex(({ role }) => role === "assistant") + 1)
+  const fresh = body.messages.slice(
+    body.messages.findLastIndex(({ role }) => role === "assistant") + 1,
+  )
   const blocks = fresh.flatMap(({ content }) => (typeof content === "string" ? [] : content))
   const results = blocks.filter(({ type }) => type === "tool_result")
   return {
@@ -89,6 +111,8 @@ export function describe(number: number, incoming: IncomingHttpHeaders, body: Bo
 
 /** The text of messages or of blocks: both are lists of things with a text or a content. */
 function textOf(parts: readonly Pick<Block, "text" | "content">[]): string {
-  const texts = parts.map(({ text, content }) => text ?? (typeof content === "string" ? content : textOf(content ?? [])))
+  const texts = parts.map(
+    ({ text, content }) => text ?? (typeof content === "string" ? content : textOf(content ?? [])),
+  )
   return texts.filter((text) => text !== "").join("\n")
 }

@@ -3,14 +3,30 @@ import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import fc from "fast-check"
 import { afterEach, describe, expect, it } from "vitest"
-import { type Guarded, guard, makeGuarded, nothingGuarded, planView, replaceableLinks } from "../../src/agent-view.ts"
-import { type Mount, otherPaths, parseMounts, readMounts, tableLine } from "../../src/mount-table.ts"
+import {
+  type Guarded,
+  guard,
+  makeGuarded,
+  nothingGuarded,
+  planView,
+  replaceableLinks,
+} from "../../src/host/agent-view.ts"
+import {
+  type Mount,
+  otherPaths,
+  parseMounts,
+  readMounts,
+  tableLine,
+} from "../../src/host/mount-table.ts"
 
 const directories: string[] = []
 afterEach(() => {
   for (const path of directories.splice(0)) rmSync(path, { recursive: true, force: true })
 })
-/** A home with a state directory in it, and what else is to be made: directories, and files where they have an extension. */
+/**
+ * A home with a state directory in it, and what else is to be made: directories, and files where
+ * they have an extension.
+ */
 function home(...paths: readonly string[]) {
   const path = realpathSync(mkdtempSync(join(tmpdir(), "bb5-view-")))
   directories.push(path)
@@ -22,9 +38,19 @@ function home(...paths: readonly string[]) {
   return { path, at }
 }
 /** The lines of a plan that concern a home, by target: what is mounted there, and how. */
-function planned(where: ReturnType<typeof home>, guarded: Partial<Guarded>, work: readonly string[] = [], mounts = readMounts()) {
+function planned(
+  where: ReturnType<typeof home>,
+  guarded: Partial<Guarded>,
+  work: readonly string[] = [],
+  mounts = readMounts(),
+) {
   const stateDirectory = where.at("state")
-  const options = { stateDirectory, scratch: join(stateDirectory, "view"), guarded: { ...nothingGuarded, ...guarded }, work }
+  const options = {
+    stateDirectory,
+    scratch: join(stateDirectory, "view"),
+    guarded: { ...nothingGuarded, ...guarded },
+    work,
+  }
   const view = planView(options, mounts)
   const lines = view.table
     .split("\n")
@@ -62,9 +88,21 @@ describe("what an agent sees", () => {
   })
 
   it.each<[string, Partial<Record<"hidden" | "sealed", string>>, Record<string, unknown>]>([
-    ["a file", { hidden: "a/door.sock" }, { "/a/door.sock": "/dev/null bind", "/a": "itself rbind" }],
-    ["settings in the state directory, which is hidden with all that is in it", { hidden: "state/config" }, {}],
-    ["settings that the state directory is in: they can be read, but not written", { hidden: "" }, { ".": "itself rbind,ro" }],
+    [
+      "a file",
+      { hidden: "a/door.sock" },
+      { "/a/door.sock": "/dev/null bind", "/a": "itself rbind" },
+    ],
+    [
+      "settings in the state directory, which is hidden with all that is in it",
+      { hidden: "state/config" },
+      {},
+    ],
+    [
+      "settings that the state directory is in: they can be read, but not written",
+      { hidden: "" },
+      { ".": "itself rbind,ro" },
+    ],
   ])("is guarded whatever is hidden: %s", (_, { hidden }, lines) => {
     const where = home("a/door.sock", "state/config")
     const { mounted } = planned(where, { hidden: hidden === undefined ? [] : [where.at(hidden)] })
@@ -80,7 +118,11 @@ describe("what an agent sees", () => {
     ["another one", "project", []],
   ])("leaves open what the agent works in, and says so: %s", (_, work, left) => {
     const where = home("program/project", "config", "project")
-    const { open, mounted } = planned(where, { hidden: [where.at("config")], sealed: [where.at("program")] }, [where.at(work)])
+    const { open, mounted } = planned(
+      where,
+      { hidden: [where.at("config")], sealed: [where.at("program")] },
+      [where.at(work)],
+    )
     // Settings can be hidden in the middle of what it works in.
     expect(open).toEqual(left.filter((name) => name === "program").map(where.at))
     expect(mounted["/config"]).toBe("/state/view/empty bind,ro")
@@ -88,8 +130,19 @@ describe("what an agent sees", () => {
   })
 
   it("keeps what it works in of the state directory writable, and nothing else of it", () => {
-    const where = home("state/trees/one-1/project", "state/trees/two-2", "state/clones/acme/tool.git", "state/instances/u")
-    const work = ["trees/one-1/project", "trees/one-1", "clones/acme/tool.git", "instances/u", "trees/none"]
+    const where = home(
+      "state/trees/one-1/project",
+      "state/trees/two-2",
+      "state/clones/acme/tool.git",
+      "state/instances/u",
+    )
+    const work = [
+      "trees/one-1/project",
+      "trees/one-1",
+      "clones/acme/tool.git",
+      "instances/u",
+      "trees/none",
+    ]
     expect(
       planned(
         where,
@@ -105,7 +158,10 @@ describe("what an agent sees", () => {
     symlinkSync(where.at("short/config"), where.at("settings"))
     const { mounted } = planned(where, { hidden: [where.at("settings")] })
     expect(mounted["/real/config"]).toBe("/state/view/empty bind,ro")
-    expect(replaceableLinks(where.at("settings"))).toEqual([where.at("settings"), where.at("short")])
+    expect(replaceableLinks(where.at("settings"))).toEqual([
+      where.at("settings"),
+      where.at("short"),
+    ])
     expect(replaceableLinks(where.at("real/config"))).toEqual([])
     symlinkSync("circle", where.at("circle"))
     expect(replaceableLinks(where.at("circle/config")).length).toBeGreaterThan(0)
@@ -124,8 +180,15 @@ describe("what an agent sees", () => {
       mount(where.at("program"), "/srv/program"),
       mount(where.at("elsewhere"), where.path),
     ]
-    const { mounted, remounts } = planned(where, { hidden: [where.at("config")], sealed: [where.at("program")] }, [], mounts)
-    expect(remounts.filter(([, point]) => point.startsWith(where.path))).toEqual([["remount,bind,ro", where.at("program")]])
+    const { mounted, remounts } = planned(
+      where,
+      { hidden: [where.at("config")], sealed: [where.at("program")] },
+      [],
+      mounts,
+    )
+    expect(remounts.filter(([, point]) => point.startsWith(where.path))).toEqual([
+      ["remount,bind,ro", where.at("program")],
+    ])
     expect(mounted["/elsewhere/config"]).toBe("/state/view/empty bind,ro")
     expect("/program" in mounted).toBe(false)
   })
@@ -139,7 +202,12 @@ describe("an installation", () => {
       compileCache: at("cache/compile"),
       launcher: undefined,
     },
-    ...{ node: process.execPath, main: at("program/dist/main.js"), home: at(""), runtimeDirectory: at("runtime") },
+    ...{
+      node: process.execPath,
+      main: at("program/dist/main.js"),
+      home: at(""),
+      runtimeDirectory: at("runtime"),
+    },
   })
 
   it("is made where agents could make it, and then guarded; what it has not, nobody misses", () => {
@@ -159,14 +227,20 @@ describe("an installation", () => {
   it("that cannot be made is no error", () => {
     const where = home("config.txt")
     const { at } = where
-    expect(() => makeGuarded({ ...installation(at), configDirectory: at("config.txt/own") })).not.toThrow()
-    expect(planned(where, guard({ ...installation(at), configDirectory: at("config.txt/own") })).open).toEqual([])
+    expect(() =>
+      makeGuarded({ ...installation(at), configDirectory: at("config.txt/own") }),
+    ).not.toThrow()
+    expect(
+      planned(where, guard({ ...installation(at), configDirectory: at("config.txt/own") })).open,
+    ).toEqual([])
   })
 })
 
 describe("the table of mounts", () => {
   /** Paths may have any characters but control characters. */
-  const name = fc.string({ unit: "grapheme", minLength: 1, maxLength: 12 }).map((text) => text.replace(/[\p{Cc}/]/gu, "_"))
+  const name = fc
+    .string({ unit: "grapheme", minLength: 1, maxLength: 12 })
+    .map((text) => text.replace(/[\p{Cc}/]/gu, "_"))
   const path = fc.array(name, { minLength: 1, maxLength: 4 }).map((names) => `/${names.join("/")}`)
   const line = (mount: Pick<Mount, "device" | "root" | "point">): string => {
     const [root = "", point = ""] = tableLine(mount.root, mount.point, "x").split(" ")
@@ -176,7 +250,9 @@ describe("the table of mounts", () => {
   it("has one line of six fields for each, whatever is in its paths, and is read back as it was written", () => {
     fc.assert(
       fc.property(path, path, (root, point) => {
-        expect(tableLine(root, point, "bind,ro")).toMatch(/^\/[^ \t\n]* \/[^ \t\n]* none bind,ro 0 0\n$/)
+        expect(tableLine(root, point, "bind,ro")).toMatch(
+          /^\/[^ \t\n]* \/[^ \t\n]* none bind,ro 0 0\n$/,
+        )
         expect(parseMounts(line({ device: "8:1", root, point }))).toEqual([
           { device: "8:1", root, point, options: ["rw", "nosuid"] },
         ])
@@ -185,7 +261,12 @@ describe("the table of mounts", () => {
   })
 
   it("knows every path of a directory, but none that something else is mounted over", () => {
-    const one = (root: string, point: string, device = "8:1"): Mount => ({ root, point, device, options: [] })
+    const one = (root: string, point: string, device = "8:1"): Mount => ({
+      root,
+      point,
+      device,
+      options: [],
+    })
     const mounts = [
       one("/", "/"),
       one("/", "/sysroot"),

@@ -16,35 +16,45 @@ import {
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, describe, expect, it, vi } from "vitest"
-import { createDoors, type DoorsOptions, type HookInput } from "../../src/agent/doors.ts"
+import { appended, isPrompt } from "../../src/agent/claude-shim.ts"
+import { createDiskRetry } from "../../src/agent/disk-retry.ts"
+import { createHooks, type HookInput, type HooksOptions } from "../../src/agent/hooks.ts"
 import { createIterations } from "../../src/agent/iterations.ts"
-import { createKeeper } from "../../src/agent/keeper.ts"
 import { startLoop } from "../../src/agent/launch.ts"
 import { logsSchema, meter as meterLogs, usedBy } from "../../src/agent/meter.ts"
 import { captureOutput, logBytesMax } from "../../src/agent/output.ts"
 import { mergeSettings, wayOut } from "../../src/agent/settings.ts"
-import { createSpool, eventsMax, keptEventsMax } from "../../src/agent/spool.ts"
-import { appended, isPrompt } from "../../src/agent/turnstile.ts"
-import { nothingGuarded, planView } from "../../src/agent-view.ts"
+import { createSpool, keptEventsMax, spooledEventsMax } from "../../src/agent/spool.ts"
 import { contextCharactersMax, stopsMax } from "../../src/core/delivery.ts"
 import type { Mail, Receipt, Sequenced } from "../../src/core/link.ts"
-import { type IsolationKind, isolated, probeIsolation, scratchOf, warningOf } from "../../src/isolation.ts"
-import { followPolicy, parsePolicy } from "../../src/policy.ts"
+import { nothingGuarded, planView } from "../../src/host/agent-view.ts"
 import {
-  alive,
+  type IsolationKind,
+  isolated,
+  probeIsolation,
+  scratchOf,
+  warningOf,
+} from "../../src/host/isolation.ts"
+import {
   end,
   find,
   freeze,
   identify,
   instanceVariable,
-  type Marker,
-  ofInstance,
-  ofRun,
+  isAlive,
+  type ProcessMarker,
+  processesOfInstance,
+  processesOfRun,
   processId,
   thaw,
-} from "../../src/processes.ts"
-import { createRunDirectory, type RunDirectory, type TurnFile } from "../../src/run-directory.ts"
-import { systemPath } from "../../src/system-path.ts"
+} from "../../src/host/processes.ts"
+import { systemPath } from "../../src/host/system-path.ts"
+import {
+  createRunDirectory,
+  type RunDirectory,
+  type TurnFile,
+} from "../../src/run/run-directory.ts"
+import { followPolicy, parsePolicy } from "../../src/settings/policy.ts"
 import { aMail, uid } from "../contract/harness.ts"
 
 const directories: string[] = []
@@ -57,7 +67,7 @@ afterEach(() => {
   for (const path of directories.splice(0)) rmSync(path, { recursive: true, force: true })
 })
 
-const everyOf = (marker: Marker) => () => find(marker, new Set())
+const everyOf = (marker: ProcessMarker) => () => find(marker, new Set())
 
 /** Looks until it holds: what other processes do has no event here. */
 const until = async (holds: () => boolean): Promise<void> => {
@@ -91,7 +101,8 @@ describe("the turnstile", () => {
     }
     const merge = (args: readonly string[], files: Readonly<Record<string, unknown>> = {}) => {
       const directory = temporary()
-      for (const [name, content] of Object.entries(files)) writeFileSync(join(directory, name), JSON.stringify(content))
+      for (const [name, content] of Object.entries(files))
+        writeFileSync(join(directory, name), JSON.stringify(content))
       const [flag, text = "", ...rest] = mergeSettings(
         args.map((arg) => arg.replace("@", `${directory}/`)),
         ours,
@@ -109,8 +120,16 @@ describe("the turnstile", () => {
     })
 
     it.each<[string, string[], Record<string, unknown>]>([
-      ["as JSON", ["--settings", '{"env":{"A":"1","TELEMETRY":"0"},"disableAllHooks":true,"model":"m"}'], {}],
-      ["as JSON with =", ['--settings= {"env":{"A":"1","TELEMETRY":"0"},"disableAllHooks":true,"model":"m"}'], {}],
+      [
+        "as JSON",
+        ["--settings", '{"env":{"A":"1","TELEMETRY":"0"},"disableAllHooks":true,"model":"m"}'],
+        {},
+      ],
+      [
+        "as JSON with =",
+        ['--settings= {"env":{"A":"1","TELEMETRY":"0"},"disableAllHooks":true,"model":"m"}'],
+        {},
+      ],
       [
         "in a file",
         ["--settings", "@theirs"],
@@ -119,11 +138,18 @@ describe("the turnstile", () => {
     ])("keep the caller's own, %s, but ours win", (_, args, files) => {
       const { merged, rest } = merge([...args, "-p"], files)
       expect(rest).toEqual(["-p"])
-      expect(merged).toEqual({ ...ours, env: { A: "1", TELEMETRY: "1", OTHERWISE: "2" }, model: "m" })
+      expect(merged).toEqual({
+        ...ours,
+        env: { A: "1", TELEMETRY: "1", OTHERWISE: "2" },
+        model: "m",
+      })
     })
 
     it("run the caller's hooks after ours", () => {
-      const { merged } = merge(["--settings", '{"hooks":{"Stop":[{"hooks":["theirs"]}],"Notification":[{"hooks":["n"]}]}}'])
+      const { merged } = merge([
+        "--settings",
+        '{"hooks":{"Stop":[{"hooks":["theirs"]}],"Notification":[{"hooks":["n"]}]}}',
+      ])
       expect(merged.hooks).toEqual({
         Stop: [{ hooks: ["ours"] }, { hooks: ["theirs"] }],
         Notification: [{ hooks: ["n"] }],
@@ -131,16 +157,20 @@ describe("the turnstile", () => {
     })
 
     it("add what ours allow to what the caller allows", () => {
-      const { merged } = merge(["--settings", '{"permissions":{"allow":["Bash"],"deny":["WebFetch"]}}'])
+      const { merged } = merge([
+        "--settings",
+        '{"permissions":{"allow":["Bash"],"deny":["WebFetch"]}}',
+      ])
       expect(merged.permissions).toEqual({ allow: ["Bash", "mcp__ours"], deny: ["WebFetch"] })
     })
 
-    it.each([[["-p", "--settings"]], [["-p", "--settings", "{broken"]], [["--settings=/nowhere.json", "-p"]]])(
-      "leave what cannot be read to claude, which says what is wrong: %j",
-      (args) => {
-        expect(merge(args).rest).toEqual(args)
-      },
-    )
+    it.each([
+      [["-p", "--settings"]],
+      [["-p", "--settings", "{broken"]],
+      [["--settings=/nowhere.json", "-p"]],
+    ])("leave what cannot be read to claude, which says what is wrong: %j", (args) => {
+      expect(merge(args).rest).toEqual(args)
+    })
 
     it("let no project lead the way to the model elsewhere: a person's settings count, then the environment", () => {
       const home = temporary()
@@ -149,36 +179,65 @@ describe("the turnstile", () => {
       mkdirSync(join(home, ".claude"))
       mkdirSync(join(project, ".claude"))
       mkdirSync(join(below, ".claude"), { recursive: true })
-      const env = { HOME: home, ANTHROPIC_BASE_URL: "http://environment", HTTPS_PROXY: "http://proxy" }
+      const env = {
+        HOME: home,
+        ANTHROPIC_BASE_URL: "http://environment",
+        HTTPS_PROXY: "http://proxy",
+      }
       const expected = { ANTHROPIC_BASE_URL: "http://environment", HTTPS_PROXY: "http://proxy" }
       expect(wayOut(env, below)).toEqual(expected)
       const hostile = { ANTHROPIC_BASE_URL: "http://trap", http_proxy: "http://trap", OTHER: "x" }
       writeFileSync(join(project, ".claude/settings.json"), JSON.stringify({ env: hostile }))
-      writeFileSync(join(below, ".claude/settings.local.json"), JSON.stringify({ env: { CLAUDE_CODE_SIMPLE: 1 } }))
+      writeFileSync(
+        join(below, ".claude/settings.local.json"),
+        JSON.stringify({ env: { CLAUDE_CODE_SIMPLE: 1 } }),
+      )
       expect(wayOut(env, below)).toEqual({ ...expected, http_proxy: "", CLAUDE_CODE_SIMPLE: "" })
       const settings = { env: { ANTHROPIC_BASE_URL: "http://person", RETRIES: 3 } }
       writeFileSync(join(home, ".claude/settings.json"), JSON.stringify(settings))
       expect(wayOut(env, home)).toEqual({ ...expected, ANTHROPIC_BASE_URL: "http://person" })
-      writeFileSync(join(home, "settings.json"), JSON.stringify({ env: { ANTHROPIC_BASE_URL: "http://elsewhere" } }))
-      expect(wayOut({ ...env, CLAUDE_CONFIG_DIR: home }, home)).toMatchObject({ ANTHROPIC_BASE_URL: "http://elsewhere" })
+      writeFileSync(
+        join(home, "settings.json"),
+        JSON.stringify({ env: { ANTHROPIC_BASE_URL: "http://elsewhere" } }),
+      )
+      expect(wayOut({ ...env, CLAUDE_CONFIG_DIR: home }, home)).toMatchObject({
+        ANTHROPIC_BASE_URL: "http://elsewhere",
+      })
     })
   })
 
   it("puts its flags behind the caller's, but before what is none", () => {
-    expect(appended(["-p", "--mcp-config", "a"], ["--x"])).toEqual(["-p", "--mcp-config", "a", "--x"])
-    expect(appended(["-p", "--", "--mcp-config"], ["--x"])).toEqual(["-p", "--x", "--", "--mcp-config"])
+    expect(appended(["-p", "--mcp-config", "a"], ["--x"])).toEqual([
+      "-p",
+      "--mcp-config",
+      "a",
+      "--x",
+    ])
+    expect(appended(["-p", "--", "--mcp-config"], ["--x"])).toEqual([
+      "-p",
+      "--x",
+      "--",
+      "--mcp-config",
+    ])
   })
 })
 
 /** A claude that meets hooks, moment by moment: each step is a millisecond. */
-function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: string; full?: () => boolean } = {}) {
+function session(
+  options: {
+    turn?: TurnFile
+    orders?: readonly string[]
+    goal?: string
+    full?: () => boolean
+  } = {},
+) {
   let atMs = 1000
   let turn = options.turn
   const receipts: Receipt[] = []
   const said: string[] = []
   const failed: string[] = []
   const transcripts: string[] = []
-  const parts: DoorsOptions = {
+  const parts: HooksOptions = {
     nowMs: () => ++atMs,
     nonce: () => "n0nce",
     directive: () => ({
@@ -202,7 +261,7 @@ function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: 
     goesOn: () => {},
     standstillTold: () => {},
   }
-  let doors = createDoors(parts)
+  let doors = createHooks(parts)
   return {
     receipts,
     said,
@@ -226,7 +285,7 @@ function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: 
     },
     /** Another supervisor takes over: the turn's file is all it has. */
     succeed() {
-      doors = createDoors(parts)
+      doors = createHooks(parts)
     },
     mail: (...mails: readonly Mail[]) => {
       for (const mail of mails) doors.mail(mail)
@@ -238,7 +297,9 @@ function session(options: { turn?: TurnFile; orders?: readonly string[]; goal?: 
     hook(event: string, more: Partial<HookInput> = {}): string[] {
       const answer = doors.hook({ hook_event_name: event, ...more })
       doors.given(answer)
-      return [...JSON.stringify(answer).matchAll(/\[Message ([\w-]+) from/g)].map(([, id]) => id ?? "")
+      return [...JSON.stringify(answer).matchAll(/\[Message ([\w-]+) from/g)].map(
+        ([, id]) => id ?? "",
+      )
     },
     part: (index: number) => doors.part(index),
     raw(event: string, more: Partial<HookInput> = {}) {
@@ -259,7 +320,12 @@ describe("the doors", () => {
   describe("give", () => {
     it.each<[string, string, Mail[], string[]]>([
       ["all at the prompt", "UserPromptSubmit", [late("1"), now("2")], ["1", "2"]],
-      ["what is urgent, and what is before it, after a tool", "PostToolUse", [late("1"), now("2"), late("3")], ["1", "2"]],
+      [
+        "what is urgent, and what is before it, after a tool",
+        "PostToolUse",
+        [late("1"), now("2"), late("3")],
+        ["1", "2"],
+      ],
       ["the same after a tool that failed", "PostToolUseFailure", [now("1"), late("2")], ["1"]],
       ["the same after a batch", "PostToolBatch", [now("1"), late("2")], ["1"]],
       ["nothing after a tool when nothing is urgent", "PostToolUse", [late("1")], []],
@@ -271,7 +337,9 @@ describe("the doors", () => {
       const claude = session().begin(1)
       claude.mail(...mails)
       expect(claude.hook(event)).toEqual(expected)
-      expect(claude.turn()?.offered.map(({ mail, proved }) => [mail, proved])).toEqual(expected.map((id) => [id, false]))
+      expect(claude.turn()?.offered.map(({ mail, proved }) => [mail, proved])).toEqual(
+        expected.map((id) => [id, false]),
+      )
       expect(claude.receipts).toEqual([])
     })
 
@@ -315,11 +383,19 @@ describe("the doors", () => {
     })
 
     it("long goals and orders in parts, each of which claude hands on whole", () => {
-      const claude = session({ goal: "g".repeat(16_384), orders: Array.from({ length: 20 }, () => "o".repeat(500)) }).begin(1)
+      const claude = session({
+        goal: "g".repeat(16_384),
+        orders: Array.from({ length: 20 }, () => "o".repeat(500)),
+      }).begin(1)
       claude.mail(aMail("1", { text: "x".repeat(8000) }))
       expect(claude.hook("UserPromptSubmit")).toEqual(["1"])
       const parts = [0, 1, 2, 3].map((index) => JSON.stringify(claude.part(index)))
-      expect(parts.map((part) => part.length < contextCharactersMax + 200)).toEqual([true, true, true, true])
+      expect(parts.map((part) => part.length < contextCharactersMax + 200)).toEqual([
+        true,
+        true,
+        true,
+        true,
+      ])
       expect(parts.join("").match(/g/g)?.length).toBeGreaterThanOrEqual(16_384)
       expect(parts[3]).toBe("{}")
     })
@@ -344,10 +420,16 @@ describe("the doors", () => {
       expect(claude.raw("PostToolUse")).toEqual({})
       claude.mail(now("1"))
       expect(claude.raw("PostToolUse")).toMatchObject({
-        hookSpecificOutput: { hookEventName: "PostToolUse", additionalContext: expect.stringContaining("text of 1") },
+        hookSpecificOutput: {
+          hookEventName: "PostToolUse",
+          additionalContext: expect.stringContaining("text of 1"),
+        },
       })
       claude.mail(late("2"))
-      expect(claude.raw("Stop")).toMatchObject({ decision: "block", reason: expect.stringContaining("text of 2") })
+      expect(claude.raw("Stop")).toMatchObject({
+        decision: "block",
+        reason: expect.stringContaining("text of 2"),
+      })
     })
 
     it("nothing to a sub-agent, whose tools and end prove nothing either", () => {
@@ -355,7 +437,14 @@ describe("the doors", () => {
       claude.mail(late("1"))
       expect(claude.hook("UserPromptSubmit")).toEqual(["1"])
       claude.mail(now("2"))
-      for (const event of ["UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure", "PostToolBatch", "Stop"])
+      for (const event of [
+        "UserPromptSubmit",
+        "PreToolUse",
+        "PostToolUse",
+        "PostToolUseFailure",
+        "PostToolBatch",
+        "Stop",
+      ])
         expect(claude.raw(event, subagent)).toEqual({})
       claude.raw("StopFailure", { ...subagent, error: "rate_limit" })
       expect([claude.receipts, claude.said, claude.failed]).toEqual([[], [], []])
@@ -365,7 +454,8 @@ describe("the doors", () => {
     it("nothing outside an iteration", () => {
       const claude = session()
       claude.mail(now("1"))
-      for (const event of ["UserPromptSubmit", "PostToolUse", "Stop"]) expect(claude.raw(event)).toEqual({})
+      for (const event of ["UserPromptSubmit", "PostToolUse", "Stop"])
+        expect(claude.raw(event)).toEqual({})
     })
 
     it(`at most ${stopsMax} times at the end of one iteration, and what is left in the next`, () => {
@@ -376,7 +466,9 @@ describe("the doors", () => {
       }
       claude.mail(late("one-too-many"))
       expect(claude.raw("Stop")).toEqual({})
-      expect(claude.proved()).toEqual(Array.from({ length: stopsMax }, (_, index) => `m${index + 1} 1 Stop`))
+      expect(claude.proved()).toEqual(
+        Array.from({ length: stopsMax }, (_, index) => `m${index + 1} 1 Stop`),
+      )
       claude.end()
       claude.begin(2)
       expect(claude.hook("UserPromptSubmit")).toEqual(["one-too-many"])
@@ -481,7 +573,10 @@ describe("the doors", () => {
         claude.begin(2)
       },
     ],
-    ["by a successor, which knows the turn's file", (claude: ReturnType<typeof session>) => claude.succeed()],
+    [
+      "by a successor, which knows the turn's file",
+      (claude: ReturnType<typeof session>) => claude.succeed(),
+    ],
   ])("receipt a repeat of what was delivered again and never give it again: %s", (_, meanwhile) => {
     const claude = session().begin(1)
     claude.mail(now("1"))
@@ -492,7 +587,8 @@ describe("the doors", () => {
     meanwhile(claude)
     claude.mail(now("1")) // the receipt was not acknowledged yet when the link came back
     expect(claude.receipts).toEqual([delivered, delivered])
-    for (const event of ["UserPromptSubmit", "PostToolUse", "Stop"]) expect(claude.hook(event)).toEqual([])
+    for (const event of ["UserPromptSubmit", "PostToolUse", "Stop"])
+      expect(claude.hook(event)).toEqual([])
   })
 
   it("know from the turn's file what a predecessor offered", () => {
@@ -541,7 +637,9 @@ describe("the meter", () => {
     logsSchema.parse({ resourceLogs: [{ scopeLogs: [{ logRecords: records }] }] })
 
   it("adds cost and tokens of every kind, and says when the request began", () => {
-    expect(meter(logs(request({}), request({ "event.sequence": 2, cost_usd: "0.5" })), [])).toMatchObject({
+    expect(
+      meter(logs(request({}), request({ "event.sequence": 2, cost_usd: "0.5" })), []),
+    ).toMatchObject({
       used: { usd: 0.75, tokens: 2 * 4330 },
       mainBeganAtMs: [1500, 1500],
     })
@@ -551,19 +649,28 @@ describe("the meter", () => {
     const first = meter(logs(request({}), request({})), [])
     expect(first.used).toEqual({ usd: 0.25, tokens: 4330 })
     expect(first.counted).toHaveLength(1)
-    expect(meter(logs(request({})), first.counted)).toEqual({ used: { usd: 0, tokens: 0 }, counted: [], mainBeganAtMs: [] })
+    expect(meter(logs(request({})), first.counted)).toEqual({
+      used: { usd: 0, tokens: 0 },
+      counted: [],
+      mainBeganAtMs: [],
+    })
   })
 
   it.each([
     ["session", { "session.id": "s2" }],
     ["sequence", { "event.sequence": 2 }],
-    ["moment: a session that is continued begins its sequence anew", { "event.timestamp": "2026-01-01T00:00:01Z" }],
+    [
+      "moment: a session that is continued begins its sequence anew",
+      { "event.timestamp": "2026-01-01T00:00:01Z" },
+    ],
   ])("takes another %s for another request", (_, other) => {
     expect(meter(logs(request(other)), meter(logs(request({})), []).counted).used.usd).toBe(0.25)
   })
 
   it("counts the requests of sub-agents, which prove nothing", () => {
-    expect(meter(logs(request({ query_source: "agent:builtin:general-purpose" })), [])).toMatchObject({
+    expect(
+      meter(logs(request({ query_source: "agent:builtin:general-purpose" })), []),
+    ).toMatchObject({
       used: { usd: 0.25, tokens: 4330 },
       mainBeganAtMs: [],
     })
@@ -571,18 +678,25 @@ describe("the meter", () => {
 
   it("passes over other records and senseless numbers", () => {
     expect(meter(logs(request({ "event.name": "tool_result" })), []).counted).toEqual([])
-    expect(meter(logs(request({ cost_usd: "NaN", input_tokens: "-5" })), []).used).toEqual({ usd: 0, tokens: 4320 })
+    expect(meter(logs(request({ cost_usd: "NaN", input_tokens: "-5" })), []).used).toEqual({
+      usd: 0,
+      tokens: 4320,
+    })
     expect(meter(logsSchema.parse({}), []).counted).toEqual([])
   })
 })
 
 describe("the spool", () => {
-  const event = (id: number) => ({ type: "event", event: { id: `e${id}`, kind: "Warning", message: "", atMs: 0 } }) as const
-  const receipt = (id: number) => ({ type: "receipt", receipt: { mail: `m${id}`, state: "Delivered" } }) as const
+  const event = (id: number) =>
+    ({ type: "event", event: { id: `e${id}`, kind: "Warning", message: "", atMs: 0 } }) as const
+  const receipt = (id: number) =>
+    ({ type: "receipt", receipt: { mail: `m${id}`, state: "Delivered" } }) as const
 
   it("keeps what is not acknowledged, in order", () => {
     const spool = createSpool({ left: [], keep: () => {}, dropped: () => {} })
-    const seqs = [spool.add(event(1)), spool.add(receipt(1)), spool.add(event(2))].map(({ seq }) => seq)
+    const seqs = [spool.add(event(1)), spool.add(receipt(1)), spool.add(event(2))].map(
+      ({ seq }) => seq,
+    )
     expect(spool.all().map(({ seq }) => seq)).toEqual(seqs)
     spool.acknowledge(seqs[1] ?? 0)
     spool.acknowledge(seqs[1] ?? 0)
@@ -600,11 +714,11 @@ describe("the spool", () => {
       },
     })
     for (let id = 0; id < 10; id++) spool.add(receipt(id))
-    for (let id = 0; id < eventsMax + 7; id++) spool.add(event(id))
+    for (let id = 0; id < spooledEventsMax + 7; id++) spool.add(event(id))
     for (let id = 10; id < 20; id++) spool.add(receipt(id))
     expect(dropped).toBe(7)
     const events = spool.all().filter((frame) => frame.type === "event")
-    expect(events).toHaveLength(eventsMax)
+    expect(events).toHaveLength(spooledEventsMax)
     expect(events[0]).toMatchObject(event(7))
     expect(spool.all().filter(({ type }) => type === "receipt")).toHaveLength(20)
     // What was acknowledged makes room again.
@@ -637,10 +751,23 @@ const alone = { guarded: () => nothingGuarded, warn: () => {} }
 const probed = (stateDirectory: string, path?: string) =>
   probeIsolation({ stateDirectory, guarded: nothingGuarded, ...(path !== undefined && { path }) })
 const aRun = (
-  more: { command?: string[]; directory?: string; claude?: string; isolation?: IsolationKind; place?: string } = {},
+  more: {
+    command?: string[]
+    directory?: string
+    claude?: string
+    isolation?: IsolationKind
+    place?: string
+  } = {},
 ): RunDirectory =>
   createRunDirectory(temporary(), {
-    ...{ name: "one", uid: uid("u-one"), place: "p1", revision: "1-0", startedAtMs: 0, mode: "continuous" },
+    ...{
+      name: "one",
+      uid: uid("u-one"),
+      place: "p1",
+      revision: "1-0",
+      startedAtMs: 0,
+      mode: "continuous",
+    },
     ...{ iterationsBefore: 0, command: ["true"], directory: "/", claude: process.execPath },
     ...{ isolation: "process tree", socketPath: "/none", credential: "none", ...more },
   })
@@ -653,7 +780,7 @@ describe("an iteration whose claude asks no hook", () => {
     const overs: number[] = []
     const parts = {
       directory,
-      keeper: createKeeper(directory, () => {}),
+      keeper: createDiskRetry(directory, () => {}),
       adopted: false,
       run,
       nowMs: () => 5,
@@ -672,7 +799,15 @@ describe("an iteration whose claude asks no hook", () => {
   const begun = (unheard: boolean): RunDirectory => {
     const directory = aRun()
     const turnstile = { pid: 1, startTicks: 1 }
-    directory.set("turn", { id: "t-1", turnstile, iteration: 3, sinceMs: 1, stops: 0, unheard, offered: [] })
+    directory.set("turn", {
+      id: "t-1",
+      turnstile,
+      iteration: 3,
+      sinceMs: 1,
+      stops: 0,
+      unheard,
+      offered: [],
+    })
     return directory
   }
   const holdOf = (iterations: ReturnType<typeof running>) => iterations.report(undefined).hold
@@ -696,7 +831,12 @@ describe("an iteration whose claude asks no hook", () => {
 
   it.each<[string, boolean, number, boolean]>([
     ["is uncontrolled when it ends well", true, 0, true],
-    ["has failed when it ends at once with an error: claude says itself what is wrong", true, 1, false],
+    [
+      "has failed when it ends at once with an error: claude says itself what is wrong",
+      true,
+      1,
+      false,
+    ],
     ["is as any other once it has asked", false, 0, false],
   ])("%s", (_, unheard, code, uncontrolled) => {
     const iterations = running(begun(unheard))
@@ -709,8 +849,16 @@ describe("an iteration whose claude asks no hook", () => {
 })
 
 describe("an iteration that fails", () => {
-  const limit = { error: "rate_limit", message: "You've hit your session limit · resets 11:06am (UTC)", details: "" }
-  const tooLarge = { error: "invalid_request", message: "Request too large (max 32MB).", details: "" }
+  const limit = {
+    error: "rate_limit",
+    message: "You've hit your session limit · resets 11:06am (UTC)",
+    details: "",
+  }
+  const tooLarge = {
+    error: "invalid_request",
+    message: "Request too large (max 32MB).",
+    details: "",
+  }
   const nowMs = Date.UTC(2026, 0, 1, 10)
   const supervised = (directory: RunDirectory) => {
     const run = directory.get("run")
@@ -719,7 +867,7 @@ describe("an iteration that fails", () => {
     const events: string[] = []
     const iterations = createIterations({
       directory,
-      keeper: createKeeper(directory, () => {}),
+      keeper: createDiskRetry(directory, () => {}),
       adopted: false,
       run,
       nowMs: () => nowMs,
@@ -735,12 +883,27 @@ describe("an iteration that fails", () => {
       over: ({ failed, waits }) => void ends.push({ failed, waits }),
     })
     const seen = () => iterations.report(undefined)
-    return { ...iterations.word, end: (code: number) => iterations.ended("t-1", code, 1000), seen, ends, events, iterations }
+    return {
+      ...iterations.word,
+      end: (code: number) => iterations.ended("t-1", code, 1000),
+      seen,
+      ends,
+      events,
+      iterations,
+    }
   }
   const begun = (unheard = false): RunDirectory => {
     const directory = aRun()
     const turnstile = { pid: 1, startTicks: 1 }
-    directory.set("turn", { id: "t-1", turnstile, iteration: 1, sinceMs: 1, stops: 0, unheard, offered: [] })
+    directory.set("turn", {
+      id: "t-1",
+      turnstile,
+      iteration: 1,
+      sinceMs: 1,
+      stops: 0,
+      unheard,
+      offered: [],
+    })
     return directory
   }
 
@@ -751,10 +914,16 @@ describe("an iteration that fails", () => {
     expect(seen()).toMatchObject({
       used: { iterations: 0 },
       last: { iteration: 1, outcome: "FAILED", text: limit.message },
-      hold: { reason: "RateLimited", message: expect.stringContaining(limit.message), untilMs: nowMs + 67 * 60_000 + 7 },
+      hold: {
+        reason: "RateLimited",
+        message: expect.stringContaining(limit.message),
+        untilMs: nowMs + 67 * 60_000 + 7,
+      },
     })
     expect(ends).toEqual([{ failed: true, waits: true }])
-    expect(events.at(-1)).toBe(`IterationEnded: Iteration 1 was refused after 1 s and does not count. ${limit.message}`)
+    expect(events.at(-1)).toBe(
+      `IterationEnded: Iteration 1 was refused after 1 s and does not count. ${limit.message}`,
+    )
   })
 
   it("because of a limit, after it had worked, counts and waits", () => {
@@ -800,13 +969,18 @@ describe("an iteration that fails", () => {
     said("COMPLETE", "Done.")
     working()
     end(137)
-    expect(seen().last).toMatchObject({ outcome: "FAILED", text: expect.stringContaining("SIGKILL") })
+    expect(seen().last).toMatchObject({
+      outcome: "FAILED",
+      text: expect.stringContaining("SIGKILL"),
+    })
   })
 
   it("because claude refused to start says what it printed", () => {
     const { end, seen } = supervised(begun(true))
     end(1)
-    expect(seen().last?.text).toBe("claude refused to start (exit code 1). It printed: error: unknown option '--nope'")
+    expect(seen().last?.text).toBe(
+      "claude refused to start (exit code 1). It printed: error: unknown option '--nope'",
+    )
   })
 
   it("in ten ways, without a git repository, opens no circuit for want of progress", () => {
@@ -818,8 +992,13 @@ describe("an iteration that fails", () => {
 })
 
 describe("the loop's output", () => {
-  /** What stands in the log after these were written, one after the other, each read before the next. */
-  const logged = async (...chunks: (string | Buffer)[]): Promise<{ run: RunDirectory; lines: string[]; stamps: string[] }> => {
+  /**
+   * What stands in the log after these were written, one after the other, each read before the
+   * next.
+   */
+  const logged = async (
+    ...chunks: (string | Buffer)[]
+  ): Promise<{ run: RunDirectory; lines: string[]; stamps: string[] }> => {
     const run = aRun()
     let atMs = 0
     const output = captureOutput(run, () => ++atMs)
@@ -847,7 +1026,9 @@ describe("the loop's output", () => {
 
   it("keeps a line whole that comes in parts, also within a character", async () => {
     const euro = Buffer.from("€")
-    expect((await logged("price: ", euro.subarray(0, 1), euro.subarray(1), " 5\nnext")).lines).toEqual(["price: € 5", "next"])
+    expect(
+      (await logged("price: ", euro.subarray(0, 1), euro.subarray(1), " 5\nnext")).lines,
+    ).toEqual(["price: € 5", "next"])
   })
 
   it.each([
@@ -863,7 +1044,9 @@ describe("the loop's output", () => {
     const output = captureOutput(run, () => 0)
     const lines = Math.ceil((logBytesMax + 1_000_000) / 1024)
     const file = output.openForLoop()
-    const writer = spawn("sh", ["-c", `yes "$0" | head -n ${lines}`, "y".repeat(1023)], { stdio: ["ignore", file, "inherit"] })
+    const writer = spawn("sh", ["-c", `yes "$0" | head -n ${lines}`, "y".repeat(1023)], {
+      stdio: ["ignore", file, "inherit"],
+    })
     closeSync(file)
     await once(writer, "exit")
     await output.finish()
@@ -872,19 +1055,33 @@ describe("the loop's output", () => {
     // Each line that was written is there, whole: nothing is lost where one part follows the other.
     const kept = parts.flatMap((path) => readFileSync(path, "utf8").split("\n").slice(0, -1))
     expect(kept).toHaveLength(lines)
-    expect(kept.filter((line) => line !== `1970-01-01T00:00:00.000Z ${"y".repeat(1023)}`)).toEqual([])
+    expect(kept.filter((line) => line !== `1970-01-01T00:00:00.000Z ${"y".repeat(1023)}`)).toEqual(
+      [],
+    )
   })
 })
 
 describe("a loop that cannot be started", () => {
-  it.each<[string, string, (at: string) => { command?: string[]; directory?: string; claude?: string }, RegExp]>([
+  it.each<
+    [
+      string,
+      string,
+      (at: string) => { command?: string[]; directory?: string; claude?: string },
+      RegExp,
+    ]
+  >([
     [
       "its directory is gone",
       "DirectoryMissing",
       (at) => ({ directory: `${at}/gone` }),
       /gone is not there any more\. Bring it back/,
     ],
-    ["the loop is gone", "ProgramMissing", (at) => ({ command: [`${at}/loop.sh`] }), /loop\.sh \(the loop\) is not there/],
+    [
+      "the loop is gone",
+      "ProgramMissing",
+      (at) => ({ command: [`${at}/loop.sh`] }),
+      /loop\.sh \(the loop\) is not there/,
+    ],
     [
       "the loop is not executable",
       "NotExecutable",
@@ -899,7 +1096,7 @@ describe("a loop that cannot be started", () => {
     const output = { openForLoop: () => -1, finish: async () => {} }
     const started = startLoop(
       run,
-      createKeeper(run, () => {}),
+      createDiskRetry(run, () => {}),
       output,
       { port: 1, token: "t" },
       () => {},
@@ -911,7 +1108,7 @@ describe("a loop that cannot be started", () => {
 })
 
 describe("a loop in the strongest isolation that works here", () => {
-  const markers: Marker[] = []
+  const markers: ProcessMarker[] = []
   afterEach(async () => {
     for (const marker of markers.splice(0)) await end(marker, new Set(), 0)
   })
@@ -920,7 +1117,7 @@ describe("a loop in the strongest isolation that works here", () => {
     const kind = (await probed(temporary())).kind
     const place = `p${process.pid}-${performance.now()}`
     const run = aRun({ command: ["bash", "-c", script], isolation: kind, place })
-    const marker = ofRun("u-one", place)
+    const marker = processesOfRun("u-one", place)
     markers.push(marker)
     const file = openSync(`${run.path}/out`, "w")
     const output = { openForLoop: () => file, finish: async () => {} }
@@ -928,7 +1125,7 @@ describe("a loop in the strongest isolation that works here", () => {
     expect(
       startLoop(
         run,
-        createKeeper(run, () => {}),
+        createDiskRetry(run, () => {}),
         output,
         { port: 1, token: "t" },
         ended.resolve,
@@ -956,7 +1153,9 @@ describe("a loop in the strongest isolation that works here", () => {
   })
 
   it("is asked for by a process that sees another pid of its own than everybody else", async () => {
-    const { said, pids, marker } = await looped("read -r stat < /proc/self/stat; echo $stat; sleep 1000; :")
+    const { said, pids, marker } = await looped(
+      "read -r stat < /proc/self/stat; echo $stat; sleep 1000; :",
+    )
     await until(() => said().includes("\n"))
     const fields = said().trim().split(" ")
     const self = { pid: Number(fields[0]), startTicks: Number(fields[21]) }
@@ -965,7 +1164,7 @@ describe("a loop in the strongest isolation that works here", () => {
     expect(processId(found?.pid ?? 0)).toEqual(found)
     expect(readFileSync(`/proc/${found?.pid}/comm`, "utf8")).toBe("bash\n")
     expect(identify({ ...self, startTicks: self.startTicks + 1 }, everyOf(marker))).toBeUndefined()
-    expect(identify(self, everyOf(ofRun("u-one", "p2")))).toBeUndefined()
+    expect(identify(self, everyOf(processesOfRun("u-one", "p2")))).toBeUndefined()
   })
 
   it("of an ordinary user has no rights in its namespace, cannot take the view away, and ssh still reads its configuration", () => {
@@ -980,20 +1179,34 @@ describe("a loop in the strongest isolation that works here", () => {
       "exit 9",
     ].join("; ")
     vi.spyOn(process, "geteuid").mockReturnValue(uid)
-    const view = planView({ stateDirectory, scratch: scratchOf(stateDirectory), guarded: nothingGuarded, work: [] })
+    const view = planView({
+      stateDirectory,
+      scratch: scratchOf(stateDirectory),
+      guarded: nothingGuarded,
+      work: [],
+    })
     const options = { stateDirectory, directory: "/", graceSeconds: 0, view }
-    const [program = "", ...args] = isolated("pid and mount namespaces", ["sh", "-c", script], options)
+    const [program = "", ...args] = isolated(
+      "pid and mount namespaces",
+      ["sh", "-c", script],
+      options,
+    )
     vi.restoreAllMocks()
     const owned = readdirSync(stateDirectory).map((name) => join(stateDirectory, name))
     for (const path of [stateDirectory, ...owned]) chownSync(path, uid, uid)
     const as = { uid, gid: uid, encoding: "utf8" } as const
     const { status, stdout, stderr } = spawnSync(program, args, as)
-    const allowed = spawnSync("unshare", ["--user", "--pid", "--fork", "--mount", "--mount-proc", "true"], as).status === 0
+    const allowed =
+      spawnSync("unshare", ["--user", "--pid", "--fork", "--mount", "--mount-proc", "true"], as)
+        .status === 0
     // Where a user may have no namespaces, nothing is run at all, and the probe has said so.
     if (!allowed) expect(stderr).toMatch(/unshare/)
     else {
       const [who, capabilities, ...rest] = stdout.trim().split("\n")
-      expect({ who, capabilities }).toEqual({ who: String(uid), capabilities: "CapEff:\t0000000000000000" })
+      expect({ who, capabilities }).toEqual({
+        who: String(uid),
+        capabilities: "CapEff:\t0000000000000000",
+      })
       expect(rest.slice(0, 3)).toEqual(["clones", "trees", "kept"])
       expect(rest.slice(3).filter((line) => line !== `ssh ${uid}`)).toEqual([])
     }
@@ -1001,10 +1214,14 @@ describe("a loop in the strongest isolation that works here", () => {
   })
 
   it("is over, and all of it, when the first process of its namespace is killed", async () => {
-    const { kind, ended, pids, said } = await looped("env -i setsid -f sleep 1000; echo on; trap '' TERM; sleep 1000")
+    const { kind, ended, pids, said } = await looped(
+      "env -i setsid -f sleep 1000; echo on; trap '' TERM; sleep 1000",
+    )
     await until(() => said().includes("on"))
     const first = pids().find((pid) =>
-      /^\/bin\/sh\0-c\0[^\0]*\0blackbox5-first\0/.test(readFileSync(`/proc/${pid}/cmdline`, "utf8")),
+      /^\/bin\/sh\0-c\0[^\0]*\0blackbox5-first\0/.test(
+        readFileSync(`/proc/${pid}/cmdline`, "utf8"),
+      ),
     )
     expect(first === undefined).toBe(kind === "process tree")
     for (const pid of first === undefined ? pids() : [first]) process.kill(pid, "SIGKILL")
@@ -1024,7 +1241,10 @@ describe("the isolation that works here", () => {
   ])("is none but the process tree when %s, and says why", async (_, script, why) => {
     const directory = temporary()
     if (script) writeFileSync(join(directory, "unshare"), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
-    const found = await probed(join(directory, "state"), script ? `${directory}:${systemPath}` : directory)
+    const found = await probed(
+      join(directory, "state"),
+      script ? `${directory}:${systemPath}` : directory,
+    )
     expect(found).toEqual({ kind: "process tree", why: expect.stringMatching(why) })
     expect(warningOf(found)).toContain(found.why)
   })
@@ -1032,7 +1252,9 @@ describe("the isolation that works here", () => {
   it("lacks the view where nothing can be mounted", async () => {
     const directory = temporary()
     const whole = await probed(join(directory, "state"))
-    writeFileSync(join(directory, "mount"), "#!/bin/sh\necho 'mount: not here' >&2; exit 32\n", { mode: 0o755 })
+    writeFileSync(join(directory, "mount"), "#!/bin/sh\necho 'mount: not here' >&2; exit 32\n", {
+      mode: 0o755,
+    })
     const { kind, why } = await probed(join(directory, "state"), `${directory}:${systemPath}`)
     expect(kind).toBe(whole.kind === "process tree" ? "process tree" : "pid namespace")
     expect(why).toContain(whole.kind === "process tree" ? "" : "mount: not here")
@@ -1041,10 +1263,16 @@ describe("the isolation that works here", () => {
 
 describe("the policy", () => {
   it("takes nothing for the defaults, and what it says otherwise", () => {
-    expect(parsePolicy("")).toMatchObject({ policy: { instancesMax: 50, turnsMax: 4, budget: { usd: 10 }, loops: {} } })
+    expect(parsePolicy("")).toMatchObject({
+      policy: { instancesMax: 50, turnsMax: 4, budget: { usd: 10 }, loops: {} },
+    })
     expect(parsePolicy("# nothing\n")).toEqual(parsePolicy("{}"))
     expect(parsePolicy("turnsMax: 2\nloops:\n  mine: [./loop.sh, '{project}']\n")).toMatchObject({
-      policy: { instancesMax: 50, turnsMax: 2, loops: { mine: { command: ["./loop.sh", "{project}"], completion: "exit" } } },
+      policy: {
+        instancesMax: 50,
+        turnsMax: 2,
+        loops: { mine: { command: ["./loop.sh", "{project}"], completion: "exit" } },
+      },
     })
     expect(parsePolicy("loops:\n  mine: { command: [x], completion: marker }\n")).toMatchObject({
       policy: { loops: { mine: { command: ["x"], completion: "marker" } } },
@@ -1058,13 +1286,29 @@ describe("the policy", () => {
     ["an unknown key within", "budget:\n  usd: 5\n  euros: 5\n", /^line 3: budget\.euros: /],
     ["a value within", "budget:\n  tokens: 10\n  usd: -1\n", /^line 3: budget\.usd: /],
     ["a relative path", "claude: bin/claude\n", /^line 1: claude: an absolute path/],
-    ["a reserved loop", "turnsMax: 1\nloops:\n  ralf: [x]\n", /^line 2: loops: the name ralf is taken/],
+    [
+      "a reserved loop",
+      "turnsMax: 1\nloops:\n  ralf: [x]\n",
+      /^line 2: loops: the name ralf is taken/,
+    ],
     ["a loop's name", "loops:\n  fine: [x]\n  Not Fine: [x]\n", /^line 3: loops\.Not Fine: /],
-    ["a loop's name that is a number of YAML", "loops:\n  fine: [x]\n  -7: [x]\n", /^line 3: loops\.-7: /],
+    [
+      "a loop's name that is a number of YAML",
+      "loops:\n  fine: [x]\n  -7: [x]\n",
+      /^line 3: loops\.-7: /,
+    ],
     ["a loop without words", "loops:\n  a: [x]\n  b: []\n", /^line 3: loops\.b: /],
     ["a word that is none", "loops:\n  a: [x]\n  b:\n    - x\n    - 3\n", /^line 5: loops\.b\.1: /],
-    ["a loop without a command", "loops:\n  a: [x]\n  b: { completion: exit }\n", /^line 3: loops\.b\.command: /],
-    ["a completion that is none", "loops:\n  b:\n    command: [x]\n    completion: never\n", /^line 4: loops\.b\.completion: /],
+    [
+      "a loop without a command",
+      "loops:\n  a: [x]\n  b: { completion: exit }\n",
+      /^line 3: loops\.b\.command: /,
+    ],
+    [
+      "a completion that is none",
+      "loops:\n  b:\n    command: [x]\n    completion: never\n",
+      /^line 4: loops\.b\.completion: /,
+    ],
     ["broken YAML", "turnsMax: 1\nbudget: {usd: 1\n", /^line [23]: /],
     ["a key twice", "turnsMax: 1\nturnsMax: 2\n", /^line 2: /],
     ["an alias of nothing", "turnsMax: 1\nbudget: *none\n", /^line 2: .*none/],
@@ -1078,7 +1322,9 @@ describe("the policy", () => {
 
   it("tells all that is wrong at once", () => {
     expect(parsePolicy("turnsMax: x\ninstancesMax: y\n")).toEqual({
-      refused: expect.stringMatching(/line 2: instancesMax.*; line 1: turnsMax|line 1: turnsMax.*; line 2: instancesMax/),
+      refused: expect.stringMatching(
+        /line 2: instancesMax.*; line 1: turnsMax|line 1: turnsMax.*; line 2: instancesMax/,
+      ),
     })
   })
 
@@ -1110,9 +1356,9 @@ describe("the policy", () => {
 })
 
 describe("the processes of an instance", () => {
-  const trees: Marker[] = []
+  const trees: ProcessMarker[] = []
   const none = new Set<number>()
-  const all = (marker: Marker) => () => find(marker, none)
+  const all = (marker: ProcessMarker) => () => find(marker, none)
   afterEach(async () => {
     for (const marker of trees.splice(0)) await end(marker, none, 0)
   })
@@ -1130,7 +1376,7 @@ describe("the processes of an instance", () => {
     script = "sleep 1000 & setsid sh -c 'sleep 1001 & exec sleep 1002' > /dev/null 2>&1 & wait",
     [id, place] = [`u-test-${process.pid}-${++count}`, "p1"],
   ) => {
-    const marker = ofRun(id, place)
+    const marker = processesOfRun(id, place)
     trees.push(marker)
     const child = spawn("bash", ["-c", script], {
       env: { PATH: process.env.PATH, [instanceVariable]: `${id}/${place}` },
@@ -1148,7 +1394,8 @@ describe("the processes of an instance", () => {
   }
   /** Every process has become what it is to be, and waits. */
   const settled = ({ pids }: { pids(): number[] }): boolean =>
-    pids().map(commandOf).toSorted().join(" ") === "bash sleep sleep sleep" && pids().every((pid) => stateOf(pid) === "S")
+    pids().map(commandOf).toSorted().join(" ") === "bash sleep sleep sleep" &&
+    pids().every((pid) => stateOf(pid) === "S")
   const whole = 4
 
   it("are found by their marker, also in another session and without their parent, and nobody else's are", async () => {
@@ -1157,7 +1404,7 @@ describe("the processes of an instance", () => {
     const stranger = tree(undefined, [`${one.id}0`, "p1"])
     await until(() => [one, other, stranger].every(settled))
     expect(one.pids().filter((pid) => other.pids().includes(pid))).toEqual([])
-    const ofBoth = find(ofInstance(one.id), none).map(({ pid }) => pid)
+    const ofBoth = find(processesOfInstance(one.id), none).map(({ pid }) => pid)
     expect(ofBoth.toSorted()).toEqual([...one.pids(), ...other.pids()].toSorted())
 
     one.child.kill("SIGKILL")
@@ -1210,7 +1457,9 @@ describe("the processes of an instance", () => {
   })
 
   it("stand still also while they fork", async () => {
-    const { marker, pids } = tree("for one in 1 2 3 4; do while :; do sleep 0.01; done & done; wait")
+    const { marker, pids } = tree(
+      "for one in 1 2 3 4; do while :; do sleep 0.01; done & done; wait",
+    )
     await until(() => pids().length >= 5)
     for (let round = 0; round < 30; round++) {
       expect(freeze(all(marker))).toBe(true)
@@ -1223,11 +1472,11 @@ describe("the processes of an instance", () => {
     const { child } = tree("exec sleep 1000")
     const id = processId(child.pid ?? 0)
     if (!id) throw new Error("it does not run")
-    expect(alive(id)).toBe(true)
-    expect(alive({ ...id, startTicks: id.startTicks + 1 })).toBe(false)
+    expect(isAlive(id)).toBe(true)
+    expect(isAlive({ ...id, startTicks: id.startTicks + 1 })).toBe(false)
     child.kill("SIGKILL")
     await once(child, "exit")
-    expect(alive(id)).toBe(false)
+    expect(isAlive(id)).toBe(false)
     expect(processId(id.pid)).toBeUndefined()
   })
 })

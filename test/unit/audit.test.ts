@@ -12,12 +12,23 @@ describe("an audit record", () => {
   it("tells people by role and name, and an identity provider's by their id too, on one line", () => {
     const record = (name?: string) =>
       auditEntryOf({
-        who: { kind: "human", id: "oidc:7c1f", role: "operator", ...(name !== undefined && { name }) },
+        who: {
+          kind: "human",
+          id: "oidc:7c1f",
+          role: "operator",
+          ...(name !== undefined && { name }),
+        },
         ...{ tool: "stop_instances", on: ["shop-1"], flags: ["remove"], fault },
       }).audited
     expect(record("Ann\nadmin root called").who).toBe("operator Ann admin root called (oidc:7c1f)")
     expect(record()).toEqual({
-      ...{ who: "operator oidc:7c1f", tool: "stop_instances", on: ["shop-1"], flags: ["remove"], verdict: "Forbidden" },
+      ...{
+        who: "operator oidc:7c1f",
+        tool: "stop_instances",
+        on: ["shop-1"],
+        flags: ["remove"],
+        verdict: "Forbidden",
+      },
       why: "It is not yours.",
     })
   })
@@ -26,7 +37,9 @@ describe("an audit record", () => {
     const root = { kind: "instance", id: "root", uid: uid("u-1"), lineage: [] } as const
     const child = { kind: "instance", id: "child", uid: uid("u-2"), lineage: [uid("u-1")] } as const
     const entries = [root, child, operator].flatMap((who) =>
-      [undefined, fault].map((one) => auditEntryOf({ who, tool: "stop_instances", on: [], fault: one })),
+      [undefined, fault].map((one) =>
+        auditEntryOf({ who, tool: "stop_instances", on: [], fault: one }),
+      ),
     )
     expect(entries.map(({ group }) => group)).toEqual(
       ["agents", "agents", "people"].flatMap((of) => [`changes by ${of}`, `refusals of ${of}`]),
@@ -37,10 +50,17 @@ describe("an audit record", () => {
   })
 
   it("is bounded, whatever a caller sends", () => {
-    const text = fc.string({ unit: "grapheme", maxLength: 40 }).chain((part) => fc.nat(5000).map((count) => part.repeat(count)))
+    const text = fc
+      .string({ unit: "grapheme", maxLength: 40 })
+      .chain((part) => fc.nat(5000).map((count) => part.repeat(count)))
     fc.assert(
       fc.property(text, fc.array(text, { maxLength: 300 }), text, (tool, on, message) => {
-        const { audited } = auditEntryOf({ who: viewer, tool, on, fault: new Fault("Invalid", message, "") })
+        const { audited } = auditEntryOf({
+          who: viewer,
+          tool,
+          on,
+          fault: new Fault("Invalid", message, ""),
+        })
         expect(Buffer.byteLength(JSON.stringify(audited))).toBeLessThan(40_000)
         expect(audited.on.length).toBeLessThanOrEqual(101)
         if (audited.on.length < on.length) expect(audited.on.at(-1)).toMatch(/^and \d+ more$/)
@@ -63,11 +83,20 @@ describe("the tool audit", () => {
     const { calls } = await fleet.call(admin)("audit")
     const { at: _, ...last } = calls[0]
     expect(last).toEqual({
-      ...{ id: "a-4", cursor: "4", who: "instance shop-1", tool: "stop_instances", on: ["shop-1"], verdict: "Forbidden" },
+      ...{
+        id: "a-4",
+        cursor: "4",
+        who: "instance shop-1",
+        tool: "stop_instances",
+        on: ["shop-1"],
+        verdict: "Forbidden",
+      },
       untrusted: expect.stringMatching(/^<untrusted-nonce>\n.*\n<\/untrusted-nonce>$/s),
     })
     expect(calls[3]).toMatchObject({ on: ["shop-2"], untrusted: expect.stringContaining(sentence) })
-    expect(calls.filter(({ untrusted }: { untrusted: string }) => untrusted.includes(sentence)).length).toBeGreaterThanOrEqual(2)
+    expect(
+      calls.filter(({ untrusted }: { untrusted: string }) => untrusted.includes(sentence)).length,
+    ).toBeGreaterThanOrEqual(2)
     const outside = JSON.stringify(calls).replaceAll(/<untrusted-nonce>.*?<\/untrusted-nonce>/g, "")
     expect(outside).not.toContain("Ignore all")
   })
@@ -75,8 +104,10 @@ describe("the tool audit", () => {
   it("is for admins alone, and goes on where a page ends, in both directions", async () => {
     const fleet = makeFleet()
     const shop = fleet.running("shop-1")
-    for (let count = 0; count < 5; count++) await fleet.call(operator)("pause_instances", { names: ["shop-1"] })
-    for (const who of [viewer, operator, agent(shop)]) await expectFault(fleet.call(who)("audit"), "Forbidden")
+    for (let count = 0; count < 5; count++)
+      await fleet.call(operator)("pause_instances", { names: ["shop-1"] })
+    for (const who of [viewer, operator, agent(shop)])
+      await expectFault(fleet.call(who)("audit"), "Forbidden")
     const read = fleet.call(admin)
     const idsOf = ({ calls }: { calls: { id: string }[] }) => calls.map(({ id }) => id)
     const first = await read("audit", { limit: 2, who: "ann" })
@@ -87,7 +118,11 @@ describe("the tool audit", () => {
     const oldest = await read("audit", { after: "", limit: 4 })
     expect([idsOf(oldest), oldest.more]).toEqual([["a-1", "a-2", "a-3", "a-4"], true])
     const last = await read("audit", { after: oldest.cursor })
-    expect([idsOf(last), last.more, last.next]).toEqual([["a-5"], false, 'These are all. audit {"after":"5"} finds what comes.'])
+    expect([idsOf(last), last.more, last.next]).toEqual([
+      ["a-5"],
+      false,
+      'These are all. audit {"after":"5"} finds what comes.',
+    ])
     await expectFault(read("audit", { before: "1", after: "1" }), "Invalid", /opposite/)
   })
 })

@@ -15,10 +15,15 @@ const texts = ["x", "é", "中", "😀", "👨‍👩‍👧‍👦", '"', "\\"]
 describe("list_instances", () => {
   it("with the goals of all is bounded, and its cursor reaches every one of them once", async () => {
     const fleet = makeFleet()
-    for (let index = 0; index < 250; index++) fleet.running(`a-${index}`, { goal: texts[index % texts.length] ?? "" })
+    for (let index = 0; index < 250; index++)
+      fleet.running(`a-${index}`, { goal: texts[index % texts.length] ?? "" })
     const names: string[] = []
     for (let cursor: string | undefined; ; ) {
-      const page = await fleet.call(operator)("list_instances", { detail: true, limit: 200, ...(cursor && { cursor }) })
+      const page = await fleet.call(operator)("list_instances", {
+        detail: true,
+        limit: 200,
+        ...(cursor && { cursor }),
+      })
       expect(bytesOf(page)).toBeLessThan(bytesMax)
       names.push(...page.instances.map(({ name }: { name: string }) => name))
       for (const { goal } of page.instances) expect(goal.untrusted.isWellFormed()).toBe(true)
@@ -32,7 +37,12 @@ describe("list_instances", () => {
 
   it("says why at any length", async () => {
     const fleet = makeFleet()
-    const why = { verdict: "Held" as const, reason: "BudgetReached" as const, message: "中".repeat(1000), term: 1 }
+    const why = {
+      verdict: "Held" as const,
+      reason: "BudgetReached" as const,
+      message: "中".repeat(1000),
+      term: 1,
+    }
     for (let index = 0; index < 200; index++) fleet.add(`a-${index}`, {}, { admission: why })
     const page = await fleet.call(operator)("list_instances", { limit: 200 })
     expect(bytesOf(page)).toBeLessThan(bytesMax)
@@ -44,7 +54,12 @@ describe("read_events", () => {
   const fill = async (fleet: ReturnType<typeof makeFleet>, count: number): Promise<void> => {
     for (let index = 0; index < count; index++)
       await fleet.memory.bus.append({
-        ...{ id: `e-${index}`, kind: "Warning", message: (texts[index % texts.length] ?? "").slice(0, 3999), atMs: 1 },
+        ...{
+          id: `e-${index}`,
+          kind: "Warning",
+          message: (texts[index % texts.length] ?? "").slice(0, 3999),
+          atMs: 1,
+        },
       })
   }
 
@@ -80,7 +95,11 @@ describe("read_messages", () => {
     for (let index = 0; index < 200; index++)
       await fleet.memory.bus.send(
         "@operators",
-        aMail(`m-${index}`, { from: "instance writer", atMs: fleet.clock.nowMs(), text: texts[index % texts.length] ?? "" }),
+        aMail(`m-${index}`, {
+          from: "instance writer",
+          atMs: fleet.clock.nowMs(),
+          text: texts[index % texts.length] ?? "",
+        }),
       )
     const seen = new Set<string>()
     for (let round = 0; round < 10 && seen.size < 200; round++) {
@@ -98,7 +117,12 @@ describe("read_messages", () => {
 describe("a change of many", () => {
   it("lists as many as fit, and says how many there are", async () => {
     const fleet = makeFleet()
-    const why = { verdict: "Held" as const, reason: "BudgetReached" as const, message: "中".repeat(1000), term: 1 }
+    const why = {
+      verdict: "Held" as const,
+      reason: "BudgetReached" as const,
+      message: "中".repeat(1000),
+      term: 1,
+    }
     for (let index = 0; index < 150; index++) fleet.add(`a-${index}`, {}, { admission: why })
     const answer = await fleet.call(operator)("update_instance", { name: "a-0" })
     expect(answer.changed).toEqual([])
@@ -131,14 +155,18 @@ describe("what is not given", () => {
 describe("what is said in a goal", () => {
   it("is stored and shown without half a pair, wherever it was cut before", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.string({ unit: "binary", minLength: 1, maxLength: 60 }), fc.nat(60), async (text, at) => {
-        const fleet = makeFleet()
-        const goal = `g${text.slice(0, at)}`
-        const { name } = await fleet.call(operator)("spawn_instance", { goal })
-        expect(fleet.specOf(name)?.goal).toBe(goal.toWellFormed())
-        const shown = await fleet.call(operator)("inspect_instance", { name, sections: ["spec"] })
-        expect(shown.spec.untrusted.goal.isWellFormed()).toBe(true)
-      }),
+      fc.asyncProperty(
+        fc.string({ unit: "binary", minLength: 1, maxLength: 60 }),
+        fc.nat(60),
+        async (text, at) => {
+          const fleet = makeFleet()
+          const goal = `g${text.slice(0, at)}`
+          const { name } = await fleet.call(operator)("spawn_instance", { goal })
+          expect(fleet.specOf(name)?.goal).toBe(goal.toWellFormed())
+          const shown = await fleet.call(operator)("inspect_instance", { name, sections: ["spec"] })
+          expect(shown.spec.untrusted.goal.isWellFormed()).toBe(true)
+        },
+      ),
       { numRuns: 20 },
     )
   })

@@ -1,6 +1,6 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { dollarsOf, reached } from "../../src/core/budget.ts"
+import { dollarsOf, exceededLimit } from "../../src/core/budget.ts"
 import type { Budget, Uid } from "../../src/core/instance.ts"
 import { noUsage, type Usage } from "../../src/core/link.ts"
 import type { Spent } from "../../src/core/ports.ts"
@@ -9,7 +9,12 @@ import { uid } from "../contract/harness.ts"
 
 const used = (more: Partial<Usage>): Usage => ({ ...noUsage, ...more })
 const spentOf = (entries: Record<string, [lineage: string[], Usage]>): Map<Uid, Spent> =>
-  new Map(Object.entries(entries).map(([of, [lineage, usage]]) => [uid(of), { lineage: lineage.map(uid), used: usage }]))
+  new Map(
+    Object.entries(entries).map(([of, [lineage, usage]]) => [
+      uid(of),
+      { lineage: lineage.map(uid), used: usage },
+    ]),
+  )
 
 describe("totalsBelow", () => {
   const spent = spentOf({
@@ -41,7 +46,7 @@ describe("reached", () => {
     [{ hours: 0.5 }, used({ ms: 1_800_000 }), "0.5 of 0.5 hours are used"],
     [{ usd: 5, tokens: 100 }, used({ tokens: 100 }), "100 of 100 tokens are used"],
   ])("%j, used %j", (budget, usage, expected) => {
-    expect(reached(budget, usage)).toBe(expected)
+    expect(exceededLimit(budget, usage)).toBe(expected)
   })
 })
 
@@ -53,7 +58,7 @@ describe("amounts", () => {
     [{ usd: 5 }, used({ usd: 5.000_000_1 }), "$5.0000001 of $5 are spent"],
     [{ usd: 5e-7 }, used({ usd: 0.25 }), "$0.2500000 of $0.0000005 are spent"],
   ])("%j, used %j", (budget, usage, words) => {
-    expect(reached(budget, usage)).toBe(words)
+    expect(exceededLimit(budget, usage)).toBe(words)
   })
   it.each<[number, number | undefined, string]>([
     [0, 5, "$0.00 of $5"],
@@ -69,7 +74,8 @@ describe("amounts", () => {
     fc.assert(
       fc.property(cents, cents, fc.constantFrom(0, 1e-6, -1e-6), (limit, other, near) => {
         for (const value of [other, Math.max(1e-6, limit + near)]) {
-          const [, shown = "", of = ""] = /^\$([\d.]+) of \$([\d.]+)$/.exec(dollarsOf(value, limit)) ?? []
+          const [, shown = "", of = ""] =
+            /^\$([\d.]+) of \$([\d.]+)$/.exec(dollarsOf(value, limit)) ?? []
           expect(Number(of)).toBe(limit)
           expect(Number(shown)).toBeGreaterThan(0)
           const difference = Math.abs(value - limit) < 1e-9 ? 0 : Math.sign(value - limit)
@@ -79,7 +85,8 @@ describe("amounts", () => {
     )
     fc.assert(
       fc.property(cents, fc.nat(1_000_000), (hours, moreMs) => {
-        const words = reached({ hours }, used({ ms: Math.ceil(hours * 3_600_000) + moreMs })) ?? ""
+        const words =
+          exceededLimit({ hours }, used({ ms: Math.ceil(hours * 3_600_000) + moreMs })) ?? ""
         const [, shown, of] = /^([\d.]+) of ([\d.]+) hours are used$/.exec(words) ?? []
         expect(Number(of)).toBe(hours)
         expect(Number(shown)).toBeGreaterThanOrEqual(hours)
@@ -90,8 +97,8 @@ describe("amounts", () => {
 
 describe("exceeded", () => {
   it("is more than all of it, so that all of it may be used", () => {
-    expect(reached({ usd: 1 }, used({ usd: 1 }), "exceeded")).toBeUndefined()
-    expect(reached({ usd: 0.3 }, used({ usd: 0.1 + 0.2 }), "exceeded")).toBeUndefined() // the noise of adding floats
-    expect(reached({ usd: 1 }, used({ usd: 1.01 }), "exceeded")).toBe("$1.01 of $1 are spent")
+    expect(exceededLimit({ usd: 1 }, used({ usd: 1 }), "exceeded")).toBeUndefined()
+    expect(exceededLimit({ usd: 0.3 }, used({ usd: 0.1 + 0.2 }), "exceeded")).toBeUndefined() // the noise of adding floats
+    expect(exceededLimit({ usd: 1 }, used({ usd: 1.01 }), "exceeded")).toBe("$1.01 of $1 are spent")
   })
 })

@@ -29,20 +29,30 @@ function twoCheckouts() {
   }
   return { fleet, from, mine }
 }
-const namesOf = ({ instances }: Result): string[] => instances.map(({ name }: { name: string }) => name).toSorted()
+const namesOf = ({ instances }: Result): string[] =>
+  instances.map(({ name }: { name: string }) => name).toSorted()
 
 describe("a project that two checkouts have", () => {
   it("is the caller's in a list, a pause, a resume, a stop and a message", async () => {
     const { fleet, from } = twoCheckouts()
-    expect(namesOf(await from(here)("list_instances", { project: "shop" }))).toEqual(["cloned", "mine"])
-    expect(namesOf(await from(there)("list_instances", { project: "shop" }))).toEqual(["cloned", "yours"])
+    expect(namesOf(await from(here)("list_instances", { project: "shop" }))).toEqual([
+      "cloned",
+      "mine",
+    ])
+    expect(namesOf(await from(there)("list_instances", { project: "shop" }))).toEqual([
+      "cloned",
+      "yours",
+    ])
     const states = (): string[] => ["mine", "yours"].map((name) => fleet.specOf(name)?.state ?? "")
     await from(here)("pause_instances", { project: "shop" })
     expect(states()).toEqual(["Paused", "Running"])
     await from(there)("resume_instances", { project: "shop" })
     expect(states()).toEqual(["Paused", "Running"])
     const sent = await from(there)("message_instances", { project: "shop", text: "Hello." })
-    expect(sent.receipts.map(({ to }: { to: string }) => to).toSorted()).toEqual(["cloned", "yours"])
+    expect(sent.receipts.map(({ to }: { to: string }) => to).toSorted()).toEqual([
+      "cloned",
+      "yours",
+    ])
     await from(here)("stop_instances", { project: "shop" })
     expect(states()).toEqual(["Stopped", "Running"])
   })
@@ -50,7 +60,9 @@ describe("a project that two checkouts have", () => {
   it("is that of an agent's own checkout, whatever its client says", async () => {
     const { from, fleet, mine } = twoCheckouts()
     fleet.add("child", { codeRoot: here, lineage: [mine.uid] })
-    expect(namesOf(await from(there, agent(mine))("list_instances", { project: "shop" }))).not.toContain("yours")
+    expect(
+      namesOf(await from(there, agent(mine))("list_instances", { project: "shop" })),
+    ).not.toContain("yours")
   })
 
   it("is everybody's to look at from elsewhere, with the checkout beside each, and is not changed", async () => {
@@ -64,7 +76,11 @@ describe("a project that two checkouts have", () => {
         ["cloned", there],
       ]),
     )
-    await expectFault(from(undefined)("pause_instances", { project: "shop" }), "Conflict", /\/code\/here, \/code\/there/)
+    await expectFault(
+      from(undefined)("pause_instances", { project: "shop" }),
+      "Conflict",
+      /\/code\/here, \/code\/there/,
+    )
     expect(fleet.specOf("mine")?.state).toBe("Running")
     // A name says which one is meant.
     expect((await from(undefined)("pause_instances", { names: ["yours"] })).changed).toBe(1)
@@ -93,9 +109,15 @@ describe("a project that two checkouts have", () => {
     const { fleet, from } = twoCheckouts()
     const made = await from(undefined)("spawn_instance", { project: "shop", codeRoot: there })
     expect(fleet.specOf(made.name)?.codeRoot).toBe(there)
-    await expectFault(from(here)("spawn_instance", { project: "shop", codeRoot: "/etc" }), "NotFound", /No code root \/etc/)
     await expectFault(
-      from(undefined, agent(fleet.byName.get("mine") as never))("spawn_instance", { codeRoot: there }),
+      from(here)("spawn_instance", { project: "shop", codeRoot: "/etc" }),
+      "NotFound",
+      /No code root \/etc/,
+    )
+    await expectFault(
+      from(undefined, agent(fleet.byName.get("mine") as never))("spawn_instance", {
+        codeRoot: there,
+      }),
       "Forbidden",
       /its? parent's codeRoot/,
     )
@@ -113,7 +135,13 @@ describe("the code roots that serve knows", () => {
   for (const root of ["one", "two ü"]) made(`${root}/5-project-memory/shop`)
   made("one/5-project-memory/Mein Projekt")
   const roots = createCodeRoots({
-    ...{ loops: () => ({}), claude: () => undefined, builtIn: [], stateDirectory: made("state"), first: one },
+    ...{
+      loops: () => ({}),
+      claude: () => undefined,
+      builtIn: [],
+      stateDirectory: made("state"),
+      first: one,
+    },
   })
   roots.admit(two)
 
@@ -122,7 +150,10 @@ describe("the code roots that serve knows", () => {
     try {
       roots.find("shop", undefined)
     } catch (error) {
-      expect(error).toMatchObject({ code: "Conflict", next: expect.stringContaining(`codeRoot, e.g. "${one}"`) })
+      expect(error).toMatchObject({
+        code: "Conflict",
+        next: expect.stringContaining(`codeRoot, e.g. "${one}"`),
+      })
     }
     expect(roots.find("shop", roots.named(two))).toBe(two)
     expect(roots.shared()).toEqual(new Map([["shop", [one, two]]]))
@@ -136,7 +167,11 @@ describe("the code roots that serve knows", () => {
 
   it("find a project by the name that they list", () => {
     expect(roots.list(one)).toEqual(["mein-projekt", "shop"])
-    const { directory: found } = roots.layoutOf({ project: "mein-projekt", loop: "ralf", codeRoot: one })
+    const { directory: found } = roots.layoutOf({
+      project: "mein-projekt",
+      loop: "ralf",
+      codeRoot: one,
+    })
     expect(found).toBe(join(one, "5-project-memory/Mein Projekt"))
   })
 

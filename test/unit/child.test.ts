@@ -10,10 +10,21 @@ function setUp(spec: Partial<Spec> = {}) {
   const fleet = makeFleet()
   fleet.world.projects = ["shop", "blog"]
   const parent = fleet.running("parent", {
-    ...{ project: "shop", model: "m-1", priority: 5, children, budget: { usd: 10, iterations: 20 } },
+    ...{
+      project: "shop",
+      model: "m-1",
+      priority: 5,
+      children,
+      budget: { usd: 10, iterations: 20 },
+    },
     ...spec,
   })
-  fleet.spent.set(parent.uid, { name: "parent", bornAtMs: 0, lineage: [], used: { usd: 0, tokens: 0, iterations: 0, ms: 0 } })
+  fleet.spent.set(parent.uid, {
+    name: "parent",
+    bornAtMs: 0,
+    lineage: [],
+    used: { usd: 0, tokens: 0, iterations: 0, ms: 0 },
+  })
   const call = fleet.call(agent(parent))
   const spawn = (input: object = {}) => call("spawn_instance", input)
   return { fleet, parent, call, spawn }
@@ -22,11 +33,28 @@ function setUp(spec: Partial<Spec> = {}) {
 describe("a child", () => {
   it("has of its parent what it works on and with, and a part of its limits and budget", async () => {
     const schedule = { cron: "0 22 * * *", minutes: 60, timezone: "UTC" }
-    const { fleet, parent, spawn } = setUp({ schedule, repository: "acme/shop", codeRoot: "/code", loop: "builtin" })
+    const { fleet, parent, spawn } = setUp({
+      schedule,
+      repository: "acme/shop",
+      codeRoot: "/code",
+      loop: "builtin",
+    })
     const made = await spawn({ name: "child", goal: "Help." })
     expect(fleet.specOf("parent--child")).toMatchObject({
-      ...{ project: "shop", repository: "acme/shop", codeRoot: "/code", loop: "builtin", model: "m-1", schedule, priority: 0 },
-      ...{ lineage: [parent.uid], children: { depth: 1, total: 3, running: 2 }, budget: { usd: 5, iterations: 10 } },
+      ...{
+        project: "shop",
+        repository: "acme/shop",
+        codeRoot: "/code",
+        loop: "builtin",
+        model: "m-1",
+        schedule,
+        priority: 0,
+      },
+      ...{
+        lineage: [parent.uid],
+        children: { depth: 1, total: 3, running: 2 },
+        budget: { usd: 5, iterations: 10 },
+      },
     })
     expect(made.budget).toMatchObject({ usd: 5, from: expect.stringContaining("your own budget") })
     // Half of what is left then, of what was not set aside.
@@ -42,7 +70,11 @@ describe("a child", () => {
     ["a higher priority", { priority: 6 }, /at most its parent's, 5/],
     ["a schedule of its own", { schedule: { cron: "* * * * *", minutes: 1 } }, /parent's windows/],
     ["more money than there is", { budget: { usd: 10.01 } }, /budget of \$10 has 10 left/],
-    ["more iterations than there are", { budget: { iterations: 21 } }, /budget of 20 iterations has 20 left/],
+    [
+      "more iterations than there are",
+      { budget: { iterations: 21 } },
+      /budget of 20 iterations has 20 left/,
+    ],
   ])("may not be given %s", async (_name, input, words) => {
     const { fleet, spawn } = setUp()
     await expectFault(spawn(input), "Forbidden", words)
@@ -76,26 +108,42 @@ describe("a child", () => {
     await expectFault(spawn({}), "Forbidden", /3 descendants in its life/)
     const a = fleet.byName.get("parent--a")
     if (!a) throw new Error("no child")
-    await expectFault(fleet.call(agent(a))("spawn_instance", {}), "Forbidden", /parent may have 3 descendants/)
+    await expectFault(
+      fleet.call(agent(a))("spawn_instance", {}),
+      "Forbidden",
+      /parent may have 3 descendants/,
+    )
     const deep = setUp({ children: { depth: 1, total: 9, running: 9 } })
     const child = await deep.spawn({ name: "child" })
     const made = deep.fleet.byName.get(String(child.name))
     if (!made) throw new Error("no child")
-    await expectFault(deep.fleet.call(agent(made))("spawn_instance", {}), "Forbidden", /on 1 level,|on 0 levels/)
+    await expectFault(
+      deep.fleet.call(agent(made))("spawn_instance", {}),
+      "Forbidden",
+      /on 1 level,|on 0 levels/,
+    )
     expect(parent.spec.children).toEqual(children)
   })
 
   it("is one of so many, and has of what is left, also when many are spawned at once", async () => {
     const { fleet, spawn, call, parent } = setUp()
-    const ended = await Promise.allSettled(Array.from({ length: 50 }, () => spawn({ budget: { usd: 4, iterations: 1 } })))
+    const ended = await Promise.allSettled(
+      Array.from({ length: 50 }, () => spawn({ budget: { usd: 4, iterations: 1 } })),
+    )
     expect(ended.filter(({ status }) => status === "fulfilled").length).toBe(2) // 4 and 4 of 10
     expect(fleet.byName.size).toBe(3)
-    const cheap = await Promise.allSettled(Array.from({ length: 50 }, () => spawn({ budget: { usd: 0.01, iterations: 1 } })))
+    const cheap = await Promise.allSettled(
+      Array.from({ length: 50 }, () => spawn({ budget: { usd: 0.01, iterations: 1 } })),
+    )
     expect(cheap.filter(({ status }) => status === "fulfilled").length).toBe(1)
-    expect([...fleet.byName.values()].filter(({ spec }) => spec.lineage.includes(parent.uid)).length).toBe(3)
+    expect(
+      [...fleet.byName.values()].filter(({ spec }) => spec.lineage.includes(parent.uid)).length,
+    ).toBe(3)
     // 1.99 are left: enough for one of the two.
     const first = [...fleet.byName.keys()].filter((name) => fleet.specOf(name)?.budget.usd === 4)
-    const raised = await Promise.allSettled(first.map((name) => call("update_instance", { name, budget: { usd: 5.5 } })))
+    const raised = await Promise.allSettled(
+      first.map((name) => call("update_instance", { name, budget: { usd: 5.5 } })),
+    )
     expect(raised.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"])
   })
 
@@ -107,7 +155,10 @@ describe("a child", () => {
     await expectFault(update({ priority: 6 }), "Forbidden", /at most its parent's/)
     await expectFault(update({ schedule: null }), "Forbidden", /parent's windows/)
     await update({ budget: { usd: 9 }, children: { depth: 9, total: 99, running: 99 } })
-    expect(fleet.specOf("parent--child")).toMatchObject({ budget: { usd: 9 }, children: { depth: 1, total: 3, running: 2 } })
+    expect(fleet.specOf("parent--child")).toMatchObject({
+      budget: { usd: 9 },
+      children: { depth: 1, total: 3, running: 2 },
+    })
     const child = fleet.byName.get("parent--child")
     if (!child) throw new Error("no child")
     await expectFault(
@@ -115,7 +166,11 @@ describe("a child", () => {
       "Forbidden",
       /descendants/,
     )
-    await fleet.call(operator)("update_instance", { name: "parent--child", budget: { usd: 50 }, priority: 9 })
+    await fleet.call(operator)("update_instance", {
+      name: "parent--child",
+      budget: { usd: 50 },
+      priority: 9,
+    })
     expect(fleet.specOf("parent--child")).toMatchObject({ budget: { usd: 50 }, priority: 9 })
   })
 })

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest"
-import { type Circuit, closed, errorsMax, idleMax, judged } from "../../src/core/circuit.ts"
+import { type Circuit, closed, errorsMax, idleMax, judgeCircuit } from "../../src/core/circuit.ts"
 import type { Last } from "../../src/core/link.ts"
 
 interface Ended {
@@ -12,7 +12,12 @@ interface Ended {
 function opens(ended: readonly Ended[]): readonly number[] {
   let circuit: Circuit = closed
   return ended.flatMap(({ outcome = "NONE", text = "", commits = 0, waits = false }, index) => {
-    const after = judged(circuit, { outcome, text, atMs: 0 }, commits === "unknown" ? undefined : commits, waits)
+    const after = judgeCircuit(
+      circuit,
+      { outcome, text, atMs: 0 },
+      commits === "unknown" ? undefined : commits,
+      waits,
+    )
     circuit = after.circuit
     return after.hold ? [index + 1] : []
   })
@@ -22,16 +27,42 @@ const failed = { outcome: "FAILED", text: "exit code 1" } as const
 
 describe("the circuit", () => {
   it.each<[string, readonly Ended[], readonly number[]]>([
-    ["opens at the fifth failure of one kind, and again after each trial that fails", times(7, failed), [5, 6, 7]],
-    ["stays closed while each fails in another way", times(9, failed).map((one, at) => ({ ...one, text: `error ${at}` })), []],
-    ["closes with an iteration that ends well", [...times(5, failed), { outcome: "PARTIAL" }, ...times(4, failed)], [5]],
+    [
+      "opens at the fifth failure of one kind, and again after each trial that fails",
+      times(7, failed),
+      [5, 6, 7],
+    ],
+    [
+      "stays closed while each fails in another way",
+      times(9, failed).map((one, at) => ({ ...one, text: `error ${at}` })),
+      [],
+    ],
+    [
+      "closes with an iteration that ends well",
+      [...times(5, failed), { outcome: "PARTIAL" }, ...times(4, failed)],
+      [5],
+    ],
     ["opens when ten bring nothing", times(11, {}), [10, 11]],
-    ["counts commits as progress", Array.from({ length: 30 }, (_, at) => ({ commits: Math.floor(at / 5) })), []],
+    [
+      "counts commits as progress",
+      Array.from({ length: 30 }, (_, at) => ({ commits: Math.floor(at / 5) })),
+      [],
+    ],
     ["says nothing of progress without git", times(30, { commits: "unknown" }), []],
-    ["without git it opens at the fifth failure", times(6, { ...failed, commits: "unknown" }), [5, 6]],
+    [
+      "without git it opens at the fifth failure",
+      times(6, { ...failed, commits: "unknown" }),
+      [5, 6],
+    ],
     [
       "tells the answers of the API apart",
-      ["404 no such model", "413 too large", "401 no such key", "exit code 137", "500 internal"].map((text) => ({
+      [
+        "404 no such model",
+        "413 too large",
+        "401 no such key",
+        "exit code 137",
+        "500 internal",
+      ].map((text) => ({
         ...failed,
         text,
       })),
@@ -53,11 +84,16 @@ describe("the circuit", () => {
 
   it("says why, and until when", () => {
     let circuit: Circuit = closed
-    let hold: ReturnType<typeof judged>["hold"]
+    let hold: ReturnType<typeof judgeCircuit>["hold"]
     for (let count = 0; count < errorsMax; count++)
       ({ circuit, hold } = {
         hold: undefined,
-        ...judged(circuit, { outcome: "FAILED", text: "no such\nflag", atMs: 1000 }, 0, false),
+        ...judgeCircuit(
+          circuit,
+          { outcome: "FAILED", text: "no such\nflag", atMs: 1000 },
+          0,
+          false,
+        ),
       })
     expect(hold).toEqual({
       reason: "CircuitOpen",

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import { watchClaude } from "../../src/agent/claude-watch.ts"
-import { type ClaudeSearch, searchClaude } from "../../src/find-claude.ts"
+import { type ClaudeSearch, searchClaude } from "../../src/host/find-claude.ts"
 
 describe("a claude that is missing", () => {
   const minuteMs = 60_000
@@ -36,13 +36,26 @@ describe("a claude that is missing", () => {
       message: "It is gone. The agent waits for it and goes on by itself.",
     })
     expect(look({ passMs: 500 }).changes).toBe(1)
-    expect(look({ found: { path: "/opt/claude" } })).toMatchObject({ path: "/opt/claude", hold: undefined, changes: 2 })
+    expect(look({ found: { path: "/opt/claude" } })).toMatchObject({
+      path: "/opt/claude",
+      hold: undefined,
+      changes: 2,
+    })
   })
 
   it("is held for a minute at the most, however long it is away and whichever way the clock goes", () => {
     const { look } = watched()
     look({ found: { missing: "It is gone." } })
-    for (const passMs of [500, 29_000, 40_000, minuteMs, 10 * minuteMs, -3_600_000, 500, 86_400_000]) {
+    for (const passMs of [
+      500,
+      29_000,
+      40_000,
+      minuteMs,
+      10 * minuteMs,
+      -3_600_000,
+      500,
+      86_400_000,
+    ]) {
       const { leftMs } = look({ passMs })
       expect(leftMs).toBeGreaterThanOrEqual(minuteMs / 2 - 1)
       expect(leftMs).toBeLessThanOrEqual(minuteMs)
@@ -82,7 +95,9 @@ describe("the search for claude", () => {
       missing: `The policy names claude at ${at("mine")}, which is not an executable file.`,
     })
     writeFileSync(at("mine"), "", { mode: 0o644 })
-    expect(searchClaude({ named: at("mine") })).toMatchObject({ missing: expect.stringContaining("not an executable file") })
+    expect(searchClaude({ named: at("mine") })).toMatchObject({
+      missing: expect.stringContaining("not an executable file"),
+    })
     chmodSync(at("mine"), 0o755)
     expect(searchClaude({ named: at("mine") })).toEqual({ path: at("mine") })
   })

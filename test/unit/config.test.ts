@@ -2,8 +2,8 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, describe, expect, it } from "vitest"
-import { lastingEnvironment, readConfig, serveEnvironment } from "../../src/config.ts"
-import { codeRootOf } from "../../src/find-code-root.ts"
+import { codeRootOf } from "../../src/host/find-code-root.ts"
+import { lastingEnvironment, readConfig, serveEnvironment } from "../../src/settings/config.ts"
 
 const directory = mkdtempSync(join(tmpdir(), "bb5-config-"))
 afterAll(() => rmSync(directory, { recursive: true }))
@@ -16,7 +16,8 @@ describe("the code root", () => {
   const project = made("client/5-project-memory/shop/src")
   const named = made("named")
   const nowhere = made("nowhere")
-  const rootOf = (env: NodeJS.ProcessEnv, flag?: string) => codeRootOf(readConfig({ codeRoot: flag }, env))
+  const rootOf = (env: NodeJS.ProcessEnv, flag?: string) =>
+    codeRootOf(readConfig({ codeRoot: flag }, env))
 
   it("is the flag's, else the environment's, else above the client's project, else above the current directory", () => {
     const all = { BLACKBOX5_CODE_ROOT: named, CLAUDE_PROJECT_DIR: project }
@@ -29,7 +30,12 @@ describe("the code root", () => {
   })
 
   it("is known to the serve that a client starts, and the client's project is not the agents'", () => {
-    const env = { CLAUDE_PROJECT_DIR: project, CLAUDECODE: "1", BLACKBOX5_INSTANCE: "u/p", HOME: "/home/me" }
+    const env = {
+      CLAUDE_PROJECT_DIR: project,
+      CLAUDECODE: "1",
+      BLACKBOX5_INSTANCE: "u/p",
+      HOME: "/home/me",
+    }
     expect(serveEnvironment(env)).toEqual({ CLAUDE_PROJECT_DIR: project, HOME: "/home/me" })
     expect(lastingEnvironment(serveEnvironment(env))).toEqual({ HOME: "/home/me" })
   })

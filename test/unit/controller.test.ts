@@ -6,7 +6,10 @@ import { topic } from "../../src/core/source.ts"
 import { manualClock } from "../contract/harness.ts"
 
 /** A controller on one topic; ends with the test. */
-function controlled(reconcile: Reconcile<string>, { workersMax = 2, keys = [] as string[], urgent = [] as string[] } = {}) {
+function controlled(
+  reconcile: Reconcile<string>,
+  { workersMax = 2, keys = [] as string[], urgent = [] as string[] } = {},
+) {
   const clock = manualClock()
   const { changed, source } = topic<string>(async () => keys)
   const stop = new AbortController()
@@ -36,7 +39,9 @@ function counting() {
     count: () => count,
     hit: () => waiting.get(++count)?.(),
     reached: (wanted: number) =>
-      count >= wanted ? Promise.resolve() : new Promise<void>((resolve) => void waiting.set(wanted, resolve)),
+      count >= wanted
+        ? Promise.resolve()
+        : new Promise<void>((resolve) => void waiting.set(wanted, resolve)),
   }
 }
 

@@ -8,7 +8,12 @@ import { anInstance, aRun, aSpec, startMs, uid } from "../contract/harness.ts"
 
 const nowMs = startMs
 const revision = revisionOf(aSpec())
-const admission: Admission = { verdict: "Admitted", reason: "Admitted", message: "Admitted.", term: 1 }
+const admission: Admission = {
+  verdict: "Admitted",
+  reason: "Admitted",
+  message: "Admitted.",
+  term: 1,
+}
 const queued: Admission = { ...admission, verdict: "Queued", reason: "FleetFull" }
 const heldBack: Admission = { ...admission, verdict: "Held", reason: "RateLimited" }
 
@@ -41,7 +46,12 @@ describe("decide", () => {
     ["held, nothing there", wanted({ status: { admission: heldBack } }), undefined, undefined],
     ["runs as wanted", wanted(withRun()), observed(), undefined],
     ["still pending", wanted(withRun()), observed({ phase: "Pending" }), undefined],
-    ["paused keeps its place", wanted({ ...withRun(), spec: { state: "Paused" } }), observed(), undefined],
+    [
+      "paused keeps its place",
+      wanted({ ...withRun(), spec: { state: "Paused" } }),
+      observed(),
+      undefined,
+    ],
     ["held keeps its place", wanted(withRun({}, heldBack)), observed(), undefined],
     ["queued loses it", wanted(withRun({}, queued)), observed(), "stop"],
     ["stopped", wanted({ ...withRun(), spec: { state: "Stopped" } }), observed(), "stop"],
@@ -64,14 +74,39 @@ describe("decide", () => {
       undefined,
       undefined,
     ],
-    ["another revision runs", wanted(withRun({ revision: "1-old" })), observed({ revision: "1-old" }), "stop"],
-    ["another revision ended", wanted(withRun({ revision: "1-old" })), exited({}, { revision: "1-old" }), "start"],
+    [
+      "another revision runs",
+      wanted(withRun({ revision: "1-old" })),
+      observed({ revision: "1-old" }),
+      "stop",
+    ],
+    [
+      "another revision ended",
+      wanted(withRun({ revision: "1-old" })),
+      exited({}, { revision: "1-old" }),
+      "start",
+    ],
     ["deleted while it runs", wanted({ ...withRun(), deletedAtMs: 1 }), observed(), "stop"],
     ["deleted and ended", wanted({ ...withRun(), deletedAtMs: 1 }), exited(), "release"],
     ["deleted before it began", wanted({ deletedAtMs: 1 }), undefined, "release"],
-    ["a name used again: the former bearer runs", wanted(), observed({ uid: uid("former") }), "stop"],
-    ["a name used again: the former bearer ended", wanted(), exited({}, { uid: uid("former") }), "start"],
-    ["a name used again, and deleted again", wanted({ deletedAtMs: 1 }), exited({}, { uid: uid("former") }), "release"],
+    [
+      "a name used again: the former bearer runs",
+      wanted(),
+      observed({ uid: uid("former") }),
+      "stop",
+    ],
+    [
+      "a name used again: the former bearer ended",
+      wanted(),
+      exited({}, { uid: uid("former") }),
+      "start",
+    ],
+    [
+      "a name used again, and deleted again",
+      wanted({ deletedAtMs: 1 }),
+      exited({}, { uid: uid("former") }),
+      "release",
+    ],
     ["complete", wanted(withRun()), exited({ outcome: "Complete", code: 0 }), undefined],
     ["failed by the loop's own word", wanted(withRun()), exited({ outcome: "Failed" }), undefined],
     [
@@ -94,13 +129,18 @@ describe("decide", () => {
   })
 
   it("does not take the exit of a former bearer of the name for its own", () => {
-    expect(decide(wanted(), revision, exited({ outcome: "Complete" }, { uid: uid("former") }), nowMs).run).toBeUndefined()
+    expect(
+      decide(wanted(), revision, exited({ outcome: "Complete" }, { uid: uid("former") }), nowMs)
+        .run,
+    ).toBeUndefined()
   })
 
   it("writes what was observed, with the problem, and without that of an earlier run", () => {
     const problem = { reason: "NoClaude", message: "There is no claude." }
     const seen = observed({ place: "p2", phase: "Pending", problem })
-    const before = wanted(withRun({ restarts: 2, lastExit: exit(), problem: { reason: "Old", message: "Old." } }))
+    const before = wanted(
+      withRun({ restarts: 2, lastExit: exit(), problem: { reason: "Old", message: "Old." } }),
+    )
     expect(decide(before, revision, seen, nowMs).run).toEqual({
       phase: "Pending",
       revision,
@@ -126,28 +166,42 @@ describe("decide", () => {
 
   it("starts again and counts it when the back-off is over", () => {
     const seen = exited({ atMs: nowMs - 8000 })
-    expect(decide(wanted(withRun({ restarts: 3 })), revision, seen, nowMs)).toMatchObject({ act: "start", run: { restarts: 4 } })
+    expect(decide(wanted(withRun({ restarts: 3 })), revision, seen, nowMs)).toMatchObject({
+      act: "start",
+      run: { restarts: 4 },
+    })
   })
 
   it("starts a loop again at once that ended by itself, and counts it only when it ran no claude", () => {
     const seen = exited({ code: 0, atMs: nowMs - 1000 })
-    expect(decide(wanted(withRun({ restarts: 3 })), revision, seen, nowMs)).toMatchObject({ act: "start", run: { restarts: 0 } })
+    expect(decide(wanted(withRun({ restarts: 3 })), revision, seen, nowMs)).toMatchObject({
+      act: "start",
+      run: { restarts: 0 },
+    })
     const ranNone = { ...seen, problem: { reason: ranNoClaude, message: "Ran none." } }
     expect(decide(wanted(withRun({ restarts: 0 })), revision, ranNone, nowMs)).toMatchObject({
       act: "start",
       run: { restarts: 1 },
     })
-    expect(decide(wanted(withRun({ restarts: 3 })), revision, ranNone, nowMs)).toMatchObject({ afterMs: 7000 })
+    expect(decide(wanted(withRun({ restarts: 3 })), revision, ranNone, nowMs)).toMatchObject({
+      afterMs: 7000,
+    })
   })
 
   it("counts from the start after a run that lived long", () => {
     const seen = exited({ atMs: nowMs - 1000 }, { startedAtMs: nowMs - 1000 - 600_001 })
-    expect(decide(wanted(withRun({ restarts: 9 })), revision, seen, nowMs)).toMatchObject({ act: "start", run: { restarts: 1 } })
+    expect(decide(wanted(withRun({ restarts: 9 })), revision, seen, nowMs)).toMatchObject({
+      act: "start",
+      run: { restarts: 1 },
+    })
   })
 
   it("counts no failures of another revision", () => {
     const seen = exited({}, { revision: "1-old" })
-    expect(decide(wanted(withRun({ revision: revision, restarts: 9 })), revision, seen, nowMs).run?.restarts).toBe(0)
+    expect(
+      decide(wanted(withRun({ revision: revision, restarts: 9 })), revision, seen, nowMs).run
+        ?.restarts,
+    ).toBe(0)
   })
 
   it("the back-off grows, and is bounded", () => {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest"
 import { z } from "zod"
-import { decode, fieldsOf, readInput } from "../../src/core/decode.ts"
+import { decode, inputFields, readInput } from "../../src/core/decode.ts"
 
-const fields = fieldsOf(
+const fields = inputFields(
   z.strictObject({
     name: z.string().describe("which one"),
     phases: z.array(z.enum(["Running", "Paused"])).optional(),
@@ -26,7 +26,12 @@ describe("fields of an input", () => {
       { name: "limit", kind: "number", required: false, otherwise: 20 },
       { name: "all", kind: "boolean", required: false },
       { name: "mode", kind: "string", required: false, choices: ["once", "continuous"] },
-      { name: "budget", kind: "object", required: false, fields: [number("usd", false), number("tokens", false)] },
+      {
+        name: "budget",
+        kind: "object",
+        required: false,
+        fields: [number("usd", false), number("tokens", false)],
+      },
       { name: "labels", kind: "object", required: false },
       {
         ...{ name: "schedule", kind: "object", required: false },
@@ -97,32 +102,60 @@ describe("an input before it is validated", () => {
     name: z.string(),
     goal: z.string().optional(),
     limit: z.int().default(20),
-    schedule: z.strictObject({ cron: z.string(), minutes: z.int().optional() }).nullable().optional(),
+    schedule: z
+      .strictObject({ cron: z.string(), minutes: z.int().optional() })
+      .nullable()
+      .optional(),
     labels: z.record(z.string(), z.string()).default({}),
     orders: z.array(z.strictObject({ text: z.string(), id: z.string().optional() })).optional(),
   })
 
   it("lacks what is null and may be left out, at every depth the schema knows", () => {
-    const given = { name: "a", goal: null, limit: null, labels: null, orders: [{ text: "x", id: null }] }
-    expect(schema.parse(readInput(schema, given))).toEqual({ name: "a", limit: 20, labels: {}, orders: [{ text: "x" }] })
+    const given = {
+      name: "a",
+      goal: null,
+      limit: null,
+      labels: null,
+      orders: [{ text: "x", id: null }],
+    }
+    expect(schema.parse(readInput(schema, given))).toEqual({
+      name: "a",
+      limit: 20,
+      labels: {},
+      orders: [{ text: "x" }],
+    })
     const timed = { name: "a", schedule: { cron: "* * * * *", minutes: null } }
     expect(schema.parse(readInput(schema, timed)).schedule).toEqual({ cron: "* * * * *" })
   })
 
   it("keeps null where it means something, is wrong, or nobody knows the field", () => {
-    expect(readInput(schema, { name: null, schedule: null, labels: { a: null }, other: null, __proto__: null })).toEqual({
+    expect(
+      readInput(schema, {
+        name: null,
+        schedule: null,
+        labels: { a: null },
+        other: null,
+        __proto__: null,
+      }),
+    ).toEqual({
       name: null,
       schedule: null,
       labels: { a: null },
       other: null,
     })
-    expect(schema.safeParse(readInput(schema, { name: "a", labels: { a: null } })).success).toBe(false)
+    expect(schema.safeParse(readInput(schema, { name: "a", labels: { a: null } })).success).toBe(
+      false,
+    )
     for (const raw of [null, undefined, 3, "x", []]) expect(readInput(schema, raw)).toEqual(raw)
   })
 
   it("has no half of a surrogate pair", () => {
     const given = { name: "a\ud83d", labels: { a: "\udc4d" }, orders: [{ text: "\ud83d" }] }
-    expect(readInput(schema, given)).toEqual({ name: "a\ufffd", labels: { a: "\ufffd" }, orders: [{ text: "\ufffd" }] })
+    expect(readInput(schema, given)).toEqual({
+      name: "a\ufffd",
+      labels: { a: "\ufffd" },
+      orders: [{ text: "\ufffd" }],
+    })
   })
 
   it("of great depth costs nothing", () => {

@@ -1,4 +1,13 @@
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
@@ -8,14 +17,17 @@ import { createTrees, type Trees } from "../../src/adapters/local/trees.ts"
 import { createWorkspace, type Workspace } from "../../src/agent/workspace.ts"
 import type { Fault } from "../../src/core/faults.ts"
 import type { TrustedFilters } from "../../src/core/workspace.ts"
-import { parsePolicy } from "../../src/policy.ts"
-import { instanceDirectory } from "../../src/run-directory.ts"
-import { lossOf } from "../../src/tree-loss.ts"
-import { measure } from "../../src/tree-work.ts"
+import { lossOf } from "../../src/host/tree-loss.ts"
+import { measure } from "../../src/host/tree-work.ts"
+import { instanceDirectory } from "../../src/run/run-directory.ts"
+import { parsePolicy } from "../../src/settings/policy.ts"
 import { aSpec, uid } from "../contract/harness.ts"
 import { git, makeCodeRoot } from "../e2e/code-root.ts"
 
-/** Filters, with the real git: what an agent finds in a tree of its own is what a person's git would have put there. */
+/**
+ * Filters, with the real git: what an agent finds in a tree of its own is what a person's git would
+ * have put there.
+ */
 
 let directory: string
 let shop: string
@@ -40,7 +52,10 @@ beforeEach(() => {
     return path
   }
   clean = program("clean", "echo encoded; tr a-z b-za")
-  smudge = program("smudge", "read -r first; [ \"$first\" = encoded ] || { echo 'not encoded' >&2; exit 1; }; tr b-za a-z")
+  smudge = program(
+    "smudge",
+    "read -r first; [ \"$first\" = encoded ] || { echo 'not encoded' >&2; exit 1; }; tr b-za a-z",
+  )
   trusted = {}
   const codeRoots = createCodeRoots({
     loops: () => ({}),
@@ -58,7 +73,10 @@ afterEach(() => {
   rmSync(directory, { recursive: true, force: true })
 })
 
-/** The repository has a secret that passes through the filter, which is defined in its own or in the person's configuration. */
+/**
+ * The repository has a secret that passes through the filter, which is defined in its own or in the
+ * person's configuration.
+ */
 function commitSecret(scope: "--local" | "--global"): void {
   git(shop, "config", scope, "filter.vault.clean", clean)
   git(shop, "config", scope, "filter.vault.smudge", smudge)
@@ -70,7 +88,8 @@ function commitSecret(scope: "--local" | "--global"): void {
   expect(git(shop, "show", "HEAD:secret.key")).toBe("encoded\npqfo tftbnf")
   rmSync(join(directory, "ran"), { force: true })
 }
-const ran = (): string => (existsSync(join(directory, "ran")) ? readFileSync(join(directory, "ran"), "utf8") : "")
+const ran = (): string =>
+  existsSync(join(directory, "ran")) ? readFileSync(join(directory, "ran"), "utf8") : ""
 async function make(): Promise<{ path: string; workspace: Workspace }> {
   const tree = await trees.settle({ name: "a", uid: uid("a"), spec: own })
   const at = join(instanceDirectory(join(directory, "state"), "a"), "000000001-x")
@@ -122,7 +141,10 @@ describe("a filter", () => {
   it("of the repository alone makes the spawn refused, with the line that allows it", async () => {
     commitSecret("--local")
     const fault = await refusal()
-    expect(fault).toMatchObject({ code: "Invalid", message: expect.stringMatching(/pass through a filter that only its own/) })
+    expect(fault).toMatchObject({
+      code: "Invalid",
+      message: expect.stringMatching(/pass through a filter that only its own/),
+    })
     expect(ran()).toBe("")
     // A tree that somebody has settled meanwhile is not made either.
     const { path, workspace } = await make()

@@ -42,7 +42,10 @@ describe("a marker in the last message of an iteration", () => {
     ["said by the prompt", `The prompt says:\n\n${promise}`],
     ["the subject of a sentence", `${promise}\nis what I shall say at the end.`],
     ["a status that somebody else has", "The index says Status: BLOCKED for issue 3."],
-    ["a status that somebody else has, over two lines", "The index still says\nStatus: BLOCKED for issue 3."],
+    [
+      "a status that somebody else has, over two lines",
+      "The index still says\nStatus: BLOCKED for issue 3.",
+    ],
     ["a status that is talked about", "Status: BLOCKED is what the index says."],
     ["a negated status", "This is not Status: BLOCKED."],
     ["a choice", "Status: BLOCKED | PARTIAL"],
@@ -60,7 +63,10 @@ describe("a marker in the last message of an iteration", () => {
     ["in a block quote", `> ${promise}`],
     ["in a nested block quote", `> > Status: BLOCKED`],
     ["in quotes", `"${promise}"`],
-    ["in a quotation of several lines", `You wrote "When it is done, answer\n${promise}\nand stop".`],
+    [
+      "in a quotation of several lines",
+      `You wrote "When it is done, answer\n${promise}\nand stop".`,
+    ],
     ["in a quotation of several paragraphs", `You wrote: “Work.\n\n${promise}\n\nThen stop.”`],
     ["in a German quotation", `Dort steht: „Am Ende\n\nStatus: BLOCKED\n\nund Schluss“`],
     ["in our fence around mail", `<untrusted-1a2b>\n${promise}\n</untrusted-1a2b>`],
@@ -70,7 +76,9 @@ describe("a marker in the last message of an iteration", () => {
   })
 
   /** Prose of which no line can be taken for a marker, for code or for quoting. */
-  const prose = fc.array(fc.stringMatching(/^[A-Z][a-z ,]{0,30}\.$/), { maxLength: 6 }).map((lines) => lines.join("\n"))
+  const prose = fc
+    .array(fc.stringMatching(/^[A-Z][a-z ,]{0,30}\.$/), { maxLength: 6 })
+    .map((lines) => lines.join("\n"))
   const marker = fc.constantFrom<[Marker, string]>(
     ["COMPLETE", promise],
     ["BLOCKED", "Status: BLOCKED"],
@@ -90,10 +98,15 @@ describe("a marker in the last message of an iteration", () => {
 
   it("is the last one stated, whatever stands around it", () => {
     fc.assert(
-      fc.property(fc.array(fc.tuple(prose, marker), { minLength: 1, maxLength: 4 }), prose, (parts, after) => {
-        const text = parts.map(([before, [, line]]) => `${before}\n\n${line}\n\n`).join("") + after
-        expect(markerOf(text)).toBe(parts.at(-1)?.[1][0])
-      }),
+      fc.property(
+        fc.array(fc.tuple(prose, marker), { minLength: 1, maxLength: 4 }),
+        prose,
+        (parts, after) => {
+          const text =
+            parts.map(([before, [, line]]) => `${before}\n\n${line}\n\n`).join("") + after
+          expect(markerOf(text)).toBe(parts.at(-1)?.[1][0])
+        },
+      ),
     )
   })
 
@@ -117,7 +130,21 @@ describe("a marker in the last message of an iteration", () => {
     fc.assert(
       fc.property(
         fc.array(
-          fc.constantFrom("```", "> ", '"', "“", "<!--", "-->", "<pre>", "</pre>", promise, "Status: BLOCKED", "\n", " ", "x"),
+          fc.constantFrom(
+            "```",
+            "> ",
+            '"',
+            "“",
+            "<!--",
+            "-->",
+            "<pre>",
+            "</pre>",
+            promise,
+            "Status: BLOCKED",
+            "\n",
+            " ",
+            "x",
+          ),
         ),
         (parts) => {
           expect(["COMPLETE", "BLOCKED", "NONE"]).toContain(markerOf(parts.join("")))
@@ -126,6 +153,8 @@ describe("a marker in the last message of an iteration", () => {
     )
     expect(markerOf(`${'> `"“ Status: \n'.repeat(300_000)}${promise}`)).toBe("COMPLETE")
     expect(markerOf(`${"when ".repeat(600_000)}\n\n${promise}`)).toBe("COMPLETE")
-    expect(markerOf(`${" ".repeat(3_000_000)}\n${"*".repeat(3_000_000)}\n${promise}`)).toBe("COMPLETE")
+    expect(markerOf(`${" ".repeat(3_000_000)}\n${"*".repeat(3_000_000)}\n${promise}`)).toBe(
+      "COMPLETE",
+    )
   })
 })

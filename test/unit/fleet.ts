@@ -1,25 +1,58 @@
-/** A fleet in memory: the ports, honest about conflicts and versions, and the tools called on them as any face would. */
+/**
+ * A fleet in memory: the ports, honest about conflicts and versions, and the tools called on them
+ * as any face would.
+ */
+
+import { cronWindows } from "../../src/adapters/cron/windows.ts"
 import { type AuditRecord, auditEntryOf } from "../../src/core/audit.ts"
 import type { Audit } from "../../src/core/audit-port.ts"
 import { Fault } from "../../src/core/faults.ts"
-import { type Instance, type Run, revisionOf, type Spec, type Status, type Uid } from "../../src/core/instance.ts"
+import {
+  type Instance,
+  type Run,
+  revisionOf,
+  type Spec,
+  type Status,
+  type Uid,
+} from "../../src/core/instance.ts"
 import { type Invoke, invokeHere } from "../../src/core/invoke.ts"
-import { type Beat, type Event, type EventKind, noUsage, type Receipt, type Usage } from "../../src/core/link.ts"
-import type { Bus, InstanceStore, KeptTree, LogLine, Posted, Spent, Token, Tokens, Turn } from "../../src/core/ports.ts"
+import {
+  type Beat,
+  type Event,
+  type EventKind,
+  noUsage,
+  type Receipt,
+  type Usage,
+} from "../../src/core/link.ts"
+import type {
+  Bus,
+  Instances,
+  KeptTree,
+  LogLine,
+  Posted,
+  Spent,
+  Token,
+  Tokens,
+  Turn,
+} from "../../src/core/ports.ts"
 import { may, type Principal } from "../../src/core/principal.ts"
 import { tokenPrefix } from "../../src/core/secrets.ts"
 import { topic } from "../../src/core/source.ts"
 import type { Limits, Tool } from "../../src/core/tool.ts"
 import type { Wait } from "../../src/core/waits.ts"
 import { ownTree } from "../../src/core/workspace.ts"
-import { cronWindows } from "../../src/windows.ts"
 import { tools } from "../../tools/index.ts"
 import { aSpec, type ManualClock, manualClock, uid } from "../contract/harness.ts"
 
 export const operator: Principal = { kind: "human", id: "ann", role: "operator" }
 export const admin: Principal = { kind: "human", id: "root", role: "admin" }
 export const viewer: Principal = { kind: "human", id: "eve", role: "viewer" }
-export const agent = ({ name, uid, spec }: Instance): Principal => ({ kind: "instance", id: name, uid, lineage: spec.lineage })
+export const agent = ({ name, uid, spec }: Instance): Principal => ({
+  kind: "instance",
+  id: name,
+  uid,
+  lineage: spec.lineage,
+})
 
 /** As a face of a program sees a result: JSON. */
 // biome-ignore lint/suspicious/noExplicitAny: a test reads fields of many shapes, and a missing one fails its assertion
@@ -33,14 +66,19 @@ function memoryStore(clock: ManualClock) {
   const names = topic(async () => byName.keys())
   const byName = new Map<string, Instance>()
   let count = 0
-  const hooks: { beforeWrite?: (() => void) | undefined; failWrite?: ((name: string) => Fault | undefined) | undefined } = {}
+  const hooks: {
+    beforeWrite?: (() => void) | undefined
+    failWrite?: ((name: string) => Fault | undefined) | undefined
+  } = {}
   const current = (seen: Instance): Instance => {
     hooks.beforeWrite?.()
     const failure = hooks.failWrite?.(seen.name)
     if (failure) throw failure
     const now = byName.get(seen.name)
-    if (now?.uid !== seen.uid) throw new Fault("NotFound", `The instance ${seen.name} is gone.`, "List them.")
-    if (now.version !== seen.version) throw new Fault("Conflict", `The spec of ${seen.name} changed meanwhile.`, "Read it again.")
+    if (now?.uid !== seen.uid)
+      throw new Fault("NotFound", `The instance ${seen.name} is gone.`, "List them.")
+    if (now.version !== seen.version)
+      throw new Fault("Conflict", `The spec of ${seen.name} changed meanwhile.`, "Read it again.")
     return now
   }
   const put = (instance: Omit<Instance, "version">): Instance => {
@@ -49,13 +87,14 @@ function memoryStore(clock: ManualClock) {
     names.changed(kept.name)
     return kept
   }
-  const store: InstanceStore = {
+  const store: Instances = {
     watch: names.source,
     get: async (name) => byName.get(name),
     list: async () => [...byName.values()],
     async create(name, spec) {
       hooks.beforeWrite?.()
-      if (byName.has(name)) throw new Fault("Conflict", `The name ${name} is taken.`, "Choose another.")
+      if (byName.has(name))
+        throw new Fault("Conflict", `The name ${name} is taken.`, "Choose another.")
       return put({ name, uid: uid(`u${count + 1}`), createdAtMs: clock.nowMs(), spec, status: {} })
     },
     updateSpec: async (seen, spec) => put({ ...current(seen), spec }),
@@ -78,13 +117,20 @@ function memoryBus(clock: ManualClock) {
   const waiters = new Set<(event: Event) => void>()
   const hooks: { full?: Uid | undefined; silent?: boolean; waiting?: (() => void) | undefined } = {}
   const fits =
-    ({ uids, kinds }: { uids?: readonly Uid[] | undefined; kinds?: readonly EventKind[] | undefined }) =>
+    ({
+      uids,
+      kinds,
+    }: {
+      uids?: readonly Uid[] | undefined
+      kinds?: readonly EventKind[] | undefined
+    }) =>
     ({ uid: of, kind }: Event): boolean =>
       (!uids || (of !== undefined && uids.includes(of))) && (!kinds || kinds.includes(kind))
   const bus: Bus = {
     async send(to, mail) {
       if (posts.some((one) => one.mail.id === mail.id)) return "Duplicate"
-      if (to === hooks.full) throw new Fault("RateLimited", "200 messages wait there already.", "Send again later.")
+      if (to === hooks.full)
+        throw new Fault("RateLimited", "200 messages wait there already.", "Send again later.")
       const answered = posts.find(({ mail: { id } }) => id === mail.replyTo)
       if (answered) await bus.receipt(answered.to, { mail: answered.mail.id, state: "Answered" })
       posts.unshift({ to, mail, receipt: { mail: mail.id, state: "Queued" } })
@@ -151,7 +197,8 @@ function memoryBus(clock: ManualClock) {
     beats: async () => beats,
     turns: async () => turns,
     setTurns: unused,
-    wait: async (of, wait) => void waits.set(of, [...(waits.get(of) ?? []).filter(({ kind }) => kind !== wait.kind), wait]),
+    wait: async (of, wait) =>
+      void waits.set(of, [...(waits.get(of) ?? []).filter(({ kind }) => kind !== wait.kind), wait]),
     waits: async () => waits,
     watch: beatsChanged.source,
   }
@@ -190,7 +237,10 @@ function memoryAudit(clock: ManualClock): Audit {
   const fits =
     ({ who = "", tool, refused, sinceMs = 0 }: Parameters<Audit["last"]>[0]) =>
     (one: AuditRecord): boolean =>
-      one.who.includes(who) && [one.tool, undefined].includes(tool) && !(refused && one.verdict === "done") && one.atMs >= sinceMs
+      one.who.includes(who) &&
+      [one.tool, undefined].includes(tool) &&
+      !(refused && one.verdict === "done") &&
+      one.atMs >= sinceMs
   const pageOf = (found: readonly AuditRecord[], limit: number, end: string) => {
     const page = found.slice(0, limit)
     const more = found.length > limit
@@ -199,7 +249,15 @@ function memoryAudit(clock: ManualClock): Audit {
   return {
     async append({ audited }) {
       const [cursor, atMs] = [String(records.length + 1), clock.nowMs()]
-      records.push({ ...audited, id: `a-${cursor}`, cursor, atMs, lastAtMs: atMs, count: 1, isSum: false })
+      records.push({
+        ...audited,
+        id: `a-${cursor}`,
+        cursor,
+        atMs,
+        lastAtMs: atMs,
+        count: 1,
+        isSum: false,
+      })
     },
     last: async ({ before, limit, ...query }) =>
       pageOf(
@@ -211,7 +269,11 @@ function memoryAudit(clock: ManualClock): Audit {
         "0",
       ),
     following: async ({ after, limit, ...query }) =>
-      pageOf(records.slice(Number(after)).filter(fits({ limit, ...query })), limit, String(records.length)),
+      pageOf(
+        records.slice(Number(after)).filter(fits({ limit, ...query })),
+        limit,
+        String(records.length),
+      ),
     trim: async () => false,
   }
 }
@@ -232,8 +294,13 @@ export function makeFleet(more: readonly Tool[] = tools) {
   const { store, byName, put, hooks: storeHooks } = memoryStore(clock)
   const memory = memoryBus(clock)
   const spent = new Map<Uid, Spent>()
-  const audits: { who: string; tool: string; targets: readonly string[]; made: readonly string[]; code: string | undefined }[] =
-    []
+  const audits: {
+    who: string
+    tool: string
+    targets: readonly string[]
+    made: readonly string[]
+    code: string | undefined
+  }[] = []
   const trail = memoryAudit(clock)
   const logs: Omit<LogLine, "cursor">[] = []
   const progress: string[] = []
@@ -255,15 +322,27 @@ export function makeFleet(more: readonly Tool[] = tools) {
         // A line's cursor is its number.
         const numbered = logs.map((line, index) => ({ ...line, cursor: String(index + 1) }))
         const recent = numbered.filter(({ atMs }) => atMs >= (sinceMs ?? 0))
-        if (after === undefined) return { lines: recent.slice(-count), cursor: String(logs.length), lost: false, more: false }
+        if (after === undefined)
+          return {
+            lines: recent.slice(-count),
+            cursor: String(logs.length),
+            lost: false,
+            more: false,
+          }
         const rest = recent.filter(({ cursor }) => Number(cursor) > Number(after))
         const page = rest.slice(0, count)
         const more = rest.length > count
-        return { lines: page, cursor: (more ? page.at(-1)?.cursor : undefined) ?? String(logs.length), lost: false, more }
+        return {
+          lines: page,
+          cursor: (more ? page.at(-1)?.cursor : undefined) ?? String(logs.length),
+          lost: false,
+          more,
+        }
       },
       ledger: {
         record: unused,
-        born: async (of, name, lineage) => void (spent.has(of) || spent.set(of, { name, lineage, used: noUsage })),
+        born: async (of, name, lineage) =>
+          void (spent.has(of) || spent.set(of, { name, lineage, used: noUsage })),
         spent: async () => new Map(spent),
         spentSince: async (ms) => {
           world.spentSinceMs = ms
@@ -271,11 +350,18 @@ export function makeFleet(more: readonly Tool[] = tools) {
         },
       },
       projects: {
-        list: async (root) => (root === undefined ? world.projects : (world.roots.get(root) ?? world.projects)),
+        list: async (root) =>
+          root === undefined ? world.projects : (world.roots.get(root) ?? world.projects),
         async shared() {
-          const all = [...world.roots].flatMap(([root, names]) => names.map((name) => ({ name, root })))
+          const all = [...world.roots].flatMap(([root, names]) =>
+            names.map((name) => ({ name, root })),
+          )
           const roots = Map.groupBy(all, ({ name }) => name)
-          return new Map([...roots].filter(([, of]) => of.length > 1).map(([name, of]) => [name, of.map(({ root }) => root)]))
+          return new Map(
+            [...roots]
+              .filter(([, of]) => of.length > 1)
+              .map(([name, of]) => [name, of.map(({ root }) => root)]),
+          )
         },
         async named(root) {
           if (world.roots.has(root)) return root
@@ -284,13 +370,20 @@ export function makeFleet(more: readonly Tool[] = tools) {
         rootOf: async (_, callers) => callers,
         async foresee(spec, others) {
           if (spec.repository === undefined && !world.projects.includes(spec.project))
-            throw new Fault("NotFound", `There is no project ${spec.project}.`, `Give one of: ${world.projects.join(", ")}.`)
+            throw new Fault(
+              "NotFound",
+              `There is no project ${spec.project}.`,
+              `Give one of: ${world.projects.join(", ")}.`,
+            )
           const here = others.filter(({ spec: { project } }) => project === spec.project)
           const own = ownTree(spec, { git: true, taken: here.length > 0 })
           return {
             loop: "built-in",
             sharedWith: own ? [] : here.map(({ name }) => name),
-            at: (name, of) => (own ? { branch: `ralf/${name}`, ...(of && { path: `/trees/${name}` }) } : { path: "/code/shop" }),
+            at: (name, of) =>
+              own
+                ? { branch: `ralf/${name}`, ...(of && { path: `/trees/${name}` }) }
+                : { path: "/code/shop" },
           }
         },
       },
@@ -298,7 +391,12 @@ export function makeFleet(more: readonly Tool[] = tools) {
         list: async () => world.keptTrees,
         async remove(name, { discard }) {
           const found = world.keptTrees.find((one) => one.name === name)
-          if (!found) throw new Fault("NotFound", `No tree ${name} was kept.`, "`blackbox5 trees` lists those that were.")
+          if (!found)
+            throw new Fault(
+              "NotFound",
+              `No tree ${name} was kept.`,
+              "`blackbox5 trees` lists those that were.",
+            )
           const holds = found.why !== "nothing"
           if (holds && !discard) return { kept: found.why }
           world.keptTrees = world.keptTrees.filter((one) => one !== found)
@@ -317,7 +415,13 @@ export function makeFleet(more: readonly Tool[] = tools) {
     secretPrefixes: () => world.secretPrefixes,
     async audit(call) {
       const entry = auditEntryOf(call)
-      audits.push({ who: entry.audited.who, tool: call.tool, targets: call.on, made: call.made ?? [], code: call.fault?.code })
+      audits.push({
+        who: entry.audited.who,
+        tool: call.tool,
+        targets: call.on,
+        made: call.made ?? [],
+        code: call.fault?.code,
+      })
       await trail.append(entry)
     },
   })
@@ -328,18 +432,44 @@ export function makeFleet(more: readonly Tool[] = tools) {
     return put({ name, uid: uid(`u-${name}`), createdAtMs: clock.nowMs(), spec: whole, status })
   }
   const runOf = (spec: Spec, more: Partial<Run> = {}): Run => ({
-    ...{ phase: "Running", revision: revisionOf(spec), place: "p1", startedAtMs: clock.nowMs(), restarts: 0, term: 1 },
+    ...{
+      phase: "Running",
+      revision: revisionOf(spec),
+      place: "p1",
+      startedAtMs: clock.nowMs(),
+      restarts: 0,
+      term: 1,
+    },
     ...more,
   })
   const running = (name: string, spec: Partial<Spec> = {}, beat: Partial<Beat> = {}): Instance => {
-    const admission = { verdict: "Admitted" as const, reason: "Admitted" as const, message: "Admitted.", term: 1 }
+    const admission = {
+      verdict: "Admitted" as const,
+      reason: "Admitted" as const,
+      message: "Admitted.",
+      term: 1,
+    }
     const instance = add(name, spec, { admission, run: runOf(aSpec(spec)) })
-    memory.beats.set(instance.uid, { place: "p1", frozen: false, used: noUsage, atMs: clock.nowMs(), ...beat })
+    memory.beats.set(instance.uid, {
+      place: "p1",
+      frozen: false,
+      used: noUsage,
+      atMs: clock.nowMs(),
+      ...beat,
+    })
     return instance
   }
   const ended = (name: string, run: Partial<Run>, spec: Partial<Spec> = {}): Instance =>
-    add(name, spec, { run: runOf(aSpec(spec), { phase: "Exited", lastExit: { code: 1, atMs: clock.nowMs() }, ...run }) })
-  const inIteration = (): Partial<Beat> => ({ turn: { id: "t1", state: "Running", sinceMs: clock.nowMs() } })
+    add(name, spec, {
+      run: runOf(aSpec(spec), {
+        phase: "Exited",
+        lastExit: { code: 1, atMs: clock.nowMs() },
+        ...run,
+      }),
+    })
+  const inIteration = (): Partial<Beat> => ({
+    turn: { id: "t1", state: "Running", sinceMs: clock.nowMs() },
+  })
   const use = (of: Instance, used: Partial<Usage>): void =>
     void spent.set(of.uid, { lineage: of.spec.lineage, used: { ...noUsage, ...used } })
   const call = (
@@ -347,7 +477,8 @@ export function makeFleet(more: readonly Tool[] = tools) {
     signal: AbortSignal = new AbortController().signal,
   ): ((tool: string, input?: unknown) => Promise<Result>) => {
     const invoke: Invoke = asCaller(who)
-    return (tool, input = {}) => invoke(tool, input, { signal, progress: (_, message) => void progress.push(message) })
+    return (tool, input = {}) =>
+      invoke(tool, input, { signal, progress: (_, message) => void progress.push(message) })
   }
   const specOf = (name: string): Spec | undefined => byName.get(name)?.spec
   return {

@@ -3,15 +3,18 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import fc from "fast-check"
 import { afterEach, describe, expect, it } from "vitest"
+import { createDiskRetry } from "../../src/agent/disk-retry.ts"
 import { createIterations } from "../../src/agent/iterations.ts"
-import { createKeeper } from "../../src/agent/keeper.ts"
 import { logsSchema, requestTokensMax } from "../../src/agent/meter.ts"
 import { beatSchema, usageMax } from "../../src/core/link.ts"
-import { type ProcessId, processId, read } from "../../src/processes.ts"
-import { createRunDirectory, type RunDirectory } from "../../src/run-directory.ts"
+import { type ProcessId, processId, read } from "../../src/host/processes.ts"
+import { createRunDirectory, type RunDirectory } from "../../src/run/run-directory.ts"
 import { uid } from "../contract/harness.ts"
 
-/** What an agent can say of itself with its port's token: it hurts nobody else, and what is told of it can be told. */
+/**
+ * What an agent can say of itself with its port's token: it hurts nobody else, and what is told of
+ * it can be told.
+ */
 
 const directories: string[] = []
 afterEach(() => {
@@ -21,7 +24,14 @@ const aRun = (): RunDirectory => {
   const path = mkdtempSync(join(tmpdir(), "bb5-forged-"))
   directories.push(path)
   const directory = createRunDirectory(path, {
-    ...{ name: "one", uid: uid("u-one"), place: "p1", revision: "1-0", startedAtMs: 0, mode: "continuous" },
+    ...{
+      name: "one",
+      uid: uid("u-one"),
+      place: "p1",
+      revision: "1-0",
+      startedAtMs: 0,
+      mode: "continuous",
+    },
     ...{ iterationsBefore: 0, command: ["true"], directory: "/", claude: "/claude" },
     ...{ isolation: "process tree", socketPath: "/none", credential: "none" },
   })
@@ -35,8 +45,13 @@ const running = (directory = aRun()) => {
   const events: string[] = []
   let changes = 0
   const iterations = createIterations({
-    ...{ directory, keeper: createKeeper(directory, () => {}), adopted: false, run },
-    ...{ nowMs: () => 5000, steadyMs: () => performance.now(), zone: () => "UTC", jitterMs: () => 0 },
+    ...{ directory, keeper: createDiskRetry(directory, () => {}), adopted: false, run },
+    ...{
+      nowMs: () => 5000,
+      steadyMs: () => performance.now(),
+      zone: () => "UTC",
+      jitterMs: () => 0,
+    },
     search: () => [process.pid].flatMap((pid) => read(pid) ?? []),
     claude: () => ({ path: "/claude" }),
     printed: () => [],
@@ -61,12 +76,29 @@ const record = (fields: Record<string, unknown>) => ({
 const exported = (records: readonly object[]) =>
   logsSchema.safeParse({ resourceLogs: [{ scopeLogs: [{ logRecords: records }] }] }).data
 const beatOf = (iterations: ReturnType<typeof running>["iterations"]) =>
-  beatSchema.safeParse(JSON.parse(JSON.stringify({ place: "p", frozen: false, ...iterations.report(undefined), atMs: 1 })))
+  beatSchema.safeParse(
+    JSON.parse(
+      JSON.stringify({ place: "p", frozen: false, ...iterations.report(undefined), atMs: 1 }),
+    ),
+  )
 
 describe("forged telemetry", () => {
   const hostile = fc.oneof(
     fc.double(),
-    fc.constantFrom(1e308, Number.MAX_VALUE, Number.MIN_VALUE, -1, 0.5, 2 ** 53, "1e309", "-0", "NaN", "Infinity", "", "x"),
+    fc.constantFrom(
+      1e308,
+      Number.MAX_VALUE,
+      Number.MIN_VALUE,
+      -1,
+      0.5,
+      2 ** 53,
+      "1e309",
+      "-0",
+      "NaN",
+      "Infinity",
+      "",
+      "x",
+    ),
     fc.string(),
   )
   const one = fc.record({
@@ -107,7 +139,15 @@ describe("forged telemetry", () => {
     expect(iterations.report(undefined).used).toMatchObject({ tokens: requestTokensMax, usd: 1000 })
     const near = { usd: usageMax.usd - 1, tokens: usageMax.count - 1, iterations: 0, ms: 0 }
     const directory = aRun()
-    directory.set("usage", { used: near, counted: [], requests: [], prices: {}, recovered: [], recoveredTokens: 0, pending: [] })
+    directory.set("usage", {
+      used: near,
+      counted: [],
+      requests: [],
+      prices: {},
+      recovered: [],
+      recoveredTokens: 0,
+      pending: [],
+    })
     const rich = running(directory).iterations
     if (logs) rich.metered(logs)
     expect(rich.report(undefined).used).toMatchObject({ usd: usageMax.usd, tokens: usageMax.count })
@@ -117,7 +157,8 @@ describe("forged telemetry", () => {
 
 describe("a failure that is told again and again", () => {
   const limit = { error: "rate_limit", message: "You've hit your session limit.", details: "" }
-  const warnings = (events: readonly string[]) => events.filter((event) => event.startsWith("Warning: "))
+  const warnings = (events: readonly string[]) =>
+    events.filter((event) => event.startsWith("Warning: "))
 
   it("is one event, until something else happened", () => {
     const { iterations, events } = running()

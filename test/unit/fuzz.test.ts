@@ -1,4 +1,7 @@
-/** Every tool with input that its schema admits, and with input that it must not: never a crash, never a hang, never a change that was refused. */
+/**
+ * Every tool with input that its schema admits, and with input that it must not: never a crash,
+ * never a hang, never a change that was refused.
+ */
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { z } from "zod"
@@ -26,7 +29,10 @@ async function fleetOf(): Promise<{ fleet: Fleet; people: readonly Principal[] }
   return { fleet, people: [admin, operator, viewer, agent(top), agent(mid), agent(other)] }
 }
 const known = {
-  name: fc.oneof(fc.constantFrom(...names), fc.stringMatching(/^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$/, { size: "small" })),
+  name: fc.oneof(
+    fc.constantFrom(...names),
+    fc.stringMatching(/^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$/, { size: "small" }),
+  ),
   names: fc.constantFrom(...names),
   of: fc.constantFrom(...names, "@operators"),
   to: fc.constantFrom(...names, "@operators"),
@@ -44,15 +50,26 @@ const lists = { ...known, names: listOf(known.names), to: listOf(known.to) }
 const snapshot = ({ byName, memory, spent }: Fleet): string =>
   JSON.stringify([[...byName.values()], memory.posts, memory.events, [...spent]])
 
-/** What became of a call, while time goes on as fast as it can: `Hang` when an hour of it was not enough. */
-async function outcomeOf(fleet: Fleet, who: Principal, tool: string, input: unknown): Promise<{ code: string; text: string }> {
+/**
+ * What became of a call, while time goes on as fast as it can: `Hang` when an hour of it was not
+ * enough.
+ */
+async function outcomeOf(
+  fleet: Fleet,
+  who: Principal,
+  tool: string,
+  input: unknown,
+): Promise<{ code: string; text: string }> {
   const called = fleet
     .call(who)(tool, input)
     .then(
       (output) => ({ code: "done", text: JSON.stringify(output) }),
       (error: unknown) => {
         const { code, message, next, cause } = asFault(error)
-        return { code: code === "Internal" ? `Internal: ${String(cause)}` : code, text: `${message} ${next}` }
+        return {
+          code: code === "Internal" ? `Internal: ${String(cause)}` : code,
+          text: `${message} ${next}`,
+        }
       },
     )
   let over: { code: string; text: string } | undefined
@@ -84,7 +101,11 @@ describe.each(tools.map((tool) => [tool.name, tool] as const))("%s", (name, tool
   it("takes what its schema admits, or says why not", async () => {
     const seen = new Set<string>()
     await fc.assert(
-      fc.asyncProperty(fc.nat(5), valid(schema, lists), async (at, input) => void seen.add(await check(at, input))),
+      fc.asyncProperty(
+        fc.nat(5),
+        valid(schema, lists),
+        async (at, input) => void seen.add(await check(at, input)),
+      ),
       runs,
     )
     expect(seen).toContain("done")
@@ -93,7 +114,11 @@ describe.each(tools.map((tool) => [tool.name, tool] as const))("%s", (name, tool
   it("refuses what its schema does not, and what is none of its kind", async () => {
     const seen = new Set<string>()
     await fc.assert(
-      fc.asyncProperty(fc.nat(5), broken(schema, lists), async (at, input) => void seen.add(await check(at, input))),
+      fc.asyncProperty(
+        fc.nat(5),
+        broken(schema, lists),
+        async (at, input) => void seen.add(await check(at, input)),
+      ),
       runs,
     )
     expect(seen).toContain("Invalid")

@@ -1,15 +1,36 @@
 import { execFileSync } from "node:child_process"
-import { mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
-import { array, assert, asyncProperty, constant, constantFrom, oneof, option, record, string } from "fast-check"
+import {
+  array,
+  assert,
+  asyncProperty,
+  constant,
+  constantFrom,
+  oneof,
+  option,
+  record,
+  string,
+} from "fast-check"
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
-import { useConfig } from "../../src/git.ts"
-import { pinnedConfig, pinPersonalConfig } from "../../src/git-config.ts"
-import { sshConfig } from "../../src/ssh-config.ts"
+import { useConfig } from "../../src/host/git.ts"
+import { pinnedConfig, pinPersonalConfig } from "../../src/host/git-config.ts"
+import { sshConfig } from "../../src/host/ssh-config.ts"
 import { git } from "../e2e/code-root.ts"
 
-/** The copy of the person's git configuration, with the real git: it says what the original said, and nothing that is written later. */
+/**
+ * The copy of the person's git configuration, with the real git: it says what the original said,
+ * and nothing that is written later.
+ */
 
 let directory: string
 let home: string
@@ -61,14 +82,25 @@ describe("the copy of the person's git configuration", () => {
       ".gitconfig",
       "[user]\n\tname = Second # over the first\n[include]\n\tpath = more/one\n\tpath = ~/two\n\tpath = not-there\n",
     )
-    put("more/one", '[alias]\n\tx = "!echo \\"a;b\\" \\\\ # c"\n[include]\n\tpath = deeper\n[core]\n\tbare\n')
+    put(
+      "more/one",
+      '[alias]\n\tx = "!echo \\"a;b\\" \\\\ # c"\n[include]\n\tpath = deeper\n[core]\n\tbare\n',
+    )
     put("more/deeper", '[http "https://a.example/ü"]\n\tproxy = p\n')
     put("two", "[user]\n\tsigningKey = k\n")
     const before = listed(undefined)
     const pinned = await copy()
     expect(listed(pinned)).toEqual(before)
     // Whoever writes them now changes nothing, nor who makes what was missing.
-    for (const path of [".config/git/config", ".gitconfig", "more/one", "more/deeper", "two", "not-there", "more/not-there"])
+    for (const path of [
+      ".config/git/config",
+      ".gitconfig",
+      "more/one",
+      "more/deeper",
+      "two",
+      "not-there",
+      "more/not-there",
+    ])
       put(path, "[core]\n\tsshCommand = planted\n")
     expect(listed(pinned)).toEqual(before)
   })
@@ -104,7 +136,10 @@ describe("the copy of the person's git configuration", () => {
     const work = join(home, "dot files/job")
     mkdirSync(work, { recursive: true })
     git(work, "init", "-q")
-    put("dot files/config", '[includeIf "gitdir:./job/"]\n\tpath = at-work\n[includeIf "gitdir:~/play/"]\n\tpath = at-play\n')
+    put(
+      "dot files/config",
+      '[includeIf "gitdir:./job/"]\n\tpath = at-work\n[includeIf "gitdir:~/play/"]\n\tpath = at-play\n',
+    )
     symlinkSync(join(home, "dot files/config"), join(home, ".gitconfig"))
     put("at-work", "[user]\n\temail = work@example.invalid\n")
     put("at-play", "[user]\n\temail = play@example.invalid\n")
@@ -116,7 +151,10 @@ describe("the copy of the person's git configuration", () => {
 
   it("says the same for all that a configuration may hold", async () => {
     const text = string({
-      unit: oneof(constantFrom("\n", "\t", '"', "\\", "#", ";", " ", "=", "[", "]", "\r", "é", "😀"), constantFrom(..."abc")),
+      unit: oneof(
+        constantFrom("\n", "\t", '"', "\\", "#", ";", " ", "=", "[", "]", "\r", "é", "😀"),
+        constantFrom(..."abc"),
+      ),
     })
     const entry = record({
       subsection: option(text.map((one) => one.replace(/\n/g, ""))),
@@ -158,7 +196,9 @@ describe("the copy of the person's git configuration", () => {
 
   it("ends where files include one another", async () => {
     put(".gitconfig", "[user]\n\tname = Ann\n[include]\n\tpath = .gitconfig\n\tpath = .gitconfig\n")
-    await expect(copy()).rejects.toThrow("includes more than 100 files, or files that include one another")
+    await expect(copy()).rejects.toThrow(
+      "includes more than 100 files, or files that include one another",
+    )
   })
 })
 
@@ -175,7 +215,13 @@ describe("the copy of the person's ssh configuration", () => {
     put("else", "Port 4\n")
     const kept: string[] = []
     const text = sshConfig((one) => `/kept/${kept.push(one)}`, home)
-    expect(kept).toEqual(["Port 1\n", "Port 2\n", "ProxyCommand nc\n", 'Port 3\nInclude "/kept/3"\n', "Port 4\n"])
+    expect(kept).toEqual([
+      "Port 1\n",
+      "Port 2\n",
+      "ProxyCommand nc\n",
+      'Port 3\nInclude "/kept/3"\n',
+      "Port 4\n",
+    ])
     expect(text).toBe(
       'Host a\n  User ann\n  Include "/kept/1" "/kept/2" "/kept/4" "/kept/5"\nINCLUDE="/etc/ssh/ssh_config.d/*.conf"\nHost b\n\n\nMatch all\nInclude /etc/ssh/ssh_config\n',
     )

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { type Field, fieldsOf } from "../../src/core/decode.ts"
+import { type Field, inputFields } from "../../src/core/decode.ts"
 import { flagOf, kebab, parseInput } from "../../src/roles/flags.ts"
 import { createHints } from "../../src/roles/hints.ts"
 import { tools } from "../../tools/index.ts"
@@ -17,15 +17,27 @@ const wordsOf = (line: string): readonly string[] =>
 describe("a hint on a command line", () => {
   it.each([
     ['resume_instances {"names":["shop-1"]}', "blackbox5 resume-instances --names shop-1"],
-    ['resume_instances {"names":["a","b"],"dryRun":true}.', "blackbox5 resume-instances --names a,b --dry-run"],
+    [
+      'resume_instances {"names":["a","b"],"dryRun":true}.',
+      "blackbox5 resume-instances --names a,b --dry-run",
+    ],
     ["list_instances", "blackbox5 list-instances"],
-    ["list_instances {} shows those that exist.", "`blackbox5 list-instances` shows those that exist."],
+    [
+      "list_instances {} shows those that exist.",
+      "`blackbox5 list-instances` shows those that exist.",
+    ],
     [
       'update_instance {"name":"a","budget":{…}} with a larger one',
       '`blackbox5 update-instance --name a --budget "…"` with a larger one',
     ],
-    ['update_instance {"name":"a","schedule":…}', 'blackbox5 update-instance --name a --schedule "…"'],
-    ['update_instance {"name":"a","budget":{"usd":5}}', "blackbox5 update-instance --name a --budget usd=5"],
+    [
+      'update_instance {"name":"a","schedule":…}',
+      'blackbox5 update-instance --name a --schedule "…"',
+    ],
+    [
+      'update_instance {"name":"a","budget":{"usd":5}}',
+      "blackbox5 update-instance --name a --budget usd=5",
+    ],
     [
       'read_logs {"name":"a"}, mend it, then resume_instances {"names":["a"]}',
       "`blackbox5 read-logs --name a`, mend it, then `blackbox5 resume-instances --names a`",
@@ -35,12 +47,18 @@ describe("a hint on a command line", () => {
       `blackbox5 message-instances --to '<sender>' --reply-to m-1 --text "…"`,
     ],
     ['Not yet: call it again with "cursor":"3.4".', "Not yet: call it again with --cursor 3.4."],
-    ['Give both, as in "until":"answer","mail":"m-…".', "Give both, as in --until answer --mail 'm-…'."],
+    [
+      'Give both, as in "until":"answer","mail":"m-…".',
+      "Give both, as in --until answer --mail 'm-…'.",
+    ],
     [
       'Nothing was changed. Call it without dryRun and with "expect":3 to do it.',
       "Nothing was changed. Call it without --dry-run and with --expect 3 to do it.",
     ],
-    ["all: true means 5 instances now, and needs expect.", "--all means 5 instances now, and needs expect."],
+    [
+      "all: true means 5 instances now, and needs expect.",
+      "--all means 5 instances now, and needs expect.",
+    ],
     ["raise turnsMax in the policy", "raise turnsMax in the policy"],
     ["Try again.", "Try again."],
   ])("%s", (call, line) => {
@@ -71,16 +89,32 @@ describe("a hint on a command line", () => {
 
   it("names the program by its path where the command is not installed", () => {
     const elsewhere = createHints(tools, "/n/node '/a b/main.js'")
-    expect(elsewhere.text('read_logs {"name":"a"}')).toBe("/n/node '/a b/main.js' read-logs --name a")
-    expect(elsewhere.text("Look at the log of `blackbox5 serve`.")).toBe("Look at the log of `/n/node '/a b/main.js' serve`.")
+    expect(elsewhere.text('read_logs {"name":"a"}')).toBe(
+      "/n/node '/a b/main.js' read-logs --name a",
+    )
+    expect(elsewhere.text("Look at the log of `blackbox5 serve`.")).toBe(
+      "Look at the log of `/n/node '/a b/main.js' serve`.",
+    )
   })
 })
 
-/** Every text in the sources that names a call or a part of one, with a plausible value in each hole. */
+/**
+ * Every text in the sources that names a call or a part of one, with a plausible value in each
+ * hole.
+ */
 const hintsInSources = (): readonly string[] => {
-  const files = execFileSync("git", ["ls-files", "src/core", "src/adapters", "src/api", "src/mcp/confirmation.ts", "tools"], {
-    encoding: "utf8",
-  })
+  const files = execFileSync(
+    "git",
+    // A schedule is JSON in the shell too (src/adapters/cron).
+    [
+      "ls-files",
+      ...["core", "adapters/local", "adapters/sqlite", "api", "mcp/confirmation.ts"].map(
+        (at) => `src/${at}`,
+      ),
+      "tools",
+    ],
+    { encoding: "utf8" },
+  )
   const names = new RegExp(`\\b(?:${tools.map(({ name }) => name).join("|")})\\b`)
   return files
     .split("\n")
@@ -101,7 +135,10 @@ const hintsInSources = (): readonly string[] => {
         .replace(/(?<=[\]"}])\$\{[^{}]*\}/g, "")
         .replace(/\$\{[^{}]*\}/g, "1"),
     )
-    .filter((text) => (names.test(text) && /[ {]/.test(text)) || /^(?![\s\S]*\$\{)[^\n]*"\w+":/.test(text))
+    .filter(
+      (text) =>
+        (names.test(text) && /[ {]/.test(text)) || /^(?![\s\S]*\$\{)[^\n]*"\w+":/.test(text),
+    )
 }
 
 describe("every hint in the sources", () => {
@@ -120,11 +157,18 @@ describe("every hint in the sources", () => {
   it("is read by the command that it names", () => {
     for (const text of found.map((one) => hints.text(one))) {
       const whole = text.startsWith("blackbox5 ") ? [text] : []
-      const lines = [...whole, ...[...text.matchAll(/`(blackbox5 [^`]*)`/g)].map(([, line = ""]) => line)]
+      const lines = [
+        ...whole,
+        ...[...text.matchAll(/`(blackbox5 [^`]*)`/g)].map(([, line = ""]) => line),
+      ]
       for (const line of lines) {
         const [, command, ...words] = wordsOf(line)
         const tool = tools.find(({ name }) => kebab(name) === command)
-        if (tool) expect([line, typeof parseInput(fieldsOf(tool.input), words)]).toEqual([line, "object"])
+        if (tool)
+          expect([line, typeof parseInput(inputFields(tool.input), words)]).toEqual([
+            line,
+            "object",
+          ])
       }
     }
   })
@@ -132,7 +176,9 @@ describe("every hint in the sources", () => {
 
 /** Any value of a field, as far as flags can say it. */
 function valuesOf(field: Field): fc.Arbitrary<unknown> {
-  const text = fc.string({ unit: "grapheme", maxLength: 12 }).filter((one) => !one.includes("\0") && one !== "…")
+  const text = fc
+    .string({ unit: "grapheme", maxLength: 12 })
+    .filter((one) => !one.includes("\0") && one !== "…")
   switch (field.kind) {
     case "boolean":
       return fc.boolean()
@@ -142,9 +188,14 @@ function valuesOf(field: Field): fc.Arbitrary<unknown> {
       return fc.array(text, { maxLength: 3 })
     case "object":
       return field.fields
-        ? fc.record(Object.fromEntries(field.fields.map((inner) => [inner.name, valuesOf(inner)])), { requiredKeys: [] })
+        ? fc.record(
+            Object.fromEntries(field.fields.map((inner) => [inner.name, valuesOf(inner)])),
+            { requiredKeys: [] },
+          )
         : fc.dictionary(
-            fc.string({ minLength: 1, maxLength: 5 }).filter((key) => key !== "__proto__" && !key.includes("\0")),
+            fc
+              .string({ minLength: 1, maxLength: 5 })
+              .filter((key) => key !== "__proto__" && !key.includes("\0")),
             text,
             { maxKeys: 3 },
           )
@@ -157,13 +208,22 @@ function valuesOf(field: Field): fc.Arbitrary<unknown> {
 
 it("flags bring every input of every tool through a shell as it was", () => {
   for (const tool of tools) {
-    const fields = fieldsOf(tool.input)
-    const inputs = fc.record(Object.fromEntries(fields.map((field) => [field.name, valuesOf(field)])), { requiredKeys: [] })
+    const fields = inputFields(tool.input)
+    const inputs = fc.record(
+      Object.fromEntries(fields.map((field) => [field.name, valuesOf(field)])),
+      { requiredKeys: [] },
+    )
     fc.assert(
       fc.property(inputs, (input) => {
-        const line = fields.flatMap((field) => (field.name in input ? [flagOf(field, input[field.name])] : [])).join(" ")
+        const line = fields
+          .flatMap((field) => (field.name in input ? [flagOf(field, input[field.name])] : []))
+          .join(" ")
         const parsed = parseInput(fields, line === "" ? [] : wordsOf(line))
-        expect(parsed).toEqual({ input: JSON.parse(JSON.stringify(input)), json: false, jsonLines: false })
+        expect(parsed).toEqual({
+          input: JSON.parse(JSON.stringify(input)),
+          json: false,
+          jsonLines: false,
+        })
       }),
       { numRuns: 25 },
     )

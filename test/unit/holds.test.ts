@@ -1,17 +1,22 @@
 import { describe, expect, it } from "vitest"
+import { cronWindows } from "../../src/adapters/cron/windows.ts"
 import { indexOf } from "../../src/core/fleet-index.ts"
 import { holds } from "../../src/core/holds.ts"
 import type { Admission, Instance } from "../../src/core/instance.ts"
 import type { Beat, Last } from "../../src/core/link.ts"
 import { plan } from "../../src/core/plan.ts"
 import { answerMs, type Parked, type Question, type Wait } from "../../src/core/waits.ts"
-import { cronWindows } from "../../src/windows.ts"
 import { aBeat, anInstance, aRun, startMs, uid } from "../contract/harness.ts"
 
 const nowMs = startMs
 
 const { at: windows } = cronWindows()
-const admitted: Admission = { verdict: "Admitted", reason: "Admitted", message: "Admitted.", term: 1 }
+const admitted: Admission = {
+  verdict: "Admitted",
+  reason: "Admitted",
+  message: "Admitted.",
+  term: 1,
+}
 type More = NonNullable<Parameters<typeof anInstance>[1]>
 const live = (name: string, more: More = {}): Instance =>
   anInstance(name, { status: { admission: admitted, run: aRun() }, ...more })
@@ -25,11 +30,23 @@ const last = (more: Partial<Last> = {}): Last => ({
 })
 const wanted = { turn: { id: "t1", state: "Wanted" as const, sinceMs: nowMs } }
 const question = (more: Partial<Question> = {}): Question => ({
-  ...{ kind: "answer", mail: "m-1", text: "Stripe or Adyen?", turn: "t0", sinceMs: nowMs - 2000, untilMs: nowMs + answerMs },
+  ...{
+    kind: "answer",
+    mail: "m-1",
+    text: "Stripe or Adyen?",
+    turn: "t0",
+    sinceMs: nowMs - 2000,
+    untilMs: nowMs + answerMs,
+  },
   ...more,
 })
 const parked = (more: Partial<Parked> = {}): Parked => ({
-  ...{ kind: "instances", targets: [{ uid: uid("u-b"), name: "b" }], until: "finished", mode: "all" },
+  ...{
+    kind: "instances",
+    targets: [{ uid: uid("u-b"), name: "b" }],
+    until: "finished",
+    mode: "all",
+  },
   ...{ turn: "t0", sinceMs: nowMs - 1000, untilMs: nowMs + 60_000 },
   ...more,
 })
@@ -59,7 +76,9 @@ function ofA(
   return grant.some((turn) => turn.uid === a.uid) ? "granted" : (verdict?.reason ?? "not granted")
 }
 const done = (name: string): Instance =>
-  anInstance(name, { status: { run: aRun({ phase: "Exited", lastExit: { code: 0, atMs: 1, outcome: "Complete" } }) } })
+  anInstance(name, {
+    status: { run: aRun({ phase: "Exited", lastExit: { code: 0, atMs: 1, outcome: "Complete" } }) },
+  })
 
 describe("an iteration that ended as blocked", () => {
   const blocked = { last: last({ outcome: "BLOCKED" }) }
@@ -67,8 +86,16 @@ describe("an iteration that ended as blocked", () => {
     ["is followed by none", {}, "Blocked"],
     ["until mail comes", { news: "mail" }, "granted"],
     ["until a person says something, or changes the goal", { news: "instruction" }, "granted"],
-    ["until half an hour is over", { last: last({ outcome: "BLOCKED", atMs: nowMs - answerMs }) }, "granted"],
-    ["one moment before that it still holds", { last: last({ outcome: "BLOCKED", atMs: nowMs - answerMs + 1 }) }, "Blocked"],
+    [
+      "until half an hour is over",
+      { last: last({ outcome: "BLOCKED", atMs: nowMs - answerMs }) },
+      "granted",
+    ],
+    [
+      "one moment before that it still holds",
+      { last: last({ outcome: "BLOCKED", atMs: nowMs - answerMs + 1 }) },
+      "Blocked",
+    ],
     ["a partial one holds nobody", { last: last({ outcome: "PARTIAL" }) }, "granted"],
   ])("%s", (_name, beat, verdict) => {
     expect(ofA({ ...blocked, ...beat })).toBe(verdict)
@@ -78,31 +105,49 @@ describe("an iteration that ended as blocked", () => {
     const again = live("a", { spec: { attempt: 2 } })
     expect(ofA(blocked, [], [], again)).toBe("granted")
     const exited = live("a", {
-      status: { admission: { ...admitted, verdict: "Held", reason: "Blocked" }, run: aRun({ phase: "Exited" }) },
+      status: {
+        admission: { ...admitted, verdict: "Held", reason: "Blocked" },
+        run: aRun({ phase: "Exited" }),
+      },
     })
     expect(ofA(blocked, [], [], exited)).toBe("Admitted")
   })
 
   it("says nothing about the iteration after it, once that runs: a pause in it ends as ever", () => {
-    const frozen = { ...blocked, frozen: true, turn: { id: "t1", state: "Running" as const, sinceMs: nowMs } }
+    const frozen = {
+      ...blocked,
+      frozen: true,
+      turn: { id: "t1", state: "Running" as const, sinceMs: nowMs },
+    }
     expect(ofA(frozen)).toBe("granted")
   })
 })
 
 describe("a limit of the model", () => {
-  const limit = (untilMs: number): Partial<Beat> => ({ hold: { reason: "RateLimited", message: "The limit.", untilMs } })
-  const service: Partial<Beat> = { hold: { reason: "ServiceUnavailable", message: "It failed.", untilMs: nowMs } }
+  const limit = (untilMs: number): Partial<Beat> => ({
+    hold: { reason: "RateLimited", message: "The limit.", untilMs },
+  })
+  const service: Partial<Beat> = {
+    hold: { reason: "ServiceUnavailable", message: "It failed.", untilMs: nowMs },
+  }
   it.each<[string, Partial<Beat>, "continue" | "hold", string]>([
     ["withholds the next turn until its end", limit(nowMs + 1), "continue", "RateLimited"],
     ["is over by itself then", limit(nowMs), "continue", "granted"],
-    ["lasts until somebody resumes it where the policy says so", limit(nowMs), "hold", "RateLimited"],
+    [
+      "lasts until somebody resumes it where the policy says so",
+      limit(nowMs),
+      "hold",
+      "RateLimited",
+    ],
     ["is all that the policy means: a failing service passes", service, "hold", "granted"],
   ])("%s", (_name, beat, afterRateLimit, verdict) => {
     expect(ofA(beat, [], [], live("a"), { afterRateLimit })).toBe(verdict)
   })
 
   it("is over for a new attempt, as a resume wants it", () => {
-    expect(ofA(limit(nowMs), [], [], live("a", { spec: { attempt: 2 } }), { afterRateLimit: "hold" })).toBe("granted")
+    expect(
+      ofA(limit(nowMs), [], [], live("a", { spec: { attempt: 2 } }), { afterRateLimit: "hold" }),
+    ).toBe("granted")
   })
 })
 
@@ -112,7 +157,12 @@ describe("a question to people", () => {
     ["until anything is said to it", { last: last(), news: "mail" }, {}, "granted"],
     ["until its time is over", { last: last() }, { untilMs: nowMs }, "granted"],
     ["not the turn after the next", { last: last({ turn: "t-later" }) }, {}, "granted"],
-    ["not the iteration in which it was asked", { last: last({ turn: "t-earlier" }) }, {}, "granted"],
+    [
+      "not the iteration in which it was asked",
+      { last: last({ turn: "t-earlier" }) },
+      {},
+      "granted",
+    ],
   ])("%s", (_name, beat, more, verdict) => {
     expect(ofA(beat, [question(more)])).toBe(verdict)
   })
@@ -174,12 +224,18 @@ function two(): Partial<Parked> {
 describe("a child", () => {
   const child = (parent: string): Instance => live("a", { spec: { lineage: [uid(`u-${parent}`)] } })
   const failed = (name: string): Instance =>
-    anInstance(name, { status: { run: aRun({ phase: "Exited", lastExit: { code: 1, atMs: 1, outcome: "Failed" } }) } })
+    anInstance(name, {
+      status: { run: aRun({ phase: "Exited", lastExit: { code: 1, atMs: 1, outcome: "Failed" } }) },
+    })
   it.each<[string, readonly Instance[], string]>([
     ["goes on beside its parent", [live("p")], "granted"],
     ["goes on while its parent is paused", [live("p", { spec: { state: "Paused" } })], "granted"],
     ["goes on when its parent is through", [done("p")], "granted"],
-    ["is held when its parent was stopped", [live("p", { spec: { state: "Stopped" } })], "ParentStopped"],
+    [
+      "is held when its parent was stopped",
+      [live("p", { spec: { state: "Stopped" } })],
+      "ParentStopped",
+    ],
     ["is held when its parent failed", [failed("p")], "ParentStopped"],
     ["is held when its parent was removed", [], "ParentStopped"],
   ])("%s", (_name, others, verdict) => {
@@ -195,11 +251,27 @@ describe("a schedule", () => {
   const iso = (text: string): number => Date.parse(text)
 
   it.each([
-    ["before it opens", "2026-11-23T20:59:59Z", { open: false, untilMs: iso("2026-11-23T21:00:00Z") }],
+    [
+      "before it opens",
+      "2026-11-23T20:59:59Z",
+      { open: false, untilMs: iso("2026-11-23T21:00:00Z") },
+    ],
     ["when it opens", "2026-11-23T21:00:00Z", { open: true, untilMs: iso("2026-11-24T05:00:00Z") }],
-    ["while it is open", "2026-11-24T04:59:59Z", { open: true, untilMs: iso("2026-11-24T05:00:00Z") }],
-    ["when it closes", "2026-11-24T05:00:00Z", { open: false, untilMs: iso("2026-11-24T21:00:00Z") }],
-    ["over the weekend", "2026-11-28T12:00:00Z", { open: false, untilMs: iso("2026-11-30T21:00:00Z") }],
+    [
+      "while it is open",
+      "2026-11-24T04:59:59Z",
+      { open: true, untilMs: iso("2026-11-24T05:00:00Z") },
+    ],
+    [
+      "when it closes",
+      "2026-11-24T05:00:00Z",
+      { open: false, untilMs: iso("2026-11-24T21:00:00Z") },
+    ],
+    [
+      "over the weekend",
+      "2026-11-28T12:00:00Z",
+      { open: false, untilMs: iso("2026-11-30T21:00:00Z") },
+    ],
   ])("%s", (_name, now, window) => {
     expect(at(nightly, iso(now))).toEqual(window)
   })

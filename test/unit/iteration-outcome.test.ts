@@ -5,16 +5,23 @@ import {
   concludeIteration,
   describeExit,
   describeFailure,
-  type Exited,
+  type ExitReport,
   type Failure,
   type FinalMessage,
 } from "../../src/core/iteration-outcome.ts"
 import type { Marker } from "../../src/core/link.ts"
 
 const minuteMs = 60_000
-const failure = (error: string, message: string, details = ""): Failure => ({ error, message, details })
+const failure = (error: string, message: string, details = ""): Failure => ({
+  error,
+  message,
+  details,
+})
 
-/** What Claude Code 2.1.197 posted to its hook StopFailure when the API answered so: error, message, details. */
+/**
+ * What Claude Code 2.1.197 posted to its hook StopFailure when the API answered so: error, message,
+ * details.
+ */
 const measured = {
   400: failure(
     "invalid_request",
@@ -45,8 +52,14 @@ const measured = {
     "Request too large (max 32MB). Try with a smaller file.",
     'request_too_large: 413 {"type":"error","error":{"type":"request_too_large","message":"Request exceeds the maximum size"}}',
   ),
-  429: failure("rate_limit", "API Error: Request rejected (429) · This request would exceed your rate limit"),
-  "429 weekly": failure("rate_limit", "You've hit your weekly limit · resets Nov 29, 5:47pm (Europe/Zurich)"),
+  429: failure(
+    "rate_limit",
+    "API Error: Request rejected (429) · This request would exceed your rate limit",
+  ),
+  "429 weekly": failure(
+    "rate_limit",
+    "You've hit your weekly limit · resets Nov 29, 5:47pm (Europe/Zurich)",
+  ),
   "429 session": failure("rate_limit", "You've hit your session limit · resets 4:57pm (UTC)"),
   500: failure(
     "server_error",
@@ -95,16 +108,48 @@ describe("the reason of a failure", () => {
 })
 
 describe("how an iteration ended", () => {
-  const exited = (code: number): Exited => ({ code, unheard: false, printed: [] })
-  const said = (marker: Marker, superseded = false): FinalMessage => ({ marker, text: `I say ${marker}`, superseded })
+  const exited = (code: number): ExitReport => ({ code, unheard: false, printed: [] })
+  const said = (marker: Marker, superseded = false): FinalMessage => ({
+    marker,
+    text: `I say ${marker}`,
+    superseded,
+  })
   it.each<[string, FinalMessage | undefined, Failure | undefined, number, Marker, RegExp]>([
     ["as the model said", said("COMPLETE"), undefined, 0, "COMPLETE", /^I say COMPLETE$/],
-    ["as the model said, whose claude was killed only then", said("PARTIAL"), undefined, 137, "PARTIAL", /^I say/],
+    [
+      "as the model said, whose claude was killed only then",
+      said("PARTIAL"),
+      undefined,
+      137,
+      "PARTIAL",
+      /^I say/,
+    ],
     ["without a marker, and killed only then", said("NONE"), undefined, 143, "NONE", /^I say/],
     ["failed after the last word", said("COMPLETE"), measured[500], 1, "FAILED", /500 Internal/],
-    ["failed after the last word, with exit code 0", said("COMPLETE"), measured[500], 0, "FAILED", /500 Internal/],
-    ["killed while it worked on after a word", said("COMPLETE", true), undefined, 137, "FAILED", /SIGKILL/],
-    ["ended while it worked on after a word", said("COMPLETE", true), undefined, 0, "NONE", /^I say/],
+    [
+      "failed after the last word, with exit code 0",
+      said("COMPLETE"),
+      measured[500],
+      0,
+      "FAILED",
+      /500 Internal/,
+    ],
+    [
+      "killed while it worked on after a word",
+      said("COMPLETE", true),
+      undefined,
+      137,
+      "FAILED",
+      /SIGKILL/,
+    ],
+    [
+      "ended while it worked on after a word",
+      said("COMPLETE", true),
+      undefined,
+      0,
+      "NONE",
+      /^I say/,
+    ],
     [
       "with an error after a word that marks nothing",
       said("NONE"),
@@ -124,18 +169,28 @@ describe("how an iteration ended", () => {
   it("is FAILED whenever claude gave up after the last word", () => {
     const marker = fc.constantFrom<Marker>("COMPLETE", "BLOCKED", "PARTIAL", "NONE")
     fc.assert(
-      fc.property(fc.option(marker), fc.boolean(), fc.nat(255), fc.string(), (word, superseded, code, message) => {
-        const before = word === null ? undefined : said(word, superseded)
-        expect(concludeIteration(before, failure("unknown", message), exited(code)).outcome).toBe("FAILED")
-      }),
+      fc.property(
+        fc.option(marker),
+        fc.boolean(),
+        fc.nat(255),
+        fc.string(),
+        (word, superseded, code, message) => {
+          const before = word === null ? undefined : said(word, superseded)
+          expect(concludeIteration(before, failure("unknown", message), exited(code)).outcome).toBe(
+            "FAILED",
+          )
+        },
+      ),
     )
   })
 })
 
 describe("what a failure means for the next iteration", () => {
   const nowMs = Date.UTC(2026, 10, 25, 15, 33)
-  const hold = (failed: Failure, more: { failures?: number; jitterMs?: number; zone?: string } = {}) =>
-    holdFor(failed, { failures: 1, nowMs, zone: "UTC", jitterMs: 0, ...more })
+  const hold = (
+    failed: Failure,
+    more: { failures?: number; jitterMs?: number; zone?: string } = {},
+  ) => holdFor(failed, { failures: 1, nowMs, zone: "UTC", jitterMs: 0, ...more })
 
   it.each<[Case, string | undefined, number | undefined, RegExp]>([
     ["400", undefined, undefined, /^$/],
@@ -172,8 +227,12 @@ describe("what a failure means for the next iteration", () => {
   })
 
   it("waits longer each time where the limit gives no time, up to an hour", () => {
-    const waits = Array.from({ length: 9 }, (_, index) => hold(measured[429], { failures: index + 1 }))
-    expect(waits.map((one) => ((one?.untilMs ?? 0) - nowMs) / minuteMs)).toEqual([1, 2, 4, 8, 16, 32, 60, 60, 60])
+    const waits = Array.from({ length: 9 }, (_, index) =>
+      hold(measured[429], { failures: index + 1 }),
+    )
+    expect(waits.map((one) => ((one?.untilMs ?? 0) - nowMs) / minuteMs)).toEqual([
+      1, 2, 4, 8, 16, 32, 60, 60, 60,
+    ])
   })
 
   it("waits longer each time, too, where the time that the limit gives has passed", () => {
@@ -183,13 +242,22 @@ describe("what a failure means for the next iteration", () => {
   })
 
   it("asks for credit where a limit is one of money, unless it says when it ends", () => {
-    expect(hold(failure("rate_limit", "You're out of usage credits"))?.reason).toBe("AccountProblem")
-    expect(hold(failure("rate_limit", "Your org is out of usage · add funds to continue"))?.reason).toBe("AccountProblem")
-    expect(hold(failure("rate_limit", "You're out of usage credits · resets Dec 1"))?.reason).toBe("RateLimited")
+    expect(hold(failure("rate_limit", "You're out of usage credits"))?.reason).toBe(
+      "AccountProblem",
+    )
+    expect(
+      hold(failure("rate_limit", "Your org is out of usage · add funds to continue"))?.reason,
+    ).toBe("AccountProblem")
+    expect(hold(failure("rate_limit", "You're out of usage credits · resets Dec 1"))?.reason).toBe(
+      "RateLimited",
+    )
   })
 
   it("reads a time without a zone in that of the machine, and adds the jitter", () => {
-    const found = hold(failure("rate_limit", "limit reached ∙ resets 4pm"), { zone: "America/New_York", jitterMs: 1234 })
+    const found = hold(failure("rate_limit", "limit reached ∙ resets 4pm"), {
+      zone: "America/New_York",
+      jitterMs: 1234,
+    })
     expect(found?.untilMs).toBe(Date.UTC(2026, 10, 25, 21, 1) + 1234)
   })
 
@@ -202,16 +270,26 @@ describe("what a failure means for the next iteration", () => {
       "oauth_org_not_allowed",
       "unknown",
     )
-    const text = fc.oneof(fc.string(), fc.string({ unit: "grapheme", maxLength: 2000 }), fc.constant("x".repeat(2000)))
+    const text = fc.oneof(
+      fc.string(),
+      fc.string({ unit: "grapheme", maxLength: 2000 }),
+      fc.constant("x".repeat(2000)),
+    )
     fc.assert(
-      fc.property(kind, text, text, fc.integer({ min: 1, max: 10_000 }), (error, message, details, failures) => {
-        const found = hold(failure(error, message, details), { failures })
-        if (!found) return
-        expect(found.message.length).toBeLessThanOrEqual(1000)
-        expect(found.message).not.toContain("\n")
-        expect(found.message).not.toContain("\u001b")
-        expect(found.untilMs).toBeGreaterThan(nowMs)
-      }),
+      fc.property(
+        kind,
+        text,
+        text,
+        fc.integer({ min: 1, max: 10_000 }),
+        (error, message, details, failures) => {
+          const found = hold(failure(error, message, details), { failures })
+          if (!found) return
+          expect(found.message.length).toBeLessThanOrEqual(1000)
+          expect(found.message).not.toContain("\n")
+          expect(found.message).not.toContain("\u001b")
+          expect(found.untilMs).toBeGreaterThan(nowMs)
+        },
+      ),
     )
   })
 })

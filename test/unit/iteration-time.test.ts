@@ -2,10 +2,10 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
-import { createDoors, type HookAnswer, type HookInput } from "../../src/agent/doors.ts"
+import { createDiskRetry } from "../../src/agent/disk-retry.ts"
+import { createHooks, type HookAnswer, type HookInput } from "../../src/agent/hooks.ts"
 import { createIterations } from "../../src/agent/iterations.ts"
-import { createKeeper } from "../../src/agent/keeper.ts"
-import { createRunDirectory, type RunDirectory } from "../../src/run-directory.ts"
+import { createRunDirectory, type RunDirectory } from "../../src/run/run-directory.ts"
 import { uid } from "../contract/harness.ts"
 
 const directories: string[] = []
@@ -15,14 +15,24 @@ afterEach(() => {
 const minuteMs = 60_000
 const bornMs = Date.UTC(2026, 0, 31, 22, 0)
 
-/** An iteration that runs, with its doors, on clocks that the test turns: the wall's, and that of the machine's start. */
+/**
+ * An iteration that runs, with its doors, on clocks that the test turns: the wall's, and that of
+ * the machine's start.
+ */
 function iteration(existing?: { run: RunDirectory; atMs: number }) {
   let run = existing?.run
   if (!run) {
     const state = mkdtempSync(join(tmpdir(), "bb5-time-"))
     directories.push(state)
     run = createRunDirectory(state, {
-      ...{ name: "one", uid: uid("u-one"), place: "p1", revision: "1-0", startedAtMs: 0, mode: "once" },
+      ...{
+        name: "one",
+        uid: uid("u-one"),
+        place: "p1",
+        revision: "1-0",
+        startedAtMs: 0,
+        mode: "once",
+      },
       ...{ iterationsBefore: 0, command: ["true"], directory: "/", claude: process.execPath },
       ...{ isolation: "process tree", socketPath: "/none", credential: "none" },
     })
@@ -37,7 +47,7 @@ function iteration(existing?: { run: RunDirectory; atMs: number }) {
   const overs: number[] = []
   const iterations = createIterations({
     directory: run,
-    keeper: createKeeper(run, () => {}),
+    keeper: createDiskRetry(run, () => {}),
     adopted: existing !== undefined,
     run: file,
     nowMs: () => wallMs,
@@ -52,7 +62,7 @@ function iteration(existing?: { run: RunDirectory; atMs: number }) {
     printed: () => [],
     over: ({ code }) => void overs.push(code),
   })
-  const doors = createDoors({
+  const doors = createHooks({
     nowMs: () => wallMs,
     nonce: () => "n0nce",
     directive: () => ({ orders: [] }),
@@ -144,7 +154,8 @@ describe("the time of an iteration", () => {
     expect([one.ranMs(), one.shownMs()]).toEqual([7 * minuteMs, 7 * minuteMs])
     one.setClock(-90 * minuteMs)
     expect([one.ranMs(), one.shownMs()]).toEqual([7 * minuteMs, 7 * minuteMs])
-    // The beginning itself stays where it was: what claude's own record has since then is this iteration's.
+    // The beginning itself stays where it was: what claude's own record has since then is this
+    // iteration's.
     expect(one.iterations.turn()?.sinceMs).toBe(bornMs - 30 * minuteMs)
   })
 })
@@ -158,7 +169,9 @@ describe("an agent that stood still for long", () => {
     one.iterations.time.still(false)
     expect(one.hook("PreToolUse", { tool_name: "Bash" })).toEqual({})
     expect(one.hook("PostToolUseFailure", { agent_id: "sub" })).toEqual({})
-    expect(told(one.hook("PostToolUseFailure"))).toMatch(/stood still from 2026-01-31 22:05:00 to 2026-02-01 06:05:00 \(UTC\)/)
+    expect(told(one.hook("PostToolUseFailure"))).toMatch(
+      /stood still from 2026-01-31 22:05:00 to 2026-02-01 06:05:00 \(UTC\)/,
+    )
     expect(one.hook("PostToolUse")).toEqual({})
     // A nap is not worth a word.
     one.iterations.time.still(true)
@@ -189,14 +202,20 @@ describe("a claude that has stopped", () => {
   it("and does not exit is to be ended after a grace, once; what it said counts", () => {
     const one = iteration()
     one.pass(10 * minuteMs)
-    one.hook("Stop", { last_assistant_message: "<promise>COMPLETE</promise>", background_tasks: [] })
+    one.hook("Stop", {
+      last_assistant_message: "<promise>COMPLETE</promise>",
+      background_tasks: [],
+    })
     one.pass(minuteMs)
     expect(one.iterations.time.overdue(240, idle)).toBeUndefined()
     one.pass(minuteMs)
     expect(one.iterations.time.overdue(240, idle)).toMatchObject({ id: "t-1" })
     expect(one.iterations.time.overdue(240, idle)).toBeUndefined()
     one.iterations.ended("t-1", 143, 12 * minuteMs)
-    expect(one.iterations.report(undefined).last).toMatchObject({ outcome: "COMPLETE", text: "<promise>COMPLETE</promise>" })
+    expect(one.iterations.report(undefined).last).toMatchObject({
+      outcome: "COMPLETE",
+      text: "<promise>COMPLETE</promise>",
+    })
     expect(one.events.at(-1)).toMatch(/did not exit within 2 min; it was ended/)
     expect(one.overs).toEqual([0])
   })
@@ -211,15 +230,31 @@ describe("a claude that has stopped", () => {
   })
 
   it.each<[string, (one: ReturnType<typeof iteration>) => void]>([
-    ["a hook follows: something else kept it from stopping", (one) => one.hook("PreToolUse", { tool_name: "Bash" })],
+    [
+      "a hook follows: something else kept it from stopping",
+      (one) => one.hook("PreToolUse", { tool_name: "Bash" }),
+    ],
     ["a sub-agent works", (one) => one.hook("PostToolUse", { agent_id: "sub" })],
     ["the model was asked again", (one) => one.doors.answered(one.wallMs() + 1)],
-    ["it waits for background work", (one) => one.hook("Stop", { background_tasks: [{ id: "b" }] })],
-    ["it waits for a timer of its own", (one) => one.hook("Stop", { session_crons: [{ id: "c" }] })],
+    [
+      "it waits for background work",
+      (one) => one.hook("Stop", { background_tasks: [{ id: "b" }] }),
+    ],
+    [
+      "it waits for a timer of its own",
+      (one) => one.hook("Stop", { session_crons: [{ id: "c" }] }),
+    ],
     [
       "mail kept it from stopping",
       (one) => {
-        one.doors.mail({ id: "m-1", from: "operator root", authority: "operator", text: "Wait.", urgency: "now", atMs: 0 })
+        one.doors.mail({
+          id: "m-1",
+          from: "operator root",
+          authority: "operator",
+          text: "Wait.",
+          urgency: "now",
+          atMs: 0,
+        })
         expect(told(one.hook("Stop", {}))).toContain("block")
       },
     ],
@@ -259,8 +294,11 @@ describe("an iteration without an end", () => {
     expect(one.iterations.time.overdue(240, () => true)).toBeUndefined()
     expect(one.events).toEqual([])
     one.pass(minuteMs)
-    for (let look = 0; look < 2; look++) expect(one.iterations.time.overdue(240, () => true)).toBeUndefined()
-    expect(one.events).toEqual([expect.stringMatching(/^Iteration 9 has run for 120 min\. It is ended after 240 min;/)])
+    for (let look = 0; look < 2; look++)
+      expect(one.iterations.time.overdue(240, () => true)).toBeUndefined()
+    expect(one.events).toEqual([
+      expect.stringMatching(/^Iteration 9 has run for 120 min\. It is ended after 240 min;/),
+    ])
     one.pass(120 * minuteMs)
     expect(one.iterations.time.overdue(480, () => true)).toBeUndefined() // a policy that allows more counts at once
     expect(one.iterations.time.overdue(240, () => true)).toMatchObject({ id: "t-1" })

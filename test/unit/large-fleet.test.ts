@@ -9,28 +9,37 @@ import { familyOf, totalsBelow, withSpent } from "../../src/core/spending.ts"
 import { freeName } from "../../tools/names.ts"
 import { uid } from "../contract/harness.ts"
 
-/** What keeps a call's cost from growing with the fleet gives the same answers as going through all of it. */
+/**
+ * What keeps a call's cost from growing with the fleet gives the same answers as going through all
+ * of it.
+ */
 
 describe("a map that is never changed", () => {
   it("has after each change what a map would have, and all before it keep what they had", () => {
     const change = fc.tuple(fc.nat(300), fc.nat())
     fc.assert(
-      fc.property(fc.array(change, { maxLength: 40 }), fc.array(change, { maxLength: 200 }), (first, changes) => {
-        let overlay = Overlay.of(first)
-        const map = new Map(first)
-        const kept: [Overlay<number, number>, Map<number, number>][] = []
-        for (const [key, value] of changes) {
-          overlay = overlay.with(key, value)
-          map.set(key, value)
-          kept.push([overlay, new Map(map)])
-        }
-        for (const [one, expected] of kept) {
-          expect(new Map(one)).toEqual(expected)
-          expect(one.size).toBe(expected.size)
-          expect([...one.keys()].every((key) => one.has(key) && one.get(key) === expected.get(key))).toBe(true)
-        }
-        expect(overlay.get(-1)).toBeUndefined()
-      }),
+      fc.property(
+        fc.array(change, { maxLength: 40 }),
+        fc.array(change, { maxLength: 200 }),
+        (first, changes) => {
+          let overlay = Overlay.of(first)
+          const map = new Map(first)
+          const kept: [Overlay<number, number>, Map<number, number>][] = []
+          for (const [key, value] of changes) {
+            overlay = overlay.with(key, value)
+            map.set(key, value)
+            kept.push([overlay, new Map(map)])
+          }
+          for (const [one, expected] of kept) {
+            expect(new Map(one)).toEqual(expected)
+            expect(one.size).toBe(expected.size)
+            expect(
+              [...one.keys()].every((key) => one.has(key) && one.get(key) === expected.get(key)),
+            ).toBe(true)
+          }
+          expect(overlay.get(-1)).toBeUndefined()
+        },
+      ),
       { numRuns: 50 },
     )
   })
@@ -58,8 +67,11 @@ describe("what is derived of the ledger", () => {
           const before = plain.get(key)
           const above = parent === undefined ? undefined : plain.get(uid(`u-${parent}`))
           const isBorn = before !== undefined && before.bornAtMs !== undefined
-          const canBeChild = !isBorn && above !== undefined && parent !== who && !above.lineage.includes(key)
-          const lineage = canBeChild ? [...above.lineage, uid(`u-${parent}`)] : (before?.lineage ?? [])
+          const canBeChild =
+            !isBorn && above !== undefined && parent !== who && !above.lineage.includes(key)
+          const lineage = canBeChild
+            ? [...above.lineage, uid(`u-${parent}`)]
+            : (before?.lineage ?? [])
           const now: Spent = {
             name: `n-${who}`,
             bornAtMs: before?.bornAtMs ?? atMs,
@@ -69,7 +81,8 @@ describe("what is derived of the ledger", () => {
           plain.set(key, now)
           carried = withSpent(carried, key, now)
         }
-        const sorted = (map: ReadonlyMap<Uid, unknown>) => [...map].toSorted(([a], [b]) => (a < b ? -1 : 1))
+        const sorted = (map: ReadonlyMap<Uid, unknown>) =>
+          [...map].toSorted(([a], [b]) => (a < b ? -1 : 1))
         expect(sorted(totalsBelow(carried))).toEqual(sorted(totalsBelow(plain)))
         expect(sorted(familyOf(carried).children)).toEqual(sorted(familyOf(plain).children))
         expect(sorted(familyOf(carried).below)).toEqual(sorted(familyOf(plain).below))
@@ -91,17 +104,21 @@ describe("a free name", () => {
   }
 
   it("is the lowest where nobody was removed, and nobody has it in any case; a few looks find it beside thousands", async () => {
-    const first = (count: number) => new Set(Array.from({ length: count }, (_, index) => `shop-${index + 1}`))
+    const first = (count: number) =>
+      new Set(Array.from({ length: count }, (_, index) => `shop-${index + 1}`))
     for (const count of [0, 1, 2, 3, 100, 5000]) {
       const { name, looks } = await looksFor(first(count))
       expect(name).toBe(`shop-${count + 1}`)
       expect(looks).toBeLessThanOrEqual(28)
     }
     await fc.assert(
-      fc.asyncProperty(fc.uniqueArray(fc.integer({ min: 1, max: 300 }), { maxLength: 299 }), async (numbers) => {
-        const taken = new Set(numbers.map((number) => `shop-${number}`))
-        expect(taken.has((await looksFor(taken)).name)).toBe(false)
-      }),
+      fc.asyncProperty(
+        fc.uniqueArray(fc.integer({ min: 1, max: 300 }), { maxLength: 299 }),
+        async (numbers) => {
+          const taken = new Set(numbers.map((number) => `shop-${number}`))
+          expect(taken.has((await looksFor(taken)).name)).toBe(false)
+        },
+      ),
     )
   })
 })

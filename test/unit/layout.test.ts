@@ -1,11 +1,15 @@
 import { describe, expect, it } from "vitest"
-import { fieldsOf } from "../../src/core/decode.ts"
+import { inputFields } from "../../src/core/decode.ts"
 import { helpOf, nearestCommand, overview } from "../../src/roles/help.ts"
 import { columns, paragraph, tableOf } from "../../src/roles/layout.ts"
 import { tools } from "../../tools/index.ts"
 
 const rows = [
-  { name: "shop-1", phase: "Running", why: "It works on the price list and then on the shop, for as long as it takes." },
+  {
+    name: "shop-1",
+    phase: "Running",
+    why: "It works on the price list and then on the shop, for as long as it takes.",
+  },
   { name: "a-name-of-twenty-nine-letters", phase: "Paused", why: "Paused." },
 ]
 const widest = (text: string): number => Math.max(...text.split("\n").map((line) => line.length))
@@ -13,7 +17,10 @@ const widest = (text: string): number => Math.max(...text.split("\n").map((line)
 describe("a table", () => {
   it("cuts what others said within its fence, which always has an end", () => {
     const said = `<untrusted-ab12>\n${"long ".repeat(400)}\n</untrusted-ab12>`
-    const [, line = ""] = tableOf([{ name: "a", why: `It asked. Said: "${said}"`, last: said }], undefined).split("\n")
+    const [, line = ""] = tableOf(
+      [{ name: "a", why: `It asked. Said: "${said}"`, last: said }],
+      undefined,
+    ).split("\n")
     expect(line).toMatch(
       /It asked\. Said: "<untrusted-ab12> (long )+.*… <\/untrusted-ab12>" +<untrusted-ab12> .* <\/untrusted-ab12>$/,
     )
@@ -51,10 +58,15 @@ describe("help", () => {
   it.each([60, 80, 120, 200])("fits %i columns, and breaks no flag and no name", (width) => {
     expect(widest(overview("blackbox5", width))).toBeLessThanOrEqual(width)
     for (const tool of tools) {
-      const text = helpOf(tool, fieldsOf(tool.input), "", width)
-      expect([tool.name, widest(text)]).toEqual([tool.name, expect.toSatisfy((found: number) => found <= width)])
-      for (const { name } of fieldsOf(tool.input))
-        expect(text).toMatch(new RegExp(`^  --${name.replace(/[A-Z]/g, (l) => `-${l.toLowerCase()}`)}\\b`, "m"))
+      const text = helpOf(tool, inputFields(tool.input), "", width)
+      expect([tool.name, widest(text)]).toEqual([
+        tool.name,
+        expect.toSatisfy((found: number) => found <= width),
+      ])
+      for (const { name } of inputFields(tool.input))
+        expect(text).toMatch(
+          new RegExp(`^  --${name.replace(/[A-Z]/g, (l) => `-${l.toLowerCase()}`)}\\b`, "m"),
+        )
     }
   })
 
@@ -67,7 +79,7 @@ describe("help", () => {
 
   it("says what a flag is when it is left out", () => {
     const tool = tools.find(({ name }) => name === "list_instances")
-    expect(tool && helpOf(tool, fieldsOf(tool.input), "", 120)).toMatch(/--limit N +default 20/)
+    expect(tool && helpOf(tool, inputFields(tool.input), "", 120)).toMatch(/--limit N +default 20/)
   })
 
   it.each([

@@ -2,14 +2,24 @@ import { describe, expect, it } from "vitest"
 import { indexOf } from "../../src/core/fleet-index.ts"
 import { holds } from "../../src/core/holds.ts"
 import type { Admission, Instance, Spec, Uid } from "../../src/core/instance.ts"
-import { budgetReached, childLimit, childrenWithin, committed, lineageHold, type Relations } from "../../src/core/lineage.ts"
+import {
+  budgetReached,
+  childLimit,
+  childrenWithin,
+  committed,
+  lineageHold,
+  type Relations,
+} from "../../src/core/lineage.ts"
 import { noUsage } from "../../src/core/link.ts"
 import { plan } from "../../src/core/plan.ts"
 import type { Spent } from "../../src/core/ports.ts"
 import { familyOf, totalsBelow } from "../../src/core/spending.ts"
 import { anInstance, aRun, startMs, uid } from "../contract/harness.ts"
 
-/** A family: each with its parent, its spec, and what it used, in the order of birth. Removed ones are known by what they used. */
+/**
+ * A family: each with its parent, its spec, and what it used, in the order of birth. Removed ones
+ * are known by what they used.
+ */
 interface Member {
   readonly of?: string
   readonly spec?: Partial<Spec>
@@ -18,7 +28,12 @@ interface Member {
   readonly live?: boolean
   readonly failed?: boolean
 }
-const admitted: Admission = { verdict: "Admitted", reason: "Admitted", message: "Admitted.", term: 1 }
+const admitted: Admission = {
+  verdict: "Admitted",
+  reason: "Admitted",
+  message: "Admitted.",
+  term: 1,
+}
 function family(members: Readonly<Record<string, Member>>) {
   const lineageOf = (name: string): Uid[] => {
     const parent = members[name]?.of
@@ -26,7 +41,9 @@ function family(members: Readonly<Record<string, Member>>) {
   }
   const spent = new Map<Uid, Spent>()
   const all: Instance[] = []
-  for (const [at, [name, { spec = {}, usd = 0, removed, live, failed }]] of Object.entries(members).entries()) {
+  for (const [at, [name, { spec = {}, usd = 0, removed, live, failed }]] of Object.entries(
+    members,
+  ).entries()) {
     const lineage = lineageOf(name)
     spent.set(uid(`u-${name}`), { name, bornAtMs: at, lineage, used: { ...noUsage, usd } })
     const run = failed
@@ -34,7 +51,8 @@ function family(members: Readonly<Record<string, Member>>) {
       : live
         ? { run: aRun(), admission: admitted }
         : {}
-    if (!removed) all.push(anInstance(name, { createdAtMs: at, spec: { ...spec, lineage }, status: run }))
+    if (!removed)
+      all.push(anInstance(name, { createdAtMs: at, spec: { ...spec, lineage }, status: run }))
   }
   const byUid = new Map(all.map((one) => [one.uid, one]))
   const relations: Relations = { byUid, spent, totals: totalsBelow(spent), family: familyOf(spent) }
@@ -52,7 +70,11 @@ function family(members: Readonly<Record<string, Member>>) {
       spent,
       waits: new Map(),
     }
-    const { admit } = plan({ ...snapshot, windows: () => ({ open: true, untilMs: 0 }) }, holds, startMs)
+    const { admit } = plan(
+      { ...snapshot, windows: () => ({ open: true, untilMs: 0 }) },
+      holds,
+      startMs,
+    )
     return Object.fromEntries(admit.map(({ instance, value }) => [instance.name, value.reason]))
   }
   return { relations, get, verdicts }
@@ -82,13 +104,16 @@ describe("a budget", () => {
     ["removed", { removed: true }],
     ["stopped", { spec: { state: "Stopped" } }],
     ["through", { failed: true }],
-  ])("gets back what a child that was %s has not used, and nothing of what it used", (_name, member) => {
-    const { relations, get } = family({
-      root: { spec: { budget: { usd: 10 } } },
-      child: { of: "root", usd: 4, ...member, spec: { budget: { usd: 9 }, ...member.spec } },
-    })
-    expect(committed(get("root").uid, relations).usd).toBe(4)
-  })
+  ])(
+    "gets back what a child that was %s has not used, and nothing of what it used",
+    (_name, member) => {
+      const { relations, get } = family({
+        root: { spec: { budget: { usd: 10 } } },
+        child: { of: "root", usd: 4, ...member, spec: { budget: { usd: 9 }, ...member.spec } },
+      })
+      expect(committed(get("root").uid, relations).usd).toBe(4)
+    },
+  )
 
   it("holds the child that was promised more than there is: the youngest", () => {
     const { relations, get, verdicts } = family({
@@ -97,7 +122,11 @@ describe("a budget", () => {
       second: { of: "root", spec: { budget: { usd: 4 } } },
       third: { of: "root", spec: { budget: { usd: 1 } } },
     })
-    expect(verdicts()).toMatchObject({ first: "Admitted", second: "Admitted", third: "BudgetReached" })
+    expect(verdicts()).toMatchObject({
+      first: "Admitted",
+      second: "Admitted",
+      third: "BudgetReached",
+    })
     expect(lineageHold(get("third"), relations)?.message).toBe(
       "Of its parent root, nothing is left for it: $11.00 of $10 are spent.",
     )
@@ -144,15 +173,25 @@ describe("levels and births", () => {
       grandchild: { of: "child" },
       late: { of: "root" },
     })
-    expect(verdicts()).toMatchObject({ child: "Admitted", grandchild: "Admitted", late: "ChildLimit" })
-    expect(childLimit([get("root").uid], undefined, relations)).toMatch(/may have 3 descendants in its life/)
+    expect(verdicts()).toMatchObject({
+      child: "Admitted",
+      grandchild: "Admitted",
+      late: "ChildLimit",
+    })
+    expect(childLimit([get("root").uid], undefined, relations)).toMatch(
+      /may have 3 descendants in its life/,
+    )
   })
 
   it("gives a child less than its parent has", () => {
-    expect(childrenWithin({ depth: 2, total: 20, running: 4 }, { depth: 9, total: 5, running: 9 })).toEqual({
+    expect(
+      childrenWithin({ depth: 2, total: 20, running: 4 }, { depth: 9, total: 5, running: 9 }),
+    ).toEqual({
       ...{ depth: 1, total: 5, running: 4 },
     })
-    expect(childrenWithin({ depth: 0, total: 0, running: 0 }, { depth: 1, total: 1, running: 1 })).toEqual({
+    expect(
+      childrenWithin({ depth: 0, total: 0, running: 0 }, { depth: 1, total: 1, running: 1 }),
+    ).toEqual({
       ...{ depth: 0, total: 0, running: 0 },
     })
   })
@@ -169,7 +208,13 @@ describe("places of descendants", () => {
       d: { of: "a" },
       other: {},
     })
-    expect(verdicts()).toEqual({ root: "Admitted", b: "Admitted", c: "ChildrenFull", d: "ChildrenFull", other: "Admitted" })
+    expect(verdicts()).toEqual({
+      root: "Admitted",
+      b: "Admitted",
+      c: "ChildrenFull",
+      d: "ChildrenFull",
+      other: "Admitted",
+    })
   })
 })
 
@@ -179,7 +224,11 @@ describe("who was spawned by somebody that is gone", () => {
     ["stopped", { spec: { state: "Stopped" } }],
     ["failed", { failed: true }],
   ])("is held with all below it when that one was %s", (_name, member) => {
-    const { verdicts } = family({ root: member, child: { of: "root" }, grandchild: { of: "child" } })
+    const { verdicts } = family({
+      root: member,
+      child: { of: "root" },
+      grandchild: { of: "child" },
+    })
     expect(verdicts()).toMatchObject({ child: "ParentStopped", grandchild: "ParentStopped" })
   })
 })

@@ -5,20 +5,25 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Worker } from "node:worker_threads"
 import { afterEach, describe, expect, it } from "vitest"
-import { invokeOver } from "../../src/client.ts"
+import { invokeOver } from "../../src/client/calls.ts"
 import { noProgress } from "../../src/core/tool.ts"
 import { tools } from "../../tools/index.ts"
 import { openPort, token } from "./supervisor-port.ts"
 
-/** The way of an agent's call: through the supervisor's port to the control plane, here one that does what a test says. */
+/**
+ * The way of an agent's call: through the supervisor's port to the control plane, here one that
+ * does what a test says.
+ */
 
 const ends: (() => void)[] = []
 afterEach(() => {
   for (const end of ends.splice(0)) end()
 })
 
-const port = async (answer?: (incoming: IncomingMessage, response: ServerResponse) => void, at?: string) =>
-  `http://127.0.0.1:${await openPort(ends, { answer, at })}`
+const port = async (
+  answer?: (incoming: IncomingMessage, response: ServerResponse) => void,
+  at?: string,
+) => `http://127.0.0.1:${await openPort(ends, { answer, at })}`
 const begin = (url: string, path: string, more: { method?: string; bearer?: string } = {}) => {
   const { method = "GET", bearer = token } = more
   return request(url + path, {
@@ -27,7 +32,11 @@ const begin = (url: string, path: string, more: { method?: string; bearer?: stri
     headers: { authorization: `Bearer ${bearer}`, "content-type": "application/json" },
   })
 }
-const answerOf = async (url: string, path: string, more: { method?: string; bearer?: string; body?: string } = {}) => {
+const answerOf = async (
+  url: string,
+  path: string,
+  more: { method?: string; bearer?: string; body?: string } = {},
+) => {
   const call = begin(url, path, more)
   call.end(more.body)
   const [response] = await once(call, "response")
@@ -43,7 +52,14 @@ describe("the supervisor's port", () => {
       incoming.on("data", (chunk) => chunks.push(chunk))
       incoming.on("end", () => {
         response.writeHead(418, { "x-seen": "yes" })
-        response.end([incoming.method, incoming.url, incoming.headers.authorization, Buffer.concat(chunks)].join(" "))
+        response.end(
+          [
+            incoming.method,
+            incoming.url,
+            incoming.headers.authorization,
+            Buffer.concat(chunks),
+          ].join(" "),
+        )
       })
     })
     expect(await answerOf(url, "/v1/instances?limit=3")).toEqual({
@@ -58,7 +74,8 @@ describe("the supervisor's port", () => {
   })
 
   it("brings every answer back, however quickly it comes", async () => {
-    // In a thread of its own: as with the real one, it may have closed before this side has ended its request.
+    // In a thread of its own: as with the real one, it may have closed before this side has ended
+    // its request.
     const quick = `
       const { createServer } = require("node:http")
       const { parentPort, workerData } = require("node:worker_threads")
@@ -72,7 +89,10 @@ describe("the supervisor's port", () => {
     await once(worker, "message")
     const url = await port(undefined, join(directory, "serve.sock"))
     for (let call = 0; call < 200; call++)
-      expect(await answerOf(url, "/v1/messages", { method: "POST", body: "{}" })).toEqual({ status: 200, text: "answered" })
+      expect(await answerOf(url, "/v1/messages", { method: "POST", body: "{}" })).toEqual({
+        status: 200,
+        text: "answered",
+      })
   })
 
   it("hands on nothing else, and nothing for whoever has not its token", async () => {
@@ -81,7 +101,15 @@ describe("the supervisor's port", () => {
       reached++
       response.end()
     })
-    for (const path of ["/", "/metrics", "/openapi.json", "/healthz", "/v1/link", "/v1/../metrics", "/v1/%2e%2e/metrics"])
+    for (const path of [
+      "/",
+      "/metrics",
+      "/openapi.json",
+      "/healthz",
+      "/v1/link",
+      "/v1/../metrics",
+      "/v1/%2e%2e/metrics",
+    ])
       expect([path, (await answerOf(url, path)).status]).toEqual([path, 404])
     for (const bearer of ["", "other", "the-instance's"])
       expect((await answerOf(url, "/v1/instances", { bearer })).status).toBe(401)

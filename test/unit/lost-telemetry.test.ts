@@ -3,15 +3,18 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import fc from "fast-check"
 import { afterEach, describe, expect, it } from "vitest"
-import { createKeeper } from "../../src/agent/keeper.ts"
+import { createDiskRetry } from "../../src/agent/disk-retry.ts"
 import { logsSchema } from "../../src/agent/meter.ts"
 import { aloneTokensMax } from "../../src/agent/reconciliation.ts"
 import { readTranscriptUsage } from "../../src/agent/transcript-usage.ts"
 import { createUsageBook, transcriptStart } from "../../src/agent/usage-book.ts"
-import { createRunDirectory, type RunDirectory } from "../../src/run-directory.ts"
+import { createRunDirectory, type RunDirectory } from "../../src/run/run-directory.ts"
 import { uid } from "../contract/harness.ts"
 
-/** What telemetry did not tell is counted from claude's transcript, once, and never below what telemetry told. */
+/**
+ * What telemetry did not tell is counted from claude's transcript, once, and never below what
+ * telemetry told.
+ */
 
 const directories: string[] = []
 afterEach(() => {
@@ -43,29 +46,34 @@ const told = (...requests: Request[]) =>
       {
         scopeLogs: [
           {
-            logRecords: requests.map(({ id, tokens: [input, output, cacheRead, cacheWrite], model = "opus" }) => ({
-              timeUnixNano: "0",
-              attributes: Object.entries({
-                "event.name": "api_request",
-                "session.id": "s",
-                "event.sequence": String(++sequence),
-                "event.timestamp": "t",
-                model,
-                cost_usd: String(priced([input, output, cacheRead, cacheWrite])),
-                input_tokens: String(input),
-                output_tokens: String(output),
-                cache_read_tokens: String(cacheRead),
-                cache_creation_tokens: String(cacheWrite),
-                ...(id !== undefined && { request_id: id }),
-              }).map(([key, stringValue]) => ({ key, value: { stringValue } })),
-            })),
+            logRecords: requests.map(
+              ({ id, tokens: [input, output, cacheRead, cacheWrite], model = "opus" }) => ({
+                timeUnixNano: "0",
+                attributes: Object.entries({
+                  "event.name": "api_request",
+                  "session.id": "s",
+                  "event.sequence": String(++sequence),
+                  "event.timestamp": "t",
+                  model,
+                  cost_usd: String(priced([input, output, cacheRead, cacheWrite])),
+                  input_tokens: String(input),
+                  output_tokens: String(output),
+                  cache_read_tokens: String(cacheRead),
+                  cache_creation_tokens: String(cacheWrite),
+                  ...(id !== undefined && { request_id: id }),
+                }).map(([key, stringValue]) => ({ key, value: { stringValue } })),
+              }),
+            ),
           },
         ],
       },
     ],
   })
 /** A record as claude 2.1.197 writes it, as far as it is read. */
-const shown = ({ id, tokens: [input, output, cacheRead, cacheWrite], model = "opus" }: Request, atMs = 1500): string =>
+const shown = (
+  { id, tokens: [input, output, cacheRead, cacheWrite], model = "opus" }: Request,
+  atMs = 1500,
+): string =>
   `${JSON.stringify({
     ...(id !== undefined && { requestId: id }),
     message: {
@@ -105,7 +113,7 @@ function bookOf(directory = aRun()) {
   const book = createUsageBook({
     iterationsBefore: 0,
     directory,
-    keeper: createKeeper(directory, () => {}),
+    keeper: createDiskRetry(directory, () => {}),
     warn: (message) => void warnings.push(message),
     changed: () => {},
   })
@@ -201,27 +209,39 @@ describe("what telemetry did not tell", () => {
     book.end(transcriptOf(shown(first)))
     await book.reconcile()
     expect(book.used()).toMatchObject({ tokens: 100, usd: 0 })
-    expect(book.warnings).toEqual([expect.stringMatching(/shows 100 tokens, and 100 were counted \(0 by telemetry\).*price/)])
+    expect(book.warnings).toEqual([
+      expect.stringMatching(/shows 100 tokens, and 100 were counted \(0 by telemetry\).*price/),
+    ])
   })
 })
 
 describe("a transcript", () => {
   it("can raise what a run used no higher than its bound, and says so", async () => {
-    const forged = Array.from({ length: 100 }, (_, index): Request => ({ id: `f${index}`, tokens: [1_000_000, 0, 0, 0] }))
+    const forged = Array.from(
+      { length: 100 },
+      (_, index): Request => ({ id: `f${index}`, tokens: [1_000_000, 0, 0, 0] }),
+    )
     const book = bookOf()
     book.metered(told(first))
     for (let iteration = 0; iteration < 3; iteration++) {
-      book.end(transcriptOf(...forged.map((one) => shown({ ...one, id: `${one.id}-${iteration}` }))))
+      book.end(
+        transcriptOf(...forged.map((one) => shown({ ...one, id: `${one.id}-${iteration}` }))),
+      )
       await book.reconcile()
     }
     expect(book.used().tokens).toBe(sum([first]) + aloneTokensMax)
     expect(book.warnings).toHaveLength(3)
-    expect(book.warnings[0]).toContain(`shows 100000000 tokens, and ${aloneTokensMax + sum([first])} were counted`)
+    expect(book.warnings[0]).toContain(
+      `shows 100000000 tokens, and ${aloneTokensMax + sum([first])} were counted`,
+    )
   })
 
   it("is not believed where it says what no request can be", async () => {
     const senseless = [1e9, -1, 0.5, Number.MAX_VALUE, "many", null].map((count, index) =>
-      shown({ ...first, id: `r${index}` }).replace('"input_tokens":10', `"input_tokens":${JSON.stringify(count)}`),
+      shown({ ...first, id: `r${index}` }).replace(
+        '"input_tokens":10',
+        `"input_tokens":${JSON.stringify(count)}`,
+      ),
     )
     const book = bookOf()
     book.end(transcriptOf("{\n", "[]\n", ...senseless, shown(second)))
@@ -233,7 +253,10 @@ describe("a transcript", () => {
   it.each<[string, (path: string) => void]>([
     ["that is not there", () => {}],
     ["that is a directory", (path) => mkdirSync(path)],
-    ["that is a link to another file", (path) => symlinkSync(transcriptOf(shown(second)).path, path)],
+    [
+      "that is a link to another file",
+      (path) => symlinkSync(transcriptOf(shown(second)).path, path),
+    ],
   ])("%s changes nothing, and is told only when a supervisor was replaced", async (_, make) => {
     const path = join(temporary(), "one.jsonl")
     make(path)
@@ -249,15 +272,25 @@ describe("a transcript", () => {
 
   it("that is large is read in bounds", async () => {
     const long = `${"x".repeat(5 * 1024 * 1024)}\n`
-    const transcript = transcriptOf(shown(first), long, shown(second), shown({ id: "cut", tokens: [9, 9, 9, 9] }).trimEnd())
-    const { requests, whole } = await readTranscriptUsage(transcript.path, 0, { sinceMs: 0, endedAtMs: 2000 })
+    const transcript = transcriptOf(
+      shown(first),
+      long,
+      shown(second),
+      shown({ id: "cut", tokens: [9, 9, 9, 9] }).trimEnd(),
+    )
+    const { requests, whole } = await readTranscriptUsage(transcript.path, 0, {
+      sinceMs: 0,
+      endedAtMs: 2000,
+    })
     expect(requests.map(({ tokens }) => tokens)).toEqual([first.tokens, second.tokens]) // the last line has no end: its writer was killed
     expect(whole).toBe(false)
   })
 })
 
 describe("any share of lost telemetry, in any order, over supervisors that come and go", () => {
-  const counts = fc.tuple(fc.nat(2000), fc.nat(2000), fc.nat(2000), fc.nat(2000)).filter((tokens) => tokens.some(Boolean))
+  const counts = fc
+    .tuple(fc.nat(2000), fc.nat(2000), fc.nat(2000), fc.nat(2000))
+    .filter((tokens) => tokens.some(Boolean))
   const request = fc.record({
     tokens: counts,
     named: fc.boolean(),
@@ -272,7 +305,8 @@ describe("any share of lost telemetry, in any order, over supervisors that come 
         const all = drawn.map((one, index) => ({ ...one, ...(named && { id: `req_${index}` }) }))
         const directory = aRun()
         const before = bookOf(directory)
-        for (const one of all.filter(({ isTold, late }) => isTold && !late)) before.metered(told(one))
+        for (const one of all.filter(({ isTold, late }) => isTold && !late))
+          before.metered(told(one))
         before.end(transcriptOf(...all.filter(({ isShown }) => isShown).map((one) => shown(one))))
         const after = bookOf(directory)
         await after.reconcile()

@@ -7,7 +7,10 @@ import { expectFault } from "../contract/expect-fault.ts"
 import { uid } from "../contract/harness.ts"
 import { agent, makeFleet, operator, viewer } from "./fleet.ts"
 
-/** What is spawned by an agent is called below it, and so tells it nothing about the names of strangers. */
+/**
+ * What is spawned by an agent is called below it, and so tells it nothing about the names of
+ * strangers.
+ */
 
 const fox = { name: "fox", uid: uid("3f9b2a10-1234-4000-8000-000000000001") }
 const longest = { name: `l${"o".repeat(51)}g`, uid: fox.uid }
@@ -50,21 +53,26 @@ describe("a child's name", () => {
     const label = fc.stringMatching(/^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$/)
     const key = fc.option(fc.stringMatching(/^[a-z][-a-z0-9]{0,34}[a-z0-9]$/), { nil: undefined })
     await fc.assert(
-      fc.asyncProperty(label, fc.option(label, { nil: undefined }), key, async (name, asked, idempotencyKey) => {
-        const parent = { name, uid: fox.uid }
-        let wanted: string | undefined
-        try {
-          wanted = wantedOf(parent, asked, idempotencyKey)
-        } catch (error) {
-          expect(asFault(error).code).toBe("Invalid")
-          expect((asked?.length ?? 0) > 41).toBe(true)
-          return
-        }
-        const named = wanted ?? (await namingOfChild(nobody, {}, parent).free())
-        expect(nameSchema.safeParse(named).success).toBe(true)
-        expect(named).toContain("--")
-        expect(wantedOf(parent, named)).toBe(named)
-      }),
+      fc.asyncProperty(
+        label,
+        fc.option(label, { nil: undefined }),
+        key,
+        async (name, asked, idempotencyKey) => {
+          const parent = { name, uid: fox.uid }
+          let wanted: string | undefined
+          try {
+            wanted = wantedOf(parent, asked, idempotencyKey)
+          } catch (error) {
+            expect(asFault(error).code).toBe("Invalid")
+            expect((asked?.length ?? 0) > 41).toBe(true)
+            return
+          }
+          const named = wanted ?? (await namingOfChild(nobody, {}, parent).free())
+          expect(nameSchema.safeParse(named).success).toBe(true)
+          expect(named).toContain("--")
+          expect(wantedOf(parent, named)).toBe(named)
+        },
+      ),
       { numRuns: 2000 },
     )
   })
@@ -73,14 +81,29 @@ describe("a child's name", () => {
 describe("a person", () => {
   it("gives no name that a child could have", async () => {
     const { call, byName } = makeFleet()
-    for (const more of [{ name: "fox--tester" }, { idempotencyKey: "a--b" }, { name: "a--b", dryRun: true }])
+    for (const more of [
+      { name: "fox--tester" },
+      { idempotencyKey: "a--b" },
+      { name: "a--b", dryRun: true },
+    ])
       await expectFault(call(operator)("spawn_instance", more), "Invalid", /two hyphens/)
     expect(byName.size).toBe(0)
   })
 })
 
 describe("what an agent is told", () => {
-  const pool = ["hen", "tester", "fox", "fox-1", "fox-tester", "shop", "shop-1", "agent", "hen--tester", "a-1"]
+  const pool = [
+    "hen",
+    "tester",
+    "fox",
+    "fox-1",
+    "fox-tester",
+    "shop",
+    "shop-1",
+    "agent",
+    "hen--tester",
+    "a-1",
+  ]
   const projects = ["shop", "blog", "secret"]
   /** The fox alone, or among strangers that have all the names that it will ask for. */
   function world(isCrowded: boolean) {
@@ -120,7 +143,13 @@ describe("what an agent is told", () => {
       input: fc.record({ name }),
     }),
     fc.record({
-      tool: fc.constantFrom("pause_instances", "resume_instances", "stop_instances", "wait_for_instances", "list_instances"),
+      tool: fc.constantFrom(
+        "pause_instances",
+        "resume_instances",
+        "stop_instances",
+        "wait_for_instances",
+        "list_instances",
+      ),
       input: fc.record({ names: fc.tuple(name) }),
     }),
     fc.record({
@@ -128,7 +157,10 @@ describe("what an agent is told", () => {
       input: fc.record({ project: fc.constantFrom(...projects, "none") }),
     }),
     fc.record({ tool: fc.constant("list_instances"), input: fc.record({ parent: name }) }),
-    fc.record({ tool: fc.constant("message_instances"), input: fc.record({ to: fc.tuple(name), text: fc.constant("x") }) }),
+    fc.record({
+      tool: fc.constant("message_instances"),
+      input: fc.record({ to: fc.tuple(name), text: fc.constant("x") }),
+    }),
     fc.record({ tool: fc.constant("read_messages"), input: fc.record({ of: name }) }),
     fc.record({
       tool: fc.constantFrom("fleet_status", "list_instances", "read_events", "read_messages"),
@@ -160,8 +192,14 @@ describe("what an agent is told", () => {
 
   it("names its own project alone, and no fault of a file that people wrote", async () => {
     const { fleet, call } = world(true)
-    fleet.world.limits = { ...fleet.world.limits, refused: "mcp-servers.yaml, line 3: projects: secret" }
-    expect(await call("fleet_status")).toMatchObject({ projects: [{ name: "shop", instances: 2 }], warnings: [] })
+    fleet.world.limits = {
+      ...fleet.world.limits,
+      refused: "mcp-servers.yaml, line 3: projects: secret",
+    }
+    expect(await call("fleet_status")).toMatchObject({
+      projects: [{ name: "shop", instances: 2 }],
+      warnings: [],
+    })
     expect(JSON.stringify(await fleet.call(viewer)("fleet_status"))).toContain("secret")
   })
 
@@ -170,10 +208,17 @@ describe("what an agent is told", () => {
     fleet.running("fox--two", { lineage: [parent.uid] })
     const hen = fleet.running("hen-2")
     const ask = async (of: typeof hen): Promise<string> =>
-      (await fleet.call(agent(of))("message_instances", { to: ["@operators"], text: "Which?" })).receipts[0].mail
+      (await fleet.call(agent(of))("message_instances", { to: ["@operators"], text: "Which?" }))
+        .receipts[0].mail
     const mail = await ask(hen)
     await fleet.call(operator)("message_instances", { to: ["hen-2"], replyTo: mail, text: "That." })
-    const wait = (id: string) => call("wait_for_instances", { names: ["fox--two"], until: "answer", mail: id, timeoutSeconds: 0 })
+    const wait = (id: string) =>
+      call("wait_for_instances", {
+        names: ["fox--two"],
+        until: "answer",
+        mail: id,
+        timeoutSeconds: 0,
+      })
     expect(await wait(mail)).toEqual(await wait("m-none"))
   })
 })

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest"
 import { operate } from "../../src/control/operator.ts"
-import type { Bus, InstanceStore, Runtime } from "../../src/core/ports.ts"
+import type { Bus, Instances, Runtime } from "../../src/core/ports.ts"
 import { topic } from "../../src/core/source.ts"
 import { manualClock } from "../contract/harness.ts"
 
@@ -33,9 +33,15 @@ it("the operator takes an instance that lives before hundreds that do not", asyn
     clean: unused,
   }
   // Only what the operator reads of them: an instance that is not there needs no more.
-  const store = { watch: watched.source, get: async () => undefined } as unknown as InstanceStore
+  const store = { watch: watched.source, get: async () => undefined } as unknown as Instances
   const stop = new AbortController()
-  const ports = { store, runtime, bus: {} as Bus, clock: manualClock(), newId: (prefix: string) => prefix }
+  const ports = {
+    store,
+    runtime,
+    bus: {} as Bus,
+    clock: manualClock(),
+    newId: (prefix: string) => prefix,
+  }
   const running = operate(ports, 1, (_key, error) => done.reject(error), stop.signal)
   await done.promise
   stop.abort()

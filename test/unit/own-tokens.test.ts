@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
-import { localAuthenticate, personOf, readToken } from "../../src/api/auth.ts"
+import { localAuthenticate, ownerByToken, readToken } from "../../src/api/auth.ts"
 import { createCredentials } from "../../src/api/link.ts"
 import { clean } from "../../src/core/view.ts"
 import { uid } from "../contract/harness.ts"
@@ -18,8 +18,13 @@ afterEach(() => rmSync(state, { recursive: true }))
 
 describe("the machine's token", () => {
   const callerOf = (token: string, bearer: string) => {
-    const owner = personOf({ find: async () => undefined })
-    const arrival = { door: "tcp" as const, host: "127.0.0.1", origin: undefined, authorization: `Bearer ${bearer}` }
+    const owner = ownerByToken({ find: async () => undefined })
+    const arrival = {
+      door: "tcp" as const,
+      host: "127.0.0.1",
+      origin: undefined,
+      authorization: `Bearer ${bearer}`,
+    }
     return localAuthenticate({ token, admin, owner })(arrival)
   }
 
@@ -50,7 +55,12 @@ describe("a run's credential", () => {
     expect(clean(`x ${credential} y`)).toBe("x [redacted] y")
     expect(verify(credential)).toEqual(holder)
     expect(verify(credential.slice("bb5c_".length))).toEqual(holder)
-    for (const forged of [`bb5c_${credential}`, `bb5m_${credential.slice(5)}`, credential.slice(0, -1), `${credential}.x`])
+    for (const forged of [
+      `bb5c_${credential}`,
+      `bb5m_${credential.slice(5)}`,
+      credential.slice(0, -1),
+      `${credential}.x`,
+    ])
       expect([forged, verify(forged)]).toEqual([forged, undefined])
   })
 })

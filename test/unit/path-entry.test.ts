@@ -17,9 +17,9 @@ import { afterAll, describe, expect, it } from "vitest"
 import { WebSocketServer } from "ws"
 import { linkUrl, websocketTo } from "../../src/agent/connection.ts"
 import { pathEntryFor } from "../../src/agent/path-entry.ts"
-import { readConfig } from "../../src/config.ts"
-import { listeningPath, requestOptionsTo } from "../../src/local-socket.ts"
+import { listeningPath, requestOptionsTo } from "../../src/host/local-socket.ts"
 import { checkSocket } from "../../src/roles/doctor/socket.ts"
+import { readConfig } from "../../src/settings/config.ts"
 
 /** What a path becomes: an entry of PATH, and a socket that is connected to. */
 
@@ -29,10 +29,17 @@ const made = (path: string): string => {
   mkdirSync(path, { recursive: true, mode: 0o700 })
   return path
 }
-/** One component of a path: all that URLs, shells and PATH have a meaning for, and lengths beyond a socket's. */
+/**
+ * One component of a path: all that URLs, shells and PATH have a meaning for, and lengths beyond a
+ * socket's.
+ */
 const component = fc
   .oneof(
-    fc.string({ unit: fc.constantFrom(..."aé :#%?&'\"$`\\;*[]{}()<>|!~=,+@^中😀"), minLength: 1, maxLength: 20 }),
+    fc.string({
+      unit: fc.constantFrom(..."aé :#%?&'\"$`\\;*[]{}()<>|!~=,+@^中😀"),
+      minLength: 1,
+      maxLength: 20,
+    }),
     fc.integer({ min: 60, max: 120 }).map((count) => "long ".repeat(count / 5)),
   )
   .filter((name) => Buffer.byteLength(name) < 250)
@@ -63,12 +70,16 @@ describe("an entry of PATH", () => {
     chmodSync(open, 0o777)
     const runtime = made(join(directory, "runtime"))
     const open2 = { XDG_DATA_HOME: join(directory, "open"), XDG_RUNTIME_DIR: runtime }
-    expect(pathEntryFor({ bin, stateDirectory }, open2)).toMatchObject({ entry: expect.stringContaining(runtime) })
+    expect(pathEntryFor({ bin, stateDirectory }, open2)).toMatchObject({
+      entry: expect.stringContaining(runtime),
+    })
     writeFileSync(join(directory, "file"), "")
     const before = process.env.TMPDIR
     process.env.TMPDIR = join(directory, "file")
     try {
-      expect(pathEntryFor({ bin, stateDirectory }, { XDG_DATA_HOME: join(directory, "open") })).toMatchObject({
+      expect(
+        pathEntryFor({ bin, stateDirectory }, { XDG_DATA_HOME: join(directory, "open") }),
+      ).toMatchObject({
         problem: { reason: "PathEntry", message: expect.stringContaining("BLACKBOX5_STATE") },
       })
     } finally {
@@ -89,9 +100,12 @@ describe("a socket", () => {
         try {
           expect(statSync(socketPath).isSocket()).toBe(true)
           const said = await new Promise((resolve, reject) => {
-            const call = request({ ...requestOptionsTo(socketPath), path: "/healthz" }, (response) => {
-              response.setEncoding("utf8").on("data", resolve)
-            })
+            const call = request(
+              { ...requestOptionsTo(socketPath), path: "/healthz" },
+              (response) => {
+                response.setEncoding("utf8").on("data", resolve)
+              },
+            )
             call.on("error", reject).end()
           })
           expect(said).toBe("hello")
@@ -128,7 +142,9 @@ describe("doctor's look at the socket", () => {
     for (const name of ["short", "long ".repeat(30)]) {
       const stateDirectory = made(join(directory, "doctor", name))
       const socketPath = join(stateDirectory, "serve.sock")
-      expect(await checkSocket({ stateDirectory, socketPath }, false)).toMatchObject({ state: "ok" })
+      expect(await checkSocket({ stateDirectory, socketPath }, false)).toMatchObject({
+        state: "ok",
+      })
       expect(readdirSync(stateDirectory)).toEqual([])
       // Whatever answers there is no gateway.
       const server = createServer((_, response) => response.end("hello"))
@@ -149,8 +165,10 @@ describe("doctor's look at the socket", () => {
 
 describe("a path that is given as a setting", () => {
   it("is refused with a control character in it, and taken with anything else", () => {
-    const config = (BLACKBOX5_STATE: string) => readConfig({}, { BLACKBOX5_STATE, HOME: "/home/me" })
-    for (const bad of ["/a\nb", "/a\tb", "/a\u007f", "/a\ufffd"]) expect(() => config(bad)).toThrow(/line break/)
+    const config = (BLACKBOX5_STATE: string) =>
+      readConfig({}, { BLACKBOX5_STATE, HOME: "/home/me" })
+    for (const bad of ["/a\nb", "/a\tb", "/a\u007f", "/a\ufffd"])
+      expect(() => config(bad)).toThrow(/line break/)
     fc.assert(
       fc.property(component, (name) => {
         expect(config(`/${name}`).socketPath).toBe(join(`/${name}`, "serve.sock"))

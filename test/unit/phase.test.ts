@@ -2,29 +2,45 @@ import { describe, expect, it } from "vitest"
 import type { Admission, Instance, Run } from "../../src/core/instance.ts"
 import type { Beat } from "../../src/core/link.ts"
 import { ranNoClaude } from "../../src/core/loop.ts"
-import { type Around, type Phase, phaseOf, phases, silentMs } from "../../src/core/phase.ts"
+import { type Phase, type PhaseContext, phaseOf, phases, silentMs } from "../../src/core/phase.ts"
 import { createHints } from "../../src/roles/hints.ts"
 import { tools } from "../../tools/index.ts"
 import { aBeat, anInstance, aRun, startMs } from "../contract/harness.ts"
 
 const hints = createHints(tools, "blackbox5")
 const nowMs = startMs + 100_000
-const admitted: Admission = { verdict: "Admitted", reason: "Admitted", message: "Admitted.", term: 1 }
-const queued: Admission = { ...admitted, verdict: "Queued", reason: "FleetFull", message: "All 5 places of the fleet are taken." }
-const held = (more: Partial<Admission>): Admission => ({ ...admitted, verdict: "Held", message: "The reason.", ...more })
+const admitted: Admission = {
+  verdict: "Admitted",
+  reason: "Admitted",
+  message: "Admitted.",
+  term: 1,
+}
+const queued: Admission = {
+  ...admitted,
+  verdict: "Queued",
+  reason: "FleetFull",
+  message: "All 5 places of the fleet are taken.",
+}
+const held = (more: Partial<Admission>): Admission => ({
+  ...admitted,
+  verdict: "Held",
+  message: "The reason.",
+  ...more,
+})
 
 type More = NonNullable<Parameters<typeof anInstance>[1]>
 const shop = (run?: Partial<Run>, more: More = {}, admission: Admission = admitted): Instance =>
   anInstance("shop", { status: { admission, ...(run && { run: aRun(run) }) }, ...more })
 const beat = (more: Partial<Beat> = {}): Beat => aBeat({ atMs: nowMs - 1000, ...more })
-const seen = (instance: Instance, latest?: Beat, more: Partial<Around> = {}) =>
+const seen = (instance: Instance, latest?: Beat, more: Partial<PhaseContext> = {}) =>
   phaseOf(instance, { beat: latest, turns: { used: 2, max: 3 }, iterations: 7, nowMs, ...more })
 const exit = (code: number, outcome?: "Complete" | "Failed"): Partial<Run> => ({
   phase: "Exited",
   lastExit: { code, atMs: nowMs - 60_000, ...(outcome && { outcome }) },
 })
 const ranNone = { reason: ranNoClaude, message: "Ran none." }
-const reports = (reason: NonNullable<Beat["hold"]>["reason"]): Beat => beat({ hold: { reason, message: "Claude's words." } })
+const reports = (reason: NonNullable<Beat["hold"]>["reason"]): Beat =>
+  beat({ hold: { reason, message: "Claude's words." } })
 const wanted = { turn: { id: "t", state: "Wanted" as const, sinceMs: nowMs - 20_000 } }
 const running = { turn: { id: "t", state: "Running" as const, sinceMs: nowMs - 20_000 } }
 const paused = (pause: Partial<NonNullable<Instance["spec"]["pause"]>> = {}): More => ({
@@ -37,11 +53,23 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
   ["queued", "Queued", /All 5 places/, shop(undefined, {}, queued)],
   ["its supervisor prepares", "Starting", /preparing/, shop({ phase: "Pending" })],
   ["no beat yet", "Unknown", /No word .* yet/, shop({})],
-  ["a beat of its former place says nothing", "Unknown", /No word .* yet/, shop({}), beat({ place: "p0" })],
+  [
+    "a beat of its former place says nothing",
+    "Unknown",
+    /No word .* yet/,
+    shop({}),
+    beat({ place: "p0" }),
+  ],
   ["silent", "Unknown", /No word .* for 15 s/, shop({}), beat({ atMs: nowMs - silentMs - 1 })],
   ["not silent yet", "Running", /Between/, shop({}), beat({ atMs: nowMs - silentMs })],
   ["waits for a turn", "Waiting", /Waiting 20 s for a turn: 2 of 3/, shop({}), beat(wanted)],
-  ["stands still without a turn", "Waiting", /stands still until one of 3/, shop({}), beat({ ...running, frozen: true })],
+  [
+    "stands still without a turn",
+    "Waiting",
+    /stands still until one of 3/,
+    shop({}),
+    beat({ ...running, frozen: true }),
+  ],
   ["in an iteration", "Running", /In iteration 8 for 20 s\.$/, shop({}), beat(running)],
   [
     "uses a tool",
@@ -58,14 +86,47 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
     shop({}),
     beat({ last: { turn: "t1", iteration: 7, outcome: "FAILED", text: "", atMs: 0 } }),
   ],
-  ["paused, confirmed", "Paused", /all its processes stand still/, shop({}, paused()), beat({ ...running, frozen: true })],
+  [
+    "paused, confirmed",
+    "Paused",
+    /all its processes stand still/,
+    shop({}, paused()),
+    beat({ ...running, frozen: true }),
+  ],
   ["paused, not confirmed", "Paused", /not confirmed/, shop({}, paused()), beat(running)],
-  ["paused, nothing runs", "Paused", /nothing of it runs/, shop(undefined, paused({ note: "lunch" }))],
-  ["paused with a note", "Paused", /^Paused; nothing of it runs\.$/, shop(undefined, paused({ note: "lunch" }))],
-  ["to be paused", "Paused", /at the end of iteration 8/, shop({}, paused({ when: "iteration-end" })), beat(running)],
-  ["paused for a time", "Paused", /goes on by itself in 40 s/, shop(undefined, paused({ untilMs: nowMs + 40_000 }))],
+  [
+    "paused, nothing runs",
+    "Paused",
+    /nothing of it runs/,
+    shop(undefined, paused({ note: "lunch" })),
+  ],
+  [
+    "paused with a note",
+    "Paused",
+    /^Paused; nothing of it runs\.$/,
+    shop(undefined, paused({ note: "lunch" })),
+  ],
+  [
+    "to be paused",
+    "Paused",
+    /at the end of iteration 8/,
+    shop({}, paused({ when: "iteration-end" })),
+    beat(running),
+  ],
+  [
+    "paused for a time",
+    "Paused",
+    /goes on by itself in 40 s/,
+    shop(undefined, paused({ untilMs: nowMs + 40_000 })),
+  ],
   ["a pause that has elapsed", "Running", /Between/, shop({}, paused({ untilMs: nowMs })), beat()],
-  ["out of money", "BudgetReached", /The reason/, shop({}, {}, held({ reason: "BudgetReached" })), beat({ frozen: true })],
+  [
+    "out of money",
+    "BudgetReached",
+    /The reason/,
+    shop({}, {}, held({ reason: "BudgetReached" })),
+    beat({ frozen: true }),
+  ],
   [
     "rate-limited",
     "RateLimited",
@@ -101,7 +162,13 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
     shop({}, {}, held({ reason: "ServiceUnavailable", untilMs: nowMs + 30_000 })),
     reports("ServiceUnavailable"),
   ],
-  ["logged out", "Held", /refused the login/, shop({}, {}, held({ reason: "LoginRequired" })), reports("LoginRequired")],
+  [
+    "logged out",
+    "Held",
+    /refused the login/,
+    shop({}, {}, held({ reason: "LoginRequired" })),
+    reports("LoginRequired"),
+  ],
   [
     "without its hooks",
     "Held",
@@ -109,7 +176,13 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
     shop({}, {}, held({ reason: "Uncontrolled" })),
     reports("Uncontrolled"),
   ],
-  ["gets nowhere", "Held", /again and again/, shop({}, {}, held({ reason: "CircuitOpen" })), reports("CircuitOpen")],
+  [
+    "gets nowhere",
+    "Held",
+    /again and again/,
+    shop({}, {}, held({ reason: "CircuitOpen" })),
+    reports("CircuitOpen"),
+  ],
   [
     "blocked",
     "Blocked",
@@ -117,8 +190,20 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
     shop({}, {}, held({ reason: "Blocked", untilMs: nowMs + 30_000 })),
     beat({ last: { turn: "t1", iteration: 7, outcome: "BLOCKED", text: "No key.", atMs: 0 } }),
   ],
-  ["wants an answer", "NeedsAnswer", /asked a question/, shop({}, {}, held({ reason: "NeedsAnswer" })), beat()],
-  ["waits for others", "Waiting", /The reason/, shop({}, {}, held({ reason: "AwaitingInstances" })), beat(wanted)],
+  [
+    "wants an answer",
+    "NeedsAnswer",
+    /asked a question/,
+    shop({}, {}, held({ reason: "NeedsAnswer" })),
+    beat(),
+  ],
+  [
+    "waits for others",
+    "Waiting",
+    /The reason/,
+    shop({}, {}, held({ reason: "AwaitingInstances" })),
+    beat(wanted),
+  ],
   [
     "outside its schedule",
     "Waiting",
@@ -133,16 +218,37 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
     shop({}, {}, held({ reason: "OutsideWindow" })),
     beat(running),
   ],
-  ["its parent was stopped", "Held", /The reason/, shop({}, {}, held({ reason: "ParentStopped" })), beat()],
-  ["exited once", "Starting", /without saying .* \(exit code 3\)\. It is started again/, shop(exit(3))],
-  ["exits again and again", "CrashLoop", /\(exit code 3\)\. It was started 4 times/, shop({ ...exit(3), restarts: 3 })],
+  [
+    "its parent was stopped",
+    "Held",
+    /The reason/,
+    shop({}, {}, held({ reason: "ParentStopped" })),
+    beat(),
+  ],
+  [
+    "exited once",
+    "Starting",
+    /without saying .* \(exit code 3\)\. It is started again/,
+    shop(exit(3)),
+  ],
+  [
+    "exits again and again",
+    "CrashLoop",
+    /\(exit code 3\)\. It was started 4 times/,
+    shop({ ...exit(3), restarts: 3 }),
+  ],
   [
     "ended without a word of its agent",
     "Starting",
     /its agent has not said that the goal is reached/,
     shop(exit(0), { spec: { mode: "until-complete" } }),
   ],
-  ["ended, and is continuous", "Starting", /because the instance is continuous/, shop(exit(0), { spec: { mode: "continuous" } })],
+  [
+    "ended, and is continuous",
+    "Starting",
+    /because the instance is continuous/,
+    shop(exit(0), { spec: { mode: "continuous" } }),
+  ],
   [
     "ran no claude, once",
     "Starting",
@@ -161,9 +267,19 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
     /^It could not be started\. .*once/,
     shop({ ...exit(1), problem: { reason: "NoClaude", message: "No claude." } }),
   ],
-  ["a new attempt after a crash loop", "Starting", /being started/, shop({ ...exit(3), restarts: 9 }, { spec: { attempt: 2 } })],
+  [
+    "a new attempt after a crash loop",
+    "Starting",
+    /being started/,
+    shop({ ...exit(3), restarts: 9 }, { spec: { attempt: 2 } }),
+  ],
   ["complete", "Completed", /ended as complete 60 s ago/, shop(exit(0, "Complete"))],
-  ["complete stays so when it is paused", "Completed", /complete/, shop(exit(0, "Complete"), paused())],
+  [
+    "complete stays so when it is paused",
+    "Completed",
+    /complete/,
+    shop(exit(0, "Complete"), paused()),
+  ],
   ["failed", "Failed", /exit code 4/, shop(exit(4, "Failed"))],
   ["told to stop", "Stopping", /told to stop/, shop({}, { spec: { state: "Stopped" } }), beat()],
   ["stopped", "Stopped", /was stopped/, shop(exit(0), { spec: { state: "Stopped" } })],
@@ -182,12 +298,18 @@ describe("phaseOf", () => {
       const [, , , instance, latest] = cases.find(([of]) => of === name) ?? []
       return instance && seen(instance, latest).untrusted
     }
-    expect(Object.fromEntries(cases.flatMap(([name]) => (said(name) === undefined ? [] : [[name, said(name)]])))).toEqual({
+    expect(
+      Object.fromEntries(
+        cases.flatMap(([name]) => (said(name) === undefined ? [] : [[name, said(name)]])),
+      ),
+    ).toEqual({
       "paused, nothing runs": "lunch",
       "paused with a note": "lunch",
       blocked: "No key.",
       "cannot be started": "No claude.",
-      ...Object.fromEntries(cases.filter(([, , , , latest]) => latest?.hold).map(([name]) => [name, "Claude's words."])),
+      ...Object.fromEntries(
+        cases.filter(([, , , , latest]) => latest?.hold).map(([name]) => [name, "Claude's words."]),
+      ),
     })
     for (const [, , , instance, latest] of cases) {
       const { why, fix } = seen(instance, latest)
@@ -246,13 +368,17 @@ describe("phaseOf", () => {
     ["Running", false],
     ["Completed", false],
   ])("%s needs a person: %s", (phase, needsPerson) => {
-    const of = cases.filter(([, found]) => found === phase).map(([, , , instance, latest]) => seen(instance, latest).needsPerson)
+    const of = cases
+      .filter(([, found]) => found === phase)
+      .map(([, , , instance, latest]) => seen(instance, latest).needsPerson)
     expect(new Set(of)).toEqual(new Set([needsPerson]))
   })
 
   it("who needs a person stands before all others", () => {
     const needing = new Set(
-      cases.map(([, , , instance, latest]) => seen(instance, latest)).flatMap((one) => (one.needsPerson ? [one.phase] : [])),
+      cases
+        .map(([, , , instance, latest]) => seen(instance, latest))
+        .flatMap((one) => (one.needsPerson ? [one.phase] : [])),
     )
     const last = Math.max(...[...needing].map((phase) => phases.indexOf(phase)))
     expect(phases.slice(0, last + 1).filter((phase) => !needing.has(phase))).toEqual([])

@@ -4,7 +4,7 @@ import { connect } from "node:net"
 import { afterEach, describe, expect, it } from "vitest"
 import { z } from "zod"
 import type { LoopbackHandlers } from "../../src/agent/loopback.ts"
-import { bodyBytesMax, callsMax, createTap, rates } from "../../src/agent/port-limits.ts"
+import { bodyBytesMax, callsMax, createTap, portRates } from "../../src/agent/port-limits.ts"
 import { turnFileBytesMax } from "../../src/agent/turn-files.ts"
 import { openPort, token } from "./supervisor-port.ts"
 
@@ -16,7 +16,10 @@ afterEach(() => {
 })
 /** It stands still unless a test moves it: a slow machine must not give room for more. */
 let nowMs = 0
-const port = (handlers: Partial<LoopbackHandlers> = {}, answer?: (response: ServerResponse) => void) =>
+const port = (
+  handlers: Partial<LoopbackHandlers> = {},
+  answer?: (response: ServerResponse) => void,
+) =>
   openPort(ends, {
     handlers: { mcp: async (c) => c.json({}), ...handlers },
     answer: answer && ((_, response) => answer(response)),
@@ -30,18 +33,34 @@ const begin = (at: number, path: string, headers: Record<string, string> = {}, m
   call.on("error", () => {}) // an answer may come before all was sent
   return call
 }
-const refusal = z.object({ error: z.object({ code: z.string(), message: z.string(), next: z.string() }) })
-const post = async (at: number, path: string, body: string, headers: Record<string, string> = {}, method = "POST") => {
+const refusal = z.object({
+  error: z.object({ code: z.string(), message: z.string(), next: z.string() }),
+})
+const post = async (
+  at: number,
+  path: string,
+  body: string,
+  headers: Record<string, string> = {},
+  method = "POST",
+) => {
   const call = begin(at, path, headers, method)
   call.end(body)
   const [response] = await once(call, "response")
   const chunks: Buffer[] = []
   for await (const chunk of response) chunks.push(chunk)
   const text = Buffer.concat(chunks).toString()
-  return { status: Number(response.statusCode), error: refusal.safeParse(text === "" ? {} : JSON.parse(text)).data?.error }
+  return {
+    status: Number(response.statusCode),
+    error: refusal.safeParse(text === "" ? {} : JSON.parse(text)).data?.error,
+  }
 }
 /** So many requests in one piece; how many were answered how. */
-const flood = async (at: number, path: string, body: string, count: number): Promise<Record<string, number>> => {
+const flood = async (
+  at: number,
+  path: string,
+  body: string,
+  count: number,
+): Promise<Record<string, number>> => {
   const socket = connect(at, "127.0.0.1")
   ends.push(() => socket.destroy())
   const head = `POST ${path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\n`
@@ -78,11 +97,11 @@ describe("a tap", () => {
 
 describe("the supervisor's port", () => {
   it.each([
-    ["/hooks", rates.hooks, stop, "hook calls"],
-    ["/v1/logs", rates.telemetry, "{}", "exports of telemetry"],
-    ["/nested/logs", rates.telemetry, "{}", "exports of telemetry"],
-    ["/turns/t-1/end", rates.turns, '{"code":0,"ms":1}', "requests for turns"],
-    ["/mcp/any", rates.calls, "{}", "calls"],
+    ["/hooks", portRates.hooks, stop, "hook calls"],
+    ["/v1/logs", portRates.telemetry, "{}", "exports of telemetry"],
+    ["/nested/logs", portRates.telemetry, "{}", "exports of telemetry"],
+    ["/turns/t-1/end", portRates.turns, '{"code":0,"ms":1}', "requests for turns"],
+    ["/mcp/any", portRates.calls, "{}", "calls"],
   ])(
     "takes only so many at %s, says so, and takes everything else meanwhile",
     async (path, { perSecond, max: burst }, body, what) => {
@@ -90,10 +109,16 @@ describe("the supervisor's port", () => {
       const answers = await flood(at, path, body, burst + 3)
       expect(answers).toEqual({ 200: burst, 429: 3 })
       const other = path === "/hooks" ? "/turns/t-1/end" : "/hooks"
-      expect((await post(at, other, other === "/hooks" ? stop : '{"code":0,"ms":1}')).status).toBe(200)
+      expect((await post(at, other, other === "/hooks" ? stop : '{"code":0,"ms":1}')).status).toBe(
+        200,
+      )
       expect(await post(at, path, body)).toEqual({
         status: 429,
-        error: { code: "RateLimited", message: expect.stringContaining(what), next: "Try again in 1 s." },
+        error: {
+          code: "RateLimited",
+          message: expect.stringContaining(what),
+          next: "Try again in 1 s.",
+        },
       })
       nowMs += 1000
       expect(await flood(at, path, body, perSecond + 2)).toEqual({ 200: perSecond, 429: 2 })
@@ -109,7 +134,10 @@ describe("the supervisor's port", () => {
     })
     const calls = Array.from({ length: callsMax }, () => post(at, "/v1/instances", "", {}, "GET"))
     await all.promise
-    expect(await post(at, "/v1/instances", "", {}, "GET")).toMatchObject({ status: 429, error: { code: "RateLimited" } })
+    expect(await post(at, "/v1/instances", "", {}, "GET")).toMatchObject({
+      status: 429,
+      error: { code: "RateLimited" },
+    })
     expect((await post(at, "/hooks", stop)).status).toBe(200)
     for (const response of waiting) response.end("{}")
     expect((await Promise.all(calls)).every(({ status }) => status === 200)).toBe(true)
@@ -121,7 +149,9 @@ describe("the supervisor's port", () => {
 
   it("bounds one body, whether it says its length or not, and the sum of all that are under way", async () => {
     const at = await port()
-    expect(await post(at, "/hooks", "", { "content-length": String(bodyBytesMax + 1) })).toMatchObject({
+    expect(
+      await post(at, "/hooks", "", { "content-length": String(bodyBytesMax + 1) }),
+    ).toMatchObject({
       status: 413,
       error: { code: "TooLarge", message: expect.stringContaining(String(bodyBytesMax)) },
     })
@@ -165,7 +195,14 @@ describe("the supervisor's port", () => {
     for (const body of ["", "{", "[]", "null", '{"hook_event_name":3}', '{"hook_event_name":'])
       expect([body, await post(at, "/hooks", body)]).toEqual([
         body,
-        { status: 400, error: { code: "Invalid", message: "The body is not understood.", next: expect.any(String) } },
+        {
+          status: 400,
+          error: {
+            code: "Invalid",
+            message: "The body is not understood.",
+            next: expect.any(String),
+          },
+        },
       ])
   })
 

@@ -16,7 +16,12 @@ const instances = {
   root2: anInstance("root2"),
   stranger: anInstance("stranger", lineage("root2")),
 }
-const me: Principal = { kind: "instance", id: "me", uid: instances.me.uid, lineage: instances.me.spec.lineage }
+const me: Principal = {
+  kind: "instance",
+  id: "me",
+  uid: instances.me.uid,
+  lineage: instances.me.spec.lineage,
+}
 const allowedTo = (who: Principal, target?: keyof typeof instances): Verb[] =>
   verbs.filter((verb) => may(who, verb, target && instances[target]) === true)
 
@@ -59,7 +64,11 @@ describe("may: instances", () => {
   })
 
   it("a name used again is a stranger: the uid counts", () => {
-    const again = { ...instances.child, uid: uid("new"), spec: { ...instances.child.spec, lineage: [] } }
+    const again = {
+      ...instances.child,
+      uid: uid("new"),
+      spec: { ...instances.child.spec, lineage: [] },
+    }
     expect(verbs.filter((verb) => may(me, verb, again) === true)).toEqual([])
   })
 })
@@ -72,7 +81,10 @@ it("every refusal says why", () => {
     may(me, "see", instances.root),
     may(me, "operate", instances.me),
   ])
-    expect(verdict).toMatchObject({ reason: expect.stringMatching(/\w/), message: expect.stringMatching(/\w.*\.$/) })
+    expect(verdict).toMatchObject({
+      reason: expect.stringMatching(/\w/),
+      message: expect.stringMatching(/\w.*\.$/),
+    })
 })
 
 it("names who it is", () => {

@@ -3,13 +3,28 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
-import { nothingGuarded, planView } from "../../src/agent-view.ts"
-import { type IsolationKind, isolated, probeIsolation, scratchOf } from "../../src/isolation.ts"
-import { createCensus, treeSearch } from "../../src/process-search.ts"
-import { end, find, freeze, instanceVariable, type Marker, ofRun, type ProcessId, processId, thaw } from "../../src/processes.ts"
+import { nothingGuarded, planView } from "../../src/host/agent-view.ts"
+import {
+  type IsolationKind,
+  isolated,
+  probeIsolation,
+  scratchOf,
+} from "../../src/host/isolation.ts"
+import { createCensus, treeSearch } from "../../src/host/process-search.ts"
+import {
+  end,
+  find,
+  freeze,
+  instanceVariable,
+  type ProcessId,
+  type ProcessMarker,
+  processesOfRun,
+  processId,
+  thaw,
+} from "../../src/host/processes.ts"
 
 const none = new Set<number>()
-const markers: Marker[] = []
+const markers: ProcessMarker[] = []
 const directories: string[] = []
 afterEach(async () => {
   for (const marker of markers.splice(0)) await end(marker, none, 0)
@@ -23,15 +38,31 @@ let count = 0
 async function loop(script: string) {
   const state = mkdtempSync(join(tmpdir(), "bb5-search-"))
   directories.push(state)
-  const kind: IsolationKind = (await probeIsolation({ stateDirectory: state, guarded: nothingGuarded })).kind
+  const kind: IsolationKind = (
+    await probeIsolation({ stateDirectory: state, guarded: nothingGuarded })
+  ).kind
   const id = `u-search-${process.pid}-${++count}`
-  const marker = ofRun(id, "p1")
+  const marker = processesOfRun(id, "p1")
   markers.push(marker)
-  const view = planView({ stateDirectory: state, scratch: scratchOf(state), guarded: nothingGuarded, work: [] })
-  const command = isolated(kind, ["bash", "-c", script], { stateDirectory: state, directory: "/", graceSeconds: 0, view })
+  const view = planView({
+    stateDirectory: state,
+    scratch: scratchOf(state),
+    guarded: nothingGuarded,
+    work: [],
+  })
+  const command = isolated(kind, ["bash", "-c", script], {
+    stateDirectory: state,
+    directory: "/",
+    graceSeconds: 0,
+    view,
+  })
   const env = { PATH: process.env.PATH, [instanceVariable]: `${id}/p1` }
   // A wrapper above the isolation, as the supervisor's own.
-  const child = spawn("sh", ["-c", '"$@"; exit $?', "wrapper", ...command], { env, stdio: "ignore", detached: true })
+  const child = spawn("sh", ["-c", '"$@"; exit $?', "wrapper", ...command], {
+    env,
+    stdio: "ignore",
+    detached: true,
+  })
   const root = processId(child.pid ?? 0)
   const search = treeSearch(marker, none, () => root, [])
   const names = (): string[] =>
@@ -44,13 +75,25 @@ async function loop(script: string) {
         }
       })
       .filter((name) => name.startsWith("sleep"))
-  return { id, kind, marker, child, root, search, names, pids: (): number[] => [...search()].map(({ pid }) => pid) }
+  return {
+    id,
+    kind,
+    marker,
+    child,
+    root,
+    search,
+    names,
+    pids: (): number[] => [...search()].map(({ pid }) => pid),
+  }
 }
-const sorted = (all: readonly ProcessId[]): number[] => all.map(({ pid }) => pid).toSorted((a, b) => a - b)
+const sorted = (all: readonly ProcessId[]): number[] =>
+  all.map(({ pid }) => pid).toSorted((a, b) => a - b)
 
 describe("the search below a loop", () => {
   it("finds what the look at all of the machine finds: background commands, daemons without parent and environment", async () => {
-    const one = await loop("sleep 1001 & env -i setsid -f sleep 1002; (setsid sleep 1003 &) ; sleep 1000; :")
+    const one = await loop(
+      "sleep 1001 & env -i setsid -f sleep 1002; (setsid sleep 1003 &) ; sleep 1000; :",
+    )
     await until(() => one.names().length === (one.kind === "process tree" ? 3 : 4))
     await until(() => sorted([...one.search()]).join() === sorted(find(one.marker, none)).join())
     expect(one.pids().length).toBeGreaterThan(4)
@@ -62,7 +105,9 @@ describe("the search below a loop", () => {
     for (let round = 0; round < 20; round++) {
       expect(freeze(one.search)).toBe(true)
       // D: a shell that waits for a child of its vfork, which is stopped.
-      expect(find(one.marker, none).filter(({ state }) => state !== "T" && state !== "D")).toEqual([])
+      expect(find(one.marker, none).filter(({ state }) => state !== "T" && state !== "D")).toEqual(
+        [],
+      )
       thaw(one.search)
     }
   })
@@ -114,7 +159,9 @@ describe("the census", () => {
     expect(await Promise.all(first)).toEqual([new Set(["u-1"]), new Set(["u-1"])])
     await until(() => looks.length === 2)
     looks[1]?.reject(new Error("no /proc"))
-    expect((await Promise.allSettled(later)).every(({ status }) => status === "rejected")).toBe(true)
+    expect((await Promise.allSettled(later)).every(({ status }) => status === "rejected")).toBe(
+      true,
+    )
     const again = census()
     await until(() => looks.length === 3)
     looks[2]?.resolve(new Set())

@@ -1,8 +1,16 @@
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { afterEach, expect, it } from "vitest"
-import { keepProgram } from "../../src/program.ts"
+import { keepProgram } from "../../src/client/program.ts"
 
 const directories: string[] = []
 afterEach(() => {
@@ -27,6 +35,8 @@ it.each<[string, (copy: string) => void]>([
   spoil(dirname(kept))
   expect(keepProgram(original, join(path, "kept"))).toBe(kept)
   for (const name of readdirSync(before))
-    expect(readFileSync(join(dirname(kept), name), "utf8")).toBe(readFileSync(join(before, name), "utf8"))
+    expect(readFileSync(join(dirname(kept), name), "utf8")).toBe(
+      readFileSync(join(before, name), "utf8"),
+    )
   expect(readdirSync(dirname(kept))).toEqual(readdirSync(before))
 })

@@ -7,12 +7,23 @@ import { directoryIn, projectsIn } from "../../src/adapters/local/code-root.ts"
 import { directoryNamed, projectNames } from "../../src/adapters/local/project-names.ts"
 import { projectSchema } from "../../src/core/instance.ts"
 
-/** Anything that a file system takes as one name, in UTF-8: much of it alike, so that derived names collide. */
+/**
+ * Anything that a file system takes as one name, in UTF-8: much of it alike, so that derived names
+ * collide.
+ */
 const directoryName = fc
   .oneof(
     fc.string({ unit: "grapheme", minLength: 1, maxLength: 100 }),
     fc.string({ unit: fc.constantFrom(..."aAé -._:#%?'\"ß中"), minLength: 1, maxLength: 4 }),
-    fc.constantFrom("Mein Projekt", "mein-projekt", "Mein  Projekt", "MEIN PROJEKT", "project", "日本語", "한국어"),
+    fc.constantFrom(
+      "Mein Projekt",
+      "mein-projekt",
+      "Mein  Projekt",
+      "MEIN PROJEKT",
+      "project",
+      "日本語",
+      "한국어",
+    ),
   )
   .filter((name) => !/[/\0]/.test(name) && name !== "." && name !== "..")
 const directoryNames = fc.uniqueArray(directoryName, { maxLength: 12 })
@@ -45,8 +56,10 @@ describe("the name of a project", () => {
         }
         expect(new Set(names.values()).size).toBe(names.size)
         expect(new Map(projectNames(directories.toReversed()))).toEqual(names)
-        // biome-ignore lint/suspicious/noControlCharactersInRegex: those are left out
-        const named = directories.filter((directory) => !/[\u0000-\u001f\u007f\ufffd]/.test(directory))
+        const named = directories.filter(
+          // biome-ignore lint/suspicious/noControlCharactersInRegex: those are left out
+          (directory) => !/[\u0000-\u001f\u007f\ufffd]/.test(directory),
+        )
         expect([...names.values()].toSorted()).toEqual(named.toSorted())
       }),
       { numRuns: 500 },
@@ -55,7 +68,8 @@ describe("the name of a project", () => {
 
   it("with a hash stays good when the directory that it was told from is gone", () => {
     const both = ["Mein Projekt", "mein projekt"]
-    const name = [...projectNames(both)].find(([, directory]) => directory === "Mein Projekt")?.[0] ?? ""
+    const name =
+      [...projectNames(both)].find(([, directory]) => directory === "Mein Projekt")?.[0] ?? ""
     expect(name).toMatch(/^mein-projekt-[0-9a-f]{8}$/)
     expect([...projectNames(["Mein Projekt"]).keys()]).toEqual(["mein-projekt"])
     expect(directoryNamed(["Mein Projekt"], name)).toBe("Mein Projekt")
@@ -64,7 +78,8 @@ describe("the name of a project", () => {
   it("is what a code root lists and finds", () => {
     const root = mkdtempSync(join(tmpdir(), "bb5-names-"))
     afterAll(() => rmSync(root, { recursive: true }))
-    for (const name of ["shop", "Mein Projekt", ".hidden"]) mkdirSync(join(root, "5-project-memory", name), { recursive: true })
+    for (const name of ["shop", "Mein Projekt", ".hidden"])
+      mkdirSync(join(root, "5-project-memory", name), { recursive: true })
     expect(projectsIn(root)).toEqual(["mein-projekt", "shop"])
     expect(directoryIn(root, "mein-projekt")).toBe(join(root, "5-project-memory/Mein Projekt"))
     const repository = join(root, "Ein Repo")

@@ -9,27 +9,68 @@ const lateMs = 2 * minuteMs
 /** The machine's own zone in the tables: five hours behind UTC in winter. */
 const local = "America/New_York"
 
-const iso = (ms: number | undefined): string | undefined => (ms === undefined ? undefined : new Date(ms).toISOString())
+const iso = (ms: number | undefined): string | undefined =>
+  ms === undefined ? undefined : new Date(ms).toISOString()
 
 describe("the moment at which a limit ends", () => {
   it.each<[string, string, string]>([
     // Printed by Claude Code 2.1.197, in answer to 429s with the headers of each limit.
-    ["2026-11-25T15:33:00Z", "You've hit your session limit · resets 4:57pm (UTC)", "2026-11-25T16:57:00.000Z"],
-    ["2026-11-25T15:33:00Z", "You've hit your session limit · resets 4:47pm (Europe/Zurich)", "2026-11-25T15:47:00.000Z"],
-    ["2026-11-25T15:33:00Z", "You've hit your weekly limit · resets Nov 29, 5:47pm (Europe/Zurich)", "2026-11-29T16:47:00.000Z"],
-    ["2026-11-25T15:33:00Z", "You've hit your weekly limit · resets Nov 29, 1:30pm (UTC)", "2026-11-29T13:30:00.000Z"],
+    [
+      "2026-11-25T15:33:00Z",
+      "You've hit your session limit · resets 4:57pm (UTC)",
+      "2026-11-25T16:57:00.000Z",
+    ],
+    [
+      "2026-11-25T15:33:00Z",
+      "You've hit your session limit · resets 4:47pm (Europe/Zurich)",
+      "2026-11-25T15:47:00.000Z",
+    ],
+    [
+      "2026-11-25T15:33:00Z",
+      "You've hit your weekly limit · resets Nov 29, 5:47pm (Europe/Zurich)",
+      "2026-11-29T16:47:00.000Z",
+    ],
+    [
+      "2026-11-25T15:33:00Z",
+      "You've hit your weekly limit · resets Nov 29, 1:30pm (UTC)",
+      "2026-11-29T13:30:00.000Z",
+    ],
     [
       "2026-11-25T15:33:00Z",
       "You've hit your Opus limit · resets Jan 14, 2027, 10:33am (America/New_York)",
       "2027-01-14T15:33:00.000Z",
     ],
-    ["2026-11-25T15:33:00Z", "You're out of usage credits · resets Dec 1", "2026-12-01T05:00:00.000Z"],
-    ["2026-11-25T15:33:00Z", "Fast limit reached and temporarily disabled · resets in 1h 5m", "2026-11-25T16:38:00.000Z"],
+    [
+      "2026-11-25T15:33:00Z",
+      "You're out of usage credits · resets Dec 1",
+      "2026-12-01T05:00:00.000Z",
+    ],
+    [
+      "2026-11-25T15:33:00Z",
+      "Fast limit reached and temporarily disabled · resets in 1h 5m",
+      "2026-11-25T16:38:00.000Z",
+    ],
     // Of former versions.
-    ["2026-11-25T15:33:00Z", "Claude AI usage limit reached|1764090000", "2025-11-25T17:00:00.000Z"],
-    ["2026-11-25T15:33:00Z", "Claude AI usage limit reached|1795626000", "2026-11-25T17:00:00.000Z"],
-    ["2026-11-25T15:33:00Z", "Claude AI usage limit reached|1795626000000", "2026-11-25T17:00:00.000Z"],
-    ["2026-11-25T15:33:00Z", "5-hour limit reached ∙ resets 11:06am (UTC)", "2026-11-26T11:06:00.000Z"],
+    [
+      "2026-11-25T15:33:00Z",
+      "Claude AI usage limit reached|1764090000",
+      "2025-11-25T17:00:00.000Z",
+    ],
+    [
+      "2026-11-25T15:33:00Z",
+      "Claude AI usage limit reached|1795626000",
+      "2026-11-25T17:00:00.000Z",
+    ],
+    [
+      "2026-11-25T15:33:00Z",
+      "Claude AI usage limit reached|1795626000000",
+      "2026-11-25T17:00:00.000Z",
+    ],
+    [
+      "2026-11-25T15:33:00Z",
+      "5-hour limit reached ∙ resets 11:06am (UTC)",
+      "2026-11-26T11:06:00.000Z",
+    ],
     ["2026-11-25T15:33:00Z", "Weekly limit reached ∙ resets Mon 4pm", "2026-11-30T21:00:00.000Z"],
     [
       "2026-11-25T15:33:00Z",
@@ -61,7 +102,8 @@ describe("the moment at which a limit ends", () => {
     ["2026-12-31T23:30:00Z", "resets 12:15am (UTC)", "2027-01-01T00:15:00.000Z"],
     ["2027-01-02T12:00:00Z", "resets Dec 31, 1pm (UTC)", "2026-12-31T13:00:00.000Z"],
     ["2027-11-25T15:33:00Z", "resets Feb 29, 2028, 1pm (UTC)", "2028-02-29T13:00:00.000Z"],
-    // Clocks that are set: a time that they skip is that of the day after; one that comes twice is the next of the two.
+    // Clocks that are set: a time that they skip is that of the day after; one that comes twice is
+    // the next of the two.
     ["2026-03-28T12:00:00Z", "resets 2:30am (Europe/Zurich)", "2026-03-30T00:30:00.000Z"],
     ["2026-10-24T20:00:00Z", "resets 2:30am (Europe/Zurich)", "2026-10-25T00:30:00.000Z"],
     ["2026-10-25T00:45:00Z", "resets 2:30am (Europe/Zurich)", "2026-10-25T01:30:00.000Z"],
@@ -92,22 +134,48 @@ describe("the moment at which a limit ends", () => {
   })
 })
 
-/** As Claude Code 2.1.197 writes a moment: its own function, with the clock and the zone as arguments. */
+/**
+ * As Claude Code 2.1.197 writes a moment: its own function, with the clock and the zone as
+ * arguments.
+ */
 function asClaudeWrites(atMs: number, nowMs: number, timeZone: string): string {
   const at = new Date(atMs)
   const year = (date: Date): string => date.toLocaleString("en-US", { timeZone, year: "numeric" })
   const minuteOf = Number(at.toLocaleString("en-US", { timeZone, minute: "numeric" }))
   const minute = minuteOf === 0 ? {} : { minute: "2-digit" as const }
-  const lower = (text: string): string => text.replace(/\s([AP]M)/i, (_match, half: string) => half.toLowerCase())
-  if (atMs - nowMs <= dayMs) return lower(at.toLocaleTimeString("en-US", { timeZone, hour: "numeric", hour12: true, ...minute }))
-  const dated = { timeZone, month: "short", day: "numeric", hour: "numeric", hour12: true, ...minute } as const
-  return lower(at.toLocaleString("en-US", year(at) === year(new Date(nowMs)) ? dated : { ...dated, year: "numeric" }))
+  const lower = (text: string): string =>
+    text.replace(/\s([AP]M)/i, (_match, half: string) => half.toLowerCase())
+  if (atMs - nowMs <= dayMs)
+    return lower(
+      at.toLocaleTimeString("en-US", { timeZone, hour: "numeric", hour12: true, ...minute }),
+    )
+  const dated = {
+    timeZone,
+    month: "short",
+    day: "numeric",
+    hour: "numeric",
+    hour12: true,
+    ...minute,
+  } as const
+  return lower(
+    at.toLocaleString(
+      "en-US",
+      year(at) === year(new Date(nowMs)) ? dated : { ...dated, year: "numeric" },
+    ),
+  )
 }
 
 describe("the moment at which a limit ends, as Claude Code writes it", () => {
   const zones = Intl.supportedValuesOf("timeZone")
   const zone = fc.oneof(
-    fc.constantFrom("UTC", "Europe/Zurich", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/Santiago"),
+    fc.constantFrom(
+      "UTC",
+      "Europe/Zurich",
+      "America/New_York",
+      "Australia/Lord_Howe",
+      "Asia/Kathmandu",
+      "America/Santiago",
+    ),
     fc.constantFrom(...zones),
   )
   /** Also around the moments at which clocks are set, and around the year's end. */
@@ -115,12 +183,20 @@ describe("the moment at which a limit ends, as Claude Code writes it", () => {
     fc.integer({ min: Date.UTC(2025, 0), max: Date.UTC(2031, 0) }),
     fc
       .tuple(
-        fc.constantFrom(Date.UTC(2026, 2, 29, 1), Date.UTC(2026, 9, 25, 1), Date.UTC(2026, 10, 1, 6), Date.UTC(2027, 0, 1)),
+        fc.constantFrom(
+          Date.UTC(2026, 2, 29, 1),
+          Date.UTC(2026, 9, 25, 1),
+          Date.UTC(2026, 10, 1, 6),
+          Date.UTC(2027, 0, 1),
+        ),
         fc.integer({ min: -26 * hourMs, max: 26 * hourMs }),
       )
       .map(([around, more]) => around + more),
   )
-  const ahead = fc.oneof(fc.integer({ min: 0, max: 26 * hourMs }), fc.integer({ min: 0, max: 60 * dayMs }))
+  const ahead = fc.oneof(
+    fc.integer({ min: 0, max: 26 * hourMs }),
+    fc.integer({ min: 0, max: 60 * dayMs }),
+  )
   const shown = (ms: number, timeZone: string): string =>
     new Date(ms).toLocaleString("en-US", { timeZone, dateStyle: "medium", timeStyle: "short" })
 
@@ -132,11 +208,13 @@ describe("the moment at which a limit ends, as Claude Code writes it", () => {
         const found = resetTime(text, nowMs, named ? "Asia/Tokyo" : timeZone) ?? Number.NaN
         const minute = Math.floor(atMs / minuteMs) * minuteMs
         if (found === minute) return
-        // The same on the clock, earlier, and not over yet: an hour that comes twice, or a day of 23 hours.
+        // The same on the clock, earlier, and not over yet: an hour that comes twice, or a day of
+        // 23 hours.
         expect(found).toBeLessThan(minute)
         expect(found).toBeGreaterThan(nowMs - lateMs)
         if (found <= nowMs && aheadMs <= dayMs) return // the same minute of yesterday, just now: asked again soon, it is read as today's
-        const written = (ms: number): string => shown(ms, timeZone).replace(aheadMs <= dayMs ? /^.*, (?=\d+:)/ : /^/, "")
+        const written = (ms: number): string =>
+          shown(ms, timeZone).replace(aheadMs <= dayMs ? /^.*, (?=\d+:)/ : /^/, "")
         expect(written(found)).toBe(written(minute))
         const offset = (ms: number): string =>
           new Date(ms).toLocaleString("en-US", { timeZone, timeZoneName: "longOffset" }).slice(-9)

@@ -2,9 +2,15 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node
 import { tmpdir } from "node:os"
 import { basename, join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
+import { createDiskRetry, whenThereIsRoom } from "../../src/agent/disk-retry.ts"
 import { createIterations } from "../../src/agent/iterations.ts"
-import { createKeeper, whenThereIsRoom } from "../../src/agent/keeper.ts"
-import { createRunDirectory, instanceDirectory, placeAfter, type RunDirectory, runsOf } from "../../src/run-directory.ts"
+import {
+  createRunDirectory,
+  instanceDirectory,
+  placeAfter,
+  type RunDirectory,
+  runsOf,
+} from "../../src/run/run-directory.ts"
 import { uid } from "../contract/harness.ts"
 
 const made: string[] = []
@@ -17,8 +23,21 @@ afterEach(() => {
   for (const path of made.splice(0)) rmSync(path, { recursive: true, force: true })
 })
 const runFile = (place: string) => ({
-  ...{ name: "one", uid: uid("u-one"), place, revision: "1-0", startedAtMs: 0, mode: "continuous" as const, iterationsBefore: 0 },
-  ...{ command: ["true"], directory: "/", claude: process.execPath, isolation: "process tree" as const },
+  ...{
+    name: "one",
+    uid: uid("u-one"),
+    place,
+    revision: "1-0",
+    startedAtMs: 0,
+    mode: "continuous" as const,
+    iterationsBefore: 0,
+  },
+  ...{
+    command: ["true"],
+    directory: "/",
+    claude: process.execPath,
+    isolation: "process tree" as const,
+  },
   ...{ socketPath: "/none", credential: "none" },
 })
 const full = (code: string): Error => Object.assign(new Error(code), { code })
@@ -48,7 +67,10 @@ describe("a run directory", () => {
 
   it("lets one alone claim what happens once", () => {
     const run = createRunDirectory(temporary(), runFile("0a-1"))
-    expect([run.claim("launched", { atMs: 1 }), run.claim("launched", { atMs: 2 })]).toEqual([true, false])
+    expect([run.claim("launched", { atMs: 1 }), run.claim("launched", { atMs: 2 })]).toEqual([
+      true,
+      false,
+    ])
     expect(run.get("launched")).toEqual({ atMs: 1 })
     expect(readdirSync(run.status).filter((name) => name.includes("tmp"))).toEqual([])
   })
@@ -72,25 +94,29 @@ describe("what a full disk refuses", () => {
   it("is kept, the last of each file, and written when there is room; what was removed meanwhile is not", () => {
     const { run, directory, state } = failing()
     let failures = 0
-    const keeper = createKeeper(directory, () => failures++)
+    const keeper = createDiskRetry(directory, () => failures++)
     expect(keeper.set("ended", { code: 1 })).toBe(true)
     state.code = "ENOSPC"
-    expect([keeper.set("ended", { code: 2 }), keeper.set("ended", { code: 3 }), keeper.set("stop", { atMs: 1 })]).toEqual([
-      false,
-      false,
-      false,
-    ])
+    expect([
+      keeper.set("ended", { code: 2 }),
+      keeper.set("ended", { code: 3 }),
+      keeper.set("stop", { atMs: 1 }),
+    ]).toEqual([false, false, false])
     expect([keeper.retry(), run.get("ended")]).toEqual([false, { code: 1 }])
     expect(failures).toBe(1)
     keeper.remove("stop")
     delete state.code
-    expect([keeper.retry(), run.get("ended"), run.get("stop")]).toEqual([true, { code: 3 }, undefined])
+    expect([keeper.retry(), run.get("ended"), run.get("stop")]).toEqual([
+      true,
+      { code: 3 },
+      undefined,
+    ])
   })
 
   it("is no excuse for another error", async () => {
     const { directory, state } = failing()
     state.code = "EACCES"
-    expect(() => createKeeper(directory, () => {}).set("stop", { atMs: 1 })).toThrow("EACCES")
+    expect(() => createDiskRetry(directory, () => {}).set("stop", { atMs: 1 })).toThrow("EACCES")
     await expect(
       whenThereIsRoom(
         () => {
@@ -121,16 +147,35 @@ describe("a clock that is set back under a supervisor", () => {
     const nowMs = (): number => Math.round(performance.timeOrigin + performance.now()) + offsetMs
     const sinceMs = nowMs() - 5000
     const turnstile = { pid: 1, startTicks: 1 }
-    run.set("turn", { id: "t-1", turnstile, iteration: 1, sinceMs, stops: 0, unheard: false, offered: [] })
+    run.set("turn", {
+      id: "t-1",
+      turnstile,
+      iteration: 1,
+      sinceMs,
+      stops: 0,
+      unheard: false,
+      offered: [],
+    })
     const hold = { reason: "RateLimited" as const, message: "m", untilMs: sinceMs + 60_000 }
     const last = { turn: "t-0", iteration: 0, outcome: "FAILED" as const, text: "", atMs: sinceMs }
     run.set("last", { last, hold })
     const iterations = createIterations({
-      ...{ directory: run, keeper: createKeeper(run, () => {}), adopted: true, run: runFile("0a-1"), nowMs },
+      ...{
+        directory: run,
+        keeper: createDiskRetry(run, () => {}),
+        adopted: true,
+        run: runFile("0a-1"),
+        nowMs,
+      },
       search: () => [],
       steadyMs: () => performance.now(),
       ...{ granted: () => ({ settings: {} }), emit: () => {}, changed: () => {}, over: () => {} },
-      ...{ claude: () => ({ path: "/claude" }), zone: () => "UTC", jitterMs: () => 0, printed: () => [] },
+      ...{
+        claude: () => ({ path: "/claude" }),
+        zone: () => "UTC",
+        jitterMs: () => 0,
+        printed: () => [],
+      },
     })
     iterations.look()
     expect(iterations.report(undefined)).toMatchObject({ turn: { sinceMs }, hold })

@@ -2,10 +2,13 @@ import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { redactedLines } from "../../src/core/secrets.ts"
 import { bounded, clean, oneLine, presented } from "../../src/core/view.ts"
-import { parsePolicy } from "../../src/policy.ts"
+import { parsePolicy } from "../../src/settings/policy.ts"
 import { agent, makeFleet, operator } from "./fleet.ts"
 
-/** What looks like a credential is replaced, in whatever it stands, whole or cut. Put together here, so that no scanner takes this file for a leak. */
+/**
+ * What looks like a credential is replaced, in whatever it stands, whole or cut. Put together here,
+ * so that no scanner takes this file for a leak.
+ */
 
 const gone = "[redacted]"
 const long = (count: number): string => "aB3".repeat(count).slice(0, count)
@@ -45,8 +48,12 @@ describe("a secret", () => {
   it.each(secrets)("is taken out, bare, quoted, escaped and in a URL: %s", (_, secret) => {
     expect(clean(secret)).toBe(gone)
     expect(clean(`KEY=${secret}`)).toBe(`KEY=${gone}`)
-    expect(clean(JSON.stringify({ text: `first\n${secret}\nlast` }))).toBe(JSON.stringify({ text: `first\n${gone}\nlast` }))
-    expect(clean(`https://x.example/?key%3D${secret}&a=b`)).toBe(`https://x.example/?key%3D${gone}&a=b`)
+    expect(clean(JSON.stringify({ text: `first\n${secret}\nlast` }))).toBe(
+      JSON.stringify({ text: `first\n${gone}\nlast` }),
+    )
+    expect(clean(`https://x.example/?key%3D${secret}&a=b`)).toBe(
+      `https://x.example/?key%3D${gone}&a=b`,
+    )
     for (const hidden of ["\u200b", "\u001b[31m", "\u00ad", "\u{e0061}"])
       expect(clean(`${secret.slice(0, 6)}${hidden}${secret.slice(6)}`)).toBe(gone)
   })
@@ -103,10 +110,15 @@ describe("a secret", () => {
       expect(clean(`${key.slice(length)} b`)).not.toContain("aB3aB3")
     }
     const lines = redactedLines(["before: it", ...key.split("\n"), "after: it"])
-    expect([lines[0], lines.at(-1), lines.length]).toEqual(["before: it", "after: it", key.split("\n").length + 2])
+    expect([lines[0], lines.at(-1), lines.length]).toEqual([
+      "before: it",
+      "after: it",
+      key.split("\n").length + 2,
+    ])
     expect(lines.join("")).not.toContain("aB3")
     const stamped = key.split("\n").map((line) => `2026-11-25T18:50:55Z ${line}`)
-    for (const some of [stamped, stamped.slice(0, 9), stamped.slice(9)]) expect(clean(some.join("\n"))).not.toContain("aB3")
+    for (const some of [stamped, stamped.slice(0, 9), stamped.slice(9)])
+      expect(clean(some.join("\n"))).not.toContain("aB3")
   })
 
   it.each([
@@ -161,8 +173,11 @@ describe("a secret", () => {
         " \n ",
       ],
     ]
-    const texts = pieces.map((piece) => `${piece.repeat(500_000 / piece.length)} PRIVATE KEY -----END PRIVATE KEY-----`)
-    // Where time grows with the square, or worse, none of these comes to an end within the limit of a test.
+    const texts = pieces.map(
+      (piece) => `${piece.repeat(500_000 / piece.length)} PRIVATE KEY -----END PRIVATE KEY-----`,
+    )
+    // Where time grows with the square, or worse, none of these comes to an end within the limit of
+    // a test.
     for (const text of texts) expect(clean(text).length).toBeLessThanOrEqual(2 * text.length)
     fc.assert(
       fc.property(fc.array(fc.constantFrom(...pieces), { maxLength: 6 }), (some) => {
@@ -177,7 +192,11 @@ describe("a secret", () => {
 describe("what the policy names", () => {
   const prefixes = ["acme_", "k/(+"]
   it("is replaced as a whole word in every field of an answer, fenced or not", () => {
-    const value = { a: "see acme_1 (k/(+x).", list: [{ untrusted: "acme_secret, \u200bac\u200bme_2" }], b: "macme_3 acme-4" }
+    const value = {
+      a: "see acme_1 (k/(+x).",
+      list: [{ untrusted: "acme_secret, \u200bac\u200bme_2" }],
+      b: "macme_3 acme-4",
+    }
     expect(presented(value, "n", undefined, prefixes)).toEqual({
       a: `see ${gone} (${gone}).`,
       list: [{ untrusted: `<untrusted-n>\n${gone}, ${gone}\n</untrusted-n>` }],
@@ -190,7 +209,13 @@ describe("what the policy names", () => {
     fleet.world.secretPrefixes = ["acme_"]
     const one = fleet.running("one", { goal: "Use acme_goal." })
     fleet.logs.push({ atMs: 0, text: "printed acme_log" })
-    await fleet.memory.bus.append({ id: "e", uid: one.uid, kind: "IterationEnded", message: "said acme_event", atMs: 0 })
+    await fleet.memory.bus.append({
+      id: "e",
+      uid: one.uid,
+      kind: "IterationEnded",
+      message: "said acme_event",
+      atMs: 0,
+    })
     await fleet.call(agent(one))("message_instances", { to: ["@operators"], text: "is acme_mail" })
     const call = fleet.call(operator)
     const told = JSON.stringify([
@@ -221,7 +246,8 @@ describe("a log", () => {
   it("gives no line of a key that stands over several lines, also not to a search", async () => {
     const fleet = makeFleet()
     fleet.running("one")
-    for (const text of ["before", ...block("RSA PRIVATE KEY").split("\n"), "after"]) fleet.logs.push({ atMs: 0, text })
+    for (const text of ["before", ...block("RSA PRIVATE KEY").split("\n"), "after"])
+      fleet.logs.push({ atMs: 0, text })
     for (const more of [{}, { tail: 10 }, { grep: "aB3" }]) {
       const { untrusted } = await fleet.call(operator)("read_logs", { name: "one", ...more })
       expect(untrusted).not.toContain("aB3")

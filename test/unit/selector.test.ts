@@ -30,8 +30,20 @@ describe("parseSelector", () => {
     expect(parseSelector(selector)(labels)).toBe(expected)
   })
 
-  it.each(["", ",", "team=web,", "=web", "team in (web)", "team=a=b", "team>1", "!team=web", "a b"])("refuses %j", (selector) => {
-    expect(() => parseSelector(selector)).toThrow(expect.objectContaining({ name: "Fault", code: "Invalid" }))
+  it.each([
+    "",
+    ",",
+    "team=web,",
+    "=web",
+    "team in (web)",
+    "team=a=b",
+    "team>1",
+    "!team=web",
+    "a b",
+  ])("refuses %j", (selector) => {
+    expect(() => parseSelector(selector)).toThrow(
+      expect.objectContaining({ name: "Fault", code: "Invalid" }),
+    )
   })
 })
 
@@ -49,16 +61,21 @@ describe("targetsOf", () => {
     expect(targetsOf(input)).toEqual(expected)
   })
 
-  it.each([{}, { all: false }, { names: ["a"], all: true }, { names: ["a"], selector: "x" }, { names: ["a"], project: "shop" }])(
-    "refuses %j",
-    (input) => {
-      expect(() => targetsOf(input)).toThrow(Fault)
-    },
-  )
+  it.each([
+    {},
+    { all: false },
+    { names: ["a"], all: true },
+    { names: ["a"], selector: "x" },
+    { names: ["a"], project: "shop" },
+  ])("refuses %j", (input) => {
+    expect(() => targetsOf(input)).toThrow(Fault)
+  })
 })
 
 describe("matches", () => {
-  const instance = anInstance("a", { spec: { project: "shop", labels, state: "Paused", pause: { when: "now", batch: "b1" } } })
+  const instance = anInstance("a", {
+    spec: { project: "shop", labels, state: "Paused", pause: { when: "now", batch: "b1" } },
+  })
   it.each([
     [{}, true],
     [{ project: "shop" }, true],

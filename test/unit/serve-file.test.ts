@@ -2,8 +2,13 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, describe, expect, it } from "vitest"
-import { readConfig } from "../../src/config.ts"
-import { compareVersions, endServe, environmentOf, newerEntry } from "../../src/serve-file.ts"
+import {
+  compareVersions,
+  endServe,
+  environmentOf,
+  newerEntry,
+} from "../../src/client/serve-file.ts"
+import { readConfig } from "../../src/settings/config.ts"
 
 describe("versions", () => {
   it("are ordered as semver orders them", () => {
@@ -23,7 +28,8 @@ describe("versions", () => {
       "2.0.0",
     ]
     for (const [i, a] of ordered.entries())
-      for (const [j, b] of ordered.entries()) expect([a, b, Math.sign(compareVersions(a, b))]).toEqual([a, b, Math.sign(i - j)])
+      for (const [j, b] of ordered.entries())
+        expect([a, b, Math.sign(compareVersions(a, b))]).toEqual([a, b, Math.sign(i - j)])
     expect(compareVersions("1.0.0+build.1", "1.0.0+build.2")).toBe(0)
     for (const none of ["", "1", "latest", "v1.0.0"]) expect(compareVersions(none, "1.0.0")).toBe(0)
   })
@@ -33,7 +39,8 @@ describe("the serve that is written down", () => {
   const directory = mkdtempSync(join(tmpdir(), "bb5-file-"))
   afterAll(() => rmSync(directory, { recursive: true }))
   const config = readConfig({}, { BLACKBOX5_STATE: directory })
-  const write = (file: object): void => writeFileSync(join(directory, "serve.json"), JSON.stringify(file))
+  const write = (file: object): void =>
+    writeFileSync(join(directory, "serve.json"), JSON.stringify(file))
   const url = "http://127.0.0.1:7505"
 
   it("is not ended when the process of its number is another one, or when another version answers", async () => {
@@ -48,7 +55,13 @@ describe("the serve that is written down", () => {
   it("hands its settings on, a port only when it is not the usual one", () => {
     expect(environmentOf({ pid: 2, url, version: "0.1.0" })).toEqual({})
     expect(
-      environmentOf({ pid: 2, url: "http://127.0.0.1:9000", version: "0.1.0", codeRoot: "/code", configDirectory: "/config" }),
+      environmentOf({
+        pid: 2,
+        url: "http://127.0.0.1:9000",
+        version: "0.1.0",
+        codeRoot: "/code",
+        configDirectory: "/config",
+      }),
     ).toEqual({ BLACKBOX5_CODE_ROOT: "/code", BLACKBOX5_CONFIG: "/config", BLACKBOX5_PORT: "9000" })
   })
 

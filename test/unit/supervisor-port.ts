@@ -16,8 +16,14 @@ export interface PortOptions {
   readonly nowMs?: () => number
 }
 
-/** A supervisor's port whose supervisor does nothing by itself. What has to be closed goes to `ends`. */
-export async function openPort(ends: (() => void)[], { handlers, answer, at, nowMs }: PortOptions = {}): Promise<number> {
+/**
+ * A supervisor's port whose supervisor does nothing by itself. What has to be closed goes to
+ * `ends`.
+ */
+export async function openPort(
+  ends: (() => void)[],
+  { handlers, answer, at, nowMs }: PortOptions = {},
+): Promise<number> {
   const directory = mkdtempSync(join(tmpdir(), "bb5-port-"))
   ends.push(() => rmSync(directory, { recursive: true, force: true }))
   const socketPath = at ?? join(directory, "serve.sock")

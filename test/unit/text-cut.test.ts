@@ -1,14 +1,33 @@
 import * as fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { choose, contextCharactersMax, opening, openingPartsMax, wordsOf } from "../../src/core/delivery.ts"
+import {
+  choose,
+  contextCharactersMax,
+  opening,
+  openingPartsMax,
+  renderMail,
+} from "../../src/core/delivery.ts"
 import { goalSchema } from "../../src/core/instance.ts"
 import type { Mail } from "../../src/core/link.ts"
-import { bounded, charactersOf, clean, countWithin, cut, oneLine, partsOf, presented } from "../../src/core/view.ts"
+import {
+  bounded,
+  charactersOf,
+  clean,
+  countWithin,
+  cut,
+  oneLine,
+  partsOf,
+  presented,
+} from "../../src/core/view.ts"
 
-/** Text that is cut, at every place: people and models see whole characters, and nothing that JSON or the model's service refuses. */
+/**
+ * Text that is cut, at every place: people and models see whole characters, and nothing that JSON
+ * or the model's service refuses.
+ */
 
 const clusters = new Intl.Segmenter("en", { granularity: "grapheme" })
-const segments = (text: string): string[] => Array.from(clusters.segment(text), ({ segment }) => segment)
+const segments = (text: string): string[] =>
+  Array.from(clusters.segment(text), ({ segment }) => segment)
 
 const character = fc.constantFrom(
   ...[
@@ -32,7 +51,10 @@ const character = fc.constantFrom(
     "\u200d",
   ],
 )
-const text = fc.string({ unit: fc.oneof(character, fc.constantFrom("\ud83d", "\udc4d")), maxLength: 30 })
+const text = fc.string({
+  unit: fc.oneof(character, fc.constantFrom("\ud83d", "\udc4d")),
+  maxLength: 30,
+})
 const wholeText = fc.string({ unit: character, maxLength: 30 })
 
 describe("a text that is cut", () => {
@@ -45,7 +67,9 @@ describe("a text that is cut", () => {
           expect(kept.length).toBeLessThanOrEqual(max)
           expect(all.slice(0, segments(kept).length).join("")).toBe(kept)
           // As much as fits: the next character would be too much.
-          expect((kept + (all[segments(kept).length] ?? "")).length > max || kept === whole).toBe(true)
+          expect((kept + (all[segments(kept).length] ?? "")).length > max || kept === whole).toBe(
+            true,
+          )
         }
       }),
       { numRuns: 300 },
@@ -55,10 +79,17 @@ describe("a text that is cut", () => {
   it("never has half a surrogate pair, whatever it had before", () => {
     fc.assert(
       fc.property(text, fc.nat(40), (some, max) => {
-        for (const result of [cut(some, max), oneLine(some, max), clean(some), clean(bounded(some, max))])
+        for (const result of [
+          cut(some, max),
+          oneLine(some, max),
+          clean(some),
+          clean(bounded(some, max)),
+        ])
           expect(result.isWellFormed()).toBe(true)
         const shown = presented({ untrusted: some, list: [{ why: some }] }, "n1")
-        expect(JSON.stringify(shown).isWellFormed() && !/\\ud[89a-f]/.test(JSON.stringify(shown))).toBe(true)
+        expect(
+          JSON.stringify(shown).isWellFormed() && !/\\ud[89a-f]/.test(JSON.stringify(shown)),
+        ).toBe(true)
         expect(oneLine(some, max).length).toBeLessThanOrEqual(Math.max(1, max))
       }),
       { numRuns: 500 },
@@ -88,7 +119,8 @@ describe("a text in parts", () => {
           expect(part.length <= Math.max(2, max)).toBe(true)
           expect(part.isWellFormed()).toBe(true)
         }
-        if (segments(whole).every((one) => one.length <= max)) expect(parts.flatMap(segments)).toEqual(segments(whole))
+        if (segments(whole).every((one) => one.length <= max))
+          expect(parts.flatMap(segments)).toEqual(segments(whole))
       }),
       { numRuns: 500 },
     )
@@ -105,22 +137,37 @@ describe("what a model is told", () => {
     const bytes = Buffer.byteLength(unit)
     return goalSchema.parse(unit.repeat(Math.floor(16_384 / bytes)))
   }
-  it.each(["a", "é", "😀", "👨‍👩‍👧‍👦", "🇨🇭", "e\u0301"])("of a goal of %s, comes in parts that reach it whole", (unit) => {
-    const orders = Array.from({ length: 20 }, (_, index) => ({ id: `o-${index}`, text: "x".repeat(500) }))
-    const { parts } = opening({ goal: goal(unit), orders })
-    expect(parts.length).toBeGreaterThan(1)
-    expect(parts.length).toBeLessThanOrEqual(openingPartsMax)
-    for (const part of parts) {
-      expect(part.length).toBeLessThanOrEqual(contextCharactersMax)
-      expect(part.isWellFormed()).toBe(true)
-    }
-    const together = parts.map((part) => part.replace(/^\[.*?\]\n/, "")).join("")
-    expect(segments(together).filter((one) => one === unit).length).toBeGreaterThanOrEqual(goal(unit).length / unit.length - 1)
-  })
+  it.each(["a", "é", "😀", "👨‍👩‍👧‍👦", "🇨🇭", "e\u0301"])(
+    "of a goal of %s, comes in parts that reach it whole",
+    (unit) => {
+      const orders = Array.from({ length: 20 }, (_, index) => ({
+        id: `o-${index}`,
+        text: "x".repeat(500),
+      }))
+      const { parts } = opening({ goal: goal(unit), orders })
+      expect(parts.length).toBeGreaterThan(1)
+      expect(parts.length).toBeLessThanOrEqual(openingPartsMax)
+      for (const part of parts) {
+        expect(part.length).toBeLessThanOrEqual(contextCharactersMax)
+        expect(part.isWellFormed()).toBe(true)
+      }
+      const together = parts.map((part) => part.replace(/^\[.*?\]\n/, "")).join("")
+      expect(segments(together).filter((one) => one === unit).length).toBeGreaterThanOrEqual(
+        goal(unit).length / unit.length - 1,
+      )
+    },
+  )
 
   it("in a mail has no half of a pair", () => {
-    const mail: Mail = { id: "m-1", from: "instance a", authority: "peer", text: "a\ud83d", urgency: "now", atMs: 1 }
-    expect(wordsOf(mail, "n1").isWellFormed()).toBe(true)
+    const mail: Mail = {
+      id: "m-1",
+      from: "instance a",
+      authority: "peer",
+      text: "a\ud83d",
+      urgency: "now",
+      atMs: 1,
+    }
+    expect(renderMail(mail, "n1").isWellFormed()).toBe(true)
     expect(choose([mail], "Stop")).toEqual([mail])
   })
 })

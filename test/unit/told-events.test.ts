@@ -1,4 +1,7 @@
-/** What supervisors tell, at the gateway with a file behind it: an agent may hold its supervisor's real credential. */
+/**
+ * What supervisors tell, at the gateway with a file behind it: an agent may hold its supervisor's
+ * real credential.
+ */
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -10,15 +13,23 @@ import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
 import { createGateway, type Gateway } from "../../src/api/gateway.ts"
 import type { Instance } from "../../src/core/instance.ts"
 import { closeMalformed, type DownFrame, type EventKind } from "../../src/core/link.ts"
-import type { Bus, InstanceStore, Ledger } from "../../src/core/ports.ts"
-import { aBeat, aMail, aRun, aSpec, type ManualClock, manualClock, startMs } from "../contract/harness.ts"
+import type { Bus, Instances, Ledger } from "../../src/core/ports.ts"
+import {
+  aBeat,
+  aMail,
+  aRun,
+  aSpec,
+  type ManualClock,
+  manualClock,
+  startMs,
+} from "../contract/harness.ts"
 
 const place = "20260101T000000000Z-aaaa"
 let directory: string
 let database: Database
 let clock: ManualClock
 let bus: Bus
-let store: InstanceStore
+let store: Instances
 let ledger: Ledger
 let gateway: Gateway
 const reports: unknown[] = []
@@ -32,7 +43,15 @@ beforeEach(async () => {
   ledger = sqliteLedger(database, clock)
   const policy = () => ({ iterationMinutesMax: 240 })
   const report = (_: string, error: unknown): void => void reports.push(error)
-  gateway = createGateway({ store, bus, ledger, clock, policy, policyChanged: async function* () {}, report })
+  gateway = createGateway({
+    store,
+    bus,
+    ledger,
+    clock,
+    policy,
+    policyChanged: async function* () {},
+    report,
+  })
 })
 afterEach(async () => {
   expect(reports.splice(0)).toEqual([])
@@ -71,11 +90,29 @@ function link({ name, uid }: Instance) {
   const event = (more: object): Promise<void> =>
     sendRaw({
       ...{ type: "event", seq: ++seq },
-      event: { id: `e${seq}`, kind: "IterationStarted", message: `Iteration ${seq} began.`, atMs: clock.nowMs(), ...more },
+      event: {
+        id: `e${seq}`,
+        kind: "IterationStarted",
+        message: `Iteration ${seq} began.`,
+        atMs: clock.nowMs(),
+        ...more,
+      },
     })
   const receipt = (more: object): Promise<void> =>
-    sendRaw({ type: "receipt", seq: ++seq, receipt: { state: "Delivered", iteration: 1, door: "Stop", ...more } })
-  return { event, receipt, sendRaw, acknowledged, closes, closed: connection.closed, seq: () => seq }
+    sendRaw({
+      type: "receipt",
+      seq: ++seq,
+      receipt: { state: "Delivered", iteration: 1, door: "Stop", ...more },
+    })
+  return {
+    event,
+    receipt,
+    sendRaw,
+    acknowledged,
+    closes,
+    closed: connection.closed,
+    seq: () => seq,
+  }
 }
 const eventsOf = async ({ uid }: Instance, kinds?: readonly EventKind[]) =>
   (await bus.lastEvents({ uids: [uid], limit: 1000, ...(kinds && { kinds }) })).events.toReversed()
@@ -84,7 +121,13 @@ describe("a supervisor that tells without end", () => {
   it("pushes out nothing, by 102,000 events in the time that so many posts take", async () => {
     const [fox, hen] = [await add("fox"), await add("hen")]
     for (let count = 0; count < 50; count++)
-      await bus.append({ id: `h${count}`, uid: hen.uid, kind: "Exited", message: `End ${count}.`, atMs: startMs })
+      await bus.append({
+        id: `h${count}`,
+        uid: hen.uid,
+        kind: "Exited",
+        message: `End ${count}.`,
+        atMs: startMs,
+      })
     const flood = link(fox)
     for (let count = 0; count < 102_000; count++) {
       if (count % 100 === 0) clock.advance(1000)
@@ -96,7 +139,9 @@ describe("a supervisor that tells without end", () => {
     const told = await eventsOf(fox)
     expect(told.length).toBeLessThan(700)
     const begin = told.filter(({ kind }) => kind === "Warning")
-    expect(begin.map(({ message }) => message)).toEqual([expect.stringMatching(/^It reports more than 600 events in 10 minutes/)])
+    expect(begin.map(({ message }) => message)).toEqual([
+      expect.stringMatching(/^It reports more than 600 events in 10 minutes/),
+    ])
 
     const leftOut = 102_000 - (told.length - 1)
     for (let minute = 0; minute < 6; minute++) {
@@ -127,7 +172,12 @@ describe("a supervisor that tells without end", () => {
   it("tells what is the same again once, until something else happened or another place tells it", async () => {
     const fox = await add("fox")
     const worker = link(fox)
-    for (const message of ["claude is missing.", "claude is missing.", "Something else.", "claude is missing."])
+    for (const message of [
+      "claude is missing.",
+      "claude is missing.",
+      "Something else.",
+      "claude is missing.",
+    ])
       await worker.event({ kind: "Warning", message })
     expect((await eventsOf(fox)).map(({ message }) => message)).toEqual([
       "claude is missing.",
@@ -142,8 +192,19 @@ describe("a forging supervisor", () => {
   it("speaks for itself alone, of now at most, and in the place of nothing that the control plane says of it", async () => {
     const [fox, hen] = [await add("fox"), await add("hen")]
     const forged = link(fox)
-    await forged.event({ id: `exit-${place}`, kind: "Warning", message: "Nothing.", atMs: startMs + 1e12 })
-    await bus.append({ id: `exit-${place}`, uid: fox.uid, kind: "Exited", message: "The loop ended.", atMs: startMs })
+    await forged.event({
+      id: `exit-${place}`,
+      kind: "Warning",
+      message: "Nothing.",
+      atMs: startMs + 1e12,
+    })
+    await bus.append({
+      id: `exit-${place}`,
+      uid: fox.uid,
+      kind: "Exited",
+      message: "The loop ended.",
+      atMs: startMs,
+    })
     expect((await eventsOf(fox)).map(({ kind, atMs }) => [kind, atMs])).toEqual([
       ["Warning", startMs],
       ["Exited", startMs],
@@ -173,10 +234,16 @@ describe("a forging supervisor", () => {
     await bus.send(fox.uid, aMail("own"))
     await bus.send(fox.uid, aMail("late"))
     const forged = link(fox)
-    const receiptOf = async (mail: string) => (await bus.posted({ mails: [mail], limit: 1 }))[0]?.receipt.state
+    const receiptOf = async (mail: string) =>
+      (await bus.posted({ mails: [mail], limit: 1 }))[0]?.receipt.state
     for (const mail of ["hens", "nobodys", "own", "own"]) await forged.receipt({ mail })
-    for (const state of ["Returned", "Answered", "Queued"]) await forged.receipt({ mail: "late", state })
-    expect([await receiptOf("hens"), await receiptOf("own"), await receiptOf("late")]).toEqual(["Queued", "Delivered", "Queued"])
+    for (const state of ["Returned", "Answered", "Queued"])
+      await forged.receipt({ mail: "late", state })
+    expect([await receiptOf("hens"), await receiptOf("own"), await receiptOf("late")]).toEqual([
+      "Queued",
+      "Delivered",
+      "Queued",
+    ])
     await bus.returnAll(fox.uid)
     await forged.receipt({ mail: "late" })
     expect(await receiptOf("late")).toBe("Returned")

@@ -8,7 +8,8 @@ import { admin, agent, type Fleet, makeFleet, operator, type Result, viewer } fr
 
 const snapshot = ({ byName, memory, spent }: Fleet): string =>
   JSON.stringify([[...byName.values()], memory.posts, memory.events, [...spent]])
-const namesOf = ({ instances }: Result): string[] => instances.map(({ name }: { name: string }) => name)
+const namesOf = ({ instances }: Result): string[] =>
+  instances.map(({ name }: { name: string }) => name)
 const messagesOf = ({ memory }: Fleet, kind: string): string[] =>
   memory.events.filter((event) => event.kind === kind).map(({ message }) => message)
 
@@ -47,21 +48,34 @@ describe("the catalogue", () => {
     const bytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(value))
     // No model sees the others: no MCP server has them.
     const seen = tools.filter(({ toolset }) => toolset !== "admin")
-    const inputs = seen.map(({ name, description, input }) => ({ name, description, inputSchema: schemaOf(input, "input") }))
+    const inputs = seen.map(({ name, description, input }) => ({
+      name,
+      description,
+      inputSchema: schemaOf(input, "input"),
+    }))
     expect(bytes(inputs)).toBeLessThanOrEqual(11_264)
-    const whole = seen.map(({ output }, index) => ({ ...inputs[index], outputSchema: schemaOf(output, "output") }))
+    const whole = seen.map(({ output }, index) => ({
+      ...inputs[index],
+      outputSchema: schemaOf(output, "output"),
+    }))
     expect(bytes(whole)).toBeLessThanOrEqual(20_480)
   })
 
   it("describes each tool in one to three sentences", () => {
-    const sentences = tools.map(({ name, description }) => [name, description.match(/[^.]+[.](?=\s|$)/g)?.length ?? 0] as const)
+    const sentences = tools.map(
+      ({ name, description }) =>
+        [name, description.match(/[^.]+[.](?=\s|$)/g)?.length ?? 0] as const,
+    )
     expect(sentences.filter(([, count]) => count < 1 || count > 3)).toEqual([])
   })
 
-  it.each(tools.map(({ name }) => name))("%s refuses a field it does not know, and says what to do", async (name) => {
-    const { call } = makeFleet()
-    await expectFault(call(admin)(name, { nonsense: 1 }), "Invalid", /nonsense/)
-  })
+  it.each(tools.map(({ name }) => name))(
+    "%s refuses a field it does not know, and says what to do",
+    async (name) => {
+      const { call } = makeFleet()
+      await expectFault(call(admin)(name, { nonsense: 1 }), "Invalid", /nonsense/)
+    },
+  )
 
   it.each([
     ["spawn_instance", { project: "../etc" }, /project/],
@@ -80,9 +94,17 @@ describe("the catalogue", () => {
     ["pause_instances", {}, /not said which/],
     ["pause_instances", { names: ["a"], all: true }, /not both/],
     ["resume_instances", { all: true }, /needs expect/],
-    ["stop_instances", { project: "shop", remove: true }, /needs expect: not every client can ask a person/],
+    [
+      "stop_instances",
+      { project: "shop", remove: true },
+      /needs expect: not every client can ask a person/,
+    ],
     ["pause_instances", { project: "shop", until: "tomorrow" }, /neither a span nor a time/],
-    ["pause_instances", { project: "shop", until: "2026-01-01T10:00" }, /neither a span nor a time/],
+    [
+      "pause_instances",
+      { project: "shop", until: "2026-01-01T10:00" },
+      /neither a span nor a time/,
+    ],
     ["pause_instances", { project: "shop", until: "2025-12-31T23:59:59Z" }, /not in the future/],
     ["pause_instances", { project: "shop", until: "31d" }, /more than 30 days/],
     ["resume_instances", { names: ["a"], batch: "b-1" }, /not both/],
@@ -110,7 +132,10 @@ describe("the catalogue", () => {
     ["message_instances", { to: ["gone"], text: "x" }],
   ])("%s says that a name does not exist", async (tool, input) => {
     await expectFault(
-      makeFleet().call(operator)(tool, "of" in input || "names" in input || "to" in input ? input : { name: "gone" }),
+      makeFleet().call(operator)(
+        tool,
+        "of" in input || "names" in input || "to" in input ? input : { name: "gone" },
+      ),
       "NotFound",
       /gone/,
     )
@@ -132,7 +157,10 @@ describe("spawn_instance", () => {
     const fleet = makeFleet()
     fleet.add("shop-1")
     fleet.add("shop-3")
-    const made = await fleet.call(operator)("spawn_instance", { goal: "Sell.", labels: { team: "web" } })
+    const made = await fleet.call(operator)("spawn_instance", {
+      goal: "Sell.",
+      labels: { team: "web" },
+    })
     expect(made).toMatchObject({
       name: "shop-2",
       created: true,
@@ -141,8 +169,22 @@ describe("spawn_instance", () => {
     })
     expect(made.next).toContain('inspect_instance {"name":"shop-2"}')
     expect(fleet.specOf("shop-2")).toEqual({
-      ...{ project: "shop", state: "Running", attempt: 1, goal: "Sell.", orders: [], mode: "until-complete", loop: "ralf" },
-      ...{ workspace: "auto", priority: 0, labels: { team: "web" }, budget: { usd: 10, iterations: 50 }, lineage: [] },
+      ...{
+        project: "shop",
+        state: "Running",
+        attempt: 1,
+        goal: "Sell.",
+        orders: [],
+        mode: "until-complete",
+        loop: "ralf",
+      },
+      ...{
+        workspace: "auto",
+        priority: 0,
+        labels: { team: "web" },
+        budget: { usd: 10, iterations: 50 },
+        lineage: [],
+      },
       children: { depth: 2, total: 20, running: 4 },
       origin: { by: "operator ann", input: expect.stringMatching(/^[0-9a-f]{32}$/) },
     })
@@ -153,7 +195,8 @@ describe("spawn_instance", () => {
   it("makes a label of a project's name", async () => {
     const fleet = makeFleet()
     fleet.world.projects = ["My_Shop.v2", "...", `P${"x".repeat(62)}`]
-    const spawn = async (project: string): Promise<string> => (await fleet.call(operator)("spawn_instance", { project })).name
+    const spawn = async (project: string): Promise<string> =>
+      (await fleet.call(operator)("spawn_instance", { project })).name
     expect(await spawn("My_Shop.v2")).toBe("my-shop-v2-1")
     expect(await spawn("...")).toBe("agent-1")
     expect(await spawn(`P${"x".repeat(62)}`)).toBe(`p${"x".repeat(45)}-1`)
@@ -163,8 +206,14 @@ describe("spawn_instance", () => {
     const fleet = makeFleet()
     fleet.world.projects = ["shop", "blog"]
     await expectFault(fleet.call(operator)("spawn_instance", {}), "Invalid", /which project/)
-    await expect(fleet.call(operator)("spawn_instance", {})).rejects.toMatchObject({ next: "Give project: shop, blog." })
-    await expectFault(fleet.call(operator)("spawn_instance", { project: "shoop" }), "NotFound", /shoop/)
+    await expect(fleet.call(operator)("spawn_instance", {})).rejects.toMatchObject({
+      next: "Give project: shop, blog.",
+    })
+    await expectFault(
+      fleet.call(operator)("spawn_instance", { project: "shoop" }),
+      "NotFound",
+      /shoop/,
+    )
     fleet.world.projects = []
     await expectFault(fleet.call(operator)("spawn_instance", {}), "Invalid", /no project/)
     expect(fleet.byName.size).toBe(0)
@@ -198,12 +247,20 @@ describe("spawn_instance", () => {
       spawn("spawn_instance", { idempotencyKey: "issue-7" }),
       spawn("spawn_instance", { idempotencyKey: "issue-7" }),
     ])
-    expect(both.map(({ name, created }) => ({ name, created })).sort((a, b) => Number(b.created) - Number(a.created))).toEqual([
+    expect(
+      both
+        .map(({ name, created }) => ({ name, created }))
+        .sort((a, b) => Number(b.created) - Number(a.created)),
+    ).toEqual([
       { name: "shop-issue-7", created: true },
       { name: "shop-issue-7", created: false },
     ])
     const again = await spawn("spawn_instance", { idempotencyKey: "issue-7", goal: "Another." })
-    expect(again).toMatchObject({ created: false, uid: both[0].uid, why: expect.stringContaining("earlier call") })
+    expect(again).toMatchObject({
+      created: false,
+      uid: both[0].uid,
+      why: expect.stringContaining("earlier call"),
+    })
     expect(fleet.byName.size).toBe(1)
     expect(messagesOf(fleet, "Spawned")).toHaveLength(1)
     fleet.world.projects = ["shop", "blog"]
@@ -226,13 +283,17 @@ describe("spawn_instance", () => {
       fleet.storeHooks.beforeWrite = undefined
       fleet.add("shop-1")
     }
-    expect(await fleet.call(operator)("spawn_instance", {})).toMatchObject({ name: "shop-2", created: true })
+    expect(await fleet.call(operator)("spawn_instance", {})).toMatchObject({
+      name: "shop-2",
+      created: true,
+    })
   })
 
   it("says who made what has the name, when and for what", async () => {
     const fleet = makeFleet()
     fleet.world.projects = ["shop", "blog"]
-    const asAnn = (input: object) => fleet.call(operator)("spawn_instance", { project: "shop", ...input })
+    const asAnn = (input: object) =>
+      fleet.call(operator)("spawn_instance", { project: "shop", ...input })
     await asAnn({ name: "web" })
     fleet.clock.advance(5000)
     await expect(asAnn({ name: "web" })).rejects.toMatchObject({
@@ -240,8 +301,16 @@ describe("spawn_instance", () => {
       message: "The name web is taken: made 5 s ago by you for this project.",
       next: expect.stringMatching(/inspect_instance \{"name":"web"\}.*"name":"web-1"/),
     })
-    await expectFault(asAnn({ name: "web", project: "blog" }), "Conflict", /5 s ago by you for project shop\./)
-    await expectFault(fleet.call(admin)("spawn_instance", { project: "shop", name: "web" }), "Conflict", /by operator ann for/)
+    await expectFault(
+      asAnn({ name: "web", project: "blog" }),
+      "Conflict",
+      /5 s ago by you for project shop\./,
+    )
+    await expectFault(
+      fleet.call(admin)("spawn_instance", { project: "shop", name: "web" }),
+      "Conflict",
+      /by operator ann for/,
+    )
     const web = fleet.byName.get("web")
     if (web) fleet.put({ ...web, deletedAtMs: fleet.clock.nowMs() })
     await expectFault(asAnn({ name: "web" }), "Conflict", /still being removed/)
@@ -259,13 +328,20 @@ describe("spawn_instance", () => {
       created: true,
       why: expect.stringContaining("equal call of yours made shop-1 5 s ago"),
     })
-    expect(second.next).toMatch(/^If this call only repeated that one: stop_instances \{"names":\["shop-2"\],"remove":true\}/)
+    expect(second.next).toMatch(
+      /^If this call only repeated that one: stop_instances \{"names":\["shop-2"\],"remove":true\}/,
+    )
     // Another caller, another wish, or another time is no repeat.
-    for (const made of [await spawn(admin), await spawn(operator, { goal: "Buy." })]) expect(made.why).not.toContain("equal call")
+    for (const made of [await spawn(admin), await spawn(operator, { goal: "Buy." })])
+      expect(made.why).not.toContain("equal call")
     fleet.clock.advance(60_000)
     expect((await spawn()).why).not.toContain("equal call")
     const parent = fleet.running("parent")
-    const child = () => fleet.call(agent(parent))("spawn_instance", { goal: "Help.", budget: { usd: 1, iterations: 1 } })
+    const child = () =>
+      fleet.call(agent(parent))("spawn_instance", {
+        goal: "Help.",
+        budget: { usd: 1, iterations: 1 },
+      })
     expect((await child()).why).not.toContain("equal call")
     expect((await child()).why).toContain("equal call of yours")
   })
@@ -276,7 +352,9 @@ describe("spawn_instance", () => {
     fleet.storeHooks.beforeWrite = () => gone.abort()
     const spawn = fleet.call(operator, gone.signal)
     await expectFault(spawn("spawn_instance", {}), "Unavailable", /cancelled; nothing was made/)
-    expect([...fleet.byName.values()].filter(({ deletedAtMs }) => deletedAtMs === undefined)).toEqual([])
+    expect(
+      [...fleet.byName.values()].filter(({ deletedAtMs }) => deletedAtMs === undefined),
+    ).toEqual([])
     expect(messagesOf(fleet, "Spawned")).toEqual([])
     const before = snapshot(fleet)
     await expectFault(spawn("spawn_instance", {}), "Unavailable", /cancelled; nothing was made/)
@@ -296,12 +374,17 @@ describe("spawn_instance", () => {
     expect(foretold).not.toHaveProperty("uid")
     expect(snapshot(fleet)).toBe(before)
     fleet.add("web")
-    await expectFault(fleet.call(operator)("spawn_instance", { dryRun: true, name: "web" }), "Conflict", /taken/)
+    await expectFault(
+      fleet.call(operator)("spawn_instance", { dryRun: true, name: "web" }),
+      "Conflict",
+      /taken/,
+    )
   })
 
   it("refuses more instances than a fleet holds", async () => {
     const fleet = makeFleet()
-    for (let count = 0; count < 10_000; count++) fleet.put({ ...fleet.add("x"), name: `x-${count}` })
+    for (let count = 0; count < 10_000; count++)
+      fleet.put({ ...fleet.add("x"), name: `x-${count}` })
     fleet.byName.delete("x")
     await expectFault(fleet.call(operator)("spawn_instance", {}), "TooLarge", /10000/)
   })
@@ -312,7 +395,11 @@ describe("list_instances", () => {
     const fleet = makeFleet()
     const busy = fleet.running("busy", { budget: { usd: 5 } }, fleet.inIteration())
     const beat = fleet.memory.beats.get(busy.uid)
-    const activity = { tool: "Bash", summary: "npm\u001b[31m test\nrm", sinceMs: fleet.clock.nowMs() - 3000 }
+    const activity = {
+      tool: "Bash",
+      summary: "npm\u001b[31m test\nrm",
+      sinceMs: fleet.clock.nowMs() - 3000,
+    }
     if (beat) fleet.memory.beats.set(busy.uid, { ...beat, activity })
     fleet.use(busy, { usd: 1.234, iterations: 8 })
     fleet.use(fleet.add("below", { lineage: [busy.uid], state: "Stopped" }), { usd: 1 })
@@ -338,9 +425,15 @@ describe("list_instances", () => {
     expect(first.next).toBe("3 more: call again with cursor.")
     fleet.byName.delete("d")
     fleet.add("f", { state: "Stopped" })
-    const second = await fleet.call(operator)("list_instances", { limit: 2, cursor: first.nextCursor })
+    const second = await fleet.call(operator)("list_instances", {
+      limit: 2,
+      cursor: first.nextCursor,
+    })
     expect(namesOf(second)).toEqual(["c", "b"])
-    const third = await fleet.call(operator)("list_instances", { limit: 2, cursor: second.nextCursor })
+    const third = await fleet.call(operator)("list_instances", {
+      limit: 2,
+      cursor: second.nextCursor,
+    })
     expect(namesOf(third)).toEqual(["a"])
     expect(third).not.toHaveProperty("nextCursor")
   })
@@ -350,15 +443,24 @@ describe("list_instances", () => {
     const parent = fleet.running("parent", { labels: { team: "web" } })
     const child = fleet.running("child", { lineage: [parent.uid], state: "Paused" })
     fleet.running("grandchild", { lineage: [parent.uid, child.uid], project: "blog" })
-    const found = async (input: object): Promise<string[]> => namesOf(await fleet.call(operator)("list_instances", input)).sort()
+    const found = async (input: object): Promise<string[]> =>
+      namesOf(await fleet.call(operator)("list_instances", input)).sort()
     expect(await found({ names: ["child", "parent"] })).toEqual(["child", "parent"])
     expect(await found({ project: "blog" })).toEqual(["grandchild"])
     expect(await found({ selector: "team=web" })).toEqual(["parent"])
     expect(await found({ phases: ["Paused"] })).toEqual(["child"])
     expect(await found({ parent: "parent" })).toEqual(["child"])
-    await expectFault(fleet.call(operator)("list_instances", { parent: "gone" }), "NotFound", /gone/)
+    await expectFault(
+      fleet.call(operator)("list_instances", { parent: "gone" }),
+      "NotFound",
+      /gone/,
+    )
     const none = await fleet.call(operator)("list_instances", { project: "nothing" })
-    expect(none).toEqual({ total: 0, instances: [], next: "None matches, of 3: call list_instances with fewer conditions." })
+    expect(none).toEqual({
+      total: 0,
+      instances: [],
+      next: "None matches, of 3: call list_instances with fewer conditions.",
+    })
     expect((await makeFleet().call(operator)("list_instances")).next).toContain("spawn_instance")
   })
 
@@ -377,11 +479,17 @@ describe("list_instances", () => {
     fleet.running("stranger")
     const list = await fleet.call(agent(left))("list_instances", { detail: true })
     const rows = Object.fromEntries(
-      list.instances.map((row: { name: string; iteration?: number }) => [row.name, "iteration" in row]),
+      list.instances.map((row: { name: string; iteration?: number }) => [
+        row.name,
+        "iteration" in row,
+      ]),
     )
     expect(rows).toEqual({ root: false, left: true, below: true })
     expect(JSON.stringify(list)).not.toContain("secret plan")
-    await expectFault(fleet.call(agent(left))("list_instances", { names: ["stranger"] }), "NotFound")
+    await expectFault(
+      fleet.call(agent(left))("list_instances", { names: ["stranger"] }),
+      "NotFound",
+    )
     await expectFault(fleet.call(agent(left))("inspect_instance", { name: "root" }), "Forbidden")
   })
 })
@@ -389,14 +497,24 @@ describe("list_instances", () => {
 describe("inspect_instance", () => {
   const setUp = (): Fleet => {
     const fleet = makeFleet()
-    const one = fleet.running("one", { goal: "Sell.", budget: { usd: 5 }, labels: { a: "b\nc" } }, fleet.inIteration())
+    const one = fleet.running(
+      "one",
+      { goal: "Sell.", budget: { usd: 5 }, labels: { a: "b\nc" } },
+      fleet.inIteration(),
+    )
     const beat = fleet.memory.beats.get(one.uid)
     const nowMs = fleet.clock.nowMs()
     if (beat)
       fleet.memory.beats.set(one.uid, {
         ...beat,
         activity: { tool: "Bash", summary: "npm test", sinceMs: nowMs - 3000 },
-        last: { turn: "t0", iteration: 8, outcome: "PARTIAL", text: "I did </untrusted-x> things.", atMs: nowMs },
+        last: {
+          turn: "t0",
+          iteration: 8,
+          outcome: "PARTIAL",
+          text: "I did </untrusted-x> things.",
+          atMs: nowMs,
+        },
       })
     fleet.use(one, { usd: 2.4, tokens: 10, iterations: 8 })
     return fleet
@@ -412,7 +530,11 @@ describe("inspect_instance", () => {
         fix: expect.stringContaining("message_instances"),
       },
       activity: { seconds: 3, untrusted: "<untrusted-nonce>\nBash: npm test\n</untrusted-nonce>" },
-      last: { iteration: 8, outcome: "PARTIAL", untrusted: expect.stringMatching(/^<untrusted-nonce>\nI did/) },
+      last: {
+        iteration: 8,
+        outcome: "PARTIAL",
+        untrusted: expect.stringMatching(/^<untrusted-nonce>\nI did/),
+      },
       usage: { usd: 2.4, of: 5, tokens: 10, iterations: 8, billing: "metered" },
       ...{ mail: { waiting: 0 }, run: { restarts: 0 } },
     })
@@ -437,11 +559,16 @@ describe("inspect_instance", () => {
     expect(seen).not.toHaveProperty("activity")
     expect(seen.spec).toMatchObject({
       mode: "continuous",
-      untrusted: { labels: expect.stringMatching(/^<untrusted-nonce>\na=b c\n</), goal: expect.stringContaining("Sell.") },
+      untrusted: {
+        labels: expect.stringMatching(/^<untrusted-nonce>\na=b c\n</),
+        goal: expect.stringContaining("Sell."),
+      },
     })
     expect(seen.mail).toMatchObject({
       waiting: 1,
-      messages: [{ from: "operator ann", state: "queued", untrusted: expect.stringContaining("Hello") }],
+      messages: [
+        { from: "operator ann", state: "queued", untrusted: expect.stringContaining("Hello") },
+      ],
     })
     const events: string[] = seen.events.untrusted.split("\n")
     expect(events).toHaveLength(22) // the last 20, and the fence
@@ -456,17 +583,32 @@ describe("pause_instances", () => {
     const fleet = makeFleet()
     for (const name of ["a", "b", "c"]) fleet.running(name)
     await fleet.call(operator)("pause_instances", { names: ["c"], note: "broken" })
-    const night = await fleet.call(operator)("pause_instances", { all: true, expect: 3, when: "iteration-end" })
-    expect(night).toMatchObject({ count: 3, changed: 2, next: `resume_instances {"batch":"${night.batch}"} lets them go on.` })
+    const night = await fleet.call(operator)("pause_instances", {
+      all: true,
+      expect: 3,
+      when: "iteration-end",
+    })
+    expect(night).toMatchObject({
+      count: 3,
+      changed: 2,
+      next: `resume_instances {"batch":"${night.batch}"} lets them go on.`,
+    })
     expect(night.instances.find(({ name }: { name: string }) => name === "c")).toMatchObject({
       changed: false,
       why: expect.stringContaining("paused already, in batch"),
     })
-    expect(fleet.specOf("a")).toMatchObject({ state: "Paused", pause: { when: "iteration-end", batch: night.batch } })
+    expect(fleet.specOf("a")).toMatchObject({
+      state: "Paused",
+      pause: { when: "iteration-end", batch: night.batch },
+    })
     expect(fleet.specOf("c")?.pause).toMatchObject({ when: "now", note: "broken" })
     const morning = await fleet.call(operator)("resume_instances", { batch: night.batch })
     expect(namesOf(morning).sort()).toEqual(["a", "b"])
-    expect(["a", "b", "c"].map((name) => fleet.specOf(name)?.state)).toEqual(["Running", "Running", "Paused"])
+    expect(["a", "b", "c"].map((name) => fleet.specOf(name)?.state)).toEqual([
+      "Running",
+      "Running",
+      "Paused",
+    ])
     expect(fleet.specOf("a")).toMatchObject({ attempt: 1 })
     expect(fleet.specOf("a")).not.toHaveProperty("pause")
     expect(messagesOf(fleet, "Changed").at(-1)).toBe("Resumed by operator ann.")
@@ -479,7 +621,8 @@ describe("pause_instances", () => {
   it("changes what is paused already only where the call says otherwise, and wakes nothing by it", async () => {
     const fleet = makeFleet()
     fleet.running("a")
-    const pause = async (more: object): Promise<Result> => fleet.call(operator)("pause_instances", { names: ["a"], ...more })
+    const pause = async (more: object): Promise<Result> =>
+      fleet.call(operator)("pause_instances", { names: ["a"], ...more })
     const first = (await pause({ when: "iteration-end", until: "8h", note: "x" })).batch
     const by = { by: { id: "ann", role: "operator" }, atMs: fleet.clock.nowMs() }
     expect(fleet.specOf("a")?.pause).toEqual({
@@ -496,7 +639,13 @@ describe("pause_instances", () => {
     expect(await pause({ when: "now" })).toMatchObject({ changed: 1 })
     expect(await pause({ when: "iteration-end" })).toMatchObject({ changed: 0 })
     const second = (await pause({ until: "2026-01-02T07:00:00Z" })).batch
-    expect(fleet.specOf("a")?.pause).toEqual({ ...by, when: "now", note: "x", batch: second, untilMs: Date.UTC(2026, 0, 2, 7) })
+    expect(fleet.specOf("a")?.pause).toEqual({
+      ...by,
+      when: "now",
+      note: "x",
+      batch: second,
+      untilMs: Date.UTC(2026, 0, 2, 7),
+    })
     expect(second).not.toBe(first)
     expect(fleet.memory.events).toHaveLength(3)
   })
@@ -506,7 +655,9 @@ describe("pause_instances", () => {
     fleet.add("stopped", { state: "Stopped" })
     fleet.ended("done", { lastExit: { code: 0, atMs: 0, outcome: "Complete" } })
     fleet.put({ ...fleet.add("leaving"), deletedAtMs: 1 })
-    const { changed, instances } = await fleet.call(operator)("pause_instances", { project: "shop" })
+    const { changed, instances } = await fleet.call(operator)("pause_instances", {
+      project: "shop",
+    })
     expect(changed).toBe(0)
     expect(instances.map(({ why }: { why: string }) => why)).toEqual([
       "It is stopped: there is nothing to pause.",
@@ -515,29 +666,45 @@ describe("pause_instances", () => {
     ])
   })
 
-  it.each(["pause_instances", "resume_instances", "stop_instances"])("%s refuses another number than expected", async (tool) => {
-    const fleet = makeFleet()
-    fleet.running("a")
-    fleet.add("b", { state: "Paused" })
-    const before = snapshot(fleet)
-    if (tool !== "pause_instances") await expectFault(fleet.call(operator)(tool, { all: true }), "Invalid", /2 instances now/)
-    await expectFault(fleet.call(operator)(tool, { all: true, expect: 3 }), "Conflict", /^2 instances match now, not 3/)
-    await expectFault(fleet.call(operator)(tool, { project: "shop", expect: 1 }), "Conflict", /not 1/)
-    const dry = await fleet.call(operator)(tool, { all: true, dryRun: true })
-    expect(dry).toMatchObject({ count: 2, next: expect.stringContaining('"expect":2') })
-    expect(dry.changed).toBeGreaterThan(0)
-    expect(dry).not.toHaveProperty("batch")
-    expect(snapshot(fleet)).toBe(before)
-    await fleet.call(operator)(tool, { all: true, expect: 2 })
-    expect(snapshot(fleet)).not.toBe(before)
-  })
+  it.each(["pause_instances", "resume_instances", "stop_instances"])(
+    "%s refuses another number than expected",
+    async (tool) => {
+      const fleet = makeFleet()
+      fleet.running("a")
+      fleet.add("b", { state: "Paused" })
+      const before = snapshot(fleet)
+      if (tool !== "pause_instances")
+        await expectFault(fleet.call(operator)(tool, { all: true }), "Invalid", /2 instances now/)
+      await expectFault(
+        fleet.call(operator)(tool, { all: true, expect: 3 }),
+        "Conflict",
+        /^2 instances match now, not 3/,
+      )
+      await expectFault(
+        fleet.call(operator)(tool, { project: "shop", expect: 1 }),
+        "Conflict",
+        /not 1/,
+      )
+      const dry = await fleet.call(operator)(tool, { all: true, dryRun: true })
+      expect(dry).toMatchObject({ count: 2, next: expect.stringContaining('"expect":2') })
+      expect(dry.changed).toBeGreaterThan(0)
+      expect(dry).not.toHaveProperty("batch")
+      expect(snapshot(fleet)).toBe(before)
+      await fleet.call(operator)(tool, { all: true, expect: 2 })
+      expect(snapshot(fleet)).not.toBe(before)
+    },
+  )
 
   it("pauses everything at once without a count: it is the emergency brake", async () => {
     const fleet = makeFleet()
     for (const name of ["a", "b", "c"]) fleet.running(name)
     const { changed, batch } = await fleet.call(operator)("pause_instances", { all: true })
     expect(changed).toBe(3)
-    expect([...fleet.byName.values()].map(({ spec }) => spec.state)).toEqual(["Paused", "Paused", "Paused"])
+    expect([...fleet.byName.values()].map(({ spec }) => spec.state)).toEqual([
+      "Paused",
+      "Paused",
+      "Paused",
+    ])
     // What it did is undone by its batch, without a count either.
     expect(await fleet.call(operator)("resume_instances", { batch })).toMatchObject({ changed: 3 })
   })
@@ -555,10 +722,16 @@ describe("pause_instances", () => {
       if (now) fleet.put({ ...now, spec: { ...now.spec, priority: now.spec.priority + 1 } })
     }
     meddle(5, touch)
-    expect(await fleet.call(operator)("pause_instances", { names: ["a"] })).toMatchObject({ changed: 1 })
+    expect(await fleet.call(operator)("pause_instances", { names: ["a"] })).toMatchObject({
+      changed: 1,
+    })
     expect(fleet.specOf("a")).toMatchObject({ state: "Paused", priority: 5 })
     meddle(6, touch)
-    await expectFault(fleet.call(operator)("resume_instances", { names: ["a"] }), "Conflict", /changed meanwhile/)
+    await expectFault(
+      fleet.call(operator)("resume_instances", { names: ["a"] }),
+      "Conflict",
+      /changed meanwhile/,
+    )
     expect(fleet.specOf("a")).toMatchObject({ state: "Paused", priority: 11 })
     meddle(1, () => {
       const now = fleet.byName.get("a")
@@ -569,7 +742,9 @@ describe("pause_instances", () => {
     ])
     fleet.running("b")
     meddle(1, () => fleet.byName.set("b", fleet.add("b2")))
-    expect((await fleet.call(operator)("pause_instances", { names: ["b"] })).instances[0].why).toBe("It was removed meanwhile.")
+    expect((await fleet.call(operator)("pause_instances", { names: ["b"] })).instances[0].why).toBe(
+      "It was removed meanwhile.",
+    )
   })
 
   it("goes on with the others when one cannot be changed, and fails when none can", async () => {
@@ -577,10 +752,18 @@ describe("pause_instances", () => {
     for (const name of ["a", "b"]) fleet.running(name)
     const failing = new Fault("Unavailable", "The store is away.", "Try again.")
     fleet.storeHooks.failWrite = (name) => (name === "a" ? failing : undefined)
-    const { changed, instances } = await fleet.call(operator)("pause_instances", { all: true, expect: 2 })
+    const { changed, instances } = await fleet.call(operator)("pause_instances", {
+      all: true,
+      expect: 2,
+    })
     expect([changed, instances[0]]).toEqual([
       1,
-      { name: "a", changed: false, phase: "Running", why: "Not changed: The store is away. Try again." },
+      {
+        name: "a",
+        changed: false,
+        phase: "Running",
+        why: "Not changed: The store is away. Try again.",
+      },
     ])
     await expectFault(fleet.call(operator)("pause_instances", { names: ["a"] }), "Unavailable")
   })
@@ -589,12 +772,18 @@ describe("pause_instances", () => {
     const fleet = makeFleet()
     fleet.running("a")
     fleet.memory.hooks.silent = true
-    expect(await fleet.call(operator)("pause_instances", { names: ["a"] })).toMatchObject({ changed: 1 })
+    expect(await fleet.call(operator)("pause_instances", { names: ["a"] })).toMatchObject({
+      changed: 1,
+    })
     expect(fleet.audits.at(-1)).toEqual({
       ...{ who: "operator ann", tool: "pause_instances", targets: ["a"], code: undefined },
       made: [expect.stringMatching(/^b-\d+$/)],
     })
-    const sent = await fleet.call(operator)("message_instances", { to: ["a"], text: "x", waitSeconds: 0 })
+    const sent = await fleet.call(operator)("message_instances", {
+      to: ["a"],
+      text: "x",
+      waitSeconds: 0,
+    })
     expect(sent.receipts).toMatchObject([{ to: "a", state: "queued" }])
   })
 
@@ -615,7 +804,11 @@ describe("pause_instances", () => {
     expect(all.next).toContain("first 200 of 201")
     expect(fleet.progress.at(-1)).toBe("201 of 201 instances")
     const gone = fleet.call(operator, AbortSignal.abort())
-    await expectFault(gone("resume_instances", { all: true, expect: 201 }), "Unavailable", /after 0 of 201/)
+    await expectFault(
+      gone("resume_instances", { all: true, expect: 201 }),
+      "Unavailable",
+      /after 0 of 201/,
+    )
     expect(fleet.specOf("a-0")?.state).toBe("Paused")
   })
 })
@@ -632,9 +825,11 @@ describe("resume_instances", () => {
     fleet.ended("crashing", { restarts: 3 })
     fleet.ended("crashing-paused", { restarts: 3 }, { state: "Paused" })
     const { instances } = await fleet.call(operator)("resume_instances", { all: true, expect: 8 })
-    const rows = instances.map(({ name, changed, phase }: { name: string; changed: boolean; phase: string }) => [
-      ...[name, changed, phase, fleet.specOf(name)?.attempt],
-    ])
+    const rows = instances.map(
+      ({ name, changed, phase }: { name: string; changed: boolean; phase: string }) => [
+        ...[name, changed, phase, fleet.specOf(name)?.attempt],
+      ],
+    )
     expect(rows).toEqual([
       ["runs", false, "Running", 1],
       ["elapsed", false, "Running", 1],
@@ -646,7 +841,9 @@ describe("resume_instances", () => {
       ["crashing-paused", true, "Starting", 2],
     ])
     expect(instances[0].why).toMatch(/^It is not paused\. Between iterations/)
-    expect((await fleet.call(operator)("resume_instances", { names: ["paused", "stopped"] })).changed).toBe(0)
+    expect(
+      (await fleet.call(operator)("resume_instances", { names: ["paused", "stopped"] })).changed,
+    ).toBe(0)
   })
 
   it("never lets an agent lift or change the pause of a person or an ancestor, also not by stopping first", async () => {
@@ -654,7 +851,10 @@ describe("resume_instances", () => {
     const root = fleet.running("root")
     const middle = fleet.running("middle", { lineage: [root.uid] })
     fleet.running("leaf", { lineage: [root.uid, middle.uid] })
-    const stands = { changed: 0, instances: [{ why: expect.stringMatching(/^It was paused by (operator ann|root) /) }] }
+    const stands = {
+      changed: 0,
+      instances: [{ why: expect.stringMatching(/^It was paused by (operator ann|root) /) }],
+    }
     for (const pauser of [operator, agent(root)]) {
       await fleet.call(pauser)("pause_instances", { names: ["leaf"] })
       const as = fleet.call(agent(middle))
@@ -662,12 +862,18 @@ describe("resume_instances", () => {
       expect(await as("pause_instances", { names: ["leaf"], until: "1m" })).toMatchObject(stands)
       expect(await as("stop_instances", { names: ["leaf"] })).toMatchObject({ changed: 1 })
       expect(await as("resume_instances", { names: ["leaf"] })).toMatchObject(stands)
-      expect(await fleet.call(operator)("resume_instances", { names: ["leaf"] })).toMatchObject({ changed: 1 })
+      expect(await fleet.call(operator)("resume_instances", { names: ["leaf"] })).toMatchObject({
+        changed: 1,
+      })
     }
     await fleet.call(agent(middle))("pause_instances", { names: ["leaf"] })
-    expect(await fleet.call(agent(middle))("resume_instances", { names: ["leaf"] })).toMatchObject({ changed: 1 })
+    expect(await fleet.call(agent(middle))("resume_instances", { names: ["leaf"] })).toMatchObject({
+      changed: 1,
+    })
     await fleet.call(agent(middle))("pause_instances", { names: ["leaf"] })
-    expect(await fleet.call(agent(root))("resume_instances", { names: ["leaf"] })).toMatchObject({ changed: 1 })
+    expect(await fleet.call(agent(root))("resume_instances", { names: ["leaf"] })).toMatchObject({
+      changed: 1,
+    })
   })
 
   it("means by all those that the caller operates", async () => {
@@ -675,7 +881,9 @@ describe("resume_instances", () => {
     const root = fleet.running("root", { state: "Paused" })
     fleet.running("leaf", { lineage: [root.uid] })
     fleet.running("stranger")
-    expect(namesOf(await fleet.call(agent(root))("pause_instances", { all: true, expect: 1 }))).toEqual(["leaf"])
+    expect(
+      namesOf(await fleet.call(agent(root))("pause_instances", { all: true, expect: 1 })),
+    ).toEqual(["leaf"])
     await expectFault(fleet.call(agent(root))("resume_instances", { names: ["root"] }), "Forbidden")
   })
 })
@@ -688,23 +896,43 @@ describe("stop_instances", () => {
     fleet.ended("c", { lastExit: { code: 0, atMs: 0, outcome: "Complete" } })
     const { instances } = await fleet.call(operator)("stop_instances", { all: true, expect: 3 })
     expect(instances).toEqual([
-      { name: "a", changed: true, phase: "Stopping", why: "It was told to stop; its processes are ending." },
+      {
+        name: "a",
+        changed: true,
+        phase: "Stopping",
+        why: "It was told to stop; its processes are ending.",
+      },
       { name: "b", changed: false, phase: "Stopped", why: "It was told to stop already." },
-      { name: "c", changed: false, phase: "Completed", why: "Its loop has ended by itself: nothing of it runs." },
+      {
+        name: "c",
+        changed: false,
+        phase: "Completed",
+        why: "Its loop has ended by itself: nothing of it runs.",
+      },
     ])
     expect(messagesOf(fleet, "Changed")).toEqual(["Stopped by operator ann."])
-    const removed = await fleet.call(operator)("stop_instances", { names: ["a", "b", "c"], remove: true })
+    const removed = await fleet.call(operator)("stop_instances", {
+      names: ["a", "b", "c"],
+      remove: true,
+    })
     expect(removed).toMatchObject({ changed: 3, next: expect.stringContaining("free again") })
-    expect([...fleet.byName.values()].every(({ deletedAtMs }) => deletedAtMs !== undefined)).toBe(true)
+    expect([...fleet.byName.values()].every(({ deletedAtMs }) => deletedAtMs !== undefined)).toBe(
+      true,
+    )
     expect(messagesOf(fleet, "Removed")).toHaveLength(3)
-    expect(await fleet.call(operator)("stop_instances", { names: ["a"], remove: true })).toMatchObject({ changed: 0 })
+    expect(
+      await fleet.call(operator)("stop_instances", { names: ["a"], remove: true }),
+    ).toMatchObject({ changed: 0 })
   })
 
   it("deals with what runs before what does not", async () => {
     const fleet = makeFleet()
     for (const name of ["a", "b", "c"]) fleet.add(name, { state: "Stopped" })
     fleet.running("d")
-    const removed = await fleet.call(operator)("stop_instances", { names: ["a", "b", "c", "d"], remove: true })
+    const removed = await fleet.call(operator)("stop_instances", {
+      names: ["a", "b", "c", "d"],
+      remove: true,
+    })
     expect(namesOf(removed)).toEqual(["d", "a", "b", "c"])
   })
 
@@ -712,24 +940,46 @@ describe("stop_instances", () => {
     const fleet = makeFleet()
     fleet.running("a")
     fleet.running("b")
-    await expectFault(fleet.call(operator)("stop_instances", { project: "shop", remove: true }), "Invalid", /2 instances now/)
-    await expectFault(fleet.call(operator)("stop_instances", { project: "shop", remove: true, expect: 1 }), "Conflict", /not 1/)
-    expect([...fleet.byName.values()].map(({ deletedAtMs }) => deletedAtMs)).toEqual([undefined, undefined])
-    expect(await fleet.call(operator)("stop_instances", { project: "shop", remove: true, expect: 2 })).toMatchObject({
+    await expectFault(
+      fleet.call(operator)("stop_instances", { project: "shop", remove: true }),
+      "Invalid",
+      /2 instances now/,
+    )
+    await expectFault(
+      fleet.call(operator)("stop_instances", { project: "shop", remove: true, expect: 1 }),
+      "Conflict",
+      /not 1/,
+    )
+    expect([...fleet.byName.values()].map(({ deletedAtMs }) => deletedAtMs)).toEqual([
+      undefined,
+      undefined,
+    ])
+    expect(
+      await fleet.call(operator)("stop_instances", { project: "shop", remove: true, expect: 2 }),
+    ).toMatchObject({
       changed: 2,
     })
   })
 })
 
 describe("message_instances", () => {
-  const say = (to: string[], more: object = {}): object => ({ to, text: "Stop using Z.", waitSeconds: 0, ...more })
+  const say = (to: string[], more: object = {}): object => ({
+    to,
+    text: "Stop using Z.",
+    waitSeconds: 0,
+    ...more,
+  })
 
   it("sends with the caller's name and authority, and says why each one waits", async () => {
     const fleet = makeFleet()
     fleet.running("inside", {}, fleet.inIteration())
     fleet.running("between")
     fleet.running("paused", { state: "Paused" })
-    fleet.add("queued", {}, { admission: { verdict: "Queued", reason: "FleetFull", message: "Full.", term: 1 } })
+    fleet.add(
+      "queued",
+      {},
+      { admission: { verdict: "Queued", reason: "FleetFull", message: "Full.", term: 1 } },
+    )
     const { receipts, next } = await fleet.call(operator)(
       "message_instances",
       say(["inside", "between", "paused", "queued", operators]),
@@ -742,15 +992,16 @@ describe("message_instances", () => {
       [operators, "queued", "People read it with read_messages."],
     ])
     expect(next).toContain(`"mails":["${receipts[0].mail}"`)
-    expect(fleet.memory.posts.map(({ mail }) => [mail.from, mail.authority, mail.urgency])).toContainEqual([
-      "operator ann",
-      "operator",
-      "next-iteration",
-    ])
+    expect(
+      fleet.memory.posts.map(({ mail }) => [mail.from, mail.authority, mail.urgency]),
+    ).toContainEqual(["operator ann", "operator", "next-iteration"])
     expect(messagesOf(fleet, "MailSent")).toHaveLength(5)
     const inside = fleet.byName.get("inside")
     if (inside) await fleet.call(agent(inside))("message_instances", say([operators]))
-    expect(fleet.memory.posts[0]?.mail).toMatchObject({ from: "instance inside", authority: "peer" })
+    expect(fleet.memory.posts[0]?.mail).toMatchObject({
+      from: "instance inside",
+      authority: "peer",
+    })
   })
 
   it("refuses who would never read it, and fails when that is everybody", async () => {
@@ -759,7 +1010,11 @@ describe("message_instances", () => {
     fleet.add("stopped", { state: "Stopped" })
     fleet.ended("done", { lastExit: { code: 0, atMs: 0, outcome: "Complete" } })
     fleet.put({ ...fleet.add("leaving"), deletedAtMs: 1 })
-    const { receipts } = await fleet.call(operator)("message_instances", { all: true, text: "x", waitSeconds: 0 })
+    const { receipts } = await fleet.call(operator)("message_instances", {
+      all: true,
+      text: "x",
+      waitSeconds: 0,
+    })
     expect(receipts.map(({ to, state }: Result) => [to, state])).toEqual([
       ["runs", "queued"],
       ["stopped", "refused"],
@@ -774,10 +1029,15 @@ describe("message_instances", () => {
       /stopped: It is stopped.*done: Its loop/,
     )
     expect(snapshot(fleet)).toBe(before)
-    await expectFault(fleet.call(operator)("message_instances", { project: "none", text: "x" }), "NotFound")
+    await expectFault(
+      fleet.call(operator)("message_instances", { project: "none", text: "x" }),
+      "NotFound",
+    )
     fleet.memory.hooks.full = fleet.byName.get("runs")?.uid
     await expectFault(fleet.call(operator)("message_instances", say(["runs"])), "RateLimited")
-    expect((await fleet.call(operator)("message_instances", say(["runs", operators]))).receipts[0]).toMatchObject({
+    expect(
+      (await fleet.call(operator)("message_instances", say(["runs", operators]))).receipts[0],
+    ).toMatchObject({
       state: "refused",
       note: expect.stringContaining("200 messages wait"),
     })
@@ -806,8 +1066,18 @@ describe("message_instances", () => {
     const deliver = async (index: number): Promise<void> => {
       const post = fleet.memory.posts[index]
       if (!post) throw new Error("not sent")
-      await fleet.memory.bus.receipt(post.to, { mail: post.mail.id, state: "Delivered", iteration: 14, door: "PostToolUse" })
-      await fleet.memory.bus.append({ id: `d${index}`, kind: "MailDelivered", message: "", atMs: 0 })
+      await fleet.memory.bus.receipt(post.to, {
+        mail: post.mail.id,
+        state: "Delivered",
+        iteration: 14,
+        door: "PostToolUse",
+      })
+      await fleet.memory.bus.append({
+        id: `d${index}`,
+        kind: "MailDelivered",
+        message: "",
+        atMs: 0,
+      })
     }
     let waits = 0
     fleet.memory.hooks.waiting = () => {
@@ -821,7 +1091,10 @@ describe("message_instances", () => {
       ["delivered", "iteration 14, PostToolUse"],
       ["delivered", "iteration 14, PostToolUse"],
     ])
-    expect(fleet.progress.toSorted()).toEqual(["a: delivered in iteration 14", "b: delivered in iteration 14"])
+    expect(fleet.progress.toSorted()).toEqual([
+      "a: delivered in iteration 14",
+      "b: delivered in iteration 14",
+    ])
     expect(next).toContain("inspect_instance")
     expect(fleet.memory.posts).toHaveLength(2)
   })
@@ -879,7 +1152,8 @@ describe("message_instances", () => {
     const fleet = makeFleet()
     const a = fleet.running("a")
     const b = fleet.running("b")
-    const asked = (await fleet.call(agent(a))("message_instances", say([operators]))).receipts[0].mail
+    const asked = (await fleet.call(agent(a))("message_instances", say([operators]))).receipts[0]
+      .mail
     await expectFault(
       fleet.call(agent(b))("message_instances", say([operators], { replyTo: asked })),
       "NotFound",
@@ -893,7 +1167,11 @@ describe("message_instances", () => {
   it("reaches 200 at most", async () => {
     const fleet = makeFleet()
     for (let count = 0; count < 201; count++) fleet.add(`a-${count}`)
-    await expectFault(fleet.call(operator)("message_instances", { all: true, text: "x" }), "TooLarge", /201/)
+    await expectFault(
+      fleet.call(operator)("message_instances", { all: true, text: "x" }),
+      "TooLarge",
+      /201/,
+    )
     expect(fleet.memory.posts).toEqual([])
   })
 })
@@ -903,18 +1181,27 @@ describe("read_messages", () => {
     const fleet = makeFleet()
     const a = fleet.running("a")
     await fleet.call(agent(a))("message_instances", { to: [operators], text: "Which\u0007 shop?" })
-    const mail = (await fleet.call(operator)("message_instances", { to: ["a"], text: "The first." })).receipts[0].mail
+    const mail = (
+      await fleet.call(operator)("message_instances", { to: ["a"], text: "The first." })
+    ).receipts[0].mail
     const read = fleet.call(operator)
     const inbox = await read("read_messages")
     expect(inbox.messages).toMatchObject([
-      { from: "instance a", to: operators, untrusted: "<untrusted-nonce>\nWhich shop?\n</untrusted-nonce>" },
+      {
+        from: "instance a",
+        to: operators,
+        untrusted: "<untrusted-nonce>\nWhich shop?\n</untrusted-nonce>",
+      },
     ])
     expect(inbox.next).toContain(`"replyTo":"${inbox.messages[0].mail}"`)
     for (const input of [{ of: "a" }, { mails: [mail] }, { sent: true }])
       expect((await read("read_messages", input)).messages, JSON.stringify(input)).toMatchObject([
         { mail, from: "operator ann", to: "a", state: "queued" },
       ])
-    expect(await read("read_messages", { sent: true, of: operators })).toEqual({ messages: [], next: "There is none." })
+    expect(await read("read_messages", { sent: true, of: operators })).toEqual({
+      messages: [],
+      next: "There is none.",
+    })
   })
 
   it("gives an agent its own inbox alone", async () => {
@@ -931,11 +1218,16 @@ describe("read_messages", () => {
 
   it("shows a name used again nothing that its former bearer sent", async () => {
     const fleet = makeFleet()
-    await fleet.call(agent(fleet.running("a")))("message_instances", { to: [operators], text: "old" })
+    await fleet.call(agent(fleet.running("a")))("message_instances", {
+      to: [operators],
+      text: "old",
+    })
     const heir = fleet.running("a")
     expect((await fleet.call(agent(heir))("read_messages", { sent: true })).messages).toEqual([])
     await fleet.call(agent(heir))("message_instances", { to: [operators], text: "new" })
-    expect((await fleet.call(agent(heir))("read_messages", { sent: true })).messages).toHaveLength(1)
+    expect((await fleet.call(agent(heir))("read_messages", { sent: true })).messages).toHaveLength(
+      1,
+    )
   })
 
   it("says what it cut", async () => {
@@ -958,7 +1250,10 @@ describe("read_logs", () => {
     fleet.running("a")
     const nowMs = fleet.clock.nowMs()
     for (let number = 1; number <= 5; number++)
-      fleet.logs.push({ atMs: nowMs - (5 - number) * 60_000, text: `\u001b[31mError\u001b[0m ${number} sk-ant-abcdefgh12345` })
+      fleet.logs.push({
+        atMs: nowMs - (5 - number) * 60_000,
+        text: `\u001b[31mError\u001b[0m ${number} sk-ant-abcdefgh12345`,
+      })
     return fleet
   }
   const linesOf = ({ untrusted }: Result): string[] => untrusted.split("\n").slice(1, -1)
@@ -974,14 +1269,20 @@ describe("read_logs", () => {
       cut: "Left out: older than the last 2 lines.",
     })
     expect((await fleet.call(operator)("read_logs", { name: "a", since: "150s" })).lines).toBe(3)
-    expect((await fleet.call(operator)("read_logs", { name: "a", since: "2026-01-01T00:00:00Z" })).lines).toBe(1)
+    expect(
+      (await fleet.call(operator)("read_logs", { name: "a", since: "2026-01-01T00:00:00Z" })).lines,
+    ).toBe(1)
   })
 
   it("searches literally, then takes the last matches", async () => {
     const fleet = setUp()
     fleet.logs.push({ atMs: 0, text: "a.c" }, { atMs: 0, text: "abc" })
-    expect(linesOf(await fleet.call(operator)("read_logs", { name: "a", grep: "a.c" }))).toEqual(["1970-01-01T00:00:00Z a.c"])
-    expect(await fleet.call(operator)("read_logs", { name: "a", grep: "Error", tail: 2 })).toMatchObject({
+    expect(linesOf(await fleet.call(operator)("read_logs", { name: "a", grep: "a.c" }))).toEqual([
+      "1970-01-01T00:00:00Z a.c",
+    ])
+    expect(
+      await fleet.call(operator)("read_logs", { name: "a", grep: "Error", tail: 2 }),
+    ).toMatchObject({
       lines: 2,
       cut: "Left out: 3 older matches.",
     })
@@ -992,7 +1293,8 @@ describe("read_logs", () => {
 
   it("gives 64 KiB at most, the newest", async () => {
     const fleet = setUp()
-    for (let number = 0; number < 100; number++) fleet.logs.push({ atMs: 0, text: `${number} ${"é".repeat(1000)}` })
+    for (let number = 0; number < 100; number++)
+      fleet.logs.push({ atMs: 0, text: `${number} ${"é".repeat(1000)}` })
     const cut = await fleet.call(operator)("read_logs", { name: "a", tail: 2000 })
     expect(Buffer.byteLength(cut.untrusted)).toBeLessThan(65_600)
     expect(linesOf(cut).at(-1)).toContain(" 99 é")
@@ -1003,18 +1305,31 @@ describe("read_logs", () => {
 describe("fleet_status", () => {
   it("sums up the fleet, who needs you first", async () => {
     const fleet = makeFleet()
-    fleet.world.limits = { ...fleet.world.limits, billing: "subscription", refused: "line 3: turnsMax" }
-    fleet.world.limits = { ...fleet.world.limits, isolation: { kind: "process tree", warning: "Daemons may escape." } }
+    fleet.world.limits = {
+      ...fleet.world.limits,
+      billing: "subscription",
+      refused: "line 3: turnsMax",
+    }
+    fleet.world.limits = {
+      ...fleet.world.limits,
+      isolation: { kind: "process tree", warning: "Daemons may escape." },
+    }
     fleet.world.projects = ["shop", "blog"]
     fleet.world.today = { ...fleet.world.today, usd: 14.2 }
     fleet.running("a")
     fleet.running("b")
     fleet.running("p", { state: "Paused" })
     const crashing = fleet.ended("c", { restarts: 3 })
-    fleet.memory.turns.set(crashing.uid, { uid: crashing.uid, id: "t", place: "p1", grantedAtMs: 0 })
+    fleet.memory.turns.set(crashing.uid, {
+      uid: crashing.uid,
+      id: "t",
+      place: "p1",
+      grantedAtMs: 0,
+    })
     const status = await fleet.call(operator)("fleet_status")
     expect(status).toEqual({
-      headline: "4 agents: 2 running, 1 needs you, 1 paused; $14.20 today (subscription, not charged)",
+      headline:
+        "4 agents: 2 running, 1 needs you, 1 paused; $14.20 today (subscription, not charged)",
       needsYou: [
         {
           name: "c",
@@ -1022,14 +1337,24 @@ describe("fleet_status", () => {
           do: expect.stringContaining('read_logs {"name":"c"}'),
         },
       ],
-      ...{ phases: { CrashLoop: 1, Running: 2, Paused: 1 }, turns: { used: 1, max: 4 }, instances: { running: 3, max: 10 } },
-      ...{ spend: { todayUsd: 14.2, billing: "subscription" }, next: "Do what needsYou says, one by one." },
+      ...{
+        phases: { CrashLoop: 1, Running: 2, Paused: 1 },
+        turns: { used: 1, max: 4 },
+        instances: { running: 3, max: 10 },
+      },
+      ...{
+        spend: { todayUsd: 14.2, billing: "subscription" },
+        next: "Do what needsYou says, one by one.",
+      },
       projects: [
         { name: "shop", instances: 4 },
         { name: "blog", instances: 0 },
       ],
       isolation: "process tree",
-      warnings: ["Daemons may escape.", "A file of the configuration is not in force as it stands on disk."],
+      warnings: [
+        "Daemons may escape.",
+        "A file of the configuration is not in force as it stands on disk.",
+      ],
       untrusted: "<untrusted-nonce>\nline 3: turnsMax\n</untrusted-nonce>",
     })
     fleet.clock.advance(5 * 3_600_000)
@@ -1073,7 +1398,9 @@ describe("what people see", () => {
       list_tokens: {},
       revoke_token: { name: "ann" },
     }
-    const order = tools.map(({ name }) => name).sort((a, b) => Object.keys(inputs).indexOf(a) - Object.keys(inputs).indexOf(b))
+    const order = tools
+      .map(({ name }) => name)
+      .sort((a, b) => Object.keys(inputs).indexOf(a) - Object.keys(inputs).indexOf(b))
     const shown = new Map<string, { text: string; rows?: readonly object[] }>()
     for (const name of order) {
       const tool = tools.find((one) => one.name === name)

@@ -1,20 +1,41 @@
 import { describe, expect, it } from "vitest"
 import { draw } from "../../src/roles/top/screen.ts"
-import { empty, type Fleet, type Order, press, type Row, type State, withFleet, withText } from "../../src/roles/top/state.ts"
+import {
+  empty,
+  type Fleet,
+  type FleetRow,
+  type Order,
+  press,
+  type State,
+  withFleet,
+  withText,
+} from "../../src/roles/top/state.ts"
 
-const row = (name: string, more: Partial<Row> = {}): Row => ({
-  ...{ name, project: "shop", phase: "Running", why: `why of ${name}`, iteration: 3, usd: 1.5, budgetUsd: 10 },
+const row = (name: string, more: Partial<FleetRow> = {}): FleetRow => ({
+  ...{
+    name,
+    project: "shop",
+    phase: "Running",
+    why: `why of ${name}`,
+    iteration: 3,
+    usd: 1.5,
+    budgetUsd: 10,
+  },
   ...more,
 })
-const fleetOf = (rows: readonly Row[], more: Partial<Fleet> = {}): Fleet => ({
+const fleetOf = (rows: readonly FleetRow[], more: Partial<Fleet> = {}): Fleet => ({
   ...{ headline: "The headline", turns: "1 of 4 turns in use", total: rows.length, rows },
   ...more,
 })
-const shown = (rows: readonly Row[], more: Partial<Fleet> = {}): State => withFleet(empty, fleetOf(rows, more))
+const shown = (rows: readonly FleetRow[], more: Partial<Fleet> = {}): State =>
+  withFleet(empty, fleetOf(rows, more))
 const textsOf = (state: State, columns = 80, rows = 12): readonly string[] =>
   draw(state, { columns, rows }).map(({ text }) => text.trimEnd())
 /** Presses keys by their names; a name of one character is that character. */
-const type = (state: State, ...keys: readonly string[]): { state: State; orders: readonly Order[] } => {
+const type = (
+  state: State,
+  ...keys: readonly string[]
+): { state: State; orders: readonly Order[] } => {
   const orders: Order[] = []
   let now = state
   for (const key of keys) {
@@ -34,7 +55,10 @@ const moving = /[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]/u
 
 describe("the screen", () => {
   it("is headline, table with its selection, status and keys", () => {
-    const state = shown([row("shop-1", { activity: "Bash: npm test" }), row("shop-2", { phase: "Failed" })])
+    const state = shown([
+      row("shop-1", { activity: "Bash: npm test" }),
+      row("shop-2", { phase: "Failed" }),
+    ])
     expect(textsOf({ ...state, notice: "Paused." })).toEqual([
       "The headline",
       "1 of 4 turns in use",
@@ -55,7 +79,8 @@ describe("the screen", () => {
 
   it("shows what fits at 60 columns: whole keys, a readable last column, both ends of a name", () => {
     const long = "a-project-with-a-long-name"
-    const why = "Paused: all its processes stand still. It goes on by itself in 3 h, when the window of its schedule opens again."
+    const why =
+      "Paused: all its processes stand still. It goes on by itself in 3 h, when the window of its schedule opens again."
     const state = shown([row(`${long}-1`, { phase: "Paused", why }), row(`${long}-2`)])
     const lines = textsOf(state, 60, 20)
     expect(lines[3]).toBe("  NAME             PHASE    USED   NOW")
@@ -63,16 +88,27 @@ describe("the screen", () => {
     expect(lines[5]).toMatch(/^ {2}a-project-…me-2 /)
     expect(lines.at(-1)).toBe("p pause  r resume  s stop  m tell  i look  l logs  q quit")
     // All that the selected row has no room for.
-    expect(lines.slice(-4, -2).join(" ")).toContain(`${long}-1: all its processes stand still. It goes on by itself in 3 h`)
+    expect(lines.slice(-4, -2).join(" ")).toContain(
+      `${long}-1: all its processes stand still. It goes on by itself in 3 h`,
+    )
     expect(textsOf(state, 200, 20)[4]).toMatch(/^> a-project-with-a-long-name-1 .* opens again\.$/)
     expect(textsOf(state, 200, 20).slice(-4, -2)).toEqual(["", ""])
-    for (const columns of [60, 80, 120, 200]) expect(textsOf(state, columns, 20).at(-1)).toMatch(/s:? stop .*q:? quit$/)
+    for (const columns of [60, 80, 120, 200])
+      expect(textsOf(state, columns, 20).at(-1)).toMatch(/s:? stop .*q:? quit$/)
   })
 
   it("has exactly the lines and at most the columns of the terminal, whatever that is, in every view", () => {
     const views: readonly State[] = [
-      ...[empty, three, many, shown([]), { ...three, trouble: "t".repeat(500), notice: "n".repeat(500) }],
-      shown([row("x".repeat(53), { why: "w".repeat(900), phase: "NeedsAnswer" })], { warning: "W".repeat(300) }),
+      ...[
+        empty,
+        three,
+        many,
+        shown([]),
+        { ...three, trouble: "t".repeat(500), notice: "n".repeat(500) },
+      ],
+      shown([row("x".repeat(53), { why: "w".repeat(900), phase: "NeedsAnswer" })], {
+        warning: "W".repeat(300),
+      }),
       type(three, "s").state,
       type(three, "m", ..."a message that is longer than some terminals are wide").state,
       withText(type(three, "i").state, "inspect", "a", "line\n".repeat(300) + "y".repeat(700), 40),
@@ -88,7 +124,8 @@ describe("the screen", () => {
       ] as const) {
         const lines = draw(state, { columns, rows })
         expect(lines).toHaveLength(rows)
-        if (columns >= 40) for (const { text } of lines) expect([...text].length).toBeLessThanOrEqual(columns)
+        if (columns >= 40)
+          for (const { text } of lines) expect([...text].length).toBeLessThanOrEqual(columns)
       }
   })
 
@@ -105,7 +142,8 @@ describe("the screen", () => {
       withText(type(three, "l").state, "logs", "a", `${evil}\n${evil}`, 80),
       type(three, "m", ...evil).state,
     ]
-    for (const state of states) for (const text of textsOf(state, 120)) expect(text).not.toMatch(moving)
+    for (const state of states)
+      for (const text of textsOf(state, 120)) expect(text).not.toMatch(moving)
     expect(textsOf({ ...three, notice: evil }).at(-2)).toBe("red next1Aback tab")
   })
 
@@ -132,12 +170,17 @@ describe("the selection", () => {
     expect(type(three, "down", "j", "j", "down").state.selected).toBe("c")
     expect(type(three, "j", "j", "k", "up", "up").state.selected).toBe("a")
     expect(type(three, "end").state.selected).toBe("c")
-    expect(type(shown([]), "j", "p", "m", "i", "l").state).toMatchObject({ selected: undefined, view: { kind: "fleet" } })
+    expect(type(shown([]), "j", "p", "m", "i", "l").state).toMatchObject({
+      selected: undefined,
+      view: { kind: "fleet" },
+    })
   })
 
   it("stays with its instance when the order changes, and with its place when that is gone", () => {
     const second = type(three, "j").state
-    expect(withFleet(second, fleetOf([row("c"), row("new"), row("a"), row("b")])).selected).toBe("b")
+    expect(withFleet(second, fleetOf([row("c"), row("new"), row("a"), row("b")])).selected).toBe(
+      "b",
+    )
     expect(withFleet(second, fleetOf([row("a"), row("c")])).selected).toBe("c")
     expect(withFleet(type(three, "end").state, fleetOf([row("a")])).selected).toBe("a")
     expect(withFleet(second, fleetOf([])).selected).toBeUndefined()
@@ -146,7 +189,19 @@ describe("the selection", () => {
 
 describe("the keys", () => {
   it("pause, resume, look and quit", () => {
-    const { orders, state } = type(three, "p", "j", "r", "l", "q", "i", "escape", "return", "left", "q")
+    const { orders, state } = type(
+      three,
+      "p",
+      "j",
+      "r",
+      "l",
+      "q",
+      "i",
+      "escape",
+      "return",
+      "left",
+      "q",
+    )
     expect(orders).toEqual([
       { kind: "pause", name: "a" },
       { kind: "resume", name: "b" },
@@ -168,36 +223,63 @@ describe("the keys", () => {
     ])
     for (const key of ["return", "escape", "n", "q", "s", "up"]) {
       const { state, orders } = type(asked.state, key)
-      expect([key, orders, state.view.kind, state.notice]).toEqual([key, [], "fleet", "b was not stopped."])
+      expect([key, orders, state.view.kind, state.notice]).toEqual([
+        key,
+        [],
+        "fleet",
+        "b was not stopped.",
+      ])
     }
     expect(press(asked.state, { name: "y", meta: true }).order).toBeUndefined()
     // Whatever the table does meanwhile.
-    expect(type(withFleet(asked.state, fleetOf([row("a")])), "y").orders).toEqual([{ kind: "stop", name: "b" }])
+    expect(type(withFleet(asked.state, fleetOf([row("a")])), "y").orders).toEqual([
+      { kind: "stop", name: "b" },
+    ])
   })
 
   it("write a line, with the keys that a line has", () => {
     const written = (...keys: readonly string[]) => type(three, "m", ...keys)
-    expect(written(..."pause q", "return").orders).toEqual([{ kind: "message", name: "a", text: "pause q" }])
-    expect(written(..."ac", "left", "b", "home", "delete", "x", "end", "d", "backspace", "!", "return").orders).toEqual([
-      { kind: "message", name: "a", text: "xbc!" },
+    expect(written(..."pause q", "return").orders).toEqual([
+      { kind: "message", name: "a", text: "pause q" },
     ])
-    expect(written(..."für 😀", "backspace", "é", "return").orders).toEqual([{ kind: "message", name: "a", text: "für é" }])
+    expect(
+      written(..."ac", "left", "b", "home", "delete", "x", "end", "d", "backspace", "!", "return")
+        .orders,
+    ).toEqual([{ kind: "message", name: "a", text: "xbc!" }])
+    expect(written(..."für 😀", "backspace", "é", "return").orders).toEqual([
+      { kind: "message", name: "a", text: "für é" },
+    ])
     // One character, as people see it, is one step: also where it is several code points.
     expect(written("x", ..."👨‍👩‍👧‍👦", "y", "left", "backspace", "return").orders).toEqual([
       { kind: "message", name: "a", text: "xy" },
     ])
-    expect(written("a", "b", "left", "\u0301", "c", "return").orders).toEqual([{ kind: "message", name: "a", text: "a\u0301cb" }])
+    expect(written("a", "b", "left", "\u0301", "c", "return").orders).toEqual([
+      { kind: "message", name: "a", text: "a\u0301cb" },
+    ])
     expect(written(..."x", "escape").orders).toEqual([])
     expect(written(" ", "return").orders).toEqual([])
     const line = type(three, "m", ..."abc").state
-    expect(type(press(line, { name: "u", ctrl: true }).state, "z", "return").orders).toMatchObject([{ text: "z" }])
+    expect(type(press(line, { name: "u", ctrl: true }).state, "z", "return").orders).toMatchObject([
+      { text: "z" },
+    ])
     expect(textsOf(line).at(-2)).toBe("To a: abc▏")
     expect(textsOf(type(line, "left").state).at(-2)).toBe("To a: ab▏c")
-    expect(type(line, ..."x".repeat(5000)).state.view).toMatchObject({ text: `abc${"x".repeat(3997)}` })
+    expect(type(line, ..."x".repeat(5000)).state.view).toMatchObject({
+      text: `abc${"x".repeat(3997)}`,
+    })
   })
 
   it("do not send a paste before its end", () => {
-    const { orders } = type(three, "m", "paste-start", ..."one", "return", ..."two", "paste-end", "return")
+    const { orders } = type(
+      three,
+      "m",
+      "paste-start",
+      ..."one",
+      "return",
+      ..."two",
+      "paste-end",
+      "return",
+    )
     expect(orders).toEqual([{ kind: "message", name: "a", text: "one two" }])
   })
 
@@ -207,14 +289,22 @@ describe("the keys", () => {
       Array.from({ length: to - from + 1 }, (_, at) => `line ${from + at}`).join("\n")
     const first = withText(open, "logs", "a", numbers(1, 100), 80)
     expect(textsOf(first).slice(2, 10)).toEqual(numbers(93, 100).split("\n"))
-    expect(textsOf(withText(first, "logs", "a", numbers(1, 102), 80)).slice(2, 10)).toEqual(numbers(95, 102).split("\n"))
+    expect(textsOf(withText(first, "logs", "a", numbers(1, 102), 80)).slice(2, 10)).toEqual(
+      numbers(95, 102).split("\n"),
+    )
     const up = type(first, "up", "k").state
     expect(textsOf(up).slice(2, 10)).toEqual(numbers(91, 98).split("\n"))
-    expect(textsOf(withText(up, "logs", "a", numbers(1, 102), 80)).slice(2, 10)).toEqual(numbers(91, 98).split("\n"))
+    expect(textsOf(withText(up, "logs", "a", numbers(1, 102), 80)).slice(2, 10)).toEqual(
+      numbers(91, 98).split("\n"),
+    )
     expect(textsOf(type(first, "home").state).slice(2, 10)).toEqual(numbers(1, 8).split("\n"))
-    expect(textsOf(type(first, "home", "end").state).slice(2, 10)).toEqual(numbers(93, 100).split("\n"))
+    expect(textsOf(type(first, "home", "end").state).slice(2, 10)).toEqual(
+      numbers(93, 100).split("\n"),
+    )
     // An answer that comes too late is not shown in another view.
-    expect(withText(type(first, "escape").state, "logs", "a", "late", 80).view).toEqual({ kind: "fleet" })
+    expect(withText(type(first, "escape").state, "logs", "a", "late", 80).view).toEqual({
+      kind: "fleet",
+    })
     expect(withText(first, "inspect", "a", "late", 80)).toBe(first)
   })
 })

@@ -2,8 +2,12 @@ import { describe, expect, it } from "vitest"
 import { transcriptLines } from "../../src/adapters/local/transcript.ts"
 
 const at = { timestamp: "2026-01-01T00:00:00.000Z" }
-const texts = (record: object): readonly string[] => transcriptLines(JSON.stringify({ ...at, ...record })).map(({ text }) => text)
-const content = (type: "user" | "assistant", ...parts: object[]): object => ({ type, message: { content: parts } })
+const texts = (record: object): readonly string[] =>
+  transcriptLines(JSON.stringify({ ...at, ...record })).map(({ text }) => text)
+const content = (type: "user" | "assistant", ...parts: object[]): object => ({
+  type,
+  message: { content: parts },
+})
 
 describe("a record of a transcript reads as", () => {
   it.each<[string, object, string[]]>([
@@ -11,16 +15,27 @@ describe("a record of a transcript reads as", () => {
     ["what claude said", content("assistant", { type: "text", text: "Done." }), ["claude: Done."]],
     [
       "the tool and what it does",
-      content("assistant", { type: "tool_use", name: "Bash", input: { command: "npm test", description: "Test it" } }),
+      content("assistant", {
+        type: "tool_use",
+        name: "Bash",
+        input: { command: "npm test", description: "Test it" },
+      }),
       ["tool Bash: Test it"],
     ],
     ["a result", content("user", { type: "tool_result", content: "ok" }), ["result: ok"]],
     [
       "a result of parts",
-      content("user", { type: "tool_result", content: [{ type: "text", text: "a" }, { type: "image" }, "b"] }),
+      content("user", {
+        type: "tool_result",
+        content: [{ type: "text", text: "a" }, { type: "image" }, "b"],
+      }),
       ["result: a b"],
     ],
-    ["a failure", content("user", { type: "tool_result", content: "Exit code 2", is_error: true }), ["error: Exit code 2"]],
+    [
+      "a failure",
+      content("user", { type: "tool_result", content: "Exit code 2", is_error: true }),
+      ["error: Exit code 2"],
+    ],
     [
       "what a hook added",
       { type: "attachment", attachment: { type: "hook_additional_context", content: ["Mail"] } },
@@ -37,8 +52,16 @@ describe("a record of a transcript reads as", () => {
       content("assistant", { type: "text", text: "a" }, { type: "tool_use", name: "Read" }),
       ["claude: a", "tool Read: "],
     ],
-    ["nothing: a hook without words", { type: "attachment", attachment: { type: "hook_success", content: "" } }, []],
-    ["nothing: another attachment", { type: "attachment", attachment: { type: "skill_listing", content: "much" } }, []],
+    [
+      "nothing: a hook without words",
+      { type: "attachment", attachment: { type: "hook_success", content: "" } },
+      [],
+    ],
+    [
+      "nothing: another attachment",
+      { type: "attachment", attachment: { type: "skill_listing", content: "much" } },
+      [],
+    ],
     ["nothing: thought", content("assistant", { type: "thinking", thinking: "…" }), []],
     ["nothing: no content", { type: "assistant" }, []],
     ["nothing: bad content", { type: "assistant", message: { content: 7 } }, []],

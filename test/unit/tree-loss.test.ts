@@ -1,5 +1,13 @@
 import { execFileSync } from "node:child_process"
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs"
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import fc from "fast-check"
@@ -8,12 +16,15 @@ import { createCodeRoots } from "../../src/adapters/local/code-roots.ts"
 import { createKeptTrees } from "../../src/adapters/local/kept-trees.ts"
 import { createTrees, type Trees } from "../../src/adapters/local/trees.ts"
 import { createWorkspace } from "../../src/agent/workspace.ts"
-import { instanceDirectory } from "../../src/run-directory.ts"
-import type { TreeFile } from "../../src/tree-file.ts"
+import { instanceDirectory } from "../../src/run/run-directory.ts"
+import type { TreeFile } from "../../src/run/tree-file.ts"
 import { aSpec, uid } from "../contract/harness.ts"
 import { git, makeCodeRoot } from "../e2e/code-root.ts"
 
-/** Every kind of work that a tree may hold alone, with the real git: removing the instance loses none, in whatever combination it comes. */
+/**
+ * Every kind of work that a tree may hold alone, with the real git: removing the instance loses
+ * none, in whatever combination it comes.
+ */
 
 let directory: string
 let shop: string
@@ -39,14 +50,26 @@ beforeEach(() => {
     first: join(directory, "code"),
   })
   const kept = createKeptTrees({ stateDirectory: state(), trusted: () => ({}), nowMs: () => 0 })
-  trees = createTrees({ stateDirectory: state(), codeRoots, repositories: () => "file:///nowhere/", trusted: () => ({}), kept })
+  trees = createTrees({
+    stateDirectory: state(),
+    codeRoots,
+    repositories: () => "file:///nowhere/",
+    trusted: () => ({}),
+    kept,
+  })
 })
 afterEach(() => rmSync(directory, { recursive: true, force: true }))
 
 async function start(name: string): Promise<TreeFile> {
   const tree = await trees.settle({ name, uid: uid(name), spec: aSpec({ workspace: "worktree" }) })
   const at = join(instanceDirectory(state(), name), "000000001-x")
-  const workspace = createWorkspace({ run: { tree, name }, directory: at, nowMs: () => 0, changed: () => {}, warn: () => {} })
+  const workspace = createWorkspace({
+    run: { tree, name },
+    directory: at,
+    nowMs: () => 0,
+    changed: () => {},
+    warn: () => {},
+  })
   expect(await workspace.prepare()).toBeUndefined()
   return tree
 }
@@ -63,15 +86,23 @@ function commit(tree: string, what: string): string {
   git(tree, "commit", "-q", "-m", what)
   return git(tree, "rev-parse", "HEAD")
 }
-/** What must still be there: `file` as it reads; `commit` in a repository, named by a ref, a work tree or a reflog. */
-type Work = { readonly file: string; readonly text: string } | { readonly commit: string; readonly in: string }
+/**
+ * What must still be there: `file` as it reads; `commit` in a repository, named by a ref, a work
+ * tree or a reflog.
+ */
+type Work =
+  | { readonly file: string; readonly text: string }
+  | { readonly commit: string; readonly in: string }
 const file = (path: string, text: string): Work => {
   put(path, text)
   return { file: path, text }
 }
 const inShop = (commit: string): Work => ({ commit, in: shop })
 
-/** There as it was, or named by something that git's garbage collection respects, in a repository that is there. */
+/**
+ * There as it was, or named by something that git's garbage collection respects, in a repository
+ * that is there.
+ */
 function isReachable(work: Work): boolean {
   if (!("file" in work)) return existsSync(work.in) && named(work.in).has(work.commit)
   if (existsSync(work.file) && readFileSync(work.file, "utf8") === work.text) return true
@@ -183,9 +214,22 @@ const kinds: Readonly<Record<string, (tree: string, id: string) => readonly Work
     git(inner, "tag", "-a", "-m", "What was tested", id)
     return [{ file: join(inner, ".git/refs/tags", id), text: `${git(inner, "rev-parse", id)}\n` }]
   },
-  "an ignored repository that is not git's": (tree, id) => [file(join(tree, "build", id, ".hg/store/data"), id)],
+  "an ignored repository that is not git's": (tree, id) => [
+    file(join(tree, "build", id, ".hg/store/data"), id),
+  ],
   "a file in a submodule": (tree, id) => {
-    git(tree, "-c", "protocol.file.allow=always", "submodule", "add", "-q", "--name", id, remote, `sub-${id}`)
+    git(
+      tree,
+      "-c",
+      "protocol.file.allow=always",
+      "submodule",
+      "add",
+      "-q",
+      "--name",
+      id,
+      remote,
+      `sub-${id}`,
+    )
     git(tree, "commit", "-q", "-a", "-m", `Add ${id}`)
     return [file(join(tree, `sub-${id}`, "new.md"), id)]
   },
@@ -223,7 +267,18 @@ const kinds: Readonly<Record<string, (tree: string, id: string) => readonly Work
     return [{ commit: made, in: inner }]
   },
   "a submodule that was committed to": (tree, id) => {
-    git(tree, "-c", "protocol.file.allow=always", "submodule", "add", "-q", "--name", id, remote, `sub-${id}`)
+    git(
+      tree,
+      "-c",
+      "protocol.file.allow=always",
+      "submodule",
+      "add",
+      "-q",
+      "--name",
+      id,
+      remote,
+      `sub-${id}`,
+    )
     git(tree, "commit", "-q", "-a", "-m", `Add ${id}`)
     const inner = join(tree, `sub-${id}`)
     const made = commit(inner, id)
@@ -249,8 +304,10 @@ const kinds: Readonly<Record<string, (tree: string, id: string) => readonly Work
 const noWork: Readonly<Record<string, (tree: string, id: string) => void>> = {
   "ignored build output": (tree, id) => put(join(tree, `build/${id}.o`), id),
   "the loop's log": (tree, id) => put(join(tree, `.autonomous/LOGS/ralf-session-${id}.log`), id),
-  "the loop's telemetry": (tree, id) => put(join(tree, `2-engine/.autonomous/.Autonomous/telemetry/run-${id}.json`), "{}"),
-  "an ignored clone as it came": (tree, id) => void git(tree, "clone", "-q", remote, join(tree, "build", id)),
+  "the loop's telemetry": (tree, id) =>
+    put(join(tree, `2-engine/.autonomous/.Autonomous/telemetry/run-${id}.json`), "{}"),
+  "an ignored clone as it came": (tree, id) =>
+    void git(tree, "clone", "-q", remote, join(tree, "build", id)),
   "a nested work tree without changes": (tree, id) =>
     void git(tree, "worktree", "add", "-q", "--detach", join(tree, "build", id)),
   "a tag": (tree, id) => void git(tree, "tag", `tag-${id}`),
@@ -287,7 +344,8 @@ describe("a removed instance", () => {
             works.push(...(kinds[kind]?.(path, `${name}w${at}`) ?? []))
             noWork[kind]?.(path, `${name}w${at}`)
           } catch {
-            // git itself refuses some orders (a stash during a bisect): what was made before counts all the same.
+            // git itself refuses some orders (a stash during a bisect): what was made before counts
+            // all the same.
           }
         }
         const held = works.filter(isReachable)

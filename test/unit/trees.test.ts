@@ -1,4 +1,12 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from "node:fs"
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
@@ -10,13 +18,21 @@ import { createTrees, type Trees } from "../../src/adapters/local/trees.ts"
 import { fetchClone } from "../../src/agent/clone.ts"
 import { createWorkspace } from "../../src/agent/workspace.ts"
 import type { Spec } from "../../src/core/instance.ts"
-import { runGit } from "../../src/git.ts"
-import { createRunDirectory, instanceDirectory, runDirectory, writeLasting } from "../../src/run-directory.ts"
-import type { TreeFile } from "../../src/tree-file.ts"
+import { runGit } from "../../src/host/git.ts"
+import {
+  createRunDirectory,
+  instanceDirectory,
+  runDirectory,
+  writeLasting,
+} from "../../src/run/run-directory.ts"
+import type { TreeFile } from "../../src/run/tree-file.ts"
 import { aSpec, uid } from "../contract/harness.ts"
 import { git, makeCodeRoot } from "../e2e/code-root.ts"
 
-/** Work trees with the real git, without loops: who gets which, and that none is taken away with work in it. */
+/**
+ * Work trees with the real git, without loops: who gets which, and that none is taken away with
+ * work in it.
+ */
 
 let directory: string
 let shop: string
@@ -24,9 +40,19 @@ let trees: Trees
 const state = (): string => join(directory, "state")
 const open = (): Trees => {
   const options = { loops: () => ({}), claude: () => process.execPath, builtIn: ["loop"] }
-  const codeRoots = createCodeRoots({ ...options, stateDirectory: state(), first: join(directory, "code") })
+  const codeRoots = createCodeRoots({
+    ...options,
+    stateDirectory: state(),
+    first: join(directory, "code"),
+  })
   const kept = createKeptTrees({ stateDirectory: state(), trusted: () => ({}), nowMs: () => 0 })
-  return createTrees({ stateDirectory: state(), codeRoots, repositories: () => "file:///nowhere/", trusted: () => ({}), kept })
+  return createTrees({
+    stateDirectory: state(),
+    codeRoots,
+    repositories: () => "file:///nowhere/",
+    trusted: () => ({}),
+    kept,
+  })
 }
 beforeEach(() => {
   directory = realpathSync(mkdtempSync(join(tmpdir(), "bb5-trees-")))
@@ -70,7 +96,8 @@ function complete(name: string, tree: TreeFile): void {
   })
   run.set("exit", { exit: { code: 0, atMs: 2, outcome: "Complete" } })
 }
-const branches = (): string[] => git(shop, "branch", "--format=%(refname:short)").split("\n").toSorted()
+const branches = (): string[] =>
+  git(shop, "branch", "--format=%(refname:short)").split("\n").toSorted()
 const clean = (name: string): Promise<string | undefined> => trees.clean({ name, uid: uid(name) })
 
 describe("who gets which tree", () => {
@@ -124,8 +151,19 @@ describe("who gets which tree", () => {
 
   it("what an older version started still has the person's tree", async () => {
     const run = createRunDirectory(state(), {
-      ...{ name: "old", uid: uid("old"), place, revision: "1-0", startedAtMs: 1, mode: "once", iterationsBefore: 0 },
-      ...{ command: ["bash", "ralf-loop.sh", "5-project-memory/shop"], directory: join(directory, "code") },
+      ...{
+        name: "old",
+        uid: uid("old"),
+        place,
+        revision: "1-0",
+        startedAtMs: 1,
+        mode: "once",
+        iterationsBefore: 0,
+      },
+      ...{
+        command: ["bash", "ralf-loop.sh", "5-project-memory/shop"],
+        directory: join(directory, "code"),
+      },
       ...{ claude: "-", socketPath: "-", credential: "-", isolation: "process tree" },
     })
     expect(runDirectory(run.path).get("run")?.name).toBe("old")
@@ -149,9 +187,24 @@ describe("what a removal keeps", () => {
   })
 
   it.each<[string, (path: string) => void, RegExp, string[]]>([
-    ["an untracked file", (path) => writeFileSync(join(path, "x"), "x"), /not committed/, ["main", "ralf/a"]],
-    ["a changed file", (path) => writeFileSync(join(path, "README.md"), "x"), /not committed/, ["main", "ralf/a"]],
-    ["a deleted file", (path) => rmSync(join(path, "README.md")), /not committed/, ["main", "ralf/a"]],
+    [
+      "an untracked file",
+      (path) => writeFileSync(join(path, "x"), "x"),
+      /not committed/,
+      ["main", "ralf/a"],
+    ],
+    [
+      "a changed file",
+      (path) => writeFileSync(join(path, "README.md"), "x"),
+      /not committed/,
+      ["main", "ralf/a"],
+    ],
+    [
+      "a deleted file",
+      (path) => rmSync(join(path, "README.md")),
+      /not committed/,
+      ["main", "ralf/a"],
+    ],
     [
       "something staged",
       (path) => {
@@ -171,7 +224,12 @@ describe("what a removal keeps", () => {
       /on no branch/,
       ["main", "ralf/a"],
     ],
-    ["a tree that is none any more", (path) => rmSync(join(path, ".git")), /no work tree of its repository/, ["main", "ralf/a"]],
+    [
+      "a tree that is none any more",
+      (path) => rmSync(join(path, ".git")),
+      /no work tree of its repository/,
+      ["main", "ralf/a"],
+    ],
     [
       "a submodule that was committed to",
       (path) => {
@@ -182,7 +240,12 @@ describe("what a removal keeps", () => {
       /a submodule of it has a commit that no remote has/,
       ["main", "ralf/a"],
     ],
-    ["a locked tree", (path) => git(path, "worktree", "lock", path), /it is locked/, ["main", "ralf/a"]],
+    [
+      "a locked tree",
+      (path) => git(path, "worktree", "lock", path),
+      /it is locked/,
+      ["main", "ralf/a"],
+    ],
   ])("the tree: %s", async (_, act, words, left) => {
     const { path } = await start("a", { workspace: "worktree" })
     act(path)
@@ -192,7 +255,12 @@ describe("what a removal keeps", () => {
   })
 
   it.each<[string, (path: string) => void, RegExp | undefined, string[]]>([
-    ["with a commit", (path) => git(path, "commit", "-q", "--allow-empty", "-m", "One"), /with 1 commit$/, ["main", "ralf/a"]],
+    [
+      "with a commit",
+      (path) => git(path, "commit", "-q", "--allow-empty", "-m", "One"),
+      /with 1 commit$/,
+      ["main", "ralf/a"],
+    ],
     [
       "that another one replaced",
       (path) => {
@@ -244,7 +312,9 @@ describe("what a removal keeps", () => {
 describe("our own git", () => {
   it("is bounded in time and output, and takes no other repository from the environment", async () => {
     const beganMs = performance.now()
-    expect(await runGit(shop, ["-c", "alias.wait=!sleep 60", "wait"], { ms: 200 })).toMatchObject({ cut: true })
+    expect(await runGit(shop, ["-c", "alias.wait=!sleep 60", "wait"], { ms: 200 })).toMatchObject({
+      cut: true,
+    })
     expect(performance.now() - beganMs).toBeLessThan(30_000)
     expect(await runGit(shop, ["-c", "alias.flood=!yes", "flood"])).toMatchObject({ cut: true })
     process.env.GIT_DIR = "/nowhere"
@@ -264,9 +334,16 @@ describe("our own git", () => {
     const { port } = server.address() as AddressInfo // a TCP server's address is no path
     const clones = join(state(), "clones/acme")
     const fetch = (name: string, signal: AbortSignal): Promise<void> =>
-      fetchClone(join(clones, "tool.git"), `http://127.0.0.1:${port}/${name}`, join(state(), "locks"), signal)
+      fetchClone(
+        join(clones, "tool.git"),
+        `http://127.0.0.1:${port}/${name}`,
+        join(state(), "locks"),
+        signal,
+      )
     try {
-      const refused = await fetch("locked", new AbortController().signal).catch((error: unknown) => error)
+      const refused = await fetch("locked", new AbortController().signal).catch(
+        (error: unknown) => error,
+      )
       expect(refused).toMatchObject({
         message: "git failed.",
         untrusted: expect.stringMatching(/^Fetching .* failed/),
@@ -274,7 +351,10 @@ describe("our own git", () => {
       })
       const stopping = new AbortController()
       const asked = new Promise((resolve) => server.once("request", resolve))
-      const both = Promise.allSettled([fetch("silent/a", stopping.signal), fetch("silent/b", stopping.signal)])
+      const both = Promise.allSettled([
+        fetch("silent/a", stopping.signal),
+        fetch("silent/b", stopping.signal),
+      ])
       await asked
       stopping.abort()
       expect((await both).map(({ status }) => status)).toEqual(["rejected", "rejected"])

@@ -6,10 +6,21 @@ import { join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
 import { createClaudeProgram } from "../../src/agent/claude-program.ts"
 import { createTurnEnd } from "../../src/agent/turn-end.ts"
-import { alive, find, instanceVariable, ofRun, type ProcessId, processId, turnVariable } from "../../src/processes.ts"
-import type { TurnFile } from "../../src/run-directory.ts"
+import {
+  find,
+  instanceVariable,
+  isAlive,
+  type ProcessId,
+  processesOfRun,
+  processId,
+  turnVariable,
+} from "../../src/host/processes.ts"
+import type { TurnFile } from "../../src/run/run-directory.ts"
 
-/** Which processes are an iteration's, and how they end with it. bash stands for the real claude, of which it is a copy here. */
+/**
+ * Which processes are an iteration's, and how they end with it. bash stands for the real claude, of
+ * which it is a copy here.
+ */
 
 const ends: (() => void)[] = []
 afterEach(() => {
@@ -25,8 +36,17 @@ const idOf = ({ pid = 0 }: ChildProcess): ProcessId => {
   if (!id) throw new Error(`there is no process ${pid}`)
   return id
 }
-const start = async (command: string, args: readonly string[], env: Record<string, string> = {}, argv0 = command) => {
-  const child = spawn(command, args, { argv0, env: { PATH: process.env.PATH, ...env }, stdio: ["pipe", "pipe", "ignore"] })
+const start = async (
+  command: string,
+  args: readonly string[],
+  env: Record<string, string> = {},
+  argv0 = command,
+) => {
+  const child = spawn(command, args, {
+    argv0,
+    env: { PATH: process.env.PATH, ...env },
+    stdio: ["pipe", "pipe", "ignore"],
+  })
   ends.push(() => child.kill("SIGKILL"))
   await once(child, "spawn")
   return child
@@ -93,13 +113,22 @@ describe("a turn", () => {
   /** A turnstile that runs a shell command, and says when that is there. */
   const begun = async (claude: string, command: string, isFrozen = false) => {
     // A command that is last would take the shell's place.
-    const turnstile = await there(await start("/bin/sh", ["-c", `${command}\nwait\necho over; read -r answer`], run))
+    const turnstile = await there(
+      await start("/bin/sh", ["-c", `${command}\nwait\necho over; read -r answer`], run),
+    )
     const warnings: string[] = []
     const ended: number[] = []
     let turn: TurnFile | undefined = {
-      ...{ id: "t-1", turnstile: idOf(turnstile), iteration: 3, sinceMs: Date.now(), stops: 0, offered: [] },
+      ...{
+        id: "t-1",
+        turnstile: idOf(turnstile),
+        iteration: 3,
+        sinceMs: Date.now(),
+        stops: 0,
+        offered: [],
+      },
     }
-    const search = () => find(ofRun(uid, "place"), new Set())
+    const search = () => find(processesOfRun(uid, "place"), new Set())
     const end = createTurnEnd({
       search,
       below: search,
@@ -132,7 +161,7 @@ describe("a turn", () => {
     expect(concluded).toBe(1)
     await said
     expect(warnings).toEqual([])
-    expect(alive(idOf(server))).toBe(true)
+    expect(isAlive(idOf(server))).toBe(true)
   })
 
   it("is not over while its claude runs: that one is ended, and its turnstile tells how", async () => {
@@ -149,7 +178,9 @@ describe("a turn", () => {
     expect(before).toBeGreaterThan(1)
     expect(search()).toEqual([])
     expect([concluded, ended]).toEqual([0, [0]])
-    expect(warnings).toEqual(["It said that iteration 3 was over while its claude still ran: that claude was ended."])
+    expect(warnings).toEqual([
+      "It said that iteration 3 was over while its claude still ran: that claude was ended.",
+    ])
   })
 
   it("takes a frozen claude with it, which cannot end by itself", async () => {
@@ -176,11 +207,14 @@ describe("a turn", () => {
     await gone
     expect(concluded).toBe(1)
     expect(warnings).toEqual(["Iteration 3 left a claude running behind: it was ended."])
-    expect(alive(idOf(other))).toBe(true)
+    expect(isAlive(idOf(other))).toBe(true)
   })
 
   it("ends with a process that asked for it and is no turnstile, when it is ended from outside", async () => {
-    const { end, turn, turnstile, ended } = await begun(aClaude(), "trap '' TERM; echo there; read -r line; read -r line")
+    const { end, turn, turnstile, ended } = await begun(
+      aClaude(),
+      "trap '' TERM; echo there; read -r line; read -r line",
+    )
     const gone = once(turnstile, "exit")
     await end.force(turn)
     await gone
@@ -196,7 +230,9 @@ describe("a turn", () => {
     end.sweep()
     end.sweep()
     await gone
-    expect(alive(idOf(now))).toBe(true)
-    expect(warnings).toEqual(["Something that an iteration left behind started a claude without a turn: it was ended."])
+    expect(isAlive(idOf(now))).toBe(true)
+    expect(warnings).toEqual([
+      "Something that an iteration left behind started a claude without a turn: it was ended.",
+    ])
   })
 })

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { expect, it } from "vitest"
 import { createTurnQueue, waitingMax } from "../../src/agent/turn-queue.ts"
-import { type ProcessId, processId } from "../../src/processes.ts"
+import { type ProcessId, processId } from "../../src/host/processes.ts"
 import { expectFault } from "../contract/expect-fault.ts"
 
 const alive = (pid = process.pid): ProcessId => {
@@ -61,7 +61,9 @@ it("forgets those that died, so that the next one has its turn", async () => {
 
 it("is bounded, and follows a clock that was set back", async () => {
   const queue = createTurnQueue<string>()
-  const answers = Array.from({ length: waitingMax }, (_, number) => queue.ask(asks(`t-${number}`, 5000), never))
+  const answers = Array.from({ length: waitingMax }, (_, number) =>
+    queue.ask(asks(`t-${number}`, 5000), never),
+  )
   await expectFault(
     Promise.resolve().then(() => queue.ask(asks("one more"), never)),
     "TooLarge",

@@ -31,7 +31,15 @@ describe("clean", () => {
   it("finds every one, and one that control characters were to hide", () => {
     const secret = `sk-ant-${long(20)}`
     expect(clean(`${secret} ${secret}`)).toBe("[redacted] [redacted]")
-    for (const hidden of ["\u0000", "\u001b[31m", "\u200b", "\u00ad", "\ufe0f", "\u{e0061}", "\u2060"])
+    for (const hidden of [
+      "\u0000",
+      "\u001b[31m",
+      "\u200b",
+      "\u00ad",
+      "\ufe0f",
+      "\u{e0061}",
+      "\u2060",
+    ])
       expect(clean(`sk-${hidden}ant-a1${hidden}${long(20)}`)).toBe("[redacted]")
   })
 
@@ -45,18 +53,28 @@ describe("clean", () => {
     ["C0, DEL and C1", "a\u0000\u0008\u000d\u007f\u009bb", "ab"],
     ["bidirectional overrides", "a\u202egnp.exe\u202c\u2066\u2069", "agnp.exe"],
     ["zero-width characters", "a\u200b\u200c\u200d\u2060\ufeffb\u00ad", "ab"],
-    ["Arabic and other invisible marks", "a\u061cb\u180e\u034f\u115f\u1160\u3164\uffa0\u17b4c", "abc"],
+    [
+      "Arabic and other invisible marks",
+      "a\u061cb\u180e\u034f\u115f\u1160\u3164\uffa0\u17b4c",
+      "abc",
+    ],
     ["letters of the tag block", "a\u{e0001}\u{e0068}\u{e0069}\u{e007f}b", "ab"],
-    ["bytes in variation selectors", "a\ufe00\ufe0f\u{e0100}b😀\ufe0f\ufe0f\u{e01ef}c1\ufe0f", "ab😀\ufe0fc1"],
+    [
+      "bytes in variation selectors",
+      "a\ufe00\ufe0f\u{e0100}b😀\ufe0f\ufe0f\u{e01ef}c1\ufe0f",
+      "ab😀\ufe0fc1",
+    ],
     ["Unicode's own ends of lines are ends of lines", "a\u2028b\u2029c", "a\nb\nc"],
-    ["a joiner where nothing joins", "ab\u200d世\u200d界 \u200cمی\u200c\u200cخ\u200c", "ab世界 میخ"],
+    [
+      "a joiner where nothing joins",
+      "ab\u200d世\u200d界 \u200cمی\u200c\u200cخ\u200c",
+      "ab世界 میخ",
+    ],
     ["tab and newline stay", "a\tb\nc", "a\tb\nc"],
     ["other scripts stay", "Grüße, 世界 🌍", "Grüße, 世界 🌍"],
-    ...["👩‍💻 👨🏽‍🦰 🏳️‍🌈 👨‍👩‍👧‍👦 ❤️ ☺︎ 1️⃣ #️⃣ 🇩🇪", "می‌خواهم نامه‌ای", "क्‍ष र्‍य", "ශ්‍රී ලංකාව"].map((text): [string, string, string] => [
-      "emoji and words that need a joiner stay",
-      text,
-      text,
-    ]),
+    ...["👩‍💻 👨🏽‍🦰 🏳️‍🌈 👨‍👩‍👧‍👦 ❤️ ☺︎ 1️⃣ #️⃣ 🇩🇪", "می‌خواهم نامه‌ای", "क्‍ष र्‍य", "ශ්‍රී ලංකාව"].map(
+      (text): [string, string, string] => ["emoji and words that need a joiner stay", text, text],
+    ),
     ["words that look alike stay", "task-list, risk-free, ask-me", "task-list, risk-free, ask-me"],
   ])("%s", (_name, text, expected) => {
     expect(clean(text)).toBe(expected)
@@ -70,8 +88,11 @@ describe("what nobody sees", () => {
   it("is taken out, whatever code point it is, and everything else stays", () => {
     const block = 0x400
     for (let first = 0; first <= 0x10ffff; first += block) {
-      const all = Array.from({ length: block }, (_, index) => String.fromCodePoint(first + index).toWellFormed())
-      // An escape begins a sequence, and Unicode's ends of lines become ours: these have tests of their own.
+      const all = Array.from({ length: block }, (_, index) =>
+        String.fromCodePoint(first + index).toWellFormed(),
+      )
+      // An escape begins a sequence, and Unicode's ends of lines become ours: these have tests of
+      // their own.
       const characters = all.filter((one) => !["\u001b", "\u2028", "\u2029"].includes(one))
       const seen = characters.map((one) => (unseen.test(one) ? "" : one))
       expect(clean(characters.join("|"))).toBe(seen.join("|"))
@@ -101,7 +122,9 @@ describe("what nobody sees", () => {
         const shown = clean(some.join(""))
         expect(clean(shown)).toBe(shown)
         // An emoji of which the variant is said may be joined to the next one.
-        expect(shown.replaceAll("\ufe0f\u200d", "")).not.toMatch(new RegExp(`(?:${unseen.source}){2}`, "u"))
+        expect(shown.replaceAll("\ufe0f\u200d", "")).not.toMatch(
+          new RegExp(`(?:${unseen.source}){2}`, "u"),
+        )
       }),
     )
   })
@@ -121,12 +144,19 @@ describe("presented", () => {
       count: 3,
       none: null,
       untrusted: "<untrusted-n1>\ntext\n</untrusted-n1>",
-      items: [{ untrusted: ["<untrusted-n1>\na\n</untrusted-n1>", "<untrusted-n1>\nb\n</untrusted-n1>"], name: "n" }],
+      items: [
+        {
+          untrusted: ["<untrusted-n1>\na\n</untrusted-n1>", "<untrusted-n1>\nb\n</untrusted-n1>"],
+          name: "n",
+        },
+      ],
     })
   })
 
   it("fences what stands in an object under that key", () => {
-    expect(presented({ untrusted: { text: "obey" } }, "n1")).toEqual({ untrusted: { text: fenced("obey", "n1") } })
+    expect(presented({ untrusted: { text: "obey" } }, "n1")).toEqual({
+      untrusted: { text: fenced("obey", "n1") },
+    })
   })
 
   it("cannot be left by text that does not know the nonce", () => {
@@ -186,9 +216,15 @@ describe("a number of things", () => {
       /\w+Max\}|tree-loss|allowed\[kind\]|errors|idle|places|turns\.max|searchedMax|toldRate|others\.length|tokensOf|isNaN|^src\/adapters\/sqlite\/mail\.ts/
     const plural =
       /\$\{[^{}]*\} (?:more |older )?(?:agent|instance|commit|iteration|message|line|event|call|token|turn|project|hour|order|place|match|descendant|level)e?s\b/g
-    const files = execFileSync("git", ["ls-files", "src/**.ts", "tools/*.ts"], { encoding: "utf8" }).split("\n").filter(Boolean)
+    const files = execFileSync("git", ["ls-files", "src/**.ts", "tools/**.ts"], {
+      encoding: "utf8",
+    })
+      .split("\n")
+      .filter(Boolean)
     expect(files.length).toBeGreaterThan(100)
-    const found = files.flatMap((file) => (readFileSync(file, "utf8").match(plural) ?? []).map((text) => `${file}: ${text}`))
+    const found = files.flatMap((file) =>
+      (readFileSync(file, "utf8").match(plural) ?? []).map((text) => `${file}: ${text}`),
+    )
     expect(found.filter((one) => !neverOne.test(one))).toEqual([])
   })
 })

@@ -4,13 +4,16 @@ import { Fault } from "../../core/faults.ts"
 import type { Spec } from "../../core/instance.ts"
 import type { Completion, NamedLoop } from "../../core/loop.ts"
 import { shellWord } from "../../core/view.ts"
-import { searchClaude } from "../../find-claude.ts"
-import { isDirectory, projectsDirectory } from "../../find-code-root.ts"
-import { executable } from "../../find-program.ts"
-import type { TreeFile } from "../../tree-file.ts"
+import { searchClaude } from "../../host/find-claude.ts"
+import { isDirectory, projectsDirectory } from "../../host/find-code-root.ts"
+import { executable } from "../../host/find-program.ts"
+import type { TreeFile } from "../../run/tree-file.ts"
 import { canCarry, directoryNamed, projectNames } from "./project-names.ts"
 
-/** Where a checkout of the RALF layout keeps its engine, which its loop script and its prompts belong to. */
+/**
+ * Where a checkout of the RALF layout keeps its engine, which its loop script and its prompts
+ * belong to.
+ */
 const engine = "2-engine/.autonomous"
 
 /** A loop script that stands in a code root. */
@@ -18,8 +21,8 @@ export interface RalfScript {
   /** Within the code root. */
   readonly path: string
   /**
-   * The engine's takes the project's directory as an argument, and needs `.autonomous` in it. The other takes none: it works in its own
-   * directory, on the whole checkout.
+   * The engine's takes the project's directory as an argument, and needs `.autonomous` in it. The
+   * other takes none: it works in its own directory, on the whole checkout.
    */
   readonly takesProject: boolean
 }
@@ -66,22 +69,37 @@ const directoriesIn = (root: string): readonly string[] =>
     .filter((entry) => entry.isDirectory() && !entry.name.startsWith("."))
     .map(({ name }) => name)
 
-/** The names of the projects of a code root. Looks at the disk each time: people add projects while we run. */
+/**
+ * The names of the projects of a code root. Looks at the disk each time: people add projects while
+ * we run.
+ */
 export function projectsIn(root: string): readonly string[] {
   if (!isCodeRoot(root)) return []
   return [...projectNames(laidOut(root) ? directoriesIn(root) : [basename(root)]).keys()].toSorted()
 }
 /** True for each name that a project of a code root is found by; the listed one is among them. */
 export const hasProject = (root: string, project: string): boolean =>
-  isCodeRoot(root) && directoryNamed(laidOut(root) ? directoriesIn(root) : [basename(root)], project) !== undefined
+  isCodeRoot(root) &&
+  directoryNamed(laidOut(root) ? directoriesIn(root) : [basename(root)], project) !== undefined
 /** Where a project that is there has its directory. */
 export const directoryIn = (root: string, project: string): string =>
-  laidOut(root) ? join(root, projectsDirectory, directoryNamed(directoriesIn(root), project) ?? project) : root
-
-/** The RALF loop script of a code root. A clone is no checkout of its own: what takes no argument cannot work on it. */
-export const scriptIn = (root: string, { repository }: Pick<Spec, "repository"> = {}): RalfScript | undefined =>
   laidOut(root)
-    ? scripts.find(({ path, takesProject }) => (takesProject || repository === undefined) && existsSync(join(root, path)))
+    ? join(root, projectsDirectory, directoryNamed(directoriesIn(root), project) ?? project)
+    : root
+
+/**
+ * The RALF loop script of a code root. A clone is no checkout of its own: what takes no argument
+ * cannot work on it.
+ */
+export const scriptIn = (
+  root: string,
+  { repository }: Pick<Spec, "repository"> = {},
+): RalfScript | undefined =>
+  laidOut(root)
+    ? scripts.find(
+        ({ path, takesProject }) =>
+          (takesProject || repository === undefined) && existsSync(join(root, path)),
+      )
     : undefined
 /** The program of a named loop that stands in the code root, as a path within. */
 export const programIn = (loop: NamedLoop | undefined): string | undefined => {
@@ -90,7 +108,8 @@ export const programIn = (loop: NamedLoop | undefined): string | undefined => {
 }
 
 /**
- * How a loop is started. `root`: the code root that the project or its loop script is in; `tree`: where the instance works.
+ * How a loop is started. `root`: the code root that the project or its loop script is in; `tree`:
+ * where the instance works.
  * @throws Fault with what to do, when it could not be.
  */
 export function launchOf(
@@ -135,11 +154,14 @@ export function launchOf(
   const where = `${script.path} in ${tree.root === undefined ? root : `its own work tree of ${root}`}`
   return {
     ...always,
-    // The script changes its directory before it uses the project's path: a relative one would lead nowhere.
+    // The script changes its directory before it uses the project's path: a relative one would lead
+    // nowhere.
     command: ["bash", join(at, script.path), ...(script.takesProject ? [tree.project] : [])],
     directory: at,
     completion: "marker",
-    loop: script.takesProject ? where : `${where}; it takes no project and works on that whole checkout`,
+    loop: script.takesProject
+      ? where
+      : `${where}; it takes no project and works on that whole checkout`,
   }
 }
 
@@ -150,7 +172,9 @@ function launchNamed(
   tree: TreeFile,
 ): Pick<Launch, "command" | "directory" | "completion" | "loop"> {
   const at = tree.root ?? root ?? tree.project
-  const [program = "", ...args] = loop.command.map((part) => part.replaceAll("{project}", tree.project))
+  const [program = "", ...args] = loop.command.map((part) =>
+    part.replaceAll("{project}", tree.project),
+  )
   const within = programIn(loop)
   // A tree of its own may not be made yet: what it will hold stands in the person's.
   const looked = within === undefined ? program : join(root ?? at, within)
@@ -165,8 +189,15 @@ function launchNamed(
   }
 }
 
-/** What the checkout's `bin/ralf` exports. A loop that takes no argument learns from it which project is meant. */
-function environmentOf(root: string | undefined, at: string, project: string): Record<string, string> {
+/**
+ * What the checkout's `bin/ralf` exports. A loop that takes no argument learns from it which
+ * project is meant.
+ */
+function environmentOf(
+  root: string | undefined,
+  at: string,
+  project: string,
+): Record<string, string> {
   if (root === undefined || !laidOut(root)) return {}
   return {
     RALF_PROJECT_DIR: project,
@@ -186,5 +217,13 @@ const whyBuiltIn = (root: string): string => {
 
 const notExecutable = (path: string): Fault =>
   existsSync(path)
-    ? new Fault("Invalid", `The loop script ${path} is not executable.`, `Run chmod +x ${shellWord(path)}, then try again.`)
-    : new Fault("NotFound", `The loop script ${path} is not there.`, "Correct the loop in the policy file.")
+    ? new Fault(
+        "Invalid",
+        `The loop script ${path} is not executable.`,
+        `Run chmod +x ${shellWord(path)}, then try again.`,
+      )
+    : new Fault(
+        "NotFound",
+        `The loop script ${path} is not there.`,
+        "Correct the loop in the policy file.",
+      )

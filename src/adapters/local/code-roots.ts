@@ -3,9 +3,9 @@ import { isAbsolute, join } from "node:path"
 import { z } from "zod"
 import { Fault } from "../../core/faults.ts"
 import type { Spec } from "../../core/instance.ts"
-import { isDirectory } from "../../find-code-root.ts"
-import { replaceFile } from "../../run-directory.ts"
-import type { TreeFile } from "../../tree-file.ts"
+import { isDirectory } from "../../host/find-code-root.ts"
+import { replaceFile } from "../../host/replace-file.ts"
+import type { TreeFile } from "../../run/tree-file.ts"
 import {
   type CodeRootOptions,
   directoryIn,
@@ -19,7 +19,10 @@ import {
 } from "./code-root.ts"
 import { canCarry } from "./project-names.ts"
 
-/** Code roots that are remembered; the one used longest ago is forgotten. What an instance works in stands in its spec. */
+/**
+ * Code roots that are remembered; the one used longest ago is forgotten. What an instance works in
+ * stands in its spec.
+ */
 const rootsMax = 50
 
 export interface CodeRootsOptions extends CodeRootOptions {
@@ -31,7 +34,10 @@ export interface Layout {
   readonly root: string | undefined
   /** Of a project in the code root; what is cloned has none there. */
   readonly directory: string | undefined
-  /** The file of the code root, an absolute path, by which this spec's loop is run; undefined when it is run by another program. */
+  /**
+   * The file of the code root, an absolute path, by which this spec's loop is run; undefined when
+   * it is run by another program.
+   */
   readonly program: string | undefined
   /** Its loop script needs `.autonomous` in the project. */
   readonly autonomous: boolean
@@ -44,11 +50,17 @@ export interface CodeRoots {
   list(root?: string): readonly string[]
   /** Names of projects that several roots have, each with these roots. */
   shared(): ReadonlyMap<string, readonly string[]>
-  /** The root with that path, by whatever name it is reached. @throws NotFound for one that is not known. */
+  /**
+   * The root with that path, by whatever name it is reached. @throws NotFound for one that is not
+   * known.
+   */
   named(path: string): string
   /** Remembers the root that a caller found; the same, or undefined when it is none. */
   admit(root: string): string | undefined
-  /** The root in which a project is. In a collision the caller's own wins. @throws NotFound, Conflict, Unavailable. */
+  /**
+   * The root in which a project is. In a collision the caller's own wins. @throws NotFound,
+   * Conflict, Unavailable.
+   */
   find(project: string, callers: string | undefined): string
   /** The caller's, or the first. */
   usual(callers: string | undefined): string | undefined
@@ -59,9 +71,14 @@ export interface CodeRoots {
 }
 
 export function noCodeRoot(path: string | undefined): Fault {
-  const next = "Start `blackbox5 serve` in the checkout, or give --code-root or BLACKBOX5_CODE_ROOT."
+  const next =
+    "Start `blackbox5 serve` in the checkout, or give --code-root or BLACKBOX5_CODE_ROOT."
   if (path === undefined)
-    return new Fault("Unavailable", "No code root is known: there is neither a RALF checkout nor a git repository here.", next)
+    return new Fault(
+      "Unavailable",
+      "No code root is known: there is neither a RALF checkout nor a git repository here.",
+      next,
+    )
   if (canCarry(path)) return new Fault("Unavailable", `The code root ${path} is not there.`, next)
   return new Fault(
     "Unavailable",
@@ -72,7 +89,10 @@ export function noCodeRoot(path: string | undefined): Fault {
 
 export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
   const { stateDirectory } = options
-  const first = options.first !== undefined && existsSync(options.first) ? realpathSync(options.first) : options.first
+  const first =
+    options.first !== undefined && existsSync(options.first)
+      ? realpathSync(options.first)
+      : options.first
   const path = join(stateDirectory, "code-roots.json")
   const read = (): readonly string[] => {
     try {
@@ -83,7 +103,8 @@ export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
   }
   let told = read()
   /** Those that vanished are left out, and come back with their directory. */
-  const all = (): readonly string[] => [...new Set([...(first === undefined ? [] : [first]), ...told])].filter(isCodeRoot)
+  const all = (): readonly string[] =>
+    [...new Set([...(first === undefined ? [] : [first]), ...told])].filter(isCodeRoot)
   const known = (): readonly string[] => {
     const roots = all()
     if (roots.length > 0) return roots
@@ -99,7 +120,10 @@ export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
         : `Make the directory 5-project-memory/${project} in the code root.`,
     )
   }
-  /** Of an instance that was spawned there. Its agent is told of it too, so no other project is named. */
+  /**
+   * Of an instance that was spawned there. Its agent is told of it too, so no other project is
+   * named.
+   */
   const gone = (project: string, root: string | undefined): Fault =>
     new Fault(
       "NotFound",
@@ -128,9 +152,12 @@ export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
   const layoutOf: CodeRoots["layoutOf"] = ({ project, loop, repository, codeRoot }) => {
     const root = repository === undefined ? (codeRoot ?? findFormer(project)) : usual(codeRoot)
     if (codeRoot !== undefined && !isDirectory(codeRoot)) throw noCodeRoot(codeRoot)
-    if (repository === undefined && root !== undefined && !hasProject(root, project)) throw gone(project, root)
-    const directory = repository === undefined && root !== undefined ? directoryIn(root, project) : undefined
-    const script = loop === "ralf" && root !== undefined ? scriptIn(root, { repository }) : undefined
+    if (repository === undefined && root !== undefined && !hasProject(root, project))
+      throw gone(project, root)
+    const directory =
+      repository === undefined && root !== undefined ? directoryIn(root, project) : undefined
+    const script =
+      loop === "ralf" && root !== undefined ? scriptIn(root, { repository }) : undefined
     const within = script?.path ?? programIn(options.loops()[loop])
     const program = root === undefined || within === undefined ? undefined : join(root, within)
     return {
@@ -151,7 +178,8 @@ export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
     },
     shared() {
       const having = new Map<string, string[]>()
-      for (const root of all()) for (const name of projectsIn(root)) having.set(name, [...(having.get(name) ?? []), root])
+      for (const root of all())
+        for (const name of projectsIn(root)) having.set(name, [...(having.get(name) ?? []), root])
       return new Map([...having].filter(([, roots]) => roots.length > 1))
     },
     named(path) {

@@ -6,15 +6,25 @@ import { type Uid, uidSchema } from "../../core/instance.ts"
 import type { KeptTree, KeptTrees } from "../../core/ports.ts"
 import { cut } from "../../core/view.ts"
 import type { TrustedFilters } from "../../core/workspace.ts"
-import { runGit } from "../../git.ts"
-import { entriesOf, gitDirectoryOf } from "../../repository.ts"
-import { instancesIn, replaceFile } from "../../run-directory.ts"
-import { type BegunFile, begunSchema, type TreeFile, treePath, treeSchema } from "../../tree-file.ts"
-import { lossOf } from "../../tree-loss.ts"
-import { scanTree } from "../../tree-scan.ts"
-import { type Kept, type RemovalOptions, removeTree } from "./tree-removal.ts"
+import { runGit } from "../../host/git.ts"
+import { replaceFile } from "../../host/replace-file.ts"
+import { entriesOf, gitDirectoryOf } from "../../host/repository.ts"
+import { lossOf } from "../../host/tree-loss.ts"
+import { scanTree } from "../../host/tree-scan.ts"
+import { instancesIn } from "../../run/run-directory.ts"
+import {
+  type BegunFile,
+  begunSchema,
+  type TreeFile,
+  treePath,
+  treeSchema,
+} from "../../run/tree-file.ts"
+import { type KeptWork, type RemovalOptions, removeTree } from "./tree-removal.ts"
 
-/** Trees that outlive their instances. Their records are beside the trees, which agents see, and not in them. */
+/**
+ * Trees that outlive their instances. Their records are beside the trees, which agents see, and not
+ * in them.
+ */
 
 /** Files that are looked at for the sizes of one list; what comes behind them has none. */
 const sizedEntriesMax = 1_000_000
@@ -36,8 +46,16 @@ const recordSchema = z.strictObject({
 type KeptRecord = z.output<typeof recordSchema>
 
 export interface ReleasedTrees extends KeptTrees {
-  /** Takes the tree of a removed instance away, unless that could lose work. What was kept, in words. */
-  release(of: { name: string; uid: Uid; tree: TreeFile; begun: BegunFile | undefined }): Promise<string | undefined>
+  /**
+   * Takes the tree of a removed instance away, unless that could lose work. What was kept, in
+   * words.
+   */
+  release(of: {
+    name: string
+    uid: Uid
+    tree: TreeFile
+    begun: BegunFile | undefined
+  }): Promise<string | undefined>
   /** The same, of a release that was cut off after it. */
   releasedBefore(of: { name: string; uid: Uid }): string | undefined
 }
@@ -47,7 +65,11 @@ export interface KeptTreesOptions {
   nowMs(): number
 }
 
-export function createKeptTrees({ stateDirectory, trusted, nowMs }: KeptTreesOptions): ReleasedTrees {
+export function createKeptTrees({
+  stateDirectory,
+  trusted,
+  nowMs,
+}: KeptTreesOptions): ReleasedTrees {
   const directory = join(stateDirectory, "kept-trees")
   const trees = join(stateDirectory, "trees")
   const fileOf = (name: string): string => join(directory, `${name}.json`)
@@ -68,14 +90,19 @@ export function createKeptTrees({ stateDirectory, trusted, nowMs }: KeptTreesOpt
     }
   }
   const all = (): ReadonlyMap<string, KeptRecord> => {
-    const names = namesIn(directory).flatMap((file) => (file.endsWith(".json") ? [file.slice(0, -".json".length)] : []))
+    const names = namesIn(directory).flatMap((file) =>
+      file.endsWith(".json") ? [file.slice(0, -".json".length)] : [],
+    )
     const found = new Map(names.flatMap((name) => asEntry(name, read(name))))
     // Agents see this directory, too: what has another name is none of ours.
     const others = namesIn(trees).filter((name) => !found.has(name) && treeName.test(name))
     const living = others.length === 0 ? [] : instancesIn(stateDirectory)
     for (const name of others) {
       const path = join(trees, name)
-      if (isDirectory(path) && !living.some((uid) => path === treePath(stateDirectory, nameIn(name), uid)))
+      if (
+        isDirectory(path) &&
+        !living.some((uid) => path === treePath(stateDirectory, nameIn(name), uid))
+      )
         found.set(name, unrecorded(path))
     }
     return found
@@ -85,12 +112,27 @@ export function createKeptTrees({ stateDirectory, trusted, nowMs }: KeptTreesOpt
     async release({ name, uid, tree, begun }) {
       const kept = await removeTree(tree, begun, { trusted: trusted() })
       if (kept === undefined) return undefined
-      write({ instance: name, uid, tree, begun, branchAlone: !kept.tree, why: kept.why, atMs: nowMs() })
+      write({
+        instance: name,
+        uid,
+        tree,
+        begun,
+        branchAlone: !kept.tree,
+        why: kept.why,
+        atMs: nowMs(),
+      })
       return keptWords(tree, kept)
     },
     releasedBefore({ name, uid }) {
       const record = read(basename(treePath(stateDirectory, name, uid)))
-      return record && keptWords(record.tree, { tree: !record.branchAlone, branch: record.begun?.branch, why: record.why })
+      return (
+        record &&
+        keptWords(record.tree, {
+          tree: !record.branchAlone,
+          branch: record.begun?.branch,
+          why: record.why,
+        })
+      )
     },
     async list(signal) {
       const rows: KeptTree[] = []
@@ -102,7 +144,11 @@ export function createKeptTrees({ stateDirectory, trusted, nowMs }: KeptTreesOpt
           const row = await rowOf(name, record, trusted())
           rows.push(row)
           if (entriesLeft <= 0 || row.path === undefined || !existsSync(row.path)) continue
-          const { bytes, entries } = await scanTree(row.path, { sized: true, signal, entriesMax: entriesLeft })
+          const { bytes, entries } = await scanTree(row.path, {
+            sized: true,
+            signal,
+            entriesMax: entriesLeft,
+          })
           entriesLeft -= entries
           if (entriesLeft > 0) rows[rows.length - 1] = { ...row, bytes }
         }
@@ -111,11 +157,17 @@ export function createKeptTrees({ stateDirectory, trusted, nowMs }: KeptTreesOpt
     },
     async remove(name, { discard }) {
       const record = all().get(name)
-      if (!record) throw new Fault("NotFound", `No tree ${name} was kept.`, "`blackbox5 trees` lists those that were.")
-      const remove = (more: Pick<RemovalOptions, "discard">): Promise<Kept | undefined> =>
+      if (!record)
+        throw new Fault(
+          "NotFound",
+          `No tree ${name} was kept.`,
+          "`blackbox5 trees` lists those that were.",
+        )
+      const remove = (more: Pick<RemovalOptions, "discard">): Promise<KeptWork | undefined> =>
         removeTree(record.tree, record.begun, { trusted: trusted(), merged: true, ...more })
       const first = await remove({})
-      const left = first && discard ? await remove({ discard: first.tree ? "tree" : "branch" }) : first
+      const left =
+        first && discard ? await remove({ discard: first.tree ? "tree" : "branch" }) : first
       if (left) write({ ...record, branchAlone: !left.tree, why: left.why })
       else forget(name)
       return {
@@ -127,22 +179,32 @@ export function createKeptTrees({ stateDirectory, trusted, nowMs }: KeptTreesOpt
 }
 
 /** As a person reads it in an answer and in the timeline. */
-function keptWords({ path, repository }: TreeFile, { tree, branch, why }: Kept): string {
+function keptWords({ path, repository }: TreeFile, { tree, branch, why }: KeptWork): string {
   const words = tree
     ? `its tree ${path}${branch === undefined ? "" : ` and branch ${branch}`}: ${why}`
     : `branch ${branch} in ${repository}, ${why}`
   return cut(words, wordsMax)
 }
 
-/** What is in the directory of trees without an instance and without a record: of an older version, or of a full disk. */
+/**
+ * What is in the directory of trees without an instance and without a record: of an older version,
+ * or of a full disk.
+ */
 function unrecorded(path: string): KeptRecord {
   const git = gitDirectoryIn(path)
-  const head = git && existsSync(join(git.own, "HEAD")) ? readFileSync(join(git.own, "HEAD"), "utf8") : ""
+  const head =
+    git && existsSync(join(git.own, "HEAD")) ? readFileSync(join(git.own, "HEAD"), "utf8") : ""
   const [, branch] = /^ref: refs\/heads\/(.+)$/m.exec(head) ?? []
   return {
     instance: "",
     uid: uidSchema.parse("unknown"),
-    tree: { own: true, path, project: path, autonomous: false, ...(git && { repository: git.common, common: git.common }) },
+    tree: {
+      own: true,
+      path,
+      project: path,
+      autonomous: false,
+      ...(git && { repository: git.common, common: git.common }),
+    },
     ...(branch !== undefined && { begun: { branch, made: true } }),
     branchAlone: false,
     why: "",
@@ -161,9 +223,17 @@ function gitDirectoryIn(path: string): ReturnType<typeof gitDirectoryOf> {
 async function isGone({ tree, begun, branchAlone }: KeptRecord): Promise<boolean> {
   const { path, common } = tree
   if (!branchAlone)
-    return !existsSync(path) && (common === undefined || !existsSync(common) || entriesOf(path, common).length === 0)
+    return (
+      !existsSync(path) &&
+      (common === undefined || !existsSync(common) || entriesOf(path, common).length === 0)
+    )
   if (common === undefined || !existsSync(common)) return false // on a disk that is not there now
-  const { code } = await runGit(common, ["show-ref", "--verify", "--quiet", `refs/heads/${begun?.branch}`])
+  const { code } = await runGit(common, [
+    "show-ref",
+    "--verify",
+    "--quiet",
+    `refs/heads/${begun?.branch}`,
+  ])
   return code === 1
 }
 
@@ -173,7 +243,8 @@ async function rowOf(
   trusted: TrustedFilters,
 ): Promise<KeptTree> {
   const { path, repository, common } = tree
-  const found = why === "" && common !== undefined ? (await lossOf(path, common, trusted)).why.join("; ") : why
+  const found =
+    why === "" && common !== undefined ? (await lossOf(path, common, trusted)).why.join("; ") : why
   return {
     name,
     ...(instance !== "" && { instance }),
@@ -184,9 +255,13 @@ async function rowOf(
     sinceMs: atMs,
   }
 }
-const namesIn = (directory: string): readonly string[] => (existsSync(directory) ? readdirSync(directory) : [])
+const namesIn = (directory: string): readonly string[] =>
+  existsSync(directory) ? readdirSync(directory) : []
 /** The instance's name in a tree's, whose last part is of its uid. */
 const nameIn = (tree: string): string => tree.slice(0, Math.max(0, tree.lastIndexOf("-")))
-const isDirectory = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true
-const asEntry = (name: string, record: KeptRecord | undefined): (readonly [string, KeptRecord])[] =>
-  record ? [[name, record]] : []
+const isDirectory = (path: string): boolean =>
+  statSync(path, { throwIfNoEntry: false })?.isDirectory() === true
+const asEntry = (
+  name: string,
+  record: KeptRecord | undefined,
+): (readonly [string, KeptRecord])[] => (record ? [[name, record]] : [])

@@ -5,21 +5,29 @@ export interface LineFile extends Disposable {
   readonly bytes: number
   /** The first bytes, as text. */
   head(bytesMax: number): string
-  /** The whole lines after an offset, each with where it begins and ends. An offset in the middle of a line goes on with the next one. */
-  lines(offset: number): Iterable<Piece>
+  /**
+   * The whole lines after an offset, each with where it begins and ends. An offset in the middle of
+   * a line goes on with the next one.
+   */
+  lines(offset: number): Iterable<LogChunk>
 }
-export interface Piece {
+export interface LogChunk {
   readonly text: string
   readonly start: number
   readonly end: number
 }
 
 const chunkBytes = 256 * 1024
-/** A longer line is left out: it is no text that anybody wrote or reads (an image in a transcript). */
+/**
+ * A longer line is left out: it is no text that anybody wrote or reads (an image in a transcript).
+ */
 export const lineBytesMax = 4 * 1024 * 1024
 const newline = 10
 
-/** Undefined where there is no regular file of that very name: a symbolic link is not followed, a FIFO not waited for. */
+/**
+ * Undefined where there is no regular file of that very name: a symbolic link is not followed, a
+ * FIFO not waited for.
+ */
 export function openLines(path: string): LineFile | undefined {
   let file: number
   try {
@@ -53,7 +61,11 @@ export function openLines(path: string): LineFile | undefined {
         for (let to = chunk.indexOf(newline); to >= 0; to = chunk.indexOf(newline, from)) {
           const end = at + to + 1
           if (!skipping && length + to - from <= lineBytesMax)
-            yield { text: Buffer.concat([...parts, chunk.subarray(from, to)]).toString("utf8"), start, end }
+            yield {
+              text: Buffer.concat([...parts, chunk.subarray(from, to)]).toString("utf8"),
+              start,
+              end,
+            }
           skipping = false
           parts = []
           length = 0

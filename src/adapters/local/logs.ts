@@ -1,11 +1,14 @@
 import { basename } from "node:path"
 import { Fault } from "../../core/faults.ts"
 import type { LogLine, LogPage, LogSource, Logs } from "../../core/ports.ts"
-import { runDirectory, runsOf } from "../../run-directory.ts"
-import { type LineFile, openLines, type Piece } from "./line-file.ts"
+import { runDirectory, runsOf } from "../../run/run-directory.ts"
+import { type LineFile, type LogChunk, openLines } from "./line-file.ts"
 import { transcriptLines } from "./transcript.ts"
 
-/** How much of the end of one file is read for the last lines, at the most; it begins with the first. */
+/**
+ * How much of the end of one file is read for the last lines, at the most; it begins with the
+ * first.
+ */
 const tailBytesMax = 4 * 1024 * 1024
 const tailBytesMin = 128 * 1024
 /** How much is read after a cursor in one call. */
@@ -24,12 +27,16 @@ const loopLine: Render = (line) => {
 }
 const renderers: Record<LogSource, Render> = { loop: loopLine, transcript: transcriptLines }
 
-/** A line of a log begins with its moment: that of the first line names the file, also when it is `log.1` by now. */
+/**
+ * A line of a log begins with its moment: that of the first line names the file, also when it is
+ * `log.1` by now.
+ */
 const stampLength = "2026-01-01T00:00:00.000Z".length
 
 function loopParts(run: string): readonly Part[] {
   const { log } = runDirectory(run)
-  // The current part first: if it is rotated between the two calls, the second one opens the same file again, and only the oldest is missed.
+  // The current part first: if it is rotated between the two calls, the second one opens the same
+  // file again, and only the oldest is missed.
   const opened = [openLines(log), openLines(`${log}.1`)]
   const ids = new Set<string>()
   return opened
@@ -46,40 +53,61 @@ function loopParts(run: string): readonly Part[] {
     .toReversed()
 }
 
-/** Only a regular file with the name that Claude Code gives: what an agent says of its transcript is not believed further. */
+/**
+ * Only a regular file with the name that Claude Code gives: what an agent says of its transcript is
+ * not believed further.
+ */
 const transcriptName = /^([\w-]{1,64})\.jsonl$/
 
 const transcriptParts = (run: string): readonly Part[] =>
   (runDirectory(run).get("transcripts")?.paths ?? []).flatMap((path): Part[] => {
     const [, id] = transcriptName.exec(basename(path)) ?? []
     const file = id === undefined ? undefined : openLines(path)
-    return id !== undefined && file ? [{ id, file, [Symbol.dispose]: () => file[Symbol.dispose]() }] : []
+    return id !== undefined && file
+      ? [{ id, file, [Symbol.dispose]: () => file[Symbol.dispose]() }]
+      : []
   })
 
-/** `<file>~<offset>`, and `.<lines>` where some lines of the record at that offset were given already. */
+/**
+ * `<file>~<offset>`, and `.<lines>` where some lines of the record at that offset were given
+ * already.
+ */
 interface Position {
   readonly id: string
   readonly offset: number
   readonly given: number
 }
-const cursorOf = ({ id, offset, given }: Position): string => `${id}~${offset}${given > 0 ? `.${given}` : ""}`
+const cursorOf = ({ id, offset, given }: Position): string =>
+  `${id}~${offset}${given > 0 ? `.${given}` : ""}`
 function positionAt(cursor: string): Position {
   const [, id, offset, given] = /^([\w.-]{1,128})~(\d{1,15})(?:\.(\d{1,6}))?$/.exec(cursor) ?? []
   if (id === undefined)
-    throw new Fault("Invalid", "This is no cursor of a log.", "Give the cursor of the last answer, or leave after out.")
+    throw new Fault(
+      "Invalid",
+      "This is no cursor of a log.",
+      "Give the cursor of the last answer, or leave after out.",
+    )
   return { id, offset: Number(offset), given: Number(given ?? 0) }
 }
 
-function linesOf(id: string, { text, start, end }: Piece, render: Render): readonly LogLine[] {
+function linesOf(id: string, { text, start, end }: LogChunk, render: Render): readonly LogLine[] {
   const lines = render(text)
   return lines.map((line, index) => ({
     ...line,
-    cursor: cursorOf(index === lines.length - 1 ? { id, offset: end, given: 0 } : { id, offset: start, given: index + 1 }),
+    cursor: cursorOf(
+      index === lines.length - 1
+        ? { id, offset: end, given: 0 }
+        : { id, offset: start, given: index + 1 },
+    ),
   }))
 }
 
 /** The last lines of a part, and where its last whole line ends. */
-function tail({ id, file }: Part, count: number, render: Render): { lines: readonly LogLine[]; end: number } {
+function tail(
+  { id, file }: Part,
+  count: number,
+  render: Render,
+): { lines: readonly LogLine[]; end: number } {
   for (let bytes = tailBytesMin; ; bytes *= 4) {
     const start = Math.max(0, file.bytes - bytes)
     const lines: LogLine[] = []
@@ -88,7 +116,8 @@ function tail({ id, file }: Part, count: number, render: Render): { lines: reado
       lines.push(...linesOf(id, piece, render))
       end = piece.end
     }
-    if (lines.length >= count || start === 0 || bytes >= tailBytesMax) return { lines: lines.slice(-count), end }
+    if (lines.length >= count || start === 0 || bytes >= tailBytesMax)
+      return { lines: lines.slice(-count), end }
   }
 }
 
@@ -130,13 +159,19 @@ function nextPage(parts: readonly Part[], after: string, count: number, render: 
 
 /** Lines from the run directories, and from the transcripts that they name. */
 export const localLogs = (stateDirectory: string): Logs => {
-  const partsOf: Record<LogSource, (run: string) => readonly Part[]> = { loop: loopParts, transcript: transcriptParts }
+  const partsOf: Record<LogSource, (run: string) => readonly Part[]> = {
+    loop: loopParts,
+    transcript: transcriptParts,
+  }
   return async ({ uid }, { source, lines: count, after, sinceMs }) => {
     using opened = new DisposableStack()
     const parts = runsOf(stateDirectory, uid).flatMap(partsOf[source])
     for (const part of parts) opened.use(part)
     const render = renderers[source]
-    const page = after === undefined ? lastPage(parts, count, render) : nextPage(parts, after, count, render)
-    return sinceMs === undefined ? page : { ...page, lines: page.lines.filter(({ atMs }) => atMs >= sinceMs) }
+    const page =
+      after === undefined ? lastPage(parts, count, render) : nextPage(parts, after, count, render)
+    return sinceMs === undefined
+      ? page
+      : { ...page, lines: page.lines.filter(({ atMs }) => atMs >= sinceMs) }
   }
 }

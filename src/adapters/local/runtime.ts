@@ -7,10 +7,16 @@ import { asFault } from "../../core/faults.ts"
 import type { Problem, Uid } from "../../core/instance.ts"
 import type { Clock, Observed, Runtime, Workload } from "../../core/ports.ts"
 import { topic } from "../../core/source.ts"
-import type { IsolationKind } from "../../isolation.ts"
-import { createCensus } from "../../process-search.ts"
-import { alive, end, exists, ofInstance, ofRun } from "../../processes.ts"
-import { writePressing } from "../../reserve.ts"
+import type { IsolationKind } from "../../host/isolation.ts"
+import { createCensus } from "../../host/process-search.ts"
+import {
+  end,
+  isAlive,
+  processExists,
+  processesOfInstance,
+  processesOfRun,
+} from "../../host/processes.ts"
+import { writePressing } from "../../host/reserve.ts"
 import {
   createRunDirectory,
   fileName,
@@ -21,7 +27,7 @@ import {
   type RunFile,
   runDirectory,
   runsOf,
-} from "../../run-directory.ts"
+} from "../../run/run-directory.ts"
 import type { CodeRoots } from "./code-roots.ts"
 import type { Trees } from "./trees.ts"
 
@@ -59,19 +65,29 @@ interface Run {
   child?: ChildProcess
   /** Once exited, always: nothing of it is read again. */
   exited?: Observed
-  /** Supervisors that died, and when the next may be started. These moments are of the steady clock, which nobody sets back. */
+  /**
+   * Supervisors that died, and when the next may be started. These moments are of the steady clock,
+   * which nobody sets back.
+   */
   deaths: number
   respawnAtMs: number
   /** When it was told to stop, whether or not that could be written. */
   toldAtMs?: number
-  /** The pid of the supervisor that lived at the last whole look, if nothing was to be expected of it; and how many looks there were. */
+  /**
+   * The pid of the supervisor that lived at the last whole look, if nothing was to be expected of
+   * it; and how many looks there were.
+   */
   quiet?: number | undefined
   looks: number
 }
 
-const isTold = ({ toldAtMs, directory }: Run): boolean => toldAtMs !== undefined || directory.get("stop") !== undefined
+const isTold = ({ toldAtMs, directory }: Run): boolean =>
+  toldAtMs !== undefined || directory.get("stop") !== undefined
 
-/** Instances as detached processes of this machine. Everything is read back from the run directories after a restart. */
+/**
+ * Instances as detached processes of this machine. Everything is read back from the run directories
+ * after a restart.
+ */
 export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSignal): Runtime {
   const { stateDirectory, clock, codeRoots, trees } = options
   const runs = new Map<string, Run>()
@@ -80,11 +96,14 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
 
   const supervisorOf = ({ child, directory }: Run): number | undefined => {
     const id = directory.get("supervisor")
-    if (id && alive(id)) return id.pid
+    if (id && isAlive(id)) return id.pid
     return child?.exitCode === null && child.signalCode === null ? child.pid : undefined
   }
   const supervised = (run: Run): boolean => supervisorOf(run) !== undefined
-  /** A supervisor ends just after its last word; only then is nothing left. One that is not our child has no event for it. */
+  /**
+   * A supervisor ends just after its last word; only then is nothing left. One that is not our
+   * child has no event for it.
+   */
   const settle = (run: Run): void => {
     if (signal.aborted) return
     if (supervised(run)) clock.after(settleMs, () => settle(run))
@@ -112,8 +131,12 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     if (newest === undefined) continue
     const file = runDirectory(newest).get("run")
     const known = file && runs.get(file.name)
-    // Two bearers of a name: what was not ended, else what is younger, is looked at; the other is what a removal left.
-    const newer = !known || !runDirectory(newest).get("exit") || (known.directory.get("exit") && known.file.place < file.place)
+    // Two bearers of a name: what was not ended, else what is younger, is looked at; the other is
+    // what a removal left.
+    const newer =
+      !known ||
+      !runDirectory(newest).get("exit") ||
+      (known.directory.get("exit") && known.file.place < file.place)
     if (file && newer) remember(runDirectory(newest))
   }
 
@@ -135,11 +158,16 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     })
     child.unref()
   }
-  /** A supervisor that is gone while its run has not ended is started again: it adopts what still runs, or reports how it ended. */
+  /**
+   * A supervisor that is gone while its run has not ended is started again: it adopts what still
+   * runs, or reports how it ended.
+   */
   const look = (run: Run): void => {
     if (signal.aborted || run.exited) return
-    // What a whole look reads would be most of what an idle fleet costs: a supervisor that lives tells by itself what is to be told.
-    if (++run.looks % wholeLookEvery !== 0 && run.quiet !== undefined && exists(run.quiet)) return
+    // What a whole look reads would be most of what an idle fleet costs: a supervisor that lives
+    // tells by itself what is to be told.
+    if (++run.looks % wholeLookEvery !== 0 && run.quiet !== undefined && processExists(run.quiet))
+      return
     run.quiet = undefined
     if (observe(run).phase === "Exited") {
       names.changed(run.file.name)
@@ -155,11 +183,14 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     }
     if (run.toldAtMs === undefined) run.quiet = supervisorOf(run)
   }
-  /** A supervisor that does not stop in time (it hangs, or is itself stopped) is ended with everything of its run. */
+  /**
+   * A supervisor that does not stop in time (it hangs, or is itself stopped) is ended with
+   * everything of its run.
+   */
   const put = (run: Run): void => {
     const pid = supervisorOf(run)
     if (pid !== undefined) process.kill(pid, "SIGKILL")
-    end(ofRun(run.file.uid, run.file.place), new Set(), 0)
+    end(processesOfRun(run.file.uid, run.file.place), new Set(), 0)
       .then(() => {
         const exit = { code: 137, atMs: clock.nowMs() }
         writePressing(stateDirectory, () => run.directory.set("exit", { exit }))
@@ -194,7 +225,13 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       revision: file.revision,
       startedAtMs: file.startedAtMs,
       ...(file.loop !== undefined && { loop: file.loop }),
-      phase: ended ? "Exited" : exit || isTold(run) ? "Stopping" : directory.get("loop") ? "Running" : "Pending",
+      phase: ended
+        ? "Exited"
+        : exit || isTold(run)
+          ? "Stopping"
+          : directory.get("loop")
+            ? "Running"
+            : "Pending",
       ...(ended && { exit: ended.exit }),
       ...(ended?.problem && { problem: ended.problem }),
     }
@@ -204,14 +241,20 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
 
   const launchOf = async (
     one: Pick<Workload, "name" | "uid" | "spec">,
-  ): Promise<{ file: Partial<RunFile> & Pick<RunFile, "command" | "directory" | "claude">; problem?: Problem }> => {
+  ): Promise<{
+    file: Partial<RunFile> & Pick<RunFile, "command" | "directory" | "claude">
+    problem?: Problem
+  }> => {
     try {
       const tree = await trees.settle(one)
       const { command, environment, ...launch } = codeRoots.launch(one.spec, tree)
       return { file: { ...launch, command: [...command], environment: { ...environment }, tree } }
     } catch (error) {
       const { code, whole, next } = asFault(error)
-      return { file: { command: ["-"], directory: "-", claude: "-" }, problem: { reason: code, message: `${whole} ${next}` } }
+      return {
+        file: { command: ["-"], directory: "-", claude: "-" },
+        problem: { reason: code, message: `${whole} ${next}` },
+      }
     }
   }
 
@@ -242,17 +285,25 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
         startedAtMs,
         mode: spec.mode,
         ...(spec.model !== undefined && { model: spec.model }),
-        iterationsBefore: (before?.get("run")?.iterationsBefore ?? 0) + (before?.get("usage")?.used.iterations ?? 0),
+        iterationsBefore:
+          (before?.get("run")?.iterationsBefore ?? 0) +
+          (before?.get("usage")?.used.iterations ?? 0),
         ...launch.file,
         isolation: options.isolation(),
         socketPath: options.socketPath,
         credential: options.credential({ name, uid, place }),
       })
-      // Why an instance stands still between iterations is not forgotten with its processes; a new attempt begins without.
-      const kept = before?.get("run")?.revision.split("-")[0] === revision.split("-")[0] ? before?.get("last") : undefined
+      // Why an instance stands still between iterations is not forgotten with its processes; a new
+      // attempt begins without.
+      const kept =
+        before?.get("run")?.revision.split("-")[0] === revision.split("-")[0]
+          ? before?.get("last")
+          : undefined
       if (kept) created.set("last", kept)
-      // What cannot be started here is a run that ended at once, with its reason: it is tried again, and people see why.
-      if (launch.problem) created.set("exit", { exit: { code: 127, atMs: startedAtMs }, problem: launch.problem })
+      // What cannot be started here is a run that ended at once, with its reason: it is tried
+      // again, and people see why.
+      if (launch.problem)
+        created.set("exit", { exit: { code: 127, atMs: startedAtMs }, problem: launch.problem })
       known?.watcher?.close()
       const run = remember(created)
       if (!run) throw new Error(`the run directory ${created.path} cannot be read back`)
@@ -267,8 +318,10 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       if (!run || run.file.uid !== uid || observe(run).phase === "Exited") return
       const told = isTold(run)
       run.toldAtMs ??= performance.now()
-      // On a full disk it is signalled all the same; a supervisor that starts just then is told again.
-      if (!told) writePressing(stateDirectory, () => run.directory.set("stop", { atMs: clock.nowMs() }))
+      // On a full disk it is signalled all the same; a supervisor that starts just then is told
+      // again.
+      if (!told)
+        writePressing(stateDirectory, () => run.directory.set("stop", { atMs: clock.nowMs() }))
       run.quiet = undefined
       const pid = supervisorOf(run)
       if (pid !== undefined) process.kill(pid, "SIGTERM")
@@ -280,8 +333,10 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
         run.watcher?.close()
         runs.delete(name)
       }
-      // What never ran has left nothing to look for; of what ran, its supervisor saw the end, or it was killed.
-      if (runsOf(stateDirectory, uid).length > 0 && (await census()).has(uid)) await end(ofInstance(uid), new Set(), 0)
+      // What never ran has left nothing to look for; of what ran, its supervisor saw the end, or it
+      // was killed.
+      if (runsOf(stateDirectory, uid).length > 0 && (await census()).has(uid))
+        await end(processesOfInstance(uid), new Set(), 0)
       const kept = await trees.clean({ name, uid })
       rmSync(instanceDirectory(stateDirectory, uid), { recursive: true, force: true })
       return kept

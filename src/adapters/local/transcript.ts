@@ -2,7 +2,10 @@ import { z } from "zod"
 import { summaryOf } from "../../core/activity.ts"
 import { oneLine } from "../../core/view.ts"
 
-/** Claude Code's session file: one JSON record a line, of which these parts are read. What is not known is left out. */
+/**
+ * Claude Code's session file: one JSON record a line, of which these parts are read. What is not
+ * known is left out.
+ */
 
 const partSchema = z.looseObject({
   type: z.string(),
@@ -29,7 +32,11 @@ const resultCharactersMax = 500
 function textOf(content: unknown): string {
   if (typeof content === "string") return content
   if (!Array.isArray(content)) return ""
-  return content.map((part) => (typeof part === "string" ? part : (partSchema.safeParse(part).data?.text ?? ""))).join(" ")
+  return content
+    .map((part) =>
+      typeof part === "string" ? part : (partSchema.safeParse(part).data?.text ?? ""),
+    )
+    .join(" ")
 }
 
 function lineOf(who: string, part: unknown): string | undefined {
@@ -46,8 +53,13 @@ function lineOf(who: string, part: unknown): string | undefined {
   }
 }
 
-/** A record as lines that people read: who, and the text, or the tool and what it does. None for one that is broken or says nothing. */
-export function transcriptLines(text: string): readonly { readonly atMs: number; readonly text: string }[] {
+/**
+ * A record as lines that people read: who, and the text, or the tool and what it does. None for one
+ * that is broken or says nothing.
+ */
+export function transcriptLines(
+  text: string,
+): readonly { readonly atMs: number; readonly text: string }[] {
   let json: unknown
   try {
     json = JSON.parse(text)
@@ -73,7 +85,9 @@ export function transcriptLines(text: string): readonly { readonly atMs: number;
       case "system":
         return [lineOf("system", { type: "text", text: textOf(content) })]
       case "attachment":
-        return attachment?.type.startsWith("hook_") ? [lineOf("hook", { type: "text", text: textOf(attachment.content) })] : []
+        return attachment?.type.startsWith("hook_")
+          ? [lineOf("hook", { type: "text", text: textOf(attachment.content) })]
+          : []
       default:
         return []
     }

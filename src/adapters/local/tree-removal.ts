@@ -2,13 +2,13 @@ import { rmSync, statSync } from "node:fs"
 import { Fault } from "../../core/faults.ts"
 import { counted, shellWord } from "../../core/view.ts"
 import type { TrustedFilters } from "../../core/workspace.ts"
-import { commitOf, type Git, gitIn, gitWords, must } from "../../git.ts"
-import { entriesOf, forgetEntry, isLocked, linkedAt } from "../../repository.ts"
-import type { BegunFile, TreeFile } from "../../tree-file.ts"
-import { entryLoss, looseCommits, lossOf, reflogOf } from "../../tree-loss.ts"
+import { commitOf, type Git, gitIn, gitWords, must } from "../../host/git.ts"
+import { entriesOf, forgetEntry, isLocked, linkedAt } from "../../host/repository.ts"
+import { entryLoss, looseCommits, lossOf, reflogOf } from "../../host/tree-loss.ts"
+import type { BegunFile, TreeFile } from "../../run/tree-file.ts"
 
 /** What a removal left, and why. */
-export interface Kept {
+export interface KeptWork {
   /** The tree is still there, or what its repository keeps about it. */
   readonly tree: boolean
   readonly branch: string | undefined
@@ -17,19 +17,25 @@ export interface Kept {
 }
 export interface RemovalOptions {
   readonly trusted: TrustedFilters
-  /** A person's word that what only the tree holds may be lost, or, where that is gone, what only its branch holds. */
+  /**
+   * A person's word that what only the tree holds may be lost, or, where that is gone, what only
+   * its branch holds.
+   */
   readonly discard?: "tree" | "branch" | undefined
   /** A branch whose commits are on another one goes, too: what it was for is done. */
   readonly merged?: boolean
 }
 
-/** Takes a tree away that is proved to hold nothing that stands nowhere else, and then its branch. Never throws; what is left, if anything. */
+/**
+ * Takes a tree away that is proved to hold nothing that stands nowhere else, and then its branch.
+ * Never throws; what is left, if anything.
+ */
 export async function removeTree(
   tree: TreeFile,
   begun: BegunFile | undefined,
   options: RemovalOptions,
-): Promise<Kept | undefined> {
-  const left = (why: string): Kept => ({ tree: true, branch: begun?.branch, why })
+): Promise<KeptWork | undefined> {
+  const left = (why: string): KeptWork => ({ tree: true, branch: begun?.branch, why })
   try {
     return await removeWhole(tree, begun, options, left)
   } catch (error) {
@@ -41,8 +47,8 @@ async function removeWhole(
   tree: TreeFile,
   begun: BegunFile | undefined,
   options: RemovalOptions,
-  left: (why: string) => Kept,
-): Promise<Kept | undefined> {
+  left: (why: string) => KeptWork,
+): Promise<KeptWork | undefined> {
   const { path, repository, common } = tree
   // It was never begun: most of a large fleet that is removed. No git is asked.
   if (begun === undefined && !isThere(path)) return undefined
@@ -53,10 +59,14 @@ async function removeWhole(
     return undefined
   }
   const git = await gitIn(common, options.trusted)
-  const why = isThere(path) ? await removeDirectory(git, tree, begun, options) : await forget(tree, common, options)
+  const why = isThere(path)
+    ? await removeDirectory(git, tree, begun, options)
+    : await forget(tree, common, options)
   if (why !== undefined) return left(why)
   const branch = begun?.branch
-  return branch === undefined ? undefined : await removeBranch(git, common, { branch, base: begun?.base }, options)
+  return branch === undefined
+    ? undefined
+    : await removeBranch(git, common, { branch, base: begun?.base }, options)
 }
 const isThere = (path: string): boolean => statSync(path, { throwIfNoEntry: false }) !== undefined
 
@@ -70,7 +80,9 @@ async function removeDirectory(
   const own = linkedAt(path, common)
   // Nothing has run yet in a tree that was not made to its end.
   const { why, entries, forbidden } =
-    begun?.made === false ? { why: [], entries: [], forbidden: undefined } : await lossOf(path, common, trusted)
+    begun?.made === false
+      ? { why: [], entries: [], forbidden: undefined }
+      : await lossOf(path, common, trusted)
   if (why.length > 0 && discard !== "tree") return why.join("; ")
   if (forbidden !== undefined) return forbidden
   if (own && isLocked(own)) return `it is locked; git worktree unlock ${shellWord(path)} ends that`
@@ -85,7 +97,11 @@ async function removeDirectory(
 }
 
 /** Forgets a tree of ours that somebody deleted; no other. Why it must not be forgotten. */
-async function forget({ path }: TreeFile, common: string, { discard }: RemovalOptions): Promise<string | undefined> {
+async function forget(
+  { path }: TreeFile,
+  common: string,
+  { discard }: RemovalOptions,
+): Promise<string | undefined> {
   for (const entry of entriesOf(path, common)) {
     const why = discard === "tree" ? [] : await entryLoss(entry, common)
     if (why.length > 0) return `somebody deleted it, but ${why.join("; ")}: see ${entry.directory}`
@@ -100,21 +116,30 @@ async function removeBranch(
   common: string,
   { branch, base }: { readonly branch: string; readonly base: string | undefined },
   { discard, merged = false }: RemovalOptions,
-): Promise<Kept | undefined> {
+): Promise<KeptWork | undefined> {
   const tip = await commitOf(git, [`refs/heads/${branch}`])
   if (tip === undefined) return undefined
-  const left = (why: string): Kept => ({ tree: false, branch, why })
+  const left = (why: string): KeptWork => ({ tree: false, branch, why })
   const alone = await looseCommits(git, common, [tip], { without: branch })
   const made =
     base === undefined
       ? alone
-      : Number(must(await git(["rev-list", "--count", `${base}..${tip}`]), `Counting the commits of ${branch}`))
+      : Number(
+          must(
+            await git(["rev-list", "--count", `${base}..${tip}`]),
+            `Counting the commits of ${branch}`,
+          ),
+        )
   const words = counted(made, "commit")
   const force = discard === "branch"
   if (!force && (alone > 0 || (made > 0 && !merged))) return left(`with ${words}`)
-  // Merged as git branch -d means it: the tip counts. Otherwise what its reflog alone keeps is not lost either.
+  // Merged as git branch -d means it: the tip counts. Otherwise what its reflog alone keeps is not
+  // lost either.
   if (!force && !merged) {
-    const dropped = await looseCommits(git, common, reflogOf(common, branch), { without: branch, reflogsKeep: true })
+    const dropped = await looseCommits(git, common, reflogOf(common, branch), {
+      without: branch,
+      reflogsKeep: true,
+    })
     if (dropped > 0) return left(`without commits, but ${counted(dropped, "commit")} in its reflog`)
   }
   const deleted = await git(["branch", "-D", "--end-of-options", branch])

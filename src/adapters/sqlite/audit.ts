@@ -7,7 +7,7 @@ import { cut } from "../../core/view.ts"
 import { trimAudit } from "./audit-room.ts"
 import { createHeldSlots } from "./held-slots.ts"
 import type { Database } from "./open.ts"
-import { numberOf, type Row, textOf } from "./row.ts"
+import { numberOf, type Row, stringOf } from "./row.ts"
 
 /** Equal calls within this time of the first are one record. */
 export const equalWithinMs = 60_000
@@ -15,30 +15,39 @@ export const equalWithinMs = 60_000
 const equalAmong = 50
 const dayMs = 86_400_000
 const pageMax = 1000
-/** Rows that a search looks at before it lets others go on: 7 ms of them, measured with 700,000 in the file. */
+/**
+ * Rows that a search looks at before it lets others go on: 7 ms of them, measured with 700,000 in
+ * the file.
+ */
 const sliceRows = 20_000
 /** What a row costs besides its texts: numbers, and its places in the indexes. */
 const rowBytes = 160
-/** Records of one holder that wait in memory on a full disk, at most: its newest. What people changed all waits. */
+/**
+ * Records of one holder that wait in memory on a full disk, at most: its newest. What people
+ * changed all waits.
+ */
 const heldOfHolderMax = 100
 
 const callSchema = auditedSchema.pick({ on: true, flags: true, made: true })
 const recordOf = (row: Row): AuditRecord => ({
-  ...callSchema.parse(JSON.parse(textOf(row, "call"))),
-  id: textOf(row, "id"),
+  ...callSchema.parse(JSON.parse(stringOf(row, "call"))),
+  id: stringOf(row, "id"),
   cursor: String(numberOf(row, "seq")),
   atMs: numberOf(row, "at_ms"),
   lastAtMs: numberOf(row, "last_ms"),
   count: numberOf(row, "count"),
   isSum: row.sum_of !== null,
-  who: textOf(row, "who"),
-  tool: textOf(row, "tool"),
+  who: stringOf(row, "who"),
+  tool: stringOf(row, "tool"),
   verdict: auditedSchema.shape.verdict.parse(row.verdict),
-  ...(row.why !== null && { why: textOf(row, "why") }),
+  ...(row.why !== null && { why: stringOf(row, "why") }),
 })
 
 /** Conditions and values of a query, behind a WHERE clause's first. */
-function conditionsOf({ who, tool, refused, sinceMs }: AuditQuery): { where: string; values: Record<string, string | number> } {
+function conditionsOf({ who, tool, refused, sinceMs }: AuditQuery): {
+  where: string
+  values: Record<string, string | number>
+} {
   const where = [
     ...(who === undefined ? [] : ["instr(who, :who) > 0"]),
     ...(tool === undefined ? [] : ["tool = :tool"]),
@@ -58,7 +67,11 @@ function conditionsOf({ who, tool, refused, sinceMs }: AuditQuery): { where: str
 const cursorOf = (text: string, max: number): number => {
   const cursor = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN
   if (cursor <= max) return cursor
-  throw new Fault("Invalid", `${JSON.stringify(cut(text, 40))} is no cursor of the audit.`, "Take one from an answer of audit.")
+  throw new Fault(
+    "Invalid",
+    `${JSON.stringify(cut(text, 40))} is no cursor of the audit.`,
+    "Take one from an answer of audit.",
+  )
 }
 
 /** What is to be written for one call: at once, or when a full disk has room again. */
@@ -74,7 +87,9 @@ function createWriter(database: Database, room: () => AuditRoom) {
   )
   const sumOf = database.prepare("SELECT * FROM audit WHERE sum_of = ?")
   const drop = database.prepare("DELETE FROM audit WHERE seq = ?")
-  const today = database.prepare("SELECT records FROM audit_day WHERE holder = ? AND series = ? AND day = ?")
+  const today = database.prepare(
+    "SELECT records FROM audit_day WHERE holder = ? AND series = ? AND day = ?",
+  )
   const count = database.prepare(
     `INSERT INTO audit_day (holder, series, day, records) VALUES (?1, ?2, ?3, 1)
      ON CONFLICT (holder, series) DO UPDATE SET records = iif(day = ?3, records + 1, 1), day = ?3`,
@@ -82,18 +97,32 @@ function createWriter(database: Database, room: () => AuditRoom) {
   const dropDays = database.prepare("DELETE FROM audit_day WHERE day < ?")
   const trim = trimAudit(database, room)
 
-  return ({ audited, group, holder, series, perDayMax }: AuditEntry, id: string, nowMs: number): void => {
+  return (
+    { audited, group, holder, series, perDayMax }: AuditEntry,
+    id: string,
+    nowMs: number,
+  ): void => {
     const { who, tool, verdict, why = null, ...call } = audited
     const said = { who, tool, verdict, call: JSON.stringify(call) }
     const day = Math.floor(nowMs / dayMs)
     const write = (before: Row | undefined, sum: string | null): void => {
-      // A record that counts one more becomes the newest: whoever reads on from a cursor comes across it again.
+      // A record that counts one more becomes the newest: whoever reads on from a cursor comes
+      // across it again.
       if (before) drop.run(numberOf(before, "seq"))
-      const texts = { ...said, why, ...(sum !== null && { call: JSON.stringify({ on: [] }), why: null }) }
-      const kept = before ? { call: textOf(before, "call"), why: before.why === null ? null : textOf(before, "why") } : texts
+      const texts = {
+        ...said,
+        why,
+        ...(sum !== null && { call: JSON.stringify({ on: [] }), why: null }),
+      }
+      const kept = before
+        ? {
+            call: stringOf(before, "call"),
+            why: before.why === null ? null : stringOf(before, "why"),
+          }
+        : texts
       insert.run({
         ...{ ...said, ...kept, share: group, holder, sum, last: nowMs },
-        id: before ? textOf(before, "id") : id,
+        id: before ? stringOf(before, "id") : id,
         at: before ? numberOf(before, "at_ms") : nowMs,
         count: (before ? numberOf(before, "count") : 0) + 1,
         bytes: rowBytes + Buffer.byteLength([holder, who, tool, kept.call, kept.why, sum].join("")),
@@ -127,29 +156,49 @@ export function sqliteAudit(
 ): Audit {
   const write = createWriter(database, room)
   const trim = trimAudit(database, room)
-  const newest = database.prepare("SELECT coalesce(max(seq), 0) AS seq FROM sqlite_sequence WHERE name = 'audit'")
+  const newest = database.prepare(
+    "SELECT coalesce(max(seq), 0) AS seq FROM sqlite_sequence WHERE name = 'audit'",
+  )
   const endOf = (): number => numberOf(database.read(() => newest.get()) ?? {}, "seq")
   const since = database.prepare("SELECT min(seq) AS seq FROM audit WHERE last_ms >= ?")
   const sliceEnd = {
-    DESC: database.prepare(`SELECT seq FROM audit WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ${sliceRows}`),
-    ASC: database.prepare(`SELECT seq FROM audit WHERE seq > ? ORDER BY seq LIMIT 1 OFFSET ${sliceRows}`),
+    DESC: database.prepare(
+      `SELECT seq FROM audit WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ${sliceRows}`,
+    ),
+    ASC: database.prepare(
+      `SELECT seq FROM audit WHERE seq > ? ORDER BY seq LIMIT 1 OFFSET ${sliceRows}`,
+    ),
   }
   const heldSlot = createHeldSlots(database, heldOfHolderMax)
 
-  /** All filters are SQL's, and it looks slice by slice, so that a search of all there is holds nobody up. */
-  const search = async (query: AuditQuery, from: number, order: "ASC" | "DESC"): Promise<AuditPage> => {
+  /**
+   * All filters are SQL's, and it looks slice by slice, so that a search of all there is holds
+   * nobody up.
+   */
+  const search = async (
+    query: AuditQuery,
+    from: number,
+    order: "ASC" | "DESC",
+  ): Promise<AuditPage> => {
     const { where, values } = conditionsOf(query)
     const limit = Math.min(query.limit, pageMax)
     const range = order === "DESC" ? "seq < :from AND seq >= :end" : "seq > :from AND seq <= :end"
-    const select = database.prepare(`SELECT * FROM audit WHERE ${range}${where} ORDER BY seq ${order} LIMIT :count`)
-    const oldest = query.sinceMs === undefined ? 0 : Number(database.read(() => since.get(query.sinceMs ?? 0))?.seq ?? from)
+    const select = database.prepare(
+      `SELECT * FROM audit WHERE ${range}${where} ORDER BY seq ${order} LIMIT :count`,
+    )
+    const oldest =
+      query.sinceMs === undefined
+        ? 0
+        : Number(database.read(() => since.get(query.sinceMs ?? 0))?.seq ?? from)
     const last = order === "DESC" ? oldest : Number.MAX_SAFE_INTEGER
     const records: AuditRecord[] = []
     let at = order === "ASC" ? Math.max(from, oldest - 1) : from
     for (;;) {
       const boundary = database.read(() => sliceEnd[order].get(at))
       const end = boundary ? numberOf(boundary, "seq") : last
-      const rows = database.read(() => select.all({ ...values, from: at, end, count: limit + 1 - records.length }))
+      const rows = database.read(() =>
+        select.all({ ...values, from: at, end, count: limit + 1 - records.length }),
+      )
       records.push(...rows.map(recordOf))
       if (records.length > limit || !boundary || (order === "DESC" && end <= oldest)) break
       at = end
@@ -170,7 +219,11 @@ export function sqliteAudit(
       database.insist(new Map([[`audit ${key}`, step]]), isPeoples ? "reserve" : "memory")
     },
     async last({ before, ...query }) {
-      return search(query, before === undefined ? Number.MAX_SAFE_INTEGER : cursorOf(before, endOf()), "DESC")
+      return search(
+        query,
+        before === undefined ? Number.MAX_SAFE_INTEGER : cursorOf(before, endOf()),
+        "DESC",
+      )
     },
     async following({ after, ...query }) {
       return search(query, after === "" ? 0 : cursorOf(after, endOf()), "ASC")

@@ -13,7 +13,9 @@ const cannotOpen = 14
 const notDatabase = 26
 
 const resultOf = (error: unknown): number | undefined =>
-  error instanceof Error && "errcode" in error && typeof error.errcode === "number" ? error.errcode & 0xff : undefined
+  error instanceof Error && "errcode" in error && typeof error.errcode === "number"
+    ? error.errcode & 0xff
+    : undefined
 
 export const isBusy = (error: unknown): boolean => resultOf(error) === busy
 export const isFull = (error: unknown): boolean => resultOf(error) === full

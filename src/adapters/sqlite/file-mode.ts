@@ -1,7 +1,10 @@
 import { chmodSync, closeSync, constants, openSync, statSync } from "node:fs"
 import { Fault } from "../../core/faults.ts"
 
-/** The database and the files beside it are its owner's alone, whatever the umask is, and whatever an older version or a copy left. */
+/**
+ * The database and the files beside it are its owner's alone, whatever the umask is, and whatever
+ * an older version or a copy left.
+ */
 const ownOnly = 0o600
 /** SQLite makes these with the mode that the database has then (os_unix.c, findCreateFileMode). */
 const besides = ["-wal", "-shm", "-journal"]
@@ -10,8 +13,9 @@ const isMissing = (error: unknown): boolean =>
   error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR")
 
 /**
- * Before SQLite opens it. Makes the file where there is none; one that is there is never opened, for closing it again would drop this process's locks
- * on it. @throws Invalid where others can read it and its mode cannot be changed.
+ * Before SQLite opens it. Makes the file where there is none; one that is there is never opened,
+ * for closing it again would drop this process's locks on it. @throws Invalid where others can read
+ * it and its mode cannot be changed.
  */
 export function keepPrivate(path: string): void {
   try {

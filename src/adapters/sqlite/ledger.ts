@@ -4,10 +4,13 @@ import { Overlay } from "../../core/overlay.ts"
 import type { Clock, Ledger, Spent } from "../../core/ports.ts"
 import { withSpent } from "../../core/spending.ts"
 import type { Database } from "./open.ts"
-import { numberOf, type Row, textOf } from "./row.ts"
+import { numberOf, type Row, stringOf } from "./row.ts"
 
 const hourMs = 3_600_000
-/** What each hour added is kept this long; the sums of the uids are kept for good, since budgets count them. */
+/**
+ * What each hour added is kept this long; the sums of the uids are kept for good, since budgets
+ * count them.
+ */
 export const hoursKept = 400 * 24
 
 const usageOf = (row: Row): Usage => ({
@@ -19,7 +22,12 @@ const usageOf = (row: Row): Usage => ({
 const sums =
   "total(usd) AS usd, coalesce(sum(tokens), 0) AS tokens, coalesce(sum(iterations), 0) AS iterations, coalesce(sum(ms), 0) AS ms"
 
-const values = ({ usd, tokens, iterations, ms }: Usage): [number, number, number, number] => [usd, tokens, iterations, ms]
+const values = ({ usd, tokens, iterations, ms }: Usage): [number, number, number, number] => [
+  usd,
+  tokens,
+  iterations,
+  ms,
+]
 const less = (a: Usage, b: Usage): Usage => ({
   usd: a.usd - b.usd,
   tokens: a.tokens - b.tokens,
@@ -33,19 +41,21 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
     const change = (uid: Uid, part: Partial<Spent>): void =>
       void read.set(uid, { lineage: [], used: noUsage, ...read.get(uid), ...part })
     for (const row of database.prepare("SELECT uid, name, lineage, at_ms FROM birth").all())
-      change(uidSchema.parse(textOf(row, "uid")), {
-        name: textOf(row, "name"),
+      change(uidSchema.parse(stringOf(row, "uid")), {
+        name: stringOf(row, "name"),
         bornAtMs: numberOf(row, "at_ms"),
-        lineage: uidSchema.array().parse(JSON.parse(textOf(row, "lineage"))),
+        lineage: uidSchema.array().parse(JSON.parse(stringOf(row, "lineage"))),
       })
     for (const row of database.prepare(`SELECT uid, ${sums} FROM usage GROUP BY uid`).all())
-      change(uidSchema.parse(textOf(row, "uid")), { used: usageOf(row) })
+      change(uidSchema.parse(stringOf(row, "uid")), { used: usageOf(row) })
   })
   let spent = Overlay.of(read)
   const change = (uid: Uid, part: Partial<Spent>): void => {
     spent = withSpent(spent, uid, { lineage: [], used: noUsage, ...spent.get(uid), ...part })
   }
-  const known = database.prepare("SELECT usd, tokens, iterations, ms FROM usage WHERE uid = ? AND place = ?")
+  const known = database.prepare(
+    "SELECT usd, tokens, iterations, ms FROM usage WHERE uid = ? AND place = ?",
+  )
   const upsert = database.prepare(
     "INSERT OR REPLACE INTO usage (uid, place, usd, tokens, iterations, ms) VALUES (?, ?, ?, ?, ?, ?)",
   )
@@ -56,7 +66,9 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
   )
   const dropHours = database.prepare("DELETE FROM hour WHERE hour <= ?")
   const since = database.prepare(`SELECT ${sums} FROM hour WHERE hour >= ?`)
-  const bear = database.prepare("INSERT OR IGNORE INTO birth (uid, name, lineage, at_ms) VALUES (?, ?, ?, ?)")
+  const bear = database.prepare(
+    "INSERT OR IGNORE INTO birth (uid, name, lineage, at_ms) VALUES (?, ?, ?, ?)",
+  )
 
   return {
     async record(uid, place, used) {

@@ -3,11 +3,14 @@ import { uidSchema } from "../../core/instance.ts"
 import { mailSchema, type Receipt, receiptSchema } from "../../core/link.ts"
 import { type Address, type Bus, operators, type Posted } from "../../core/ports.ts"
 import type { Database } from "./open.ts"
-import { numberOf, type Row, textOf } from "./row.ts"
+import { numberOf, type Row, stringOf } from "./row.ts"
 
 /** Mail that may wait for one address; then a sender is refused, for an inbox is never trimmed. */
 export const inboxMax = 200
-/** Settled mail kept for one address, and for all of them together (those of removed instances would else stay for ever). */
+/**
+ * Settled mail kept for one address, and for all of them together (those of removed instances would
+ * else stay for ever).
+ */
 export const settledMax = 2000
 const keptMax = 20_000
 const pageMax = 1000
@@ -15,7 +18,7 @@ const pageMax = 1000
 /** A receipt moves up only; Delivered and Returned exclude each other. */
 const rank: Record<Receipt["state"], number> = { Queued: 0, Delivered: 1, Returned: 1, Answered: 2 }
 
-const mailOf = (row: Row) => mailSchema.parse(JSON.parse(textOf(row, "body")))
+const mailOf = (row: Row) => mailSchema.parse(JSON.parse(stringOf(row, "body")))
 const receiptOf = (row: Row): Receipt =>
   receiptSchema.parse({
     mail: row.id,
@@ -24,21 +27,33 @@ const receiptOf = (row: Row): Receipt =>
     ...(row.door !== null && { door: row.door }),
   })
 const postedOf = (row: Row): Posted => {
-  const to = textOf(row, "address")
-  return { to: to === operators ? operators : uidSchema.parse(to), mail: mailOf(row), receipt: receiptOf(row) }
+  const to = stringOf(row, "address")
+  return {
+    to: to === operators ? operators : uidSchema.parse(to),
+    mail: mailOf(row),
+    receipt: receiptOf(row),
+  }
 }
 
 type MailBus = Pick<Bus, "send" | "inbox" | "posted" | "receipt" | "returnAll">
 
 export function sqliteMail(database: Database): MailBus {
   const byId = database.prepare("SELECT * FROM mail WHERE id = ?")
-  const waiting = database.prepare("SELECT count(*) AS waiting FROM mail WHERE address = ? AND state = 'Queued'")
-  const insert = database.prepare("INSERT INTO mail (id, address, sender, body) VALUES (?, ?, ?, ?)")
-  const next = database.prepare("SELECT * FROM mail WHERE address = ? AND state = 'Queued' AND seq > ? ORDER BY seq LIMIT 1")
+  const waiting = database.prepare(
+    "SELECT count(*) AS waiting FROM mail WHERE address = ? AND state = 'Queued'",
+  )
+  const insert = database.prepare(
+    "INSERT INTO mail (id, address, sender, body) VALUES (?, ?, ?, ?)",
+  )
+  const next = database.prepare(
+    "SELECT * FROM mail WHERE address = ? AND state = 'Queued' AND seq > ? ORDER BY seq LIMIT 1",
+  )
   const settle = database.prepare(
     "UPDATE mail SET state = ?, iteration = coalesce(?, iteration), door = coalesce(?, door) WHERE id = ?",
   )
-  const returnOf = database.prepare("UPDATE mail SET state = 'Returned' WHERE address = ? AND state = 'Queued'")
+  const returnOf = database.prepare(
+    "UPDATE mail SET state = 'Returned' WHERE address = ? AND state = 'Queued'",
+  )
   const trim = database.prepare(
     `DELETE FROM mail WHERE state <> 'Queued' AND address = ?1 AND seq <=
        (SELECT seq FROM mail WHERE address = ?1 AND state <> 'Queued' ORDER BY seq DESC LIMIT 1 OFFSET ${settledMax})`,
@@ -51,7 +66,7 @@ export function sqliteMail(database: Database): MailBus {
     const row = byId.get(mail)
     if (!row || rank[state] <= rank[receiptOf(row).state]) return
     settle.run(state, iteration ?? null, door ?? null, mail)
-    trim.run(textOf(row, "address"))
+    trim.run(stringOf(row, "address"))
   }
 
   return {
@@ -92,7 +107,8 @@ export function sqliteMail(database: Database): MailBus {
             last = numberOf(row, "seq")
             yield mailOf(row)
           } else {
-            // No await stands between the empty answer and this promise, so no wake-up can be missed.
+            // No await stands between the empty answer and this promise, so no wake-up can be
+            // missed.
             await new Promise<void>((resolve) => {
               wake = resolve
             })
@@ -125,7 +141,7 @@ export function sqliteMail(database: Database): MailBus {
     async receipt(of, receipt) {
       return database.write(() => {
         const row = byId.get(receipt.mail)
-        if (!row || textOf(row, "address") !== of) return undefined
+        if (!row || stringOf(row, "address") !== of) return undefined
         move(receipt)
         const now = byId.get(receipt.mail)
         return now && receiptOf(now)

@@ -1,4 +1,7 @@
-/** What each version of the file added; `PRAGMA user_version` says how many are in it. One that was released is never changed. */
+/**
+ * What each version of the file added; `PRAGMA user_version` says how many are in it. One that was
+ * released is never changed.
+ */
 export const migrations: readonly string[] = [
   `
   CREATE TABLE instance (
@@ -95,8 +98,8 @@ export const migrations: readonly string[] = [
     revoked_at_ms INTEGER
   ) STRICT, WITHOUT ROWID;
   `,
-  // The audit leaves the timeline, whose bound is shared with what agents tell. Triggers add up who holds how much of it. The oldest records
-  // said what they said in one sentence alone.
+  // The audit leaves the timeline, whose bound is shared with what agents tell. Triggers add up who
+  // holds how much of it. The oldest records said what they said in one sentence alone.
   `
   CREATE TABLE audit_holder (
     holder TEXT PRIMARY KEY,
@@ -160,7 +163,8 @@ export const migrations: readonly string[] = [
       FROM event WHERE kind = 'Audit' ORDER BY cursor);
   DELETE FROM event WHERE kind = 'Audit';
   `,
-  // How many events there are of each instance, of those that its supervisor told and of the others; under no share, of all.
+  // How many events there are of each instance, of those that its supervisor told and of the
+  // others; under no share, of all.
   `
   ALTER TABLE event ADD COLUMN share TEXT NOT NULL DEFAULT 'witnessed';
   UPDATE event SET share = 'told' WHERE kind IN ('IterationStarted', 'IterationEnded', 'Warning');

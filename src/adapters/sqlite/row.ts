@@ -3,9 +3,10 @@ import type { SQLOutputValue } from "node:sqlite"
 /** A row as node:sqlite gives it. */
 export type Row = Readonly<Record<string, SQLOutputValue>>
 
-const wrong = (column: string, wanted: string): TypeError => new TypeError(`Column ${column} holds no ${wanted}.`)
+const wrong = (column: string, wanted: string): TypeError =>
+  new TypeError(`Column ${column} holds no ${wanted}.`)
 
-export function textOf(row: Row, column: string): string {
+export function stringOf(row: Row, column: string): string {
   const value = row[column]
   if (typeof value !== "string") throw wrong(column, "text")
   return value

@@ -11,10 +11,10 @@ import {
   type Uid,
   uidSchema,
 } from "../../core/instance.ts"
-import type { Clock, InstanceStore } from "../../core/ports.ts"
+import type { Clock, Instances } from "../../core/ports.ts"
 import { topic } from "../../core/source.ts"
 import type { Database } from "./open.ts"
-import { maybeNumberOf, numberOf, type Row, textOf } from "./row.ts"
+import { maybeNumberOf, numberOf, type Row, stringOf } from "./row.ts"
 import type { Room } from "./writes.ts"
 
 type Part = "spec" | Section
@@ -31,12 +31,20 @@ const raised = (version: string, part: Part): string => {
 }
 
 function frozen<T>(value: T): T {
-  if (typeof value === "object" && value !== null) for (const inner of Object.values(value)) frozen(inner)
+  if (typeof value === "object" && value !== null)
+    for (const inner of Object.values(value)) frozen(inner)
   return Object.freeze(value)
 }
 
-/** The instance as it reads back from the file, whatever the caller's objects do later. @throws Invalid for what could not be read back. */
-function instanceOf(head: Omit<Instance, "spec" | "status">, specText: string, statusText: string): Instance {
+/**
+ * The instance as it reads back from the file, whatever the caller's objects do later. @throws
+ * Invalid for what could not be read back.
+ */
+function instanceOf(
+  head: Omit<Instance, "spec" | "status">,
+  specText: string,
+  statusText: string,
+): Instance {
   const spec = specSchema.safeParse(JSON.parse(specText))
   const status = statusSchema.safeParse(JSON.parse(statusText))
   const issue = spec.error?.issues[0] ?? status.error?.issues[0]
@@ -50,19 +58,19 @@ function instanceOf(head: Omit<Instance, "spec" | "status">, specText: string, s
 }
 
 function loaded(row: Row, path: string): Instance {
-  const name = textOf(row, "name")
+  const name = stringOf(row, "name")
   const deletedAtMs = maybeNumberOf(row, "deleted_at_ms")
   try {
     return instanceOf(
       {
         name: nameSchema.parse(name),
-        uid: uidSchema.parse(textOf(row, "uid")),
-        version: textOf(row, "version"),
+        uid: uidSchema.parse(stringOf(row, "uid")),
+        version: stringOf(row, "version"),
         createdAtMs: numberOf(row, "created_at_ms"),
         ...(deletedAtMs !== undefined && { deletedAtMs }),
       },
-      textOf(row, "spec"),
-      textOf(row, "status"),
+      stringOf(row, "spec"),
+      stringOf(row, "status"),
     )
   } catch (error) {
     throw new Fault(
@@ -74,10 +82,15 @@ function loaded(row: Row, path: string): Instance {
   }
 }
 
-/** Every read is answered from memory, which holds what is committed; every write goes to the file first. */
-export function sqliteStore(database: Database, clock: Clock): InstanceStore {
+/**
+ * Every read is answered from memory, which holds what is committed; every write goes to the file
+ * first.
+ */
+export function sqliteStore(database: Database, clock: Clock): Instances {
   const rows = database.read(() => database.prepare("SELECT * FROM instance ORDER BY rowid").all())
-  const byName = new Map(rows.map((row) => loaded(row, database.path)).map((one) => [one.name, one]))
+  const byName = new Map(
+    rows.map((row) => loaded(row, database.path)).map((one) => [one.name, one]),
+  )
   const byUid = new Map([...byName.values()].map((one) => [one.uid, one]))
   const open = new Map([...byUid].filter(([, one]) => isOpen(one)))
   const index: FleetIndex = { byUid, open: () => [...open.values()] }
@@ -87,7 +100,9 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
   const insert = database.prepare(
     "INSERT INTO instance (uid, name, version, created_at_ms, spec, status) VALUES (?, ?, ?, ?, ?, '{}')",
   )
-  const update = database.prepare("UPDATE instance SET version = ?, spec = ?, status = ? WHERE uid = ?")
+  const update = database.prepare(
+    "UPDATE instance SET version = ?, spec = ?, status = ? WHERE uid = ?",
+  )
   const mark = database.prepare("UPDATE instance SET deleted_at_ms = ? WHERE uid = ?")
   const remove = database.prepare("DELETE FROM instance WHERE uid = ?")
 
@@ -96,7 +111,8 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
     const now = byName.get(name)
     return now?.uid === uid ? now : undefined
   }
-  const conflict = (message: string): Fault => new Fault("Conflict", message, "Read it again and repeat.")
+  const conflict = (message: string): Fault =>
+    new Fault("Conflict", message, "Read it again and repeat.")
   const keep = (instance: Instance): Instance => {
     byName.set(instance.name, instance)
     byUid.set(instance.uid, instance)
@@ -113,14 +129,20 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
     write: (uid: Uid, step: () => void) => void,
   ): Instance => {
     const now = current(seen)
-    if (!now) throw new Fault("NotFound", `The instance ${seen.name} is gone.`, "Call list_instances for those that exist.")
+    if (!now)
+      throw new Fault(
+        "NotFound",
+        `The instance ${seen.name} is gone.`,
+        "Call list_instances for those that exist.",
+      )
     if (counters(seen.version)[part] !== counters(now.version)[part])
       throw conflict(`The ${part} of ${seen.name} changed meanwhile.`)
     const { spec, status } = next(now)
     const version = raised(now.version, part)
     const instance = instanceOf({ ...now, version }, JSON.stringify(spec), JSON.stringify(status))
     const [specText, statusText] = [JSON.stringify(instance.spec), JSON.stringify(instance.status)]
-    if (specText === JSON.stringify(now.spec) && statusText === JSON.stringify(now.status)) return now
+    if (specText === JSON.stringify(now.spec) && statusText === JSON.stringify(now.status))
+      return now
     write(now.uid, () => update.run(version, specText, statusText, now.uid))
     return keep(instance)
   }
@@ -155,20 +177,37 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
           "Use a lower-case DNS label of 1 to 53 characters.",
         )
       const uid: Uid = uidSchema.parse(randomUUID())
-      const instance = instanceOf({ name, uid, version: "1.0.0", createdAtMs: clock.nowMs() }, JSON.stringify(spec), "{}")
-      database.write(() => insert.run(uid, name, instance.version, instance.createdAtMs, JSON.stringify(instance.spec)))
+      const instance = instanceOf(
+        { name, uid, version: "1.0.0", createdAtMs: clock.nowMs() },
+        JSON.stringify(spec),
+        "{}",
+      )
+      database.write(() =>
+        insert.run(
+          uid,
+          name,
+          instance.version,
+          instance.createdAtMs,
+          JSON.stringify(instance.spec),
+        ),
+      )
       keep(instance)
       await database.durable()
       return instance
     },
     async updateSpec(seen, spec) {
-      // What halts an agent is done on a full disk too. What lets it go on is not: it could write nothing of its work.
-      const write = spec.state === "Running" ? (_uid: Uid, step: () => void) => database.write(step) : insist("reserve")
+      // What halts an agent is done on a full disk too. What lets it go on is not: it could write
+      // nothing of its work.
+      const write =
+        spec.state === "Running"
+          ? (_uid: Uid, step: () => void) => database.write(step)
+          : insist("reserve")
       const changed = change(seen, "spec", ({ status }) => ({ spec, status }), write)
       await database.durable()
       return changed
     },
-    // What is seen can be seen again: it waits in memory for room, and takes none from what a person wants.
+    // What is seen can be seen again: it waits in memory for room, and takes none from what a
+    // person wants.
     updateStatus: async (seen, section, value) =>
       change(
         seen,
@@ -186,7 +225,10 @@ export function sqliteStore(database: Database, clock: Clock): InstanceStore {
       if (counters(seen.version).spec !== counters(now.version).spec)
         throw conflict(`The spec of ${seen.name} changed meanwhile.`)
       const deletedAtMs = clock.nowMs()
-      database.insist(new Map([[`mark ${now.uid}`, () => mark.run(deletedAtMs, now.uid)]]), "reserve")
+      database.insist(
+        new Map([[`mark ${now.uid}`, () => mark.run(deletedAtMs, now.uid)]]),
+        "reserve",
+      )
       keep(frozen({ ...now, deletedAtMs }))
       await database.durable()
     },

@@ -1,52 +1,73 @@
 import type { StatementSync } from "node:sqlite"
 import { Fault } from "../../core/faults.ts"
 import { type Uid, uidSchema } from "../../core/instance.ts"
-import { type Emitted, type Event, type EventKind, emittedSchema, reportedKinds } from "../../core/link.ts"
+import {
+  type Emitted,
+  type Event,
+  type EventKind,
+  emittedSchema,
+  reportedKinds,
+} from "../../core/link.ts"
 import type { Bus, Clock, EventPage, EventQuery } from "../../core/ports.ts"
 import { cut } from "../../core/view.ts"
 import { createHeldSlots } from "./held-slots.ts"
 import type { Database } from "./open.ts"
-import { maybeNumberOf, numberOf, type Row, textOf } from "./row.ts"
-import { eventsMax, shareMax, trimTimeline } from "./timeline-room.ts"
+import { maybeNumberOf, numberOf, type Row, stringOf } from "./row.ts"
+import { shareMax, timelineEventsMax, trimTimeline } from "./timeline-room.ts"
 
 /** Events of one instance that wait in memory on a full disk, at most: the newest. */
 const heldMax = 100
 const pageMax = 1000
 
 const eventOf = (row: Row): Event => {
-  const uid = textOf(row, "uid")
+  const uid = stringOf(row, "uid")
   return {
-    ...emittedSchema.parse(JSON.parse(textOf(row, "body"))),
+    ...emittedSchema.parse(JSON.parse(stringOf(row, "body"))),
     cursor: String(numberOf(row, "cursor")),
     ...(uid !== "" && { uid: uidSchema.parse(uid) }),
   }
 }
 
 /** Conditions and values of a query, for a WHERE clause that has one of its own before them. */
-function conditionsOf({ uids, kinds }: EventQuery): { where: string; values: Record<string, string> } {
+function conditionsOf({ uids, kinds }: EventQuery): {
+  where: string
+  values: Record<string, string>
+} {
   const where = [
     ...(uids ? ["uid IN (SELECT value FROM json_each(:uids))"] : []),
     ...(kinds ? ["kind IN (SELECT value FROM json_each(:kinds))"] : []),
   ]
   return {
     where: where.map((one) => ` AND ${one}`).join(""),
-    values: { ...(uids && { uids: JSON.stringify(uids) }), ...(kinds && { kinds: JSON.stringify(kinds) }) },
+    values: {
+      ...(uids && { uids: JSON.stringify(uids) }),
+      ...(kinds && { kinds: JSON.stringify(kinds) }),
+    },
   }
 }
 
 const reported: ReadonlySet<EventKind> = new Set<EventKind>(reportedKinds)
-/** Kinds whose teller keeps them until they are on the disk. The others are witnessed here alone, and wait in memory for room. */
+/**
+ * Kinds whose teller keeps them until they are on the disk. The others are witnessed here alone,
+ * and wait in memory for room.
+ */
 const kept: ReadonlySet<EventKind> = new Set<EventKind>([...reportedKinds, "MailDelivered"])
 const isToldAgain = (kind: EventKind): boolean => kept.has(kind)
 
-export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "append" | "events" | "lastEvents"> {
-  // An id counts for its own uid alone, so that no instance can swallow the events of another by guessing ids.
+export function sqliteTimeline(
+  database: Database,
+  clock: Clock,
+): Pick<Bus, "append" | "events" | "lastEvents"> {
+  // An id counts for its own uid alone, so that no instance can swallow the events of another by
+  // guessing ids.
   const insert = database.prepare(
     "INSERT INTO event (uid, id, body, kind, at_ms, share) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
   )
   const keepBounded = trimTimeline(database)
   const oldest = database.prepare("SELECT min(cursor) AS cursor FROM event")
-  const newest = database.prepare("SELECT coalesce(max(seq), 0) AS cursor FROM sqlite_sequence WHERE name = 'event'")
+  const newest = database.prepare(
+    "SELECT coalesce(max(seq), 0) AS cursor FROM sqlite_sequence WHERE name = 'event'",
+  )
   const heldSlot = createHeldSlots(database, heldMax)
   const waiters = new Set<(event: Emitted & { uid?: Uid }) => void>()
   /** One for each form of a query: eight of them. */
@@ -75,7 +96,7 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
     if (cursor >= first - 1) return cursor
     throw new Fault(
       "NotFound",
-      `The events after ${after} are gone: the newest ${eventsMax} are kept, and of one instance ${2 * shareMax}.`,
+      `The events after ${after} are gone: the newest ${timelineEventsMax} are kept, and of one instance ${2 * shareMax}.`,
       'Begin again with the oldest that is kept, with after: "".',
     )
   }
@@ -84,14 +105,22 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
     async append({ uid, ...event }: Emitted & { uid?: Uid }) {
       let added = false
       const share = reported.has(event.kind) ? "told" : "witnessed"
-      const values = [uid ?? "", event.id, JSON.stringify(event), event.kind, event.atMs, share] as const
+      const values = [
+        uid ?? "",
+        event.id,
+        JSON.stringify(event),
+        event.kind,
+        event.atMs,
+        share,
+      ] as const
       const step = (): void => {
         added = insert.run(...values).changes > 0
         if (added) keepBounded(uid ?? "", share)
       }
       if (isToldAgain(event.kind)) database.write(step)
       else database.insist(new Map([[`event ${heldSlot(uid ?? "")}`, step]]), "memory")
-      if (added) for (const waiter of waiters) waiter({ ...event, ...(uid !== undefined && { uid }) })
+      if (added)
+        for (const waiter of waiters) waiter({ ...event, ...(uid !== undefined && { uid }) })
     },
     async events({ after, limit, waitMs, ...query }, signal) {
       const start = database.read(() => startOf(after))
@@ -107,7 +136,8 @@ export function sqliteTimeline(database: Database, clock: Clock): Pick<Bus, "app
       const now = found()
       if (now.events.length > 0 || waitMs <= 0 || signal?.aborted) return now
       const fits = ({ uid, kind }: Emitted & { uid?: Uid }): boolean =>
-        (!query.uids || (uid !== undefined && query.uids.includes(uid))) && (!query.kinds || query.kinds.includes(kind))
+        (!query.uids || (uid !== undefined && query.uids.includes(uid))) &&
+        (!query.kinds || query.kinds.includes(kind))
       await new Promise<void>((resolve) => {
         const done = (): void => {
           waiters.delete(waiter)

@@ -5,12 +5,13 @@ import { type Role, roles } from "../../core/principal.ts"
 import { tokenPrefix } from "../../core/secrets.ts"
 import { topic } from "../../core/source.ts"
 import type { Database } from "./open.ts"
-import { maybeNumberOf, numberOf, textOf } from "./row.ts"
+import { maybeNumberOf, numberOf, stringOf } from "./row.ts"
 
 /** Tokens that are valid at once; and how many of those that ended are still listed. */
 export const tokensMax = 1000
 
-// One pass of SHA-256 is enough: it keeps a reader of the file from the bearers, and 256 random bits cannot be guessed, however fast guesses are.
+// One pass of SHA-256 is enough: it keeps a reader of the file from the bearers, and 256 random
+// bits cannot be guessed, however fast guesses are.
 const digestOf = (bearer: string): string => createHash("sha256").update(bearer).digest("base64url")
 const roleOf = (text: string): Role => {
   const role = roles.find((one) => one === text)
@@ -20,17 +21,24 @@ const roleOf = (text: string): Role => {
 
 export function sqliteTokens(database: Database, clock: Clock): Tokens {
   const byDigest = new Map<string, Token>()
-  for (const row of database.read(() => database.prepare("SELECT * FROM token ORDER BY created_at_ms").all())) {
-    const [expiresAtMs, revokedAtMs] = [maybeNumberOf(row, "expires_at_ms"), maybeNumberOf(row, "revoked_at_ms")]
-    byDigest.set(textOf(row, "digest"), {
-      name: textOf(row, "name"),
-      role: roleOf(textOf(row, "role")),
+  for (const row of database.read(() =>
+    database.prepare("SELECT * FROM token ORDER BY created_at_ms").all(),
+  )) {
+    const [expiresAtMs, revokedAtMs] = [
+      maybeNumberOf(row, "expires_at_ms"),
+      maybeNumberOf(row, "revoked_at_ms"),
+    ]
+    byDigest.set(stringOf(row, "digest"), {
+      name: stringOf(row, "name"),
+      role: roleOf(stringOf(row, "role")),
       createdAtMs: numberOf(row, "created_at_ms"),
       ...(expiresAtMs !== undefined && { expiresAtMs }),
       ...(revokedAtMs !== undefined && { revokedAtMs }),
     })
   }
-  const insert = database.prepare("INSERT INTO token (digest, name, role, created_at_ms, expires_at_ms) VALUES (?, ?, ?, ?, ?)")
+  const insert = database.prepare(
+    "INSERT INTO token (digest, name, role, created_at_ms, expires_at_ms) VALUES (?, ?, ?, ?, ?)",
+  )
   const mark = database.prepare("UPDATE token SET revoked_at_ms = ? WHERE digest = ?")
   const remove = database.prepare("DELETE FROM token WHERE digest = ?")
   const revoked = topic<string>(async () => [])
@@ -51,10 +59,19 @@ export function sqliteTokens(database: Database, clock: Clock): Tokens {
         )
       const ended = [...byDigest].filter(([, token]) => !valid(token)).map(([digest]) => digest)
       if (byDigest.size - ended.length >= tokensMax)
-        throw new Fault("TooLarge", `There are ${tokensMax} valid tokens, and no more can be.`, "Revoke those that nobody uses.")
+        throw new Fault(
+          "TooLarge",
+          `There are ${tokensMax} valid tokens, and no more can be.`,
+          "Revoke those that nobody uses.",
+        )
       const bearer = `${tokenPrefix}${randomBytes(32).toString("base64url")}`
       const digest = digestOf(bearer)
-      const token: Token = { name, role, createdAtMs: clock.nowMs(), ...(expiresAtMs !== undefined && { expiresAtMs }) }
+      const token: Token = {
+        name,
+        role,
+        createdAtMs: clock.nowMs(),
+        ...(expiresAtMs !== undefined && { expiresAtMs }),
+      }
       const forgotten = ended.slice(0, Math.max(0, ended.length - tokensMax))
       database.write(() => {
         for (const one of forgotten) remove.run(one)
@@ -67,7 +84,12 @@ export function sqliteTokens(database: Database, clock: Clock): Tokens {
     list: async () => [...byDigest.values()].reverse(),
     async revoke(name) {
       const found = validOf(name)
-      if (!found) throw new Fault("NotFound", `${JSON.stringify(name)} has no valid token.`, "list_tokens shows who has one.")
+      if (!found)
+        throw new Fault(
+          "NotFound",
+          `${JSON.stringify(name)} has no valid token.`,
+          "list_tokens shows who has one.",
+        )
       const [digest, token] = found
       const after: Token = { ...token, revokedAtMs: clock.nowMs() }
       database.write(() => mark.run(after.revokedAtMs ?? null, digest))

@@ -2,10 +2,16 @@ import type { DatabaseSync } from "node:sqlite"
 import { DiskFull } from "../../core/faults.ts"
 import { faultOf, isFull } from "./errors.ts"
 
-/** Where what must be done on a full disk finds its room: in the reserve, then in memory; or in memory at once. */
+/**
+ * Where what must be done on a full disk finds its room: in the reserve, then in memory; or in
+ * memory at once.
+ */
 export type Room = "reserve" | "memory"
 
-/** Since when writes find no room on the disk; and how many that found none in the reserve either are in memory alone. */
+/**
+ * Since when writes find no room on the disk; and how many that found none in the reserve either
+ * are in memory alone.
+ */
 export interface Shortage {
   readonly since: Date
   readonly held: number
@@ -25,7 +31,10 @@ export interface Writes {
 export const heldMax = 20_000
 const retryMs = 1000
 
-/** All writes to one database. `take` gives a piece of the reserve back to the disk; false when none is left. */
+/**
+ * All writes to one database. `take` gives a piece of the reserve back to the disk; false when none
+ * is left.
+ */
 export function createWrites(sql: DatabaseSync, path: string, take: () => boolean): Writes {
   /** By key, in the order in which they must be done. */
   const held = new Map<string, Held>()
@@ -64,7 +73,10 @@ export function createWrites(sql: DatabaseSync, path: string, take: () => boolea
       throw faultOf(error, path)
     }
   }
-  /** Only what is really written proves that there is room: a transaction that changes nothing needs none. */
+  /**
+   * Only what is really written proves that there is room: a transaction that changes nothing needs
+   * none.
+   */
   const probeStep = sql.prepare("INSERT OR REPLACE INTO term (of, value) VALUES ('probe', ?)")
   let probes = 0
   const probe = (): void => {
@@ -96,7 +108,8 @@ export function createWrites(sql: DatabaseSync, path: string, take: () => boolea
           return
         }
     },
-    shortage: () => since && { since, held: [...held.values()].filter(({ isUrgent }) => isUrgent).length },
+    shortage: () =>
+      since && { since, held: [...held.values()].filter(({ isUrgent }) => isUrgent).length },
     end() {
       clearInterval(timer)
       if (held.size > 0) probe()

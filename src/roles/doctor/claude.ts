@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs"
 import { z } from "zod"
 import { oneLine } from "../../core/view.ts"
-import { findClaude } from "../../find-claude.ts"
+import { findClaude } from "../../host/find-claude.ts"
 import { ask, type Finding, fail, failWith, ok, warn } from "./check.ts"
 
 /** What claude needs to work for a loop. */
@@ -14,16 +14,28 @@ export const managedSettings = (platform: NodeJS.Platform): string =>
 
 const authSchema = z.object({ loggedIn: z.boolean(), authMethod: z.string().optional() })
 
-/** Its path and version, and whether somebody is logged in. Costs nothing: the model is not asked. */
-export async function checkClaude(named: string | undefined, environment: NodeJS.ProcessEnv): Promise<readonly Finding[]> {
+/**
+ * Its path and version, and whether somebody is logged in. Costs nothing: the model is not asked.
+ */
+export async function checkClaude(
+  named: string | undefined,
+  environment: NodeJS.ProcessEnv,
+): Promise<readonly Finding[]> {
   let path: string
   try {
     path = findClaude(named)
   } catch (error) {
     return [failWith("claude", error)]
   }
-  const env = { ...environment, CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1", DISABLE_AUTOUPDATER: "1" }
-  const [version, help] = await Promise.all([ask(path, ["--version"], env), ask(path, ["--help"], env)])
+  const env = {
+    ...environment,
+    CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1",
+    DISABLE_AUTOUPDATER: "1",
+  }
+  const [version, help] = await Promise.all([
+    ask(path, ["--version"], env),
+    ask(path, ["--help"], env),
+  ])
   if (version.code !== 0)
     return [
       fail(
@@ -34,11 +46,17 @@ export async function checkClaude(named: string | undefined, environment: NodeJS
     ]
   const found = ok("claude", `${version.said.split("\n")[0]} at ${path}`)
   // One that has no such command would take it for a prompt.
-  const auth = /^ +auth\b/m.test(help.said) ? authOf((await ask(path, ["auth", "status", "--json"], env)).said) : undefined
+  const auth = /^ +auth\b/m.test(help.said)
+    ? authOf((await ask(path, ["auth", "status", "--json"], env)).said)
+    : undefined
   if (!auth)
     return [
       found,
-      warn("login", "This claude does not say whether somebody is logged in.", "Try it: claude -p hello; or update it."),
+      warn(
+        "login",
+        "This claude does not say whether somebody is logged in.",
+        "Try it: claude -p hello; or update it.",
+      ),
     ]
   return [
     found,
@@ -63,7 +81,9 @@ function authOf(said: string): z.output<typeof authSchema> | undefined {
   }
 }
 
-/** claude refuses `--dangerously-skip-permissions`, which loops use, to root outside of a sandbox. */
+/**
+ * claude refuses `--dangerously-skip-permissions`, which loops use, to root outside of a sandbox.
+ */
 export const checkRoot = (uid: number | undefined, environment: NodeJS.ProcessEnv): Finding =>
   uid !== 0
     ? ok("user", `user ${uid ?? "unknown"}, not root`)
@@ -75,9 +95,15 @@ export const checkRoot = (uid: number | undefined, environment: NodeJS.ProcessEn
           "Run as another user, or set IS_SANDBOX=1 if this machine is a sandbox.",
         )
 
-const managedSchema = z.object({ allowManagedHooksOnly: z.unknown().optional(), disableAllHooks: z.unknown().optional() })
+const managedSchema = z.object({
+  allowManagedHooksOnly: z.unknown().optional(),
+  disableAllHooks: z.unknown().optional(),
+})
 
-/** Managed settings that silence other hooks close the doors through which agents get mail and tell what they do. */
+/**
+ * Managed settings that silence other hooks close the doors through which agents get mail and tell
+ * what they do.
+ */
 export function checkHooks(path: string): Finding {
   let text: string
   try {
@@ -85,7 +111,11 @@ export function checkHooks(path: string): Finding {
   } catch (error) {
     return error instanceof Error && "code" in error && error.code === "ENOENT"
       ? ok("hooks", "no managed settings stand in their way")
-      : warn("hooks", `${path} cannot be read, so whether it forbids hooks is unknown.`, "Ask whoever manages this machine.")
+      : warn(
+          "hooks",
+          `${path} cannot be read, so whether it forbids hooks is unknown.`,
+          "Ask whoever manages this machine.",
+        )
   }
   let settings: z.output<typeof managedSchema> | undefined
   try {
@@ -93,8 +123,15 @@ export function checkHooks(path: string): Finding {
   } catch {
     // Told below.
   }
-  if (!settings) return warn("hooks", `${path} is not JSON: claude may refuse to start.`, "Tell whoever manages this machine.")
-  const silencing = (["allowManagedHooksOnly", "disableAllHooks"] as const).filter((name) => settings[name] === true)
+  if (!settings)
+    return warn(
+      "hooks",
+      `${path} is not JSON: claude may refuse to start.`,
+      "Tell whoever manages this machine.",
+    )
+  const silencing = (["allowManagedHooksOnly", "disableAllHooks"] as const).filter(
+    (name) => settings[name] === true,
+  )
   if (silencing.length === 0) return ok("hooks", `${path} leaves them alone`)
   return fail(
     "hooks",

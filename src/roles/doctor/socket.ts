@@ -3,10 +3,13 @@ import { createServer } from "node:http"
 import { join } from "node:path"
 import { linkUrl, websocketTo } from "../../agent/connection.ts"
 import { clean } from "../../core/view.ts"
-import { listeningPath } from "../../local-socket.ts"
+import { listeningPath } from "../../host/local-socket.ts"
 import { type Finding, fail, ok } from "./check.ts"
 
-/** Whether an agent reaches the control plane here: its own way of connecting is tried, with a credential that must be refused. */
+/**
+ * Whether an agent reaches the control plane here: its own way of connecting is tried, with a
+ * credential that must be refused.
+ */
 
 const connectMs = 5000
 
@@ -21,7 +24,9 @@ const knock = (socketPath: string): Promise<string | undefined> =>
       link.terminate()
       resolve(why)
     }
-    link.on("unexpected-response", (_, { statusCode }) => done(statusCode === 401 ? undefined : `HTTP status ${statusCode}`))
+    link.on("unexpected-response", (_, { statusCode }) =>
+      done(statusCode === 401 ? undefined : `HTTP status ${statusCode}`),
+    )
     link.on("open", () => done("it let a stranger in"))
     link.on("error", (error) => done(clean(error.message)))
   })
@@ -29,7 +34,9 @@ const knock = (socketPath: string): Promise<string | undefined> =>
 /** A socket like that of serve, beside it, for as long as the knock takes. */
 async function knockBeside(stateDirectory: string): Promise<string | undefined> {
   const path = join(stateDirectory, `doctor-${randomBytes(3).toString("hex")}.sock`)
-  const server = createServer().on("upgrade", (_, socket) => socket.end("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"))
+  const server = createServer().on("upgrade", (_, socket) =>
+    socket.end("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"),
+  )
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject)
@@ -50,7 +57,11 @@ export async function checkSocket(
   serves: boolean,
 ): Promise<Finding> {
   const why = serves ? await knock(socketPath) : await knockBeside(stateDirectory)
-  if (why === undefined) return ok("socket", serves ? `${socketPath} takes agents` : `one can be made in ${stateDirectory}`)
+  if (why === undefined)
+    return ok(
+      "socket",
+      serves ? `${socketPath} takes agents` : `one can be made in ${stateDirectory}`,
+    )
   return fail(
     "socket",
     `Agents cannot connect to ${socketPath}: ${why}.`,

@@ -2,7 +2,7 @@ import { charactersOf, clean } from "../../core/view.ts"
 
 /** What `top` shows, and what a key makes of it. Pure: no terminal, no calls. */
 
-export interface Row {
+export interface FleetRow {
   readonly name: string
   readonly project: string
   readonly phase: string
@@ -18,13 +18,22 @@ export interface Fleet {
   readonly warning?: string | undefined
   /** All of them; `rows` may be fewer. */
   readonly total: number
-  readonly rows: readonly Row[]
+  readonly rows: readonly FleetRow[]
 }
 export type TextOf = "inspect" | "logs"
-export type View =
+export type Screen =
   | { readonly kind: "fleet" }
-  /** A line being written to an instance; `at` is the cursor, in characters. While something is pasted, an end of line is no order to send. */
-  | { readonly kind: "message"; readonly to: string; readonly text: string; readonly at: number; readonly pasting: boolean }
+  /**
+   * A line being written to an instance; `at` is the cursor, in characters. While something is
+   * pasted, an end of line is no order to send.
+   */
+  | {
+      readonly kind: "message"
+      readonly to: string
+      readonly text: string
+      readonly at: number
+      readonly pasting: boolean
+    }
   /** Asked whether an instance is to be stopped. */
   | { readonly kind: "stop"; readonly name: string }
   /** `above`: how many lines the end of the text is below the screen; 0 follows it. */
@@ -40,7 +49,7 @@ export interface State {
   readonly fleet: Fleet | undefined
   /** By name, so that a fleet that changes its order does not move it. */
   readonly selected: string | undefined
-  readonly view: View
+  readonly view: Screen
   /** What became of the last order. */
   readonly notice: string
   /** What keeps the table from being new. */
@@ -66,18 +75,35 @@ export interface Key {
 const messageMax = 4000
 const page = 10
 
-export const empty: State = { fleet: undefined, selected: undefined, view: { kind: "fleet" }, notice: "", trouble: undefined }
+export const empty: State = {
+  fleet: undefined,
+  selected: undefined,
+  view: { kind: "fleet" },
+  notice: "",
+  trouble: undefined,
+}
 
 /** The selection stays with its instance; where that is gone, with its place in the table. */
 export function withFleet(state: State, fleet: Fleet): State {
   const at = state.fleet?.rows.findIndex(({ name }) => name === state.selected) ?? 0
   const still = fleet.rows.some(({ name }) => name === state.selected)
-  const selected = still ? state.selected : fleet.rows[Math.min(Math.max(0, at), fleet.rows.length - 1)]?.name
+  const selected = still
+    ? state.selected
+    : fleet.rows[Math.min(Math.max(0, at), fleet.rows.length - 1)]?.name
   return { ...state, fleet, selected, trouble: undefined }
 }
 
-/** The text of a view that is still open, broken into lines that fit, so that nothing of it is out of reach; it stays where it was scrolled to. */
-export function withText(state: State, of: TextOf, name: string, text: string, columns: number): State {
+/**
+ * The text of a view that is still open, broken into lines that fit, so that nothing of it is out
+ * of reach; it stays where it was scrolled to.
+ */
+export function withText(
+  state: State,
+  of: TextOf,
+  name: string,
+  text: string,
+  columns: number,
+): State {
   const { view } = state
   if (view.kind !== "text" || view.of !== of || view.name !== name) return state
   const lines = clean(text)
@@ -85,21 +111,35 @@ export function withText(state: State, of: TextOf, name: string, text: string, c
     .flatMap((line) => {
       const letters = charactersOf(line.replaceAll("\t", "  "))
       const parts = Math.max(1, Math.ceil(letters.length / columns))
-      return Array.from({ length: parts }, (_, part) => letters.slice(part * columns, (part + 1) * columns).join(""))
+      return Array.from({ length: parts }, (_, part) =>
+        letters.slice(part * columns, (part + 1) * columns).join(""),
+      )
     })
   const grown = view.above > 0 ? Math.max(0, lines.length - view.lines.length) : 0
-  return { ...state, view: { ...view, lines, above: Math.min(view.above + grown, Math.max(0, lines.length - 1)) } }
+  return {
+    ...state,
+    view: { ...view, lines, above: Math.min(view.above + grown, Math.max(0, lines.length - 1)) },
+  }
 }
 
 function moved(state: State, by: number): State {
   const rows = state.fleet?.rows ?? []
   const at = rows.findIndex(({ name }) => name === state.selected)
-  return { ...state, selected: rows[Math.min(Math.max(0, at + by), rows.length - 1)]?.name, notice: "" }
+  return {
+    ...state,
+    selected: rows[Math.min(Math.max(0, at + by), rows.length - 1)]?.name,
+    notice: "",
+  }
 }
 
 const steps: Readonly<Record<string, number>> = {
   ...{ up: -1, k: -1, down: 1, j: 1 },
-  ...{ pageup: -page, pagedown: page, home: Number.NEGATIVE_INFINITY, end: Number.POSITIVE_INFINITY },
+  ...{
+    pageup: -page,
+    pagedown: page,
+    home: Number.NEGATIVE_INFINITY,
+    end: Number.POSITIVE_INFINITY,
+  },
 }
 
 function inFleet(state: State, { name = "" }: Key): { state: State; order?: Order } {
@@ -109,18 +149,34 @@ function inFleet(state: State, { name = "" }: Key): { state: State; order?: Orde
   const { selected } = state
   if (selected === undefined) return { state }
   const opened = (of: TextOf): { state: State; order: Order } => ({
-    state: { ...state, view: { kind: "text", of, name: selected, lines: [], above: 0 }, notice: "" },
+    state: {
+      ...state,
+      view: { kind: "text", of, name: selected, lines: [], above: 0 },
+      notice: "",
+    },
     order: { kind: "look" },
   })
   switch (name) {
     case "p":
-      return { state: { ...state, notice: `Pausing ${selected} ...` }, order: { kind: "pause", name: selected } }
+      return {
+        state: { ...state, notice: `Pausing ${selected} ...` },
+        order: { kind: "pause", name: selected },
+      }
     case "r":
-      return { state: { ...state, notice: `Resuming ${selected} ...` }, order: { kind: "resume", name: selected } }
+      return {
+        state: { ...state, notice: `Resuming ${selected} ...` },
+        order: { kind: "resume", name: selected },
+      }
     case "s":
       return { state: { ...state, view: { kind: "stop", name: selected }, notice: "" } }
     case "m":
-      return { state: { ...state, view: { kind: "message", to: selected, text: "", at: 0, pasting: false }, notice: "" } }
+      return {
+        state: {
+          ...state,
+          view: { kind: "message", to: selected, text: "", at: 0, pasting: false },
+          notice: "",
+        },
+      }
     case "i":
     case "return":
       return opened("inspect")
@@ -133,7 +189,7 @@ function inFleet(state: State, { name = "" }: Key): { state: State; order?: Orde
 
 function inMessage(
   state: State,
-  view: Extract<View, { kind: "message" }>,
+  view: Extract<Screen, { kind: "message" }>,
   { name = "", ctrl, meta, text = "" }: Key,
 ): { state: State; order?: Order } {
   const letters = charactersOf(view.text)
@@ -159,7 +215,8 @@ function inMessage(
       return { state: { ...state, view: { kind: "fleet" }, notice: "Nothing was sent." } }
     case "return":
     case "enter":
-      if (view.text.trim() === "") return { state: { ...state, view: { kind: "fleet" }, notice: "Nothing was sent." } }
+      if (view.text.trim() === "")
+        return { state: { ...state, view: { kind: "fleet" }, notice: "Nothing was sent." } }
       return {
         state: { ...state, view: { kind: "fleet" }, notice: `Telling ${view.to} ...` },
         order: { kind: "message", name: view.to, text: view.text },
@@ -181,15 +238,26 @@ function inMessage(
   }
 }
 
-function inText(state: State, view: Extract<View, { kind: "text" }>, { name = "" }: Key): State {
-  if (name === "q" || name === "escape" || name === "left") return { ...state, view: { kind: "fleet" } }
+function inText(state: State, view: Extract<Screen, { kind: "text" }>, { name = "" }: Key): State {
+  if (name === "q" || name === "escape" || name === "left")
+    return { ...state, view: { kind: "fleet" } }
   const by = steps[name]
   if (by === undefined) return state
-  return { ...state, view: { ...view, above: Math.min(Math.max(0, view.above - by), Math.max(0, view.lines.length - 1)) } }
+  return {
+    ...state,
+    view: {
+      ...view,
+      above: Math.min(Math.max(0, view.above - by), Math.max(0, view.lines.length - 1)),
+    },
+  }
 }
 
 /** Only a plain y stops; whatever else was pressed was not meant so. */
-function inStop(state: State, { name }: Extract<View, { kind: "stop" }>, key: Key): { state: State; order?: Order } {
+function inStop(
+  state: State,
+  { name }: Extract<Screen, { kind: "stop" }>,
+  key: Key,
+): { state: State; order?: Order } {
   const back: State = { ...state, view: { kind: "fleet" }, notice: `${name} was not stopped.` }
   if (key.name !== "y" || key.ctrl || key.meta) return { state: back }
   return { state: { ...back, notice: `Stopping ${name} ...` }, order: { kind: "stop", name } }

@@ -1,11 +1,12 @@
 import { emitKeypressEvents, type Key as ReadlineKey } from "node:readline"
 import { styleText } from "node:util"
-import type { Line, Size } from "./screen.ts"
+import type { ScreenLine, Size } from "./screen.ts"
 import type { Key } from "./state.ts"
 
 /** The terminal: an alternate screen, given back however the program ends. */
 
-// Control sequences of xterm: alternate screen, cursor hidden, no wrapping (what is too long is cut by the terminal), pastes are marked.
+// Control sequences of xterm: alternate screen, cursor hidden, no wrapping (what is too long is cut
+// by the terminal), pastes are marked.
 const enter = "\u001b[?1049h\u001b[?25l\u001b[?7l\u001b[?2004h"
 const leave = "\u001b[?2004l\u001b[?7h\u001b[?25h\u001b[?1049l"
 const home = "\u001b[H"
@@ -16,11 +17,11 @@ const sizeUnknown: Size = { columns: 80, rows: 24 }
 const styles = {
   ...{ title: "bold", head: "underline", selected: "inverse" },
   ...{ good: "green", alarm: "yellow", faint: "dim" },
-} as const satisfies Record<NonNullable<Line["style"]>, Parameters<typeof styleText>[0]>
+} as const satisfies Record<NonNullable<ScreenLine["style"]>, Parameters<typeof styleText>[0]>
 
 export interface Terminal {
   size(): Size
-  show(lines: readonly Line[]): void
+  show(lines: readonly ScreenLine[]): void
   /** Idempotent. */
   restore(): void
 }
@@ -58,12 +59,19 @@ export function openTerminal({ key, resized, gone }: Listener): Terminal {
   stdout.on("resize", resized)
   stdout.write(enter)
   return {
-    size: () => ({ columns: stdout.columns || sizeUnknown.columns, rows: stdout.rows || sizeUnknown.rows }),
+    size: () => ({
+      columns: stdout.columns || sizeUnknown.columns,
+      rows: stdout.rows || sizeUnknown.rows,
+    }),
     show(lines) {
       if (!open || stdout.writableNeedDrain) return // a slow terminal gets the next one
       const drawn = lines.map(({ text, style }) => {
-        // styleText leaves styles out where NO_COLOR asks for that; the selected line is marked by a sign as well.
-        const styled = style === undefined || text === "" ? text : styleText(styles[style], text, { stream: stdout })
+        // styleText leaves styles out where NO_COLOR asks for that; the selected line is marked by
+        // a sign as well.
+        const styled =
+          style === undefined || text === ""
+            ? text
+            : styleText(styles[style], text, { stream: stdout })
         return styled + eraseLine
       })
       stdout.write(home + drawn.join("\r\n") + eraseBelow)

@@ -1,0 +1,352 @@
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+} from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join, relative, resolve } from "node:path"
+import { Fault } from "../core/faults.ts"
+import type { TrustedFilters } from "../core/workspace.ts"
+import { commitOf, type Git, gitIn, listBytesMax, must } from "./git.ts"
+import {
+  gitDirectoryOf,
+  isLocked,
+  isWithin,
+  linkedAt,
+  type TreeEntry,
+  treeEntries,
+} from "./repository.ts"
+import { scanTree } from "./tree-scan.ts"
+import { type FileChange, statusOf } from "./tree-work.ts"
+
+/**
+ * What would be lost with a work tree: all that is reachable from nowhere else. Ignored files are
+ * no work, by the repository's own word, as for `git worktree remove`; a repository among them is
+ * looked into.
+ */
+export interface Loss {
+  /** In words, each a clause about "it"; nothing would be lost where there is none. */
+  readonly why: readonly string[]
+  /** What repositories keep about the work trees that lie in it, and about itself. */
+  readonly entries: readonly TreeEntry[]
+  /** Why it must not be deleted whatever a person says. */
+  readonly forbidden: string | undefined
+}
+
+/** What git keeps in a tree's own directory while an operation is under way. */
+const unfinished: readonly (readonly [string, string])[] = [
+  ...(["rebase-merge", "rebase-apply"] as const).map(
+    (name) => [name, "a rebase in it is not finished"] as const,
+  ),
+  ["MERGE_HEAD", "a merge in it is not finished"],
+  ["MERGE_AUTOSTASH", "a merge in it is not finished"],
+  ["sequencer", "a cherry-pick or revert in it is not finished"],
+  ["CHERRY_PICK_HEAD", "a cherry-pick in it is not finished"],
+  ["REVERT_HEAD", "a revert in it is not finished"],
+  ["BISECT_LOG", "a bisect in it is not finished"],
+]
+const unfinishedIn = (gitDirectory: string): readonly string[] =>
+  unfinished.flatMap(([name, words]) => (existsSync(join(gitDirectory, name)) ? [words] : []))
+/**
+ * Branches' reflogs that are read to find out what they keep; larger ones count as keeping nothing.
+ */
+const reflogBytesMax = 33_554_432
+const oid = /\b(?:[0-9a-f]{64}|[0-9a-f]{40})\b/g
+
+/**
+ * What would be lost with a tree of its own that is there. Never throws: what cannot be found out
+ * is a reason to keep it.
+ */
+export async function lossOf(at: string, of: string, trusted: TrustedFilters = {}): Promise<Loss> {
+  const [path, common] = [realpathSync(at), realpathSync(of)]
+  const why: string[] = []
+  const entries: TreeEntry[] = []
+  let forbidden: string | undefined
+  const attempt = async (what: string, look: () => Promise<readonly string[]>): Promise<void> => {
+    try {
+      why.push(...(await look()))
+    } catch (error) {
+      why.push(
+        `${what} could not be looked at: ${error instanceof Fault ? error.whole : String(error)}`,
+      )
+    }
+  }
+  await attempt("it", async () => {
+    const own = linkedAt(path, common)
+    const inTree = await scanTree(path)
+    const [mount] = inTree.mounts
+    if (mount !== undefined) forbidden = `another file system is mounted in it (${plain(mount)})`
+    if (forbidden !== undefined) why.push(forbidden)
+    if (!own) return ["it is no work tree of its repository any more"]
+    entries.push(own)
+    const found = await treeLoss(path, own, common, trusted)
+    const inEntry = await scanTree(own.directory)
+    const goes = (one: string): boolean => isWithin(one, path) || isWithin(one, own.directory)
+    found.push(...inTree.obstacles, ...inEntry.obstacles, ...borrowed(common, path))
+    const shown = (one: string): string => plain(relative(path, one))
+    for (const directory of [...inTree.gitDirectories, ...inEntry.gitDirectories])
+      await attempt(`the repository ${shown(directory)}`, () =>
+        repositoryLoss(directory, path, goes, trusted),
+      )
+    for (const directory of inTree.linked)
+      await attempt(`the work tree ${shown(directory)}`, async () => {
+        const linked = gitDirectoryOf(directory)
+        if (!linked) return [`the repository of ${shown(directory)} is gone`]
+        const entry = goes(linked.common) ? undefined : linkedAt(directory, linked.common)
+        if (entry) entries.push(entry)
+        const lost = entry
+          ? await treeLoss(directory, entry, linked.common, trusted)
+          : await changesLoss(directory, linked.own, trusted)
+        return lost.map((one) => `in ${shown(directory)} ${one}`)
+      })
+    return found
+  })
+  return { why: [...new Set(why)], entries, forbidden }
+}
+
+/**
+ * What would be lost with what a repository keeps about a tree that is not there any more. @throws
+ * Unavailable with git's own words.
+ */
+export async function entryLoss(entry: TreeEntry, common: string): Promise<readonly string[]> {
+  const why = await ownLoss(entry, common)
+  const { gitDirectories } = await scanTree(entry.directory)
+  if (gitDirectories.length > 0) why.push("it had submodules, whose repositories are still there")
+  const git = await gitIn(common)
+  const of = ["--git-dir", entry.directory]
+  if (existsSync(join(entry.directory, "index"))) {
+    const nothing = must(
+      await git([...of, "hash-object", "-t", "tree", "/dev/null"]),
+      "git hash-object",
+    )
+    const head = (await commitOf((args) => git([...of, ...args]), ["HEAD"])) ?? nothing
+    const staged = await git([
+      ...of,
+      "diff-index",
+      "--cached",
+      "--quiet",
+      "--ignore-submodules=dirty",
+      head,
+      "--",
+    ])
+    if (staged.code === 1) why.push("it held staged changes that are not committed")
+    else must(staged, "git diff-index")
+  }
+  return why
+}
+
+/**
+ * What would be lost with a linked work tree and what its repository, which stays, keeps about it.
+ */
+async function treeLoss(
+  path: string,
+  entry: TreeEntry,
+  common: string,
+  trusted: TrustedFilters,
+): Promise<string[]> {
+  return [...(await changesLoss(path, entry.directory, trusted)), ...(await ownLoss(entry, common))]
+}
+
+/** Files of a tree that differ from its commit. */
+async function changesLoss(
+  path: string,
+  gitDirectory: string,
+  trusted: TrustedFilters,
+): Promise<string[]> {
+  const git = await gitIn(path, trusted)
+  const top = must(await git(["rev-parse", "--show-toplevel"]), `Finding the top of ${path}`)
+  if (top !== path && statSync(top).ino !== statSync(path).ino)
+    return ["its git directory names another work tree"]
+  const { changes } = await statusOf(git, path)
+  const all = [...changes, ...(await hiddenChanges(git, path, gitDirectory))]
+  return all.length === 0 ? [] : [`it holds work that is not committed (${listed(all)})`]
+}
+
+/** Changes that the index was told not to show: `--assume-unchanged`, `--skip-worktree`. */
+async function hiddenChanges(git: Git, path: string, gitDirectory: string): Promise<FileChange[]> {
+  const files = await git(["ls-files", "-v", "-z"], { bytesMax: listBytesMax, ms: 60_000 })
+  must(files, `Listing the files of ${path}`)
+  const flagged = files.stdout
+    .split("\0")
+    .flatMap((line) => (/^[a-zS] /.test(line) ? [line.slice(2)] : []))
+  if (flagged.length === 0) return []
+  const directory = mkdtempSync(join(tmpdir(), "blackbox5-index-"))
+  try {
+    const indexFile = join(directory, "index")
+    copyFileSync(join(gitDirectory, "index"), indexFile)
+    const options = { indexFile, input: `${flagged.join("\0")}\0`, ms: 60_000 }
+    for (const flag of ["--no-assume-unchanged", "--no-skip-worktree"])
+      must(
+        await git(["update-index", flag, "-z", "--stdin"], options),
+        `Reading the index of ${path}`,
+      )
+    const { changes } = await statusOf(git, path, indexFile)
+    // What a sparse checkout leaves out is not deleted.
+    return changes.filter(({ missing }) => !missing)
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
+
+/**
+ * What a repository keeps for one of its trees alone: HEAD, its reflog, refs of its own, an
+ * operation under way.
+ */
+async function ownLoss(entry: TreeEntry, common: string): Promise<string[]> {
+  const why = isLocked(entry) ? ["it is locked"] : []
+  why.push(...unfinishedIn(entry.directory))
+  if (existsSync(join(common, "reftable")))
+    return [...why, "its repository keeps reflogs in a way that is not looked into"]
+  const git = await gitIn(common)
+  const of = ["--git-dir", entry.directory]
+  const refs = must(
+    await git([
+      ...of,
+      "for-each-ref",
+      "--format=%(objectname)",
+      "refs/worktree",
+      "refs/bisect",
+      "refs/rewritten",
+    ]),
+    "Listing the tree's own refs",
+  )
+  const [head, before] = ["HEAD", "ORIG_HEAD"].map((name) => join(entry.directory, name))
+  const tips = [...oidsIn(head), ...refs.split("\n").filter(Boolean)]
+  const former = [...oidsIn(before), ...filesBelow(join(entry.directory, "logs")).flatMap(oidsIn)]
+  const kept = { reflogsKeep: true }
+  const count =
+    (await looseCommits(git, common, tips)) ||
+    (await looseCommits(git, common, [...tips, ...former], kept))
+  if (count > 0)
+    why.push(
+      `it has ${count === 1 ? "a commit that is" : `${count} commits that are`} on no branch`,
+    )
+  return why
+}
+
+/**
+ * How many commits, reachable from these, no ref of the repository reaches, nor, if they count, a
+ * reflog of its branches (which git forgets in time: enough for what somebody left behind).
+ * `without`: a branch that does not count, nor its reflog. @throws Unavailable.
+ */
+export async function looseCommits(
+  git: Git,
+  common: string,
+  from: readonly string[],
+  { without, reflogsKeep = false }: { without?: string; reflogsKeep?: boolean } = {},
+): Promise<number> {
+  const zero = /^0+$/
+  const wanted = [...new Set(from)].filter((one) => !zero.test(one))
+  if (wanted.length === 0) return 0
+  const count = async (kept: readonly string[]): Promise<number> => {
+    const ran = await git(
+      [
+        ...[
+          "--git-dir",
+          common,
+          "rev-list",
+          "--count",
+          "--ignore-missing",
+          "--single-worktree",
+          "--stdin",
+        ],
+        ...[
+          "--not",
+          ...(without === undefined ? [] : [`--exclude=refs/heads/${without}`]),
+          "--all",
+        ],
+      ],
+      { input: `${[...wanted, ...kept.map((one) => `^${one}`)].join("\n")}\n`, ms: 60_000 },
+    )
+    return Number(must(ran, "Counting commits"))
+  }
+  const loose = await count([])
+  if (loose === 0 || !reflogsKeep) return loose
+  const logs = join(common, "logs/refs")
+  const reflogs = filesBelow(logs).filter(
+    (file) => without === undefined || relative(logs, file) !== join("heads", without),
+  )
+  const bytes = reflogs.reduce((sum, file) => sum + statSync(file).size, 0)
+  return count(
+    bytes > reflogBytesMax
+      ? []
+      : [...new Set(reflogs.flatMap(oidsIn))].filter((one) => !zero.test(one)),
+  )
+}
+
+/** What would be lost with a repository that lies in the tree: all but what its remotes have. */
+async function repositoryLoss(
+  directory: string,
+  path: string,
+  goes: (one: string) => boolean,
+  trusted: TrustedFilters,
+): Promise<string[]> {
+  const inTree = isWithin(directory, path)
+  const name = plain(relative(path, directory.endsWith("/.git") ? dirname(directory) : directory))
+  if (inTree && !directory.endsWith("/.git")) {
+    // A repository that is itself made of files of the outer one, as tests have them.
+    const tracked = await (await gitIn(path))(["ls-files", "-z", "--", join(directory, "HEAD")])
+    if (must(tracked, `Listing ${name}`) !== "") return []
+  }
+  const git = await gitIn(directory)
+  const of = ["--git-dir", directory]
+  const commits = await git(
+    [...of, "rev-list", "--count", "--all", "--reflog", "--not", "--remotes"],
+    { ms: 60_000 },
+  )
+  const count = Number(must(commits, `Counting the commits of ${name}`))
+  const where = inTree ? `the repository ${name} in it` : "a submodule of it"
+  const why =
+    count === 0
+      ? []
+      : [`${where} has ${count === 1 ? "a commit" : `${count} commits`} that no remote has`]
+  // Tags that came with a clone are packed.
+  if (filesBelow(join(directory, "refs/tags")).length > 0) why.push(`${where} has tags of its own`)
+  const outside = treeEntries(directory).filter(({ tree }) => !goes(tree))
+  if (outside.length > 0) why.push(`${where} has a work tree elsewhere`)
+  if (directory.endsWith("/.git")) {
+    const changes = await changesLoss(dirname(directory), directory, trusted)
+    why.push(...changes.map((one) => `in ${name} ${one}`))
+  }
+  const inside = inTree ? `in ${name}` : "in a submodule of it,"
+  return [...why, ...unfinishedIn(directory).map((one) => `${inside} ${one}`)]
+}
+
+/** The repository that stays uses objects of one that would go. */
+function borrowed(common: string, path: string): string[] {
+  const objects = join(common, "objects")
+  const file = join(objects, "info/alternates")
+  const names = existsSync(file) ? readFileSync(file, "utf8").split("\n") : []
+  return names.some((name) => name !== "" && isWithin(resolve(objects, name), path))
+    ? ["its repository uses objects of a repository in it"]
+    : []
+}
+
+function filesBelow(directory: string): string[] {
+  if (!existsSync(directory)) return []
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((child) => child.isFile())
+    .map((child) => join(child.parentPath, child.name))
+}
+/** All commits that a branch ever stood at, as far as its reflog goes. */
+export function reflogOf(common: string, branch: string): readonly string[] {
+  return oidsIn(join(common, "logs/refs/heads", branch))
+}
+const oidsIn = (file = ""): readonly string[] =>
+  existsSync(file) ? (readFileSync(file, "latin1").match(oid) ?? []) : []
+
+/** Names come from agents, and go to models: nothing that reads like a sentence. */
+const plain = (name: string): string =>
+  /^[\p{L}\p{N}._/@+-]{1,80}$/u.test(name) ? name : "with an unusual name"
+function listed(changes: readonly FileChange[]): string {
+  const names = [...new Set(changes.map(({ path }) => path))]
+  const shown = names.slice(0, 3).filter((name) => plain(name) === name)
+  const more = names.length - shown.length
+  if (shown.length === 0) return more === 1 ? "1 file" : `${more} files`
+  return `${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}`
+}

@@ -1,0 +1,130 @@
+import { join } from "node:path"
+import { z } from "zod"
+import { projectSchema } from "../core/instance.ts"
+import { fleetServer, type McpServer, type McpServers } from "../core/mcp-servers.ts"
+import { type FollowedFile, followFile } from "./followed-file.ts"
+
+/** The MCP servers that people give their agents: `mcp-servers.yaml`, beside the policy. */
+
+/** `${NAME}` stands for a variable of the environment of `serve`: a secret. */
+const reference = /\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g
+const namesIn = (text: string): string[] =>
+  [...text.matchAll(reference)].map(([, name = ""]) => name)
+/** What agents cannot do without is taken from none of them. */
+const needed =
+  /^(?:PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TERM|TZ|TMPDIR|PWD|SSH_AUTH_SOCK|IS_SANDBOX|(?:ANTHROPIC|CLAUDE|BLACKBOX5)_\w+)$/
+
+const secretsSchema = z.record(z.string(), z.coerce.string()).default({})
+const serverSchema = z
+  .strictObject({
+    /**
+     * A program that speaks MCP on stdin and stdout. In `args`, `{tree}` and `{project}` stand for
+     * directories of the instance: what agents write there is data, and a program with secrets that
+     * runs it gives them away.
+     */
+    command: z.string().min(1).optional(),
+    args: z.array(z.coerce.string()).default([]),
+    env: secretsSchema,
+    /** Or a server over HTTP. */
+    url: z
+      .string()
+      .regex(/^https?:\/\//, "a URL of http or https")
+      .optional(),
+    headers: secretsSchema,
+    /** Those that get it; all, if absent. */
+    projects: z.array(projectSchema).optional(),
+  })
+  .superRefine(({ command, args, env, url, headers }, { addIssue }) => {
+    const refuse = (path: string, message: string): void =>
+      addIssue({ code: "custom", path: [path], message })
+    if ((command === undefined) === (url === undefined))
+      refuse("command", "give either command or url")
+    for (const [path, texts] of Object.entries({ command: [command ?? ""], args }))
+      if (texts.some((text) => namesIn(text).length > 0))
+        refuse(path, "everybody sees a program's arguments: put what is secret into env")
+    if (
+      command?.includes("/") &&
+      !command.startsWith("/") &&
+      Object.values(env).some((text) => namesIn(text).length > 0)
+    )
+      refuse(
+        "command",
+        "a program with secrets is not taken from a tree that agents write: give its absolute path, or the name of an installed program",
+      )
+    for (const [path, texts] of Object.entries({
+      env: Object.values(env),
+      headers: Object.values(headers),
+      url: [url ?? ""],
+    })) {
+      const name = texts.flatMap(namesIn).find((one) => needed.test(one))
+      if (name !== undefined)
+        refuse(path, `agents need ${name} themselves, so that it is no secret: write its value`)
+    }
+  })
+type Server = z.output<typeof serverSchema>
+const fileSchema = z.strictObject({
+  servers: z
+    .record(z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/), serverSchema)
+    .refine((servers) => !(fleetServer in servers), `the name ${fleetServer} is taken`)
+    .default({}),
+})
+export type OutsideServersFile = FollowedFile<z.output<typeof fileSchema>>
+export { fileSchema as outsideServersSchema }
+
+export const followOutsideServers = (
+  directory: string,
+  report: (message: string) => void,
+  signal: AbortSignal,
+): OutsideServersFile =>
+  followFile(
+    {
+      path: join(directory, "mcp-servers.yaml"),
+      name: "file of MCP servers",
+      schema: fileSchema,
+      report,
+    },
+    signal,
+  )
+
+const textsOf = ({ env, url, headers }: Server): string[] => [
+  ...Object.values(env),
+  ...Object.values(headers),
+  url ?? "",
+]
+
+/** The variables that are secrets of servers: what an agent's loop does not inherit. */
+export const secretsOf = ({ servers }: z.output<typeof fileSchema>): string[] => [
+  ...new Set(Object.values(servers).flatMap((server) => textsOf(server).flatMap(namesIn))),
+]
+
+/** The servers of a project, with their secrets: for its supervisors alone. */
+export function serversFor(
+  project: string,
+  { servers }: z.output<typeof fileSchema>,
+  environment: NodeJS.ProcessEnv = process.env,
+): McpServers {
+  const granted: McpServer[] = []
+  const left: { name: string; why: string }[] = []
+  for (const [name, server] of Object.entries(servers)) {
+    if (server.projects && !server.projects.includes(project)) continue
+    const names = textsOf(server).flatMap(namesIn)
+    const missing = names.find((one) => !environment[one])
+    if (missing !== undefined) {
+      left.push({ name, why: `${missing} is not set in the environment of blackbox5 serve` })
+      continue
+    }
+    const filled = (text: string): string =>
+      text.replace(reference, (_, one: string) => environment[one] ?? "")
+    const all = (texts: Readonly<Record<string, string>>): Record<string, string> =>
+      Object.fromEntries(Object.entries(texts).map(([key, text]) => [key, filled(text)]))
+    granted.push({
+      name,
+      secret: names.length > 0,
+      at:
+        server.url !== undefined
+          ? { url: filled(server.url), headers: all(server.headers) }
+          : { command: server.command ?? "", args: server.args, env: all(server.env) },
+    })
+  }
+  return { servers: granted, left }
+}

@@ -1,0 +1,53 @@
+import { z } from "zod"
+import { defineTool } from "../../src/core/tool.ts"
+import { isoOf, momentSchema, untilOf } from "../moments.ts"
+import { roleSchema, tokenNameSchema } from "../tokens.ts"
+
+const daysMax = 366
+
+export default defineTool({
+  name: "create_token",
+  title: "Create a person's token",
+  description:
+    "Makes a bearer token by which a person, or a program of theirs, calls this fleet over HTTP. A viewer looks, an operator steers agents too, an admin also makes tokens and reads the audit. It is shown once.",
+  toolset: "admin",
+  route: "POST /v1/tokens",
+  verb: "administer",
+  input: z.strictObject({
+    name: tokenNameSchema.describe("who it stands for"),
+    role: roleSchema,
+    expires: momentSchema.optional().describe("90d, or an ISO time; never, if left out"),
+  }),
+  output: z.strictObject({
+    name: z.string(),
+    role: z.string(),
+    expires: z.string().optional(),
+    token: z.string(),
+    next: z.string(),
+  }),
+  hints: {
+    readOnlyHint: false,
+    destructiveHint: false,
+    idempotentHint: false,
+    openWorldHint: false,
+  },
+  reveals: "token",
+  subject: ({ name }) => [name],
+  async handler({ tokens, clock }, { name, role, expires }) {
+    const expiresAtMs = expires === undefined ? undefined : untilOf(expires, clock.nowMs(), daysMax)
+    const { token, bearer } = await tokens.create({
+      name,
+      role,
+      ...(expiresAtMs !== undefined && { expiresAtMs }),
+    })
+    return {
+      ...{ name: token.name, role: token.role },
+      ...(expiresAtMs !== undefined && { expires: isoOf(expiresAtMs) }),
+      token: bearer,
+      next: `Give it to ${name} now: it is kept nowhere. It goes as \`Authorization: Bearer <token>\`, or in BLACKBOX5_TOKEN beside BLACKBOX5_URL.`,
+    }
+  },
+  show: ({ name, role, expires, token, next }) => ({
+    text: `${token}\n${name}, ${role}, ${expires === undefined ? "without an end" : `until ${expires}`}. ${next}`,
+  }),
+})

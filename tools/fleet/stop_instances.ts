@@ -1,0 +1,166 @@
+import { z } from "zod"
+import { hasFinished, type Instance, type Uid } from "../../src/core/instance.ts"
+import type { Work } from "../../src/core/link.ts"
+import { targetsOf } from "../../src/core/selector.ts"
+import { authorOf, byWhom, overrides, refusalToLift } from "../../src/core/stops.ts"
+import { defineTool, type ToolContext } from "../../src/core/tool.ts"
+import { counted } from "../../src/core/view.ts"
+import { changesOf } from "../change-wait.ts"
+import {
+  type ChangeReport,
+  type ChangeStep,
+  changeAll,
+  changeFields,
+  changeOutput,
+  nextOf,
+  showChanges,
+  shownRows,
+} from "../changes.ts"
+
+/**
+ * From the end of the loop's grace to the last look at its tree. What takes longer is told by an
+ * event.
+ */
+const endMs = 15_000
+
+/**
+ * What its removal leaves, as far as its last report goes: for a dry run, and where the end does
+ * not come in time.
+ */
+function keptOf(work: Work | undefined): { why: string; untrusted?: string } {
+  if (!work?.own) return { why: "" }
+  const { dirty, branch, commits = 0 } = work
+  const place = branch === undefined ? "" : `branch ${branch}`
+  if (dirty)
+    return {
+      why: ` Its tree holds work that is not committed: it is kept${branch === undefined ? "" : ", with its branch"}.`,
+      untrusted: [`tree ${work.path}`, place].filter(Boolean).join(", "),
+    }
+  return commits > 0 && branch !== undefined
+    ? {
+        why: ` Its ${counted(commits, "commit is", "commits are")} kept on its branch.`,
+        untrusted: place,
+      }
+    : { why: "" }
+}
+
+export default defineTool({
+  name: "stop_instances",
+  title: "Stop instances",
+  description:
+    "Ends instances and their running iteration; resume_instances starts them afresh. remove: true also deletes them for good. To halt work for a while use pause_instances.",
+  toolset: "fleet",
+  route: "POST /v1/instances:stop",
+  verb: "operate",
+  input: z.strictObject({ ...changeFields, remove: z.boolean().default(false) }),
+  output: z.strictObject(changeOutput),
+  hints: { readOnlyHint: false, destructiveHint: true, idempotentHint: true, openWorldHint: false },
+  targets: targetsOf,
+  confirm(input) {
+    if (input.dryRun || !(input.remove || input.all)) return undefined
+    const { names = [], project, selector, expect } = input
+    const which = input.all
+      ? "all instances of the fleet"
+      : names.length > 0
+        ? `${names.slice(0, 10).join(", ")}${names.length > 10 ? ` and ${names.length - 10} more` : ""}`
+        : `the instances of ${[project && `project ${project}`, selector && `label ${selector}`].filter(Boolean).join(", ")}`
+    const count = expect === undefined || names.length > 0 ? "" : ` (${expect})`
+    return input.remove
+      ? `Remove ${which}${count} for good? Running iterations end, and the names become free.`
+      : `Stop ${which}${count}? Running iterations end.`
+  },
+  async handler(ctx, input) {
+    const awaited = new Map<string, Uid>()
+    const changes = await changeAll(ctx, input, {
+      past: input.remove ? "Removed" : "Stopped",
+      ...(input.remove && { weight: "final" as const }),
+      step(instance, readings): ChangeStep {
+        const { name, uid, spec } = instance
+        const { who } = ctx
+        if (instance.deletedAtMs !== undefined) return { why: "It is being removed already." }
+        if (input.remove) {
+          // Removed and spawned again, it would have been started after all.
+          const refusal = refusalToLift(who, spec, readings.nowMs)
+          if (refusal !== undefined) return { why: refusal }
+          const work = readings.beats.get(uid)?.work
+          if (work?.own ?? hasOwnTree(instance)) awaited.set(name, uid)
+          return { remove: true, kept: keptOf(work) }
+        }
+        const isStopped = spec.state === "Stopped"
+        const before =
+          isStopped || spec.stop ? { what: "stopped" as const, ...spec.stop } : undefined
+        const stop = { by: authorOf(who), atMs: readings.nowMs }
+        const counts = overrides(who, before, spec.lineage)
+        if (isStopped && !counts)
+          return { why: `It was told to stop already${byWhom(spec.stop ?? {}, readings.nowMs)}.` }
+        if (isStopped || !hasFinished(instance))
+          return { spec: { ...spec, state: "Stopped", stop } }
+        // Nothing is left to stop, but somebody below could start it afresh.
+        return counts
+          ? { spec: { ...spec, stop } }
+          : { why: "Its loop has ended by itself: nothing of it runs." }
+      },
+    })
+    const ended = input.dryRun ? new Map<string, string>() : await endOf(ctx, awaited)
+    const rows = changes.instances.map((row): ChangeReport["instances"][number] => {
+      const kept = ended.get(row.name)
+      const { name, changed } = row
+      if (kept === undefined) return row
+      const why = `${name} was removed.${kept === "" ? "" : " Work that is nowhere else was kept."}`
+      return { name, changed, phase: "Removed", why, ...(kept !== "" && { untrusted: kept }) }
+    })
+    const instances = shownRows(rows)
+    const late =
+      ended.size < awaited.size
+        ? ' Some are still ending: read_events {"kinds":["Removed"]} will say what was kept.'
+        : ""
+    const after = input.remove
+      ? `A name is free again when list_instances {} no longer shows it. \`blackbox5 trees\` lists and removes what was kept.${late}`
+      : "resume_instances starts them afresh; stop_instances with remove: true deletes them."
+    const shown = { ...changes, instances }
+    return { ...shown, next: nextOf(shown, input, after, ctx) }
+  },
+  show: showChanges("stopped"),
+})
+
+/** It has one by what was asked for, also before its supervisor reports it. */
+const hasOwnTree = ({ spec, status }: Instance): boolean =>
+  status.run !== undefined &&
+  (spec.workspace === "worktree" || spec.repository !== undefined || spec.ref !== undefined)
+
+/**
+ * Waits until nothing runs any more of instances with trees of their own and their trees were
+ * looked at, because only then it is known what had to be kept: a loop may write until it ends. Of
+ * those that are gone, by name, what the timeline says was kept; empty where nothing was.
+ */
+async function endOf(
+  ctx: ToolContext,
+  awaited: ReadonlyMap<string, Uid>,
+): Promise<ReadonlyMap<string, string>> {
+  const { store, bus } = ctx
+  const left = new Map(awaited)
+  const gone = new Map<string, Uid>()
+  if (left.size === 0) return new Map()
+  const changes = changesOf(ctx, new Set(left.keys()), new Set(), endMs)
+  try {
+    do {
+      for (const [name, uid] of left)
+        if ((await store.get(name))?.uid !== uid) {
+          gone.set(name, uid)
+          left.delete(name)
+        }
+      ctx.progress(gone.size, `${gone.size} of ${awaited.size} have ended`)
+    } while (left.size > 0 && (await changes.next()))
+  } finally {
+    changes.end()
+  }
+  if (gone.size === 0) return new Map()
+  const query = { uids: [...gone.values()], kinds: ["Removed" as const], limit: 3 * gone.size }
+  const { events } = await bus.lastEvents(query)
+  const kept = [...gone].map(([name, uid]) => {
+    const ours = `${name} was removed.`
+    const event = events.find((one) => one.uid === uid && one.message.startsWith(ours))
+    return [name, event?.message.slice(ours.length).trim() ?? ""] as const
+  })
+  return new Map(kept)
+}

@@ -1,0 +1,241 @@
+import { z } from "zod"
+import { Fault } from "../../src/core/faults.ts"
+import { describeInstance, ownUsage, type Readings, readingsOf } from "../../src/core/fleet-view.ts"
+import { type Instance, nameSchema } from "../../src/core/instance.ts"
+import type { Phase, PhaseReport } from "../../src/core/phase.ts"
+import { nameOf } from "../../src/core/principal.ts"
+import { defineTool, type ToolContext } from "../../src/core/tool.ts"
+import { cut, withSaid } from "../../src/core/view.ts"
+import {
+  conditionHolds,
+  modeOfWaitSchema,
+  parkedMs,
+  targetReached,
+  type Until,
+  untilSchema,
+  waitTargetsMax,
+} from "../../src/core/waits.ts"
+import { changesOf } from "../change-wait.ts"
+
+const defaultSeconds = 45
+/** Of an instance that waits in the middle of its iteration, and so keeps a turn from others. */
+const iterationSecondsMax = 45
+/**
+ * What cannot come while the caller keeps its turn or place: then it is to end its iteration at
+ * once.
+ */
+const heldBack: ReadonlySet<Phase> = new Set<Phase>([
+  "Queued",
+  "Waiting",
+  "RateLimited",
+  "BudgetReached",
+  "Held",
+])
+
+interface Wanted {
+  readonly targets: readonly {
+    readonly uid: Instance["uid"]
+    readonly name: string
+    readonly iteration?: number
+  }[]
+  readonly until: Until
+  readonly mode: z.output<typeof modeOfWaitSchema>
+  readonly mail: string | undefined
+}
+interface Look {
+  readonly met: boolean
+  readonly instances: { name: string; phase: string; why: string; untrusted?: string }[]
+  readonly heldBack: boolean
+}
+
+const shownOf = (
+  name: string,
+  { phase, why, untrusted }: PhaseReport,
+): Look["instances"][number] => ({
+  ...{ name, phase, why },
+  ...(untrusted !== undefined && { untrusted }),
+})
+
+/**
+ * Which iteration each target is waited for: `cursor` has those of an earlier call, so that none
+ * that ended in between is missed.
+ */
+function iterationsOf(
+  targets: readonly Instance[],
+  readings: Readings,
+  asked: number | undefined,
+  cursor: string | undefined,
+): readonly number[] {
+  const known = cursor?.split(".").map(Number)
+  if (
+    known &&
+    (known.length !== targets.length || known.some((number) => !Number.isInteger(number)))
+  )
+    throw new Fault(
+      "Invalid",
+      "This is no cursor of the same wait.",
+      "Give the cursor of its last answer and the same names, or none.",
+    )
+  return targets.map(
+    ({ uid }, index) => known?.[index] ?? asked ?? ownUsage(uid, readings).iterations + 1,
+  )
+}
+
+async function lookAt(ctx: ToolContext, { targets, until, mode, mail }: Wanted): Promise<Look> {
+  const { who } = ctx
+  const [readings, all, posted] = await Promise.all([
+    readingsOf(ctx),
+    Promise.all(targets.map(({ name }) => ctx.store.get(name))),
+    // Of an instance only what it wrote itself: whether others have an answer is not its to know.
+    mail === undefined
+      ? []
+      : ctx.bus.posted({
+          mails: [mail],
+          limit: 1,
+          ...(who.kind === "instance" && { from: nameOf(who) }),
+        }),
+  ])
+  const state = posted[0]?.receipt.state
+  const answered = state === "Answered" || state === "Returned"
+  const looked = targets.map(({ uid, name, iteration }, index) => {
+    const found = all[index]
+    // A name used again is another instance: the one that was meant is gone.
+    const instance = found?.uid === uid ? found : undefined
+    const seen = instance && describeInstance(instance, readings)
+    const now = instance &&
+      seen && { instance, seen, iterations: ownUsage(uid, readings).iterations }
+    return {
+      row: seen ? shownOf(name, seen) : { name, phase: "Removed", why: "It was removed." },
+      reached:
+        (until === "answer" && answered) || targetReached(until, now, iteration, readings.nowMs),
+      heldBack: seen !== undefined && heldBack.has(seen.phase),
+    }
+  })
+  return {
+    met: conditionHolds(
+      mode,
+      looked.map(({ reached }) => reached),
+    ),
+    instances: looked.map(({ row }) => row),
+    heldBack: looked.some(({ reached, heldBack: held }) => held && !reached),
+  }
+}
+
+export default defineTool({
+  name: "wait_for_instances",
+  title: "Wait for instances",
+  description:
+    "Waits until instances need attention (ended, or need a person), finished, ended an iteration, or answered a mail. When the time is over it returns: call it again. An agent that gets parked: true ends its iteration, and its next one begins when it is so.",
+  toolset: "fleet",
+  route: "POST /v1/instances:wait",
+  verb: "see",
+  input: z.strictObject({
+    names: z.array(nameSchema).min(1).max(waitTargetsMax),
+    until: untilSchema.default("attention"),
+    mode: modeOfWaitSchema.default("all"),
+    iteration: z.int().min(1).optional(),
+    mail: z.string().min(1).max(64).optional().describe("for answer"),
+    timeoutSeconds: z.int().min(0).max(600).default(defaultSeconds),
+    cursor: z.string().max(1000).optional(),
+  }),
+  output: z.strictObject({
+    met: z.boolean(),
+    parked: z.boolean().optional(),
+    instances: z.array(
+      z.strictObject({
+        name: z.string(),
+        phase: z.string(),
+        why: z.string(),
+        untrusted: z.string().optional(),
+      }),
+    ),
+    cursor: z.string().optional(),
+    next: z.string(),
+  }),
+  hints: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
+  targets: ({ names }) => ({ names }),
+  async handler(ctx, { until, mode, iteration, mail, timeoutSeconds, cursor }) {
+    const { who, bus, clock, targets, signal } = ctx
+    if ((until === "answer") !== (mail !== undefined))
+      throw new Fault(
+        "Invalid",
+        "until answer and mail belong together.",
+        'Give both, as in "until":"answer","mail":"m-…".',
+      )
+    if (who.kind === "instance" && targets.some(({ uid }) => uid === who.uid))
+      throw new Fault("Invalid", "An instance cannot wait for itself.", "Leave its own name out.")
+    const numbers =
+      until === "iteration" ? iterationsOf(targets, await readingsOf(ctx), iteration, cursor) : []
+    const wanted: Wanted = {
+      targets: targets.map(({ uid, name }, index) => {
+        const number = numbers[index]
+        return { uid, name, ...(number !== undefined && { iteration: number }) }
+      }),
+      ...{ until, mode, mail },
+    }
+    const seconds =
+      who.kind === "instance" ? Math.min(timeoutSeconds, iterationSecondsMax) : timeoutSeconds
+    const uids = new Set(targets.map(({ uid }) => uid))
+    const names = new Set(targets.map(({ name }) => name))
+    const changes = changesOf(ctx, names, uids, seconds * 1000)
+    let look = await lookAt(ctx, wanted)
+    try {
+      for (
+        let round = 1;
+        !look.met && !(who.kind === "instance" && look.heldBack) && (await changes.next());
+        round++
+      ) {
+        look = await lookAt(ctx, wanted)
+        ctx.progress(
+          round,
+          cut(look.instances.map(({ name, phase }) => `${name}: ${phase}`).join(", "), 500),
+        )
+      }
+    } finally {
+      changes.end()
+    }
+    if (signal.aborted)
+      throw new Fault(
+        "Unavailable",
+        "The call was cancelled.",
+        "Call it again: it changes nothing.",
+      )
+    const again = numbers.length > 0 ? { cursor: numbers.join(".") } : {}
+    if (look.met) return { met: true, instances: look.instances, next: nextOf(until, targets) }
+    const turn = who.kind === "instance" ? (await bus.turns()).get(who.uid) : undefined
+    if (who.kind !== "instance" || !turn)
+      return {
+        ...{ met: false, instances: look.instances, ...again },
+        next: `Call it again${numbers.length > 0 ? ` with "cursor":"${numbers.join(".")}"` : ""}.`,
+      }
+    const nowMs = clock.nowMs()
+    const { targets: awaited } = wanted
+    await bus.wait(who.uid, {
+      ...{
+        kind: "instances",
+        targets: [...awaited],
+        until,
+        mode,
+        turn: turn.id,
+        sinceMs: nowMs,
+        untilMs: nowMs + parkedMs,
+      },
+    })
+    return {
+      ...{ met: false, parked: true, instances: look.instances },
+      next: "End your iteration now, without a completion marker: your next one begins when it is so, or when somebody tells you something.",
+    }
+  },
+  show: ({ met: reached, parked, instances, next }) => ({
+    text: `${reached ? "It is so." : parked ? "Parked." : "Not yet."} ${next}`,
+    rows: instances.map(({ untrusted, why, ...row }) => ({
+      ...row,
+      why: withSaid(why, untrusted),
+    })),
+  }),
+})
+
+const nextOf = (until: Until, targets: readonly Instance[]): string =>
+  until === "answer"
+    ? "read_messages {} has the answer."
+    : `inspect_instance {"name":"${targets[0]?.name ?? ""}"} says how ${targets.length > 1 ? "each" : "it"} ended.`
