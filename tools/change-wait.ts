@@ -24,7 +24,7 @@ export interface ChangeStream {
  * is missed after it.
  */
 export function changesOf(
-  { store, bus, clock, signal }: ToolContext,
+  { store, reports, turns, clock, signal }: ToolContext,
   names: ReadonlySet<string>,
   uids: ReadonlySet<Uid>,
   waitMs: number,
@@ -53,7 +53,8 @@ export function changesOf(
   }
   // A source never throws; it ends with the signal.
   void follow(store.watch, names)
-  void follow(bus.watch, uids)
+  void follow(reports.watch, uids)
+  void follow(turns.watch, uids)
   const rest = (ms: number, enough: () => boolean): Promise<void> =>
     new Promise((resolve) => {
       const cancel = clock.after(ms, () => resolve())

@@ -141,7 +141,7 @@ async function changeOne(
   dryRun: boolean,
   change: SpecChange,
 ): Promise<Outcome> {
-  const { store, bus, clock, who, newId } = ctx
+  const { store, timeline, clock, who, newId } = ctx
   const { name, uid } = target
   const row = (now: Instance, changed: boolean, reason?: Reason): Outcome => {
     const seen = describeInstance(now, readings)
@@ -149,7 +149,7 @@ async function changeOne(
     return { name, changed, phase: seen.phase, why, ...(untrusted !== undefined && { untrusted }) }
   }
   const tell = (kind: "Changed" | "Removed"): Promise<void> =>
-    bus
+    timeline
       .append({
         id: newId("e"),
         uid,

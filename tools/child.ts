@@ -11,9 +11,9 @@ import {
   type Uid,
 } from "../src/core/instance.ts"
 import { childLimit, childrenWithin, committed, type Relations } from "../src/core/lineage.ts"
-import { noUsage, type Usage } from "../src/core/link.ts"
 import { familyOf } from "../src/core/spending.ts"
 import type { ToolContext } from "../src/core/tool.ts"
+import { noUsage, type Usage } from "../src/core/usage.ts"
 import { counted } from "../src/core/view.ts"
 
 /**

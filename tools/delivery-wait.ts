@@ -29,7 +29,7 @@ export interface DeliveryWatch {
  * Opened before anything is sent, so that no delivery can come between the sending and the waiting.
  */
 export function watchDeliveries(
-  { bus, clock, signal, progress }: ToolContext,
+  { mailboxes, timeline, clock, signal, progress }: ToolContext,
   waitMs: number,
 ): DeliveryWatch {
   const stop = new AbortController()
@@ -37,14 +37,14 @@ export function watchDeliveries(
   // A listener whose events fail says nothing: then the receipts themselves are looked at when the
   // time is over.
   const listen = (after: string, ms: number) =>
-    bus.events({ after, limit: pageMax, waitMs: ms }, both).catch(() => undefined)
+    timeline.events({ after, limit: pageMax, waitMs: ms }, both).catch(() => undefined)
   let heard = listen("$", Math.min(stirMs, waitMs))
   const told = new Set<string>()
   /** True when none of them waits any more. */
   const settle = async (mails: ReadonlyMap<string, Awaited>, ms: number): Promise<boolean> => {
     const waitedMs = stopwatch(clock)
     for (;;) {
-      const posted: readonly Posted[] = await bus.posted({
+      const posted: readonly Posted[] = await mailboxes.posted({
         mails: [...mails.keys()],
         limit: mails.size,
       })

@@ -1,7 +1,7 @@
 import { z } from "zod"
+import type { Event } from "../src/core/event.ts"
 import { dollars } from "../src/core/fleet-view.ts"
 import type { Uid } from "../src/core/instance.ts"
-import type { Event } from "../src/core/link.ts"
 import type { ToolContext } from "../src/core/tool.ts"
 import { bounded } from "../src/core/view.ts"
 import { eventsSeen } from "./events-seen.ts"
@@ -42,13 +42,13 @@ export async function happenedSince(
   sinceMs: number,
   only: readonly Uid[] | undefined,
 ): Promise<EventCounts> {
-  const { bus, ledger } = ctx
+  const { reports, timeline, ledger } = ctx
   const uids = only ?? (await eventsSeen(ctx))
   const [{ events }, names, used, beats] = await Promise.all([
-    bus.lastEvents({ kinds: ["Exited"], sinceMs, limit: readMax, ...(uids && { uids }) }),
+    timeline.lastEvents({ kinds: ["Exited"], sinceMs, limit: readMax, ...(uids && { uids }) }),
     ledger.spent(),
     uids === undefined ? ledger.spentSince(sinceMs) : undefined,
-    bus.beats(),
+    reports.beats(),
   ])
   // The last end of each is what became of it: an attempt that failed and was completed later is
   // complete.
@@ -59,7 +59,12 @@ export async function happenedSince(
     [...last].filter(([, event]) => event.outcome === outcome)
   const told = async ([uid, { cursor, atMs }]: [Uid, Event]): Promise<Ended> => {
     const [words] = (
-      await bus.lastEvents({ uids: [uid], kinds: ["IterationEnded"], before: cursor, limit: 1 })
+      await timeline.lastEvents({
+        uids: [uid],
+        kinds: ["IterationEnded"],
+        before: cursor,
+        limit: 1,
+      })
     ).events
     const { branch, commits } = beats.get(uid)?.work ?? {}
     const untrusted = {

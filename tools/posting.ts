@@ -7,7 +7,7 @@ import {
   orderSchema,
   ordersMax,
 } from "../src/core/instance.ts"
-import type { Mail, Receipt } from "../src/core/link.ts"
+import type { Mail, Receipt } from "../src/core/mail.ts"
 import type { Phase } from "../src/core/phase.ts"
 import { type Address, operators } from "../src/core/ports.ts"
 import { may, nameOf } from "../src/core/principal.ts"
@@ -100,9 +100,9 @@ export function noteOf(
 }
 
 /** An answer marks its question: only whom it was sent to may give one. */
-export async function checkReply({ bus, who }: ToolContext, replyTo: string): Promise<void> {
+export async function checkReply({ mailboxes, who }: ToolContext, replyTo: string): Promise<void> {
   const mine: Address = who.kind === "instance" ? who.uid : operators
-  const [question] = await bus.posted({ mails: [replyTo], to: mine, limit: 1 })
+  const [question] = await mailboxes.posted({ mails: [replyTo], to: mine, limit: 1 })
   if (!question)
     throw new Fault(
       "NotFound",

@@ -1,4 +1,4 @@
-import type { Beat } from "../core/link.ts"
+import type { Beat } from "../core/beat.ts"
 
 /**
  * When beats go out. A beat is a level, of which the last counts: what only shows what an agent

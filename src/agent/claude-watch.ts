@@ -1,4 +1,4 @@
-import type { ReportedHold } from "../core/link.ts"
+import type { ReportedHold } from "../core/beat.ts"
 import type { ClaudeSearch } from "../host/find-claude.ts"
 
 /**

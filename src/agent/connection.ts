@@ -1,17 +1,17 @@
 import ReconnectingWebSocket from "partysocket/ws"
 import WebSocket from "ws"
+import type { Beat } from "../core/beat.ts"
+import type { Directive } from "../core/directive.ts"
 import {
-  type Beat,
   closeGoingAway,
   closeReplaced,
-  type Directive,
   type DownFrame,
   downFrameSchema,
   frameBytesMax,
-  type Mail,
   type Spooled,
   type UpFrame,
-} from "../core/link.ts"
+} from "../core/frames.ts"
+import type { Mail } from "../core/mail.ts"
 import { connectTo } from "../host/local-socket.ts"
 import type { Spool } from "./spool.ts"
 

@@ -1,6 +1,6 @@
+import type { ReportedHold } from "../core/beat.ts"
 import { backoffMs } from "../core/decide.ts"
 import { describeFailure, type Failure } from "../core/iteration-outcome.ts"
-import type { ReportedHold } from "../core/link.ts"
 import { resetTime } from "../core/reset-time.ts"
 import { oneLine } from "../core/view.ts"
 

@@ -1,10 +1,12 @@
 import { createHash } from "node:crypto"
 import { z } from "zod"
 import { summaryOf } from "../core/activity.ts"
+import type { Beat, Marker } from "../core/beat.ts"
 import { choose, opening, renderMail, standstillWords, stopsMax } from "../core/delivery.ts"
+import type { Directive } from "../core/directive.ts"
 import { markerOf } from "../core/final-message.ts"
 import type { Failure } from "../core/iteration-outcome.ts"
-import type { Beat, Directive, Hook, Mail, Marker, Receipt } from "../core/link.ts"
+import type { Hook, Mail, Receipt } from "../core/mail.ts"
 import { cut, oneLine } from "../core/view.ts"
 import type { TurnFile } from "../run/run-directory.ts"
 

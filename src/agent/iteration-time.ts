@@ -1,4 +1,4 @@
-import type { Reported } from "../core/link.ts"
+import type { Reported } from "../core/event.ts"
 import type { TurnFile } from "../run/run-directory.ts"
 import { halfwayWords, iterationLimitOf } from "./overdue.ts"
 import { measureRunning } from "./running-time.ts"

@@ -1,5 +1,5 @@
+import type { Marker, ReportedHold } from "../core/beat.ts"
 import { concludeIteration, type Failure } from "../core/iteration-outcome.ts"
-import type { Marker, ReportedHold } from "../core/link.ts"
 import { cut } from "../core/view.ts"
 import type { TurnFile } from "../run/run-directory.ts"
 import { holdFor } from "./failures.ts"

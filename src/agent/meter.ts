@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto"
 import { z } from "zod"
-import type { Usage } from "../core/link.ts"
+import type { Usage } from "../core/usage.ts"
 import { cut } from "../core/view.ts"
 import type { CountedRequest, TokenCounts } from "../run/usage-file.ts"
 

@@ -1,5 +1,5 @@
 import type { BucketRate } from "../core/bucket.ts"
-import type { Reported } from "../core/link.ts"
+import type { Reported } from "../core/event.ts"
 import { createTap } from "./port-limits.ts"
 
 /**

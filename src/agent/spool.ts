@@ -1,4 +1,5 @@
-import type { Receipt, Sequenced, Spooled } from "../core/link.ts"
+import type { Sequenced, Spooled } from "../core/frames.ts"
+import type { Receipt } from "../core/mail.ts"
 
 /** Receipts and events that the gateway has not acknowledged, oldest first. */
 export interface Spool {

@@ -4,9 +4,10 @@
  */
 import { randomBytes, randomUUID } from "node:crypto"
 import { setTimeout as sleep } from "node:timers/promises"
+import type { Beat } from "../core/beat.ts"
+import { type Directive, iterationMinutesMaxDefault } from "../core/directive.ts"
 import { Fault } from "../core/faults.ts"
 import type { Exit, Problem } from "../core/instance.ts"
-import { type Beat, type Directive, iterationMinutesMaxDefault } from "../core/link.ts"
 import { ranNoClaude } from "../core/loop.ts"
 import { portTokenPrefix } from "../core/secrets.ts"
 import { counted, cut } from "../core/view.ts"

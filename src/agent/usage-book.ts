@@ -1,5 +1,5 @@
 import { lstatSync } from "node:fs"
-import { noUsage, type Usage, usageMax } from "../core/link.ts"
+import { noUsage, type Usage, usageMax } from "../core/usage.ts"
 import type { RunDirectory, TurnFile } from "../run/run-directory.ts"
 import type { CountedRequest, UsageFile } from "../run/usage-file.ts"
 import type { DiskRetry } from "./disk-retry.ts"

@@ -1,18 +1,26 @@
 import { control } from "../control/controller.ts"
+import { directive } from "../core/directive.ts"
 import { DiskFull } from "../core/faults.ts"
-import { hasLiveRun, type Uid } from "../core/instance.ts"
 import {
   closeAgain,
   closeMalformed,
   closeReplaced,
   closeUnavailable,
   type DownFrame,
-  directive,
-  type Receipt,
   type UpFrame,
   upFrameSchema,
-} from "../core/link.ts"
-import type { Bus, Clock, Instances, Ledger } from "../core/ports.ts"
+} from "../core/frames.ts"
+import { hasLiveRun, type Uid } from "../core/instance.ts"
+import type { Receipt } from "../core/mail.ts"
+import type {
+  Clock,
+  Instances,
+  Ledger,
+  Mailboxes,
+  Reports,
+  Timeline,
+  Turns,
+} from "../core/ports.ts"
 import { type Source, topic } from "../core/source.ts"
 import { cut } from "../core/view.ts"
 import { createToldEvents } from "./told-events.ts"
@@ -28,7 +36,10 @@ export interface SupervisorLink {
 }
 export interface GatewayPorts {
   readonly store: Instances
-  readonly bus: Bus
+  readonly mailboxes: Mailboxes
+  readonly reports: Reports
+  readonly timeline: Timeline
+  readonly turns: Turns
   readonly ledger: Ledger
   readonly clock: Clock
   policy(): { readonly iterationMinutesMax: number }
@@ -56,14 +67,17 @@ const reportedCharactersMax = 500
 /** The fleet's end of every link: directives and mail down, beats, receipts and events up. */
 export function createGateway({
   store,
-  bus,
+  mailboxes,
+  reports,
+  timeline,
+  turns,
   ledger,
   clock,
   policy,
   policyChanged,
   report,
 }: GatewayPorts): Gateway {
-  const told = createToldEvents({ bus, clock }, (error) => report("events", error))
+  const told = createToldEvents({ timeline, clock }, (error) => report("events", error))
   const links = new Map<string, { connection: SupervisorLink; sent?: string }>()
   const linked = new Map<Uid, string>()
 
@@ -81,7 +95,7 @@ export function createGateway({
       return {}
     }
     const nowMs = clock.nowMs()
-    const turn = (await bus.turns()).get(instance.uid)
+    const turn = (await turns.list()).get(instance.uid)
     const frame = {
       type: "directive",
       directive: directive(
@@ -108,13 +122,19 @@ export function createGateway({
    */
   const takeReceipt = async ({ uid, name }: SupervisorLink, receipt: Receipt): Promise<void> => {
     if (receipt.state !== "Delivered") return
-    const now = await bus.receipt(uid, receipt)
+    const now = await mailboxes.receipt(uid, receipt)
     if (!now || now.state === "Returned") return // another's mail, or one that went back to its sender
     const { mail, iteration, door } = now
     const where =
       iteration === undefined || door === undefined ? "" : ` in iteration ${iteration}, by ${door}`
     const message = `${mail} was delivered to ${name}${where}.`
-    await bus.append({ id: `d-${mail}`, uid, kind: "MailDelivered", message, atMs: clock.nowMs() })
+    await timeline.append({
+      id: `d-${mail}`,
+      uid,
+      kind: "MailDelivered",
+      message,
+      atMs: clock.nowMs(),
+    })
   }
 
   const take = async (connection: SupervisorLink, frame: UpFrame): Promise<void> => {
@@ -127,7 +147,7 @@ export function createGateway({
         await ledger
           .record(uid, place, frame.beat.used)
           .catch((error: unknown) => report(name, error))
-        await bus.beat(uid, { ...frame.beat, atMs: clock.nowMs() }) // its arrival: the other machine's clock may be wrong
+        await reports.beat(uid, { ...frame.beat, atMs: clock.nowMs() }) // its arrival: the other machine's clock may be wrong
         return
       case "receipt":
         await takeReceipt(connection, frame.receipt)
@@ -139,12 +159,14 @@ export function createGateway({
     connection.send({ type: "ack", seq: frame.seq })
   }
 
-  const turnsChanged: Source = async function* (signal) {
-    for await (const uid of bus.watch(signal)) {
-      const name = linked.get(uid)
-      if (name !== undefined) yield name
+  /** Names of those that are linked here. */
+  const linkedOf = (source: Source<Uid>): Source =>
+    async function* (signal) {
+      for await (const uid of source(signal)) {
+        const name = linked.get(uid)
+        if (name !== undefined) yield name
+      }
     }
-  }
   const limitsChanged: Source = async function* (signal) {
     for await (const _ of policyChanged(signal)) yield* links.keys()
   }
@@ -184,7 +206,7 @@ export function createGateway({
       }
       let tail = Promise.resolve() // one frame after another: a receipt never overtakes the beat before it
       const inbox = async (): Promise<void> => {
-        for await (const mail of bus.inbox(uid, ended.signal))
+        for await (const mail of mailboxes.inbox(uid, ended.signal))
           connection.send({ type: "mail", mail })
       }
       inbox().catch((error) => {
@@ -227,7 +249,13 @@ export function createGateway({
     async run(signal) {
       await control(
         {
-          sources: [store.watch, turnsChanged, limitsChanged, connections.source],
+          sources: [
+            store.watch,
+            linkedOf(turns.watch),
+            linkedOf(reports.watch),
+            limitsChanged,
+            connections.source,
+          ],
           reconcile: tell,
           workersMax: 16,
           clock,

@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto"
 import { type Bucket, type BucketRate, refilled, untilFullMs } from "../core/bucket.ts"
+import type { Reported } from "../core/event.ts"
 import type { Uid } from "../core/instance.ts"
-import type { Reported } from "../core/link.ts"
-import type { Bus, Clock } from "../core/ports.ts"
+import type { Clock, Timeline } from "../core/ports.ts"
 import { counted } from "../core/view.ts"
 
 /**
@@ -41,7 +41,7 @@ export interface ToldEvents {
 }
 
 export function createToldEvents(
-  { bus, clock }: { readonly bus: Pick<Bus, "append">; readonly clock: Clock },
+  { timeline, clock }: { readonly timeline: Pick<Timeline, "append">; readonly clock: Clock },
   report: (error: unknown) => void,
 ): ToldEvents {
   const byUid = new Map<Uid, Told>()
@@ -60,7 +60,13 @@ export function createToldEvents(
     return known
   }
   const warn = (uid: Uid, sinceMs: number, id: string, message: string): Promise<void> =>
-    bus.append({ id: `flood-${sinceMs}-${id}`, uid, kind: "Warning", message, atMs: clock.nowMs() })
+    timeline.append({
+      id: `flood-${sinceMs}-${id}`,
+      uid,
+      kind: "Warning",
+      message,
+      atMs: clock.nowMs(),
+    })
 
   /** Ends a flood that is over, and looks again later at one that is not. */
   const look = async (uid: Uid, told: Told): Promise<void> => {
@@ -110,7 +116,7 @@ export function createToldEvents(
       else {
         // Ids of its own: it shall not take the place of what the control plane itself has to say
         // about it.
-        await bus.append({ id: `told-${id}`, uid, kind, message, atMs: Math.min(atMs, nowMs) })
+        await timeline.append({ id: `told-${id}`, uid, kind, message, atMs: Math.min(atMs, nowMs) })
         told.last = digest
       }
       // What is left out takes a token too: while the flood lasts, it does not end by itself every

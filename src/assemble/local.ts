@@ -10,12 +10,15 @@ import { localLogs } from "../adapters/local/logs.ts"
 import { createLocalRuntime } from "../adapters/local/runtime.ts"
 import { createTrees } from "../adapters/local/trees.ts"
 import { sqliteAudit } from "../adapters/sqlite/audit.ts"
-import { sqliteBus } from "../adapters/sqlite/bus.ts"
 import { sqliteLead } from "../adapters/sqlite/lead.ts"
 import { sqliteLedger } from "../adapters/sqlite/ledger.ts"
+import { sqliteMailboxes } from "../adapters/sqlite/mailboxes.ts"
 import { diskOf, openDatabase } from "../adapters/sqlite/open.ts"
+import { sqliteReports } from "../adapters/sqlite/reports.ts"
 import { sqliteStore } from "../adapters/sqlite/store.ts"
+import { sqliteTimeline } from "../adapters/sqlite/timeline.ts"
 import { sqliteTokens } from "../adapters/sqlite/tokens.ts"
+import { sqliteTurns } from "../adapters/sqlite/turns.ts"
 import { type App, createApp } from "../api/app.ts"
 import {
   firstOf,
@@ -138,7 +141,10 @@ export async function assembleLocal(
   keepReserve(config.stateDirectory, signal)
   const clock = systemClock
   const store = sqliteStore(database, clock)
-  const bus = sqliteBus(database, clock)
+  const mailboxes = sqliteMailboxes(database)
+  const timeline = sqliteTimeline(database, clock)
+  const reports = sqliteReports(database, clock)
+  const turns = sqliteTurns(database)
   const ledger = sqliteLedger(database, clock)
   const lead = sqliteLead(database)
   const tokens = sqliteTokens(database, clock)
@@ -219,14 +225,17 @@ export async function assembleLocal(
   const secretPrefixes = (): readonly string[] => [...policy.current().redact, ...formerTokens]
   const gateway = createGateway({
     store,
-    bus: {
-      ...bus,
+    mailboxes: {
+      ...mailboxes,
       // Supervisors take out what is known everywhere; what the policy names they do not know.
       async *inbox(uid, ended) {
-        for await (const mail of bus.inbox(uid, ended))
+        for await (const mail of mailboxes.inbox(uid, ended))
           yield { ...mail, text: withoutWordsOf(mail.text, wordsWith(secretPrefixes())) }
       },
     },
+    timeline,
+    reports,
+    turns,
     ledger,
     clock,
     policy: policy.current,
@@ -247,7 +256,10 @@ export async function assembleLocal(
     tools: new Map(tools.map((tool) => [tool.name, tool])),
     ports: {
       store,
-      bus,
+      mailboxes,
+      timeline,
+      reports,
+      turns,
       ledger,
       clock,
       logs: localLogs(config.stateDirectory),
@@ -345,11 +357,18 @@ export async function assembleLocal(
       const controllers = lead(signal, async (term, until) => {
         leading = true
         await Promise.all([
-          operate({ store, runtime, bus, clock, newId }, term, report("operator"), until),
+          operate(
+            { store, runtime, mailboxes, timeline, reports, clock, newId },
+            term,
+            report("operator"),
+            until,
+          ),
           schedule(
             {
               store,
-              bus,
+              timeline,
+              reports,
+              turns,
               ledger,
               clock,
               windows,

@@ -3,15 +3,17 @@ import { decide } from "../core/decide.ts"
 import { DiskFull, Fault } from "../core/faults.ts"
 import { indexOf } from "../core/fleet-index.ts"
 import { type Exit, hasFinished, type Instance, type Run, revisionOf } from "../core/instance.ts"
-import type { Mail } from "../core/link.ts"
-import type { Bus, Clock, Instances, Runtime } from "../core/ports.ts"
+import type { Mail } from "../core/mail.ts"
+import type { Clock, Instances, Mailboxes, Reports, Runtime, Timeline } from "../core/ports.ts"
 import { counted } from "../core/view.ts"
 import { control, type Reconcile } from "./controller.ts"
 
 export interface OperatorPorts {
   readonly store: Instances
   readonly runtime: Runtime
-  readonly bus: Bus
+  readonly mailboxes: Mailboxes
+  readonly reports: Reports
+  readonly timeline: Timeline
   readonly clock: Clock
   newId(prefix: string): string
 }
@@ -23,7 +25,7 @@ export interface OperatorPorts {
 export const reconcileInstance =
   (ports: OperatorPorts, term: number): Reconcile<string> =>
   async (name) => {
-    const { store, runtime, bus, clock, newId } = ports
+    const { store, runtime, mailboxes, timeline, clock, newId } = ports
     const wanted = await store.get(name)
     const observed = await runtime.get(name)
     const revision = wanted ? revisionOf(wanted.spec) : ""
@@ -35,7 +37,7 @@ export const reconcileInstance =
       message: string,
       outcome?: Exit["outcome"],
     ): Promise<void> =>
-      bus.append({
+      timeline.append({
         id,
         uid: instance.uid,
         kind,
@@ -67,7 +69,7 @@ export const reconcileInstance =
       current &&
       (hasFinished(current) || (current.spec.state === "Stopped" && observed?.phase === "Exited"))
     ) {
-      await bus.returnAll(current.uid)
+      await mailboxes.returnAll(current.uid)
       await tellParent(ports, current)
     }
 
@@ -102,7 +104,7 @@ export const reconcileInstance =
         if (!observed) break
         const kept = await runtime.clean(name, observed.uid)
         if (kept !== undefined)
-          await bus.append({
+          await timeline.append({
             id: newId("e"),
             uid: observed.uid,
             kind: "Removed",
@@ -113,7 +115,7 @@ export const reconcileInstance =
       }
       case "release": {
         if (!wanted) break
-        await bus.returnAll(wanted.uid)
+        await mailboxes.returnAll(wanted.uid)
         const kept = await runtime.clean(name, wanted.uid)
         // Behind what makes room on a full disk.
         await tellParent(ports, { ...wanted, spec: { ...wanted.spec, state: "Stopped" } })
@@ -138,7 +140,10 @@ export const reconcileInstance =
  * The end of a child is mailed to its parent, once for each run: with its last message, and what it
  * left. A parent that ended is told nothing.
  */
-async function tellParent({ store, bus, clock }: OperatorPorts, child: Instance): Promise<void> {
+async function tellParent(
+  { store, mailboxes, reports, clock }: OperatorPorts,
+  child: Instance,
+): Promise<void> {
   const uid = child.spec.lineage.at(-1)
   const parent = uid && indexOf(await store.list()).byUid.get(uid)
   if (
@@ -149,7 +154,7 @@ async function tellParent({ store, bus, clock }: OperatorPorts, child: Instance)
   )
     return
   const { run } = child.status
-  const { last, work } = (await bus.beats()).get(child.uid) ?? {}
+  const { last, work } = (await reports.beats()).get(child.uid) ?? {}
   const outcome = run?.lastExit?.outcome
   const how =
     outcome === "Complete" ? "is complete" : outcome === "Failed" ? "failed" : "was stopped"
@@ -168,7 +173,7 @@ async function tellParent({ store, bus, clock }: OperatorPorts, child: Instance)
     atMs: clock.nowMs(),
   }
   try {
-    await bus.send(parent.uid, mail)
+    await mailboxes.send(parent.uid, mail)
   } catch (error) {
     // Neither a full inbox nor a full disk keeps the child's end from being dealt with: its parent
     // finds it in the timeline.

@@ -3,13 +3,15 @@ import { Fault } from "../core/faults.ts"
 import { indexOf } from "../core/fleet-index.ts"
 import { holds } from "../core/holds.ts"
 import { type FleetSnapshot, plan } from "../core/plan.ts"
-import type { Bus, Clock, Instances, Ledger, Windows } from "../core/ports.ts"
+import type { Clock, Instances, Ledger, Reports, Timeline, Turns, Windows } from "../core/ports.ts"
 import type { Source } from "../core/source.ts"
 import { control, type Reconcile } from "./controller.ts"
 
 export interface SchedulerPorts {
   readonly store: Instances
-  readonly bus: Bus
+  readonly timeline: Timeline
+  readonly reports: Reports
+  readonly turns: Turns
   readonly ledger: Ledger
   readonly clock: Clock
   readonly windows: Windows
@@ -24,16 +26,16 @@ export interface SchedulerPorts {
  */
 export const reconcileFleet =
   (
-    { store, bus, ledger, clock, windows, policy }: SchedulerPorts,
+    { store, reports, turns, ledger, clock, windows, policy }: SchedulerPorts,
     term: number,
   ): Reconcile<"fleet"> =>
   async () => {
-    const [instances, beats, turns, spent, waits] = await Promise.all([
+    const [instances, beats, granted, spent, waits] = await Promise.all([
       store.list(),
-      bus.beats(),
-      bus.turns(),
+      reports.beats(),
+      turns.list(),
       ledger.spent(),
-      bus.waits(),
+      reports.waits(),
     ])
     const nowMs = clock.nowMs()
     const { admit, grant, end, wakeAtMs } = plan(
@@ -41,7 +43,7 @@ export const reconcileFleet =
         policy: policy(),
         fleet: indexOf(instances),
         beats,
-        turns,
+        turns: granted,
         spent,
         waits,
         windows: windows.at,
@@ -49,7 +51,7 @@ export const reconcileFleet =
       holds,
       nowMs,
     )
-    if (grant.length + end.length > 0) await bus.setTurns(term, grant, end)
+    if (grant.length + end.length > 0) await turns.set(term, grant, end)
     let conflict: Fault | undefined
     for (const { instance, value } of admit) {
       try {
@@ -81,8 +83,8 @@ export async function schedule(
   await completeBirths(ports).catch((error: unknown) => report("births", error))
   await control(
     {
-      sources: [ports.store.watch, ports.bus.watch, ports.policyChanged].map((source) =>
-        asFleet(source),
+      sources: [ports.store.watch, ports.reports.watch, ports.turns.watch, ports.policyChanged].map(
+        (source) => asFleet(source),
       ),
       reconcile: reconcileFleet(ports, term),
       workersMax: 1,

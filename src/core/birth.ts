@@ -1,10 +1,10 @@
 import type { Instance } from "./instance.ts"
-import type { Bus, Instances, Ledger } from "./ports.ts"
+import type { Instances, Ledger, Timeline } from "./ports.ts"
 
 export interface BirthPorts {
   readonly store: Pick<Instances, "list">
   readonly ledger: Pick<Ledger, "born" | "spent">
-  readonly bus: Pick<Bus, "append">
+  readonly timeline: Pick<Timeline, "append">
 }
 
 /**
@@ -12,7 +12,7 @@ export interface BirthPorts {
  * ended in between.
  */
 export async function recordBirth(
-  { ledger, bus }: Pick<BirthPorts, "ledger" | "bus">,
+  { ledger, timeline }: Pick<BirthPorts, "ledger" | "timeline">,
   instance: Instance,
 ): Promise<void> {
   const { uid, name, spec, createdAtMs } = instance
@@ -20,7 +20,7 @@ export async function recordBirth(
   // Of what was made before it was known by whom, the event has another id.
   if (!spec.origin) return
   const message = `Spawned by ${spec.origin.by} for project ${spec.project}.`
-  await bus.append({ id: "spawned", uid, kind: "Spawned", message, atMs: createdAtMs })
+  await timeline.append({ id: "spawned", uid, kind: "Spawned", message, atMs: createdAtMs })
 }
 
 /** More than were being made at the moment when a control plane ended. */

@@ -1,5 +1,5 @@
 import type { Budget } from "./instance.ts"
-import type { Usage } from "./link.ts"
+import type { Usage } from "./usage.ts"
 import { counted } from "./view.ts"
 
 /**

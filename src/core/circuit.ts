@@ -1,5 +1,5 @@
 import { z } from "zod"
-import type { Beat, Last } from "./link.ts"
+import type { Beat, Last } from "./beat.ts"
 import { oneLine } from "./view.ts"
 
 /**

@@ -1,4 +1,5 @@
-import type { Directive, Hook, Mail } from "./link.ts"
+import type { Directive } from "./directive.ts"
+import type { Hook, Mail } from "./mail.ts"
 import { clean, fenced, oneLine, partsOf } from "./view.ts"
 
 /** Which mail goes in at which door, and in which words. */

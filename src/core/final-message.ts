@@ -1,4 +1,4 @@
-import type { Marker } from "./link.ts"
+import type { Marker } from "./beat.ts"
 
 /**
  * What the last message of an iteration states about itself. Models quote their prompt, show code

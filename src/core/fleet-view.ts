@@ -1,9 +1,10 @@
+import type { Beat } from "./beat.ts"
 import type { Instance, Uid } from "./instance.ts"
-import { type Beat, noUsage, type Usage } from "./link.ts"
 import { type PhaseReport, phaseOf, phases } from "./phase.ts"
-import type { Bus, Clock, Ledger, Spent } from "./ports.ts"
+import type { Clock, Ledger, Reports, Spent, Turns } from "./ports.ts"
 import { totalsBelow } from "./spending.ts"
 import type { Limits } from "./tool.ts"
+import { noUsage, type Usage } from "./usage.ts"
 import { oneLine, spanOf } from "./view.ts"
 import type { WaitsByUid } from "./waits.ts"
 
@@ -22,20 +23,27 @@ export interface Readings {
 }
 
 export interface Readable {
-  readonly bus: Pick<Bus, "beats" | "turns" | "waits">
+  readonly reports: Pick<Reports, "beats" | "waits">
+  readonly turns: Pick<Turns, "list">
   readonly ledger: Pick<Ledger, "spent">
   readonly clock: Pick<Clock, "nowMs">
   limits(): Pick<Limits, "turnsMax">
 }
 
-export async function readingsOf({ bus, ledger, clock, limits }: Readable): Promise<Readings> {
-  const [beats, turns, spent, waits] = await Promise.all([
-    bus.beats(),
-    bus.turns(),
+export async function readingsOf({
+  reports,
+  turns,
+  ledger,
+  clock,
+  limits,
+}: Readable): Promise<Readings> {
+  const [beats, granted, spent, waits] = await Promise.all([
+    reports.beats(),
+    turns.list(),
     ledger.spent(),
-    bus.waits(),
+    reports.waits(),
   ])
-  const used = { used: turns.size, max: limits().turnsMax }
+  const used = { used: granted.size, max: limits().turnsMax }
   return { beats, spent, waits, totals: totalsBelow(spent), turns: used, nowMs: clock.nowMs() }
 }
 

@@ -1,3 +1,4 @@
+import type { Beat } from "./beat.ts"
 import { beatOf, describeInstance, ownUsage, type Readings } from "./fleet-view.ts"
 import {
   desiredState,
@@ -9,7 +10,6 @@ import {
   type Verdict,
 } from "./instance.ts"
 import { budgetReached, lineageHold } from "./lineage.ts"
-import type { Beat } from "./link.ts"
 import type { Facts, Hold } from "./plan.ts"
 import { heldWords } from "./reason-words.ts"
 import {

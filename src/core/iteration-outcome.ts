@@ -1,5 +1,5 @@
 import { z } from "zod"
-import { type Last, type Marker, markerSchema } from "./link.ts"
+import { type Last, type Marker, markerSchema } from "./beat.ts"
 import { oneLine } from "./view.ts"
 
 /**

@@ -1,8 +1,8 @@
 import { exceededLimit } from "./budget.ts"
 import type { FleetIndex } from "./fleet-index.ts"
 import { type Children, hasFinished, type Instance, type Uid, type Verdict } from "./instance.ts"
-import { addUsage, maxUsage, noUsage, type Usage } from "./link.ts"
 import type { Family, SpentByUid, Totals } from "./spending.ts"
+import { addUsage, maxUsage, noUsage, type Usage } from "./usage.ts"
 import { counted } from "./view.ts"
 
 /**

@@ -1,3 +1,4 @@
+import type { Beat } from "./beat.ts"
 import {
   type Admission,
   desiredState,
@@ -6,7 +7,6 @@ import {
   type Instance,
   isFromCurrentAttempt,
 } from "./instance.ts"
-import type { Beat } from "./link.ts"
 import { ranNoClaude } from "./loop.ts"
 import { heldWords, problemMax, problemText, wordsOfProblem } from "./reason-words.ts"
 import { byWhom, byWhomAt } from "./stops.ts"

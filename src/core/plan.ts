@@ -1,3 +1,5 @@
+import type { Beat } from "./beat.ts"
+import { freezes } from "./directive.ts"
 import type { FleetIndex } from "./fleet-index.ts"
 import type { Readings } from "./fleet-view.ts"
 import {
@@ -8,7 +10,6 @@ import {
   type Uid,
   type Verdict,
 } from "./instance.ts"
-import { type Beat, freezes } from "./link.ts"
 import type { Spent, Turn, Windows } from "./ports.ts"
 import { type Family, familyOf, totalsBelow } from "./spending.ts"
 import type { WaitsByUid } from "./waits.ts"

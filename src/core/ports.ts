@@ -1,3 +1,5 @@
+import type { Beat } from "./beat.ts"
+import type { Emitted, Event, EventKind } from "./event.ts"
 import type {
   Exit,
   Instance,
@@ -9,9 +11,10 @@ import type {
   Status,
   Uid,
 } from "./instance.ts"
-import type { Beat, Emitted, Event, EventKind, Mail, Receipt, Usage } from "./link.ts"
+import type { Mail, Receipt } from "./mail.ts"
 import type { Role } from "./principal.ts"
 import type { Source } from "./source.ts"
+import type { Usage } from "./usage.ts"
 import type { Wait, WaitsByUid } from "./waits.ts"
 
 /**
@@ -152,8 +155,8 @@ export interface EventPage {
   readonly cursor: string
 }
 
-/** Mail, turns, events and beats, keyed by uid: a name used again inherits nothing. */
-export interface Bus {
+/** Inboxes and receipts, keyed by uid: a name used again inherits nothing. */
+export interface Mailboxes {
   /**
    * `mail.id` makes it idempotent. @throws RateLimited when the inbox is full: an inbox is never
    * trimmed.
@@ -176,6 +179,10 @@ export interface Bus {
   receipt(of: Address, receipt: Receipt): Promise<Receipt | undefined>
   /** Returns all that waits for an instance that will not run again. */
   returnAll(of: Uid): Promise<number>
+}
+
+/** What happened in the fleet. */
+export interface Timeline {
   /** `id` makes it idempotent. */
   append(event: Emitted & { uid?: Uid }): Promise<void>
   /**
@@ -192,16 +199,26 @@ export interface Bus {
    * Newest first; `before` is the cursor of an event. `cursor` goes on after all that there was.
    */
   lastEvents(query: EventQuery & { before?: string; sinceMs?: number }): Promise<EventPage>
+}
+
+/** What instances say of themselves. */
+export interface Reports {
   beat(uid: Uid, beat: Beat): Promise<void>
   beats(): Promise<ReadonlyMap<Uid, Beat>>
-  turns(): Promise<ReadonlyMap<Uid, Turn>>
-  /** The leading scheduler's alone. @throws Conflict for an older term. */
-  setTurns(term: number, grant: readonly Turn[], end: readonly Turn[]): Promise<void>
   /** What an instance waits for after its iteration: one wait of each kind, the last counts. */
   wait(uid: Uid, wait: Wait): Promise<void>
   /** Those whose time is not over. */
   waits(): Promise<WaitsByUid>
-  /** Whose turn, frozen, hold, usage, news or wait changed. */
+  /** Whose place, frozen, hold, usage, news or wait changed. */
+  readonly watch: Source<Uid>
+}
+
+/** The permission to run an iteration. */
+export interface Turns {
+  list(): Promise<ReadonlyMap<Uid, Turn>>
+  /** The leading scheduler's alone. @throws Conflict for an older term. */
+  set(term: number, grant: readonly Turn[], end: readonly Turn[]): Promise<void>
+  /** Whose turn was granted or ended. */
   readonly watch: Source<Uid>
 }
 

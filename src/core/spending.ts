@@ -1,7 +1,7 @@
 import type { Uid } from "./instance.ts"
-import { addUsage, noUsage, type Usage } from "./link.ts"
 import { Overlay } from "./overlay.ts"
 import type { Spent } from "./ports.ts"
+import { addUsage, noUsage, type Usage } from "./usage.ts"
 
 /**
  * What all the fleet's decisions about money and births are computed from, and what is derived of

@@ -2,14 +2,17 @@ import type { z } from "zod"
 import type { Audit } from "./audit-port.ts"
 import type { Budget, Children, Instance } from "./instance.ts"
 import type {
-  Bus,
   Clock,
   Instances,
   KeptTrees,
   Ledger,
   Logs,
+  Mailboxes,
   Projects,
+  Reports,
+  Timeline,
   Tokens,
+  Turns,
   Windows,
 } from "./ports.ts"
 import type { Principal, Verb } from "./principal.ts"
@@ -71,7 +74,10 @@ export interface ToolContext extends Call {
   readonly targets: readonly Instance[]
   visible(): Promise<readonly Instance[]>
   readonly store: Pick<Instances, "create" | "updateSpec" | "delete" | "get" | "watch">
-  readonly bus: Bus
+  readonly mailboxes: Mailboxes
+  readonly timeline: Timeline
+  readonly reports: Reports
+  readonly turns: Turns
   readonly logs: Logs
   readonly ledger: Ledger
   readonly clock: Clock

@@ -1,6 +1,6 @@
 import { z } from "zod"
+import type { Beat } from "./beat.ts"
 import { desiredState, hasFinished, type Instance, type Uid, uidSchema } from "./instance.ts"
-import type { Beat } from "./link.ts"
 import type { PhaseReport } from "./phase.ts"
 import { spanOf } from "./view.ts"
 

@@ -1,6 +1,6 @@
 import { z } from "zod"
 import { failureSchema, finalMessageSchema } from "../core/iteration-outcome.ts"
-import { hookSchema } from "../core/link.ts"
+import { hookSchema } from "../core/mail.ts"
 import { transcriptSchema } from "./usage-file.ts"
 
 export const processIdSchema = z.strictObject({ pid: z.int(), startTicks: z.int() })

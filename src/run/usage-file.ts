@@ -1,5 +1,5 @@
 import { z } from "zod"
-import { usageSchema } from "../core/link.ts"
+import { usageSchema } from "../core/usage.ts"
 
 /** What a run has used, as its supervisors keep it in the run directory. */
 

@@ -1,7 +1,7 @@
 import { join } from "node:path"
 import { z } from "zod"
+import { iterationMinutesMaxDefault } from "../core/directive.ts"
 import { budgetSchema, childrenSchema } from "../core/instance.ts"
-import { iterationMinutesMaxDefault } from "../core/link.ts"
 import { namedLoopSchema } from "../core/loop.ts"
 import { roles } from "../core/principal.ts"
 import type { Limits } from "../core/tool.ts"

@@ -1,10 +1,10 @@
 import { join } from "node:path"
-import { sqliteBus } from "../../src/adapters/sqlite/bus.ts"
 import { sqliteLedger } from "../../src/adapters/sqlite/ledger.ts"
 import { openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
 import { systemClock } from "../../src/assemble/local.ts"
 import { type Instance, revisionOf, type Spec } from "../../src/core/instance.ts"
+import { sqliteBus } from "../contract/sqlite-bus.ts"
 
 /**
  * A fleet that has been used for months: most of it ended long ago, some are paused, one in fifty

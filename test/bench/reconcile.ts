@@ -2,7 +2,6 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { cronWindows } from "../../src/adapters/cron/windows.ts"
-import { sqliteBus } from "../../src/adapters/sqlite/bus.ts"
 import { sqliteLedger } from "../../src/adapters/sqlite/ledger.ts"
 import { openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
@@ -12,6 +11,7 @@ import { schedule } from "../../src/control/scheduler.ts"
 import type { Uid } from "../../src/core/instance.ts"
 import type { Observed, Runtime } from "../../src/core/ports.ts"
 import { topic } from "../../src/core/source.ts"
+import { portsOf, sqliteBus } from "../contract/sqlite-bus.ts"
 import { aSpec, fillWith } from "./crowd.ts"
 import { type Part, row } from "./measure.ts"
 
@@ -55,7 +55,7 @@ async function perSecond(count: number, others: number): Promise<number> {
     const database = await openDatabase(join(directory, "blackbox5.db"))
     const store = sqliteStore(database, systemClock)
     const [bus, ledger] = [sqliteBus(database, systemClock), sqliteLedger(database, systemClock)]
-    const ports = { store, bus, ledger, clock: systemClock }
+    const ports = { store, ...portsOf(bus), ledger, clock: systemClock }
     const failed = Promise.withResolvers<never>()
     const report = (_key: string, error: unknown): void => failed.reject(error)
     let ids = 0

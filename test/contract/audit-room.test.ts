@@ -7,7 +7,6 @@ import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import { sqliteAudit } from "../../src/adapters/sqlite/audit.ts"
-import { sqliteBus } from "../../src/adapters/sqlite/bus.ts"
 import { migrations } from "../../src/adapters/sqlite/migrations.ts"
 import { type Database, openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { auditEntryOf } from "../../src/core/audit.ts"
@@ -15,6 +14,7 @@ import type { Audit, AuditRoom } from "../../src/core/audit-port.ts"
 import { Fault } from "../../src/core/faults.ts"
 import type { Principal } from "../../src/core/principal.ts"
 import { manualClock, startMs, uid } from "./harness.ts"
+import { sqliteBus } from "./sqlite-bus.ts"
 
 const dayMs = 86_400_000
 const root: Principal = { kind: "human", id: "root", role: "admin" }

@@ -1,6 +1,6 @@
 /** What must hold of every Bus. The bounds differ: each adapter names its own inbox's. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
-import type { Bus, Turn } from "../../src/core/ports.ts"
+import type { Turn } from "../../src/core/ports.ts"
 import { operators } from "../../src/core/ports.ts"
 import type { Wait } from "../../src/core/waits.ts"
 import { expectFault } from "./expect-fault.ts"
@@ -15,6 +15,7 @@ import {
   stepping,
   uid,
 } from "./harness.ts"
+import type { Bus } from "./sqlite-bus.ts"
 
 const [a, b] = [uid("a"), uid("b")]
 const aTurn = (of: Turn["uid"], id: string, more: Partial<Turn> = {}): Turn => ({

@@ -2,8 +2,10 @@
  * What the contract suites and their child processes share: a clock that the test moves, a way to
  * read a stream step by step, plain values.
  */
+
+import type { Beat } from "../../src/core/beat.ts"
 import { type Instance, type Run, type Spec, type Uid, uidSchema } from "../../src/core/instance.ts"
-import type { Beat, Mail } from "../../src/core/link.ts"
+import type { Mail } from "../../src/core/mail.ts"
 import type { Clock } from "../../src/core/ports.ts"
 
 /** An adapter as a suite gets it. `reopen` ends it and opens what it left behind. */

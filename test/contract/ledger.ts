@@ -1,7 +1,7 @@
 /** What must hold of every Ledger. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
-import type { Usage } from "../../src/core/link.ts"
 import type { Ledger } from "../../src/core/ports.ts"
+import type { Usage } from "../../src/core/usage.ts"
 import { type ManualClock, manualClock, type Open, type Opened, startMs, uid } from "./harness.ts"
 
 const used = (usd: number, more: Partial<Usage> = {}): Usage => ({

@@ -3,9 +3,9 @@
  * mail and say on stdout which it was acknowledged.
  */
 import { writeSync } from "node:fs"
-import { sqliteBus } from "../../src/adapters/sqlite/bus.ts"
 import { openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { aMail, manualClock, uid } from "./harness.ts"
+import { sqliteBus } from "./sqlite-bus.ts"
 
 const [path = "", task] = process.argv.slice(2)
 const database = await openDatabase(path)

@@ -5,7 +5,7 @@ import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { WebSocket } from "ws"
 import { z } from "zod"
-import { closeAgain, closeMalformed, frameBytesMax } from "../../src/core/link.ts"
+import { closeAgain, closeMalformed, frameBytesMax } from "../../src/core/frames.ts"
 import { type ModelRequest, type Reply, say, use } from "../model/model.ts"
 import { eventually, type McpClient, makeWorld, type World } from "./world.ts"
 

@@ -26,7 +26,8 @@ import { captureOutput, logBytesMax } from "../../src/agent/output.ts"
 import { mergeSettings, wayOut } from "../../src/agent/settings.ts"
 import { createSpool, keptEventsMax, spooledEventsMax } from "../../src/agent/spool.ts"
 import { contextCharactersMax, stopsMax } from "../../src/core/delivery.ts"
-import type { Mail, Receipt, Sequenced } from "../../src/core/link.ts"
+import type { Sequenced } from "../../src/core/frames.ts"
+import type { Mail, Receipt } from "../../src/core/mail.ts"
 import { nothingGuarded, planView } from "../../src/host/agent-view.ts"
 import {
   type IsolationKind,

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, expect, it, vi } from "vitest"
 import { beatPauseMs, createBeats } from "../../src/agent/beats.ts"
 import { createReports, reportRate } from "../../src/agent/reports.ts"
-import { type Beat, noUsage } from "../../src/core/link.ts"
+import type { Beat } from "../../src/core/beat.ts"
+import { noUsage } from "../../src/core/usage.ts"
 
 beforeEach(() => void vi.useFakeTimers())
 afterEach(() => void vi.useRealTimers())

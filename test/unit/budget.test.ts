@@ -2,9 +2,9 @@ import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { dollarsOf, exceededLimit } from "../../src/core/budget.ts"
 import type { Budget, Uid } from "../../src/core/instance.ts"
-import { noUsage, type Usage } from "../../src/core/link.ts"
 import type { Spent } from "../../src/core/ports.ts"
 import { totalsBelow } from "../../src/core/spending.ts"
+import { noUsage, type Usage } from "../../src/core/usage.ts"
 import { uid } from "../contract/harness.ts"
 
 const used = (more: Partial<Usage>): Usage => ({ ...noUsage, ...more })

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest"
+import type { Last } from "../../src/core/beat.ts"
 import { type Circuit, closed, errorsMax, idleMax, judgeCircuit } from "../../src/core/circuit.ts"
-import type { Last } from "../../src/core/link.ts"
 
 interface Ended {
   readonly outcome?: Last["outcome"]

@@ -7,7 +7,7 @@ import {
   reasonCharactersMax,
   renderMail,
 } from "../../src/core/delivery.ts"
-import type { Mail } from "../../src/core/link.ts"
+import type { Mail } from "../../src/core/mail.ts"
 import { aMail } from "../contract/harness.ts"
 
 const late = (id: string): Mail => aMail(id)

@@ -1,7 +1,7 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
+import type { Marker } from "../../src/core/beat.ts"
 import { markerOf } from "../../src/core/final-message.ts"
-import type { Marker } from "../../src/core/link.ts"
 
 const promise = "<promise>COMPLETE</promise>"
 

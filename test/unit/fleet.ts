@@ -6,6 +6,8 @@
 import { cronWindows } from "../../src/adapters/cron/windows.ts"
 import { type AuditRecord, auditEntryOf } from "../../src/core/audit.ts"
 import type { Audit } from "../../src/core/audit-port.ts"
+import type { Beat } from "../../src/core/beat.ts"
+import type { Event, EventKind } from "../../src/core/event.ts"
 import { Fault } from "../../src/core/faults.ts"
 import {
   type Instance,
@@ -16,16 +18,8 @@ import {
   type Uid,
 } from "../../src/core/instance.ts"
 import { type Invoke, invokeHere } from "../../src/core/invoke.ts"
-import {
-  type Beat,
-  type Event,
-  type EventKind,
-  noUsage,
-  type Receipt,
-  type Usage,
-} from "../../src/core/link.ts"
+import type { Receipt } from "../../src/core/mail.ts"
 import type {
-  Bus,
   Instances,
   KeptTree,
   LogLine,
@@ -39,10 +33,12 @@ import { may, type Principal } from "../../src/core/principal.ts"
 import { tokenPrefix } from "../../src/core/secrets.ts"
 import { topic } from "../../src/core/source.ts"
 import type { Limits, Tool } from "../../src/core/tool.ts"
+import { noUsage, type Usage } from "../../src/core/usage.ts"
 import type { Wait } from "../../src/core/waits.ts"
 import { ownTree } from "../../src/core/workspace.ts"
 import { tools } from "../../tools/index.ts"
 import { aSpec, type ManualClock, manualClock, uid } from "../contract/harness.ts"
+import { type Bus, portsOf } from "../contract/sqlite-bus.ts"
 
 export const operator: Principal = { kind: "human", id: "ann", role: "operator" }
 export const admin: Principal = { kind: "human", id: "root", role: "admin" }
@@ -317,7 +313,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
   const asCaller = invokeHere({
     tools: new Map(more.map((tool) => [tool.name, tool])),
     ports: {
-      ...{ store, bus: memory.bus, clock },
+      ...{ store, ...portsOf(memory.bus), clock },
       async logs(_, { lines: count, after, sinceMs }) {
         // A line's cursor is its number.
         const numbered = logs.map((line, index) => ({ ...line, cursor: String(index + 1) }))

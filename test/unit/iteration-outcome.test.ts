@@ -1,6 +1,7 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { holdFor } from "../../src/agent/failures.ts"
+import type { Marker } from "../../src/core/beat.ts"
 import {
   concludeIteration,
   describeExit,
@@ -9,7 +10,6 @@ import {
   type Failure,
   type FinalMessage,
 } from "../../src/core/iteration-outcome.ts"
-import type { Marker } from "../../src/core/link.ts"
 
 const minuteMs = 60_000
 const failure = (error: string, message: string, details = ""): Failure => ({

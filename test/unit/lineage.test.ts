@@ -10,10 +10,10 @@ import {
   lineageHold,
   type Relations,
 } from "../../src/core/lineage.ts"
-import { noUsage } from "../../src/core/link.ts"
 import { plan } from "../../src/core/plan.ts"
 import type { Spent } from "../../src/core/ports.ts"
 import { familyOf, totalsBelow } from "../../src/core/spending.ts"
+import { noUsage } from "../../src/core/usage.ts"
 import { anInstance, aRun, startMs, uid } from "../contract/harness.ts"
 
 /**

@@ -1,8 +1,9 @@
 import { expect, it } from "vitest"
 import { operate } from "../../src/control/operator.ts"
-import type { Bus, Instances, Runtime } from "../../src/core/ports.ts"
+import type { Instances, Runtime } from "../../src/core/ports.ts"
 import { topic } from "../../src/core/source.ts"
 import { manualClock } from "../contract/harness.ts"
+import { type Bus, portsOf } from "../contract/sqlite-bus.ts"
 
 it("the operator takes an instance that lives before hundreds that do not", async () => {
   const names = Array.from({ length: 300 }, (_, index) => `never-${index}`)
@@ -38,7 +39,7 @@ it("the operator takes an instance that lives before hundreds that do not", asyn
   const ports = {
     store,
     runtime,
-    bus: {} as Bus,
+    ...portsOf({} as Bus),
     clock: manualClock(),
     newId: (prefix: string) => prefix,
   }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest"
+import type { Beat } from "../../src/core/beat.ts"
 import type { Admission, Instance, Run } from "../../src/core/instance.ts"
-import type { Beat } from "../../src/core/link.ts"
 import { ranNoClaude } from "../../src/core/loop.ts"
 import { type Phase, type PhaseContext, phaseOf, phases, silentMs } from "../../src/core/phase.ts"
 import { createHints } from "../../src/roles/hints.ts"

@@ -1,10 +1,12 @@
 import { describe, expect, it } from "vitest"
+import type { Beat } from "../../src/core/beat.ts"
+import { directive } from "../../src/core/directive.ts"
 import { indexOf } from "../../src/core/fleet-index.ts"
 import { holds } from "../../src/core/holds.ts"
 import type { Admission, Instance, Uid } from "../../src/core/instance.ts"
-import { type Beat, directive, noUsage } from "../../src/core/link.ts"
 import { type FleetSnapshot, plan } from "../../src/core/plan.ts"
 import type { Turn } from "../../src/core/ports.ts"
+import { noUsage } from "../../src/core/usage.ts"
 import type { Wait } from "../../src/core/waits.ts"
 import { aBeat, anInstance, aRun, startMs, uid } from "../contract/harness.ts"
 

@@ -8,7 +8,7 @@ import {
   renderMail,
 } from "../../src/core/delivery.ts"
 import { goalSchema } from "../../src/core/instance.ts"
-import type { Mail } from "../../src/core/link.ts"
+import type { Mail } from "../../src/core/mail.ts"
 import {
   bounded,
   charactersOf,

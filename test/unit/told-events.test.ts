@@ -6,14 +6,14 @@ import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
-import { sqliteBus } from "../../src/adapters/sqlite/bus.ts"
 import { sqliteLedger } from "../../src/adapters/sqlite/ledger.ts"
 import { type Database, openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
 import { createGateway, type Gateway } from "../../src/api/gateway.ts"
+import type { EventKind } from "../../src/core/event.ts"
+import { closeMalformed, type DownFrame } from "../../src/core/frames.ts"
 import type { Instance } from "../../src/core/instance.ts"
-import { closeMalformed, type DownFrame, type EventKind } from "../../src/core/link.ts"
-import type { Bus, Instances, Ledger } from "../../src/core/ports.ts"
+import type { Instances, Ledger } from "../../src/core/ports.ts"
 import {
   aBeat,
   aMail,
@@ -23,6 +23,7 @@ import {
   manualClock,
   startMs,
 } from "../contract/harness.ts"
+import { type Bus, portsOf, sqliteBus } from "../contract/sqlite-bus.ts"
 
 const place = "20260101T000000000Z-aaaa"
 let directory: string
@@ -45,7 +46,7 @@ beforeEach(async () => {
   const report = (_: string, error: unknown): void => void reports.push(error)
   gateway = createGateway({
     store,
-    bus,
+    ...portsOf(bus),
     ledger,
     clock,
     policy,

@@ -66,7 +66,7 @@ export default defineTool({
       who.kind === "human" ? ledger.spentSince(nowMs - (nowMs % dayMs)) : undefined,
       projectsOf(ctx, project),
       who.kind === "human"
-        ? ctx.bus.posted({ to: operators, waiting: true, limit: unreadMax })
+        ? ctx.mailboxes.posted({ to: operators, waiting: true, limit: unreadMax })
         : [],
     ])
     const seen = targets.filter((one) => may(who, "see", one) === true)

@@ -45,10 +45,10 @@ const labelsIn = ({ labels }: Instance["spec"]): string =>
     .map((pair) => pair.join("="))
     .join(", ")
 
-async function mailOf({ bus }: ToolContext, { uid }: Instance, messages: boolean) {
-  const waiting = (await bus.posted({ to: uid, waiting: true, limit: waitingMax })).length
+async function mailOf({ mailboxes }: ToolContext, { uid }: Instance, messages: boolean) {
+  const waiting = (await mailboxes.posted({ to: uid, waiting: true, limit: waitingMax })).length
   if (!messages) return { waiting }
-  const posted = await bus.posted({ to: uid, limit: mailsMax })
+  const posted = await mailboxes.posted({ to: uid, limit: mailsMax })
   return {
     waiting,
     messages: posted.map(({ mail, receipt }) => ({
@@ -125,7 +125,7 @@ export default defineTool({
     const [mail, events, log] = await Promise.all([
       mailOf(ctx, instance, asked.has("mail")),
       asked.has("events")
-        ? ctx.bus.lastEvents({ uids: [instance.uid], limit: recentMax })
+        ? ctx.timeline.lastEvents({ uids: [instance.uid], limit: recentMax })
         : undefined,
       asked.has("log")
         ? loggedOf(ctx, instance, { source: "loop", count: recentMax, bytesMax: 8192 })

@@ -2,7 +2,7 @@ import { z } from "zod"
 import { describeTargets } from "../../src/core/audit.ts"
 import { asFault, Fault } from "../../src/core/faults.ts"
 import { readingsOf } from "../../src/core/fleet-view.ts"
-import { type Mail, urgencySchema } from "../../src/core/link.ts"
+import { type Mail, urgencySchema } from "../../src/core/mail.ts"
 import { operators, type Posted } from "../../src/core/ports.ts"
 import { nameOf } from "../../src/core/principal.ts"
 import { targetFields, targetsOf } from "../../src/core/selector.ts"
@@ -105,7 +105,7 @@ export default defineTool({
     ctx,
     { to, text, urgency, standing, question, replyTo, waitSeconds, idempotencyKey, dryRun },
   ) {
-    const { bus, clock, who, newId } = ctx
+    const { mailboxes, reports, timeline, turns, clock, who, newId } = ctx
     const recipients = [
       ...ctx.targets.map(recipientOf),
       ...(to?.includes(operators) ? [operatorsRecipient] : []),
@@ -137,7 +137,7 @@ export default defineTool({
       return { receipts, next: "Nothing was sent: call it without dryRun." }
     }
     // Asked in an iteration, it withholds the next one until there is an answer.
-    const turn = question && who.kind === "instance" ? (await bus.turns()).get(who.uid) : undefined
+    const turn = question && who.kind === "instance" ? (await turns.list()).get(who.uid) : undefined
     const awaited =
       urgency === "now" && waitSeconds > 0 && recipients.some((one) => reachable(one, before))
     const watch = awaited ? watchDeliveries(ctx, waitSeconds * 1000) : undefined
@@ -146,7 +146,9 @@ export default defineTool({
       const message = `${mail.id} from ${mail.from} (${urgency}).`
       const event = { id: newId("e"), kind: "MailSent" as const, message, atMs: mail.atMs }
       // The mail is sent, whether or not the timeline can be told.
-      await bus.append({ ...event, ...(instance && { uid: instance.uid }) }).catch(() => undefined)
+      await timeline
+        .append({ ...event, ...(instance && { uid: instance.uid }) })
+        .catch(() => undefined)
     }
     const send = async (recipient: Recipient): Promise<Sent> => {
       const mail: Mail = {
@@ -169,8 +171,8 @@ export default defineTool({
         const order =
           standing && recipient.instance ? await addOrder(ctx, recipient.instance, mail) : undefined
         if (turn && who.kind === "instance" && !recipient.instance)
-          await bus.wait(who.uid, isQuestion(mail, turn.id))
-        if ((await bus.send(recipient.to, mail)) === "Accepted") await tell(recipient, mail)
+          await reports.wait(who.uid, isQuestion(mail, turn.id))
+        if ((await mailboxes.send(recipient.to, mail)) === "Accepted") await tell(recipient, mail)
         return { recipient, mail, ...(order !== undefined && { order }) }
       } catch (error) {
         const fault = asFault(error)
@@ -197,7 +199,7 @@ export default defineTool({
         ({ recipient, refused }) => refused === undefined && reachable(recipient, before),
       )
       const hasStirred = async ({ to }: Recipient, { atMs }: Mail): Promise<boolean> => {
-        const beat = to === operators ? undefined : (await bus.beats()).get(to)
+        const beat = to === operators ? undefined : (await reports.beats()).get(to)
         // Unheard of since `serve` began, it may still connect.
         return beat === undefined || beat.atMs >= atMs
       }
@@ -211,7 +213,7 @@ export default defineTool({
           ),
         )
       const posted = new Map<string, Posted>(
-        (await bus.posted({ mails, limit: mails.length })).map((one) => [one.mail.id, one]),
+        (await mailboxes.posted({ mails, limit: mails.length })).map((one) => [one.mail.id, one]),
       )
       const after = await readingsOf(ctx)
       const receipts = sent.map(({ recipient, mail, refused, order }) => {

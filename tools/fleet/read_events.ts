@@ -1,6 +1,6 @@
 import { z } from "zod"
+import { type EventKind, eventKindSchema } from "../../src/core/event.ts"
 import { nameSchema, type Uid } from "../../src/core/instance.ts"
-import { type EventKind, eventKindSchema } from "../../src/core/link.ts"
 import type { EventPage, EventQuery } from "../../src/core/ports.ts"
 import { stopwatch } from "../../src/core/stopwatch.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
@@ -35,7 +35,7 @@ type Query = Pick<EventQuery, "kinds" | "limit">
 
 async function newest(ctx: ToolContext, query: Query): Promise<EventPage> {
   const uids = await uidsOf(ctx)
-  const { events, cursor } = await ctx.bus.lastEvents({ ...query, ...(uids && { uids }) })
+  const { events, cursor } = await ctx.timeline.lastEvents({ ...query, ...(uids && { uids }) })
   return { events: events.toReversed(), cursor }
 }
 
@@ -45,19 +45,19 @@ async function following(
   query: Query,
   waitMs: number,
 ): Promise<EventPage> {
-  const { bus, clock, signal, progress } = ctx
+  const { timeline, clock, signal, progress } = ctx
   const waitedMs = stopwatch(clock)
   let toldMs = 0
   let tellings = 0
   for (;;) {
     const uids = await uidsOf(ctx)
-    const found = await bus.events({ ...query, after, waitMs: 0, ...(uids && { uids }) })
+    const found = await timeline.events({ ...query, after, waitMs: 0, ...(uids && { uids }) })
     const leftMs = waitMs - waitedMs()
     if (found.events.length > 0 || leftMs <= 0 || signal.aborted) return found
     // Woken by any event: an instance that is born meanwhile is not among the uids yet. What was
     // looked at is not looked at again.
     after = found.cursor
-    await bus.events({ after, limit: 1, waitMs: Math.min(sliceMs, leftMs) }, signal)
+    await timeline.events({ after, limit: 1, waitMs: Math.min(sliceMs, leftMs) }, signal)
     const nowMs = waitedMs()
     const secondsLeft = Math.round((waitMs - nowMs) / 1000)
     if (nowMs >= toldMs + sliceMs && secondsLeft > 0) {

@@ -37,11 +37,11 @@ const senderOf = ({ mail: { from } }: Posted): string =>
   from.startsWith("instance ") ? from.slice("instance ".length) : operators
 
 /** What a person has read no longer waits. Who may not write to anybody only looks. */
-async function markRead({ bus, who }: ToolContext, page: readonly Posted[]): Promise<void> {
+async function markRead({ mailboxes, who }: ToolContext, page: readonly Posted[]): Promise<void> {
   if (who.kind !== "human" || may(who, "message") !== true) return
   for (const { to, mail, receipt } of page)
     if (to === operators && receipt.state === "Queued")
-      await bus.receipt(operators, { mail: mail.id, state: "Delivered" })
+      await mailboxes.receipt(operators, { mail: mail.id, state: "Delivered" })
 }
 
 /**
@@ -94,7 +94,7 @@ export default defineTool({
   hints: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
   targets: ({ of }) => ({ names: of === undefined || of === operators ? [] : [of] }),
   async handler(ctx, { of, sent, mails, limit }) {
-    const { bus, who } = ctx
+    const { mailboxes, who } = ctx
     const to = inboxOf(ctx, of, sent, mails !== undefined)
     const query = {
       ...(to !== undefined && { to }),
@@ -104,8 +104,8 @@ export default defineTool({
     // What nobody has read yet comes first, so that reading again and again comes to an end.
     const reads = to === operators && !sent && mails === undefined
     const [unread, all, visible] = await Promise.all([
-      reads ? bus.posted({ ...query, waiting: true, limit: limit + 1 }) : [],
-      bus.posted({ ...query, limit: limit + 1 }),
+      reads ? mailboxes.posted({ ...query, waiting: true, limit: limit + 1 }) : [],
+      mailboxes.posted({ ...query, limit: limit + 1 }),
       ctx.visible(),
     ])
     const isUnread = new Set(unread.map(({ mail }) => mail.id))

@@ -1,6 +1,6 @@
 import { z } from "zod"
+import type { Work } from "../../src/core/beat.ts"
 import { hasFinished, type Instance, type Uid } from "../../src/core/instance.ts"
-import type { Work } from "../../src/core/link.ts"
 import { targetsOf } from "../../src/core/selector.ts"
 import { authorOf, byWhom, overrides, refusalToLift } from "../../src/core/stops.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
@@ -137,7 +137,7 @@ async function endOf(
   ctx: ToolContext,
   awaited: ReadonlyMap<string, Uid>,
 ): Promise<ReadonlyMap<string, string>> {
-  const { store, bus } = ctx
+  const { store, timeline } = ctx
   const left = new Map(awaited)
   const gone = new Map<string, Uid>()
   if (left.size === 0) return new Map()
@@ -156,7 +156,7 @@ async function endOf(
   }
   if (gone.size === 0) return new Map()
   const query = { uids: [...gone.values()], kinds: ["Removed" as const], limit: 3 * gone.size }
-  const { events } = await bus.lastEvents(query)
+  const { events } = await timeline.lastEvents(query)
   const kept = [...gone].map(([name, uid]) => {
     const ours = `${name} was removed.`
     const event = events.find((one) => one.uid === uid && one.message.startsWith(ours))

@@ -81,7 +81,7 @@ const fields = ["goal", "orders", "priority", "budget", "children", "schedule", 
 async function change(ctx: ToolContext, { name, dryRun, ...asked }: z.output<typeof input>) {
   const [target] = ctx.targets
   if (!target) throw new Error(`invoke gave no target for ${name}`)
-  const { store, bus, clock, who, newId } = ctx
+  const { store, timeline, clock, who, newId } = ctx
   if (asked.schedule) ctx.windows.check(asked.schedule)
   // What an instance changes stays within what the changed one's parent has, as at its birth.
   const allowed =
@@ -104,7 +104,7 @@ async function change(ctx: ToolContext, { name, dryRun, ...asked }: z.output<typ
         dryRun || changed.length === 0 ? { ...seen, spec } : await store.updateSpec(seen, spec)
       if (!dryRun && changed.length > 0) {
         const message = `Changed by ${nameOf(who)}: ${changed.join(", ")}.`
-        await bus
+        await timeline
           .append({ id: newId("e"), uid: after.uid, kind: "Changed", message, atMs: clock.nowMs() })
           .catch(() => undefined)
       }

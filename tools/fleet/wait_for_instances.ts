@@ -89,7 +89,7 @@ async function lookAt(ctx: ToolContext, { targets, until, mode, mail }: Wanted):
     // Of an instance only what it wrote itself: whether others have an answer is not its to know.
     mail === undefined
       ? []
-      : ctx.bus.posted({
+      : ctx.mailboxes.posted({
           mails: [mail],
           limit: 1,
           ...(who.kind === "instance" && { from: nameOf(who) }),
@@ -155,7 +155,7 @@ export default defineTool({
   hints: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
   targets: ({ names }) => ({ names }),
   async handler(ctx, { until, mode, iteration, mail, timeoutSeconds, cursor }) {
-    const { who, bus, clock, targets, signal } = ctx
+    const { who, reports, turns, clock, targets, signal } = ctx
     if ((until === "answer") !== (mail !== undefined))
       throw new Fault(
         "Invalid",
@@ -202,7 +202,7 @@ export default defineTool({
       )
     const again = numbers.length > 0 ? { cursor: numbers.join(".") } : {}
     if (look.met) return { met: true, instances: look.instances, next: nextOf(until, targets) }
-    const turn = who.kind === "instance" ? (await bus.turns()).get(who.uid) : undefined
+    const turn = who.kind === "instance" ? (await turns.list()).get(who.uid) : undefined
     if (who.kind !== "instance" || !turn)
       return {
         ...{ met: false, instances: look.instances, ...again },
@@ -210,7 +210,7 @@ export default defineTool({
       }
     const nowMs = clock.nowMs()
     const { targets: awaited } = wanted
-    await bus.wait(who.uid, {
+    await reports.wait(who.uid, {
       ...{
         kind: "instances",
         targets: [...awaited],

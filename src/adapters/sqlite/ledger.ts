@@ -1,8 +1,8 @@
 import { type Uid, uidSchema } from "../../core/instance.ts"
-import { addUsage, maxUsage, noUsage, type Usage } from "../../core/link.ts"
 import { Overlay } from "../../core/overlay.ts"
 import type { Clock, Ledger, Spent } from "../../core/ports.ts"
 import { withSpent } from "../../core/spending.ts"
+import { addUsage, maxUsage, noUsage, type Usage } from "../../core/usage.ts"
 import type { Database } from "./open.ts"
 import { numberOf, type Row, stringOf } from "./row.ts"
 

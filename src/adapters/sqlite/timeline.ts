@@ -1,14 +1,14 @@
 import type { StatementSync } from "node:sqlite"
-import { Fault } from "../../core/faults.ts"
-import { type Uid, uidSchema } from "../../core/instance.ts"
 import {
   type Emitted,
   type Event,
   type EventKind,
   emittedSchema,
   reportedKinds,
-} from "../../core/link.ts"
-import type { Bus, Clock, EventPage, EventQuery } from "../../core/ports.ts"
+} from "../../core/event.ts"
+import { Fault } from "../../core/faults.ts"
+import { type Uid, uidSchema } from "../../core/instance.ts"
+import type { Clock, EventPage, EventQuery, Timeline } from "../../core/ports.ts"
 import { cut } from "../../core/view.ts"
 import { createHeldSlots } from "./held-slots.ts"
 import type { Database } from "./open.ts"
@@ -54,10 +54,7 @@ const reported: ReadonlySet<EventKind> = new Set<EventKind>(reportedKinds)
 const kept: ReadonlySet<EventKind> = new Set<EventKind>([...reportedKinds, "MailDelivered"])
 const isToldAgain = (kind: EventKind): boolean => kept.has(kind)
 
-export function sqliteTimeline(
-  database: Database,
-  clock: Clock,
-): Pick<Bus, "append" | "events" | "lastEvents"> {
+export function sqliteTimeline(database: Database, clock: Clock): Timeline {
   // An id counts for its own uid alone, so that no instance can swallow the events of another by
   // guessing ids.
   const insert = database.prepare(

@@ -1,7 +1,7 @@
 import { Fault } from "../../core/faults.ts"
 import { uidSchema } from "../../core/instance.ts"
-import { mailSchema, type Receipt, receiptSchema } from "../../core/link.ts"
-import { type Address, type Bus, operators, type Posted } from "../../core/ports.ts"
+import { mailSchema, type Receipt, receiptSchema } from "../../core/mail.ts"
+import { type Address, type Mailboxes, operators, type Posted } from "../../core/ports.ts"
 import type { Database } from "./open.ts"
 import { numberOf, type Row, stringOf } from "./row.ts"
 
@@ -35,9 +35,7 @@ const postedOf = (row: Row): Posted => {
   }
 }
 
-type MailBus = Pick<Bus, "send" | "inbox" | "posted" | "receipt" | "returnAll">
-
-export function sqliteMail(database: Database): MailBus {
+export function sqliteMailboxes(database: Database): Mailboxes {
   const byId = database.prepare("SELECT * FROM mail WHERE id = ?")
   const waiting = database.prepare(
     "SELECT count(*) AS waiting FROM mail WHERE address = ? AND state = 'Queued'",

@@ -1,0 +1,36 @@
+import { z } from "zod"
+
+/** Messages to and from instances, and what became of them. */
+
+export const urgencySchema = z.enum(["now", "next-iteration"])
+export const mailSchema = z.strictObject({
+  id: z.string().min(1).max(64),
+  /**
+   * Who wrote it, as a person would read it: `operator root`, `instance shop-1`. Set from the
+   * caller's identity.
+   */
+  from: z.string().max(128),
+  /** Operators' mail is instruction; all other mail is data. */
+  authority: z.enum(["operator", "peer"]),
+  text: z.string().min(1).max(65_536),
+  urgency: urgencySchema,
+  replyTo: z.string().max(64).optional(),
+  /**
+   * It wants an answer: the instance that asked starts no iteration until there is one, for a
+   * while.
+   */
+  question: z.boolean().optional(),
+  atMs: z.int(),
+})
+export type Mail = z.output<typeof mailSchema>
+
+export const hookSchema = z.enum(["UserPromptSubmit", "PostToolUse", "Stop"])
+export type Hook = z.output<typeof hookSchema>
+export const receiptSchema = z.strictObject({
+  mail: z.string().max(64),
+  state: z.enum(["Queued", "Delivered", "Answered", "Returned"]),
+  iteration: z.int().optional(),
+  door: hookSchema.optional(),
+})
+/** What became of a mail. `iteration` and `door` say where the model got it. */
+export type Receipt = z.output<typeof receiptSchema>
