@@ -33,13 +33,13 @@ import { type Credentials, createCredentials } from "../api/link.ts"
 import { createMetrics } from "../api/metrics.ts"
 import { issuedBy } from "../api/oidc.ts"
 import { limitRate } from "../api/rate.ts"
+import { mountSupervisorServers } from "../api/supervisor-servers.ts"
 import { keepAuditBounded } from "../control/audit-retention.ts"
 import { operate } from "../control/operator.ts"
 import { schedule } from "../control/scheduler.ts"
 import { type AuditedCall, auditEntryOf } from "../core/audit.ts"
-import { Fault } from "../core/faults.ts"
 import { type Invoke, invokeHere } from "../core/invoke.ts"
-import { secretsVariable, supervisorServersPath } from "../core/mcp-servers.ts"
+import { secretsVariable } from "../core/mcp-servers.ts"
 import { createPace, paced } from "../core/pace.ts"
 import type { Clock, Projects } from "../core/ports.ts"
 import { may, type Principal } from "../core/principal.ts"
@@ -328,13 +328,7 @@ export async function assembleLocal(
     version,
     log,
   })
-  app.get(supervisorServersPath, async (c) => {
-    const who = c.get("who")
-    const instance = who.kind === "instance" ? await store.get(who.id) : undefined
-    if (!instance)
-      throw new Fault("Forbidden", "This is for supervisors alone.", "Look into mcp-servers.yaml.")
-    return c.json(serversFor(instance.spec.project, outside.current()))
-  })
+  mountSupervisorServers(app, store, (project) => serversFor(project, outside.current()))
   return {
     app,
     gateway,
