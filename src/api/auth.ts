@@ -10,11 +10,10 @@ import {
 } from "node:fs"
 import { join } from "node:path"
 import { Fault } from "../core/faults.ts"
-import { hasLiveRun } from "../core/instance.ts"
+import { hasLiveRun, isUpcomingRun } from "../core/instance.ts"
 import type { Instances, Tokens } from "../core/ports.ts"
 import type { Principal } from "../core/principal.ts"
 import { machineTokenPrefix, tokenPrefix } from "../core/secrets.ts"
-import { newer } from "./gateway.ts"
 import type { Credentials } from "./link.ts"
 
 /**
@@ -169,7 +168,7 @@ export const ownerByCredential =
     if (instance && run?.place === place && hasLiveRun(instance))
       return { kind: "instance", id: name, uid, lineage: instance.spec.lineage }
     // A start is written to the store a moment after it began.
-    if (instance?.uid === uid && newer(place, run?.place))
+    if (instance?.uid === uid && isUpcomingRun(holder, run))
       throw new Fault("Unavailable", "This run is only beginning.", "Try again in a second.")
     throw new Fault(
       "Unauthenticated",

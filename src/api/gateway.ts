@@ -10,7 +10,7 @@ import {
   type UpFrame,
   upFrameSchema,
 } from "../core/frames.ts"
-import { hasLiveRun, type Uid } from "../core/instance.ts"
+import { hasLiveRun, isUpcomingRun, type Uid } from "../core/instance.ts"
 import type { Receipt } from "../core/mail.ts"
 import type {
   Clock,
@@ -30,6 +30,8 @@ export interface SupervisorLink {
   readonly name: string
   readonly uid: Uid
   readonly place: string
+  /** Of its run; absent for one that a version before 0.5 started. */
+  readonly number?: number | undefined
   send(frame: DownFrame): void
   /** `code` in the private range of RFC 6455, 4000 to 4999. */
   close(code: number, reason: string): void
@@ -90,7 +92,7 @@ export function createGateway({
     if (!instance || known?.place !== place || !hasLiveRun(instance)) {
       // A start is written to the store a moment after it began: a place that may still come is
       // waited for.
-      if (instance?.uid === uid && newer(place, known?.place)) return {}
+      if (instance?.uid === uid && isUpcomingRun(link.connection, known)) return {}
       link.connection.close(closeReplaced, "another place took over")
       return {}
     }
@@ -174,9 +176,9 @@ export function createGateway({
 
   return {
     connect(connection) {
-      const { name, uid, place } = connection
+      const { name, uid, number } = connection
       const held = links.get(name)?.connection
-      if (held && held.uid === uid && newer(held.place, place)) {
+      if (held && held.uid === uid && (held.number ?? 0) > (number ?? 0)) {
         connection.close(closeReplaced, "another place took over")
         return { receive: () => {}, closed: () => {} }
       }
@@ -275,6 +277,3 @@ const parse = (text: string): unknown => {
     return undefined
   }
 }
-/** Places begin with the moment of their start, in a form that sorts. */
-export const newer = (place: string, than: string | undefined): boolean =>
-  than === undefined || place > than

@@ -21,6 +21,8 @@ const holderSchema = z.strictObject({
   name: nameSchema,
   uid: uidSchema,
   place: z.string().min(1).max(128),
+  /** Of the run at that place; absent for one that a version before 0.5 started. */
+  number: z.int().min(1).optional(),
 })
 /** Whom a credential was made for: one instance at one place. */
 export type Holder = z.output<typeof holderSchema>
@@ -51,8 +53,8 @@ export function createCredentials(stateDirectory: string): Credentials {
   }
   const mac = (said: string): Buffer => createHmac("sha256", key).update(said).digest()
   return {
-    mint({ name, uid, place }) {
-      const said = Buffer.from(JSON.stringify({ name, uid, place })).toString("base64url")
+    mint({ name, uid, place, number }) {
+      const said = Buffer.from(JSON.stringify({ name, uid, place, number })).toString("base64url")
       return `${credentialPrefix}${said}.${mac(said).toString("base64url")}`
     },
     verify(bearer) {

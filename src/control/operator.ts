@@ -4,7 +4,15 @@ import { DiskFull, Fault } from "../core/faults.ts"
 import { indexOf } from "../core/fleet-index.ts"
 import { type Exit, hasFinished, type Instance, type Run, revisionOf } from "../core/instance.ts"
 import type { Mail } from "../core/mail.ts"
-import type { Clock, Instances, Mailboxes, Reports, Runtime, Timeline } from "../core/ports.ts"
+import type {
+  Clock,
+  Instances,
+  Mailboxes,
+  Observed,
+  Reports,
+  Runtime,
+  Timeline,
+} from "../core/ports.ts"
 import { counted } from "../core/view.ts"
 import { control, type Reconcile } from "./controller.ts"
 
@@ -76,13 +84,20 @@ export const reconcileInstance =
     switch (act) {
       case "start": {
         if (!wanted) break
-        const started = await runtime.start({ name, uid: wanted.uid, revision, spec: wanted.spec })
+        const started = await runtime.start({
+          name,
+          uid: wanted.uid,
+          revision,
+          number: nextRunNumber(wanted, observed),
+          spec: wanted.spec,
+        })
         const restarts = run?.revision === started.revision ? run.restarts : 0
         // Written at once: the gateway lets a supervisor in only at the place that stands here.
         await write({
           phase: started.phase,
           revision,
           place: started.place,
+          number: started.number,
           startedAtMs: started.startedAtMs,
           restarts,
           ...(run?.lastExit && { lastExit: run.lastExit }),
@@ -135,6 +150,10 @@ export const reconcileInstance =
     }
     return afterMs === undefined ? {} : { afterMs }
   }
+
+/** The status may lag behind the runtime, and the runtime may have lost what it ran. */
+const nextRunNumber = ({ uid, status }: Instance, observed: Observed | undefined): number =>
+  Math.max(status.run?.number ?? 0, observed?.uid === uid ? observed.number : 0) + 1
 
 /**
  * The end of a child is mailed to its parent, once for each run: with its last message, and what it

@@ -35,6 +35,7 @@ export function decide(
     phase: seen.phase,
     revision: seen.revision,
     place: seen.place,
+    number: seen.number,
     startedAtMs: seen.startedAtMs,
     restarts: before?.revision === seen.revision ? before.restarts : 0,
     ...(seen.loop !== undefined && { loop: seen.loop }),

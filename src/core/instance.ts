@@ -185,6 +185,8 @@ export const runSchema = z.strictObject({
   phase: runPhaseSchema,
   revision: z.string(),
   place: z.string(),
+  /** Orders the runs of one instance; absent in what a version before 0.5 wrote. */
+  number: z.int().min(1).optional(),
   startedAtMs: z.int(),
   restarts: z.int().min(0),
   /** Which loop was taken, and from where, in words. */
@@ -224,6 +226,18 @@ export const desiredState = ({ state, pause }: Spec, nowMs: number): Spec["state
 /** True while a run of the instance may have processes. */
 export const hasLiveRun = ({ status: { run } }: Instance): boolean =>
   run !== undefined && run.phase !== "Exited"
+
+/**
+ * True when the status may be about to show this run: it is written a moment after a start. False
+ * for a run that has exited or that a later one replaced. A run without a number is one that a
+ * version before 0.5 started, and older than any that has one.
+ */
+export const isUpcomingRun = (
+  { place, number }: { readonly place: string; readonly number?: number | undefined },
+  known: Run | undefined,
+): boolean =>
+  known === undefined ||
+  (known.place !== place && (known.number === undefined || (number ?? 0) > known.number))
 
 /** Names all that a start uses; another revision means a new run. Begins with the attempt. */
 export function revisionOf({

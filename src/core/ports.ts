@@ -62,10 +62,14 @@ export interface Workload {
   readonly name: string
   readonly uid: Uid
   readonly revision: string
+  /** Orders the runs of one instance: each is greater than the one before. */
+  readonly number: number
   readonly spec: Spec
 }
 export interface Observed {
   readonly uid: Uid
+  readonly number: number
+  /** Where the run is: opaque, and never used for another run. */
   readonly place: string
   readonly revision: string
   readonly phase: Run["phase"]
@@ -82,7 +86,10 @@ export interface Runtime {
   get(name: string): Promise<Observed | undefined>
   /** Whether something of it may run now. */
   lives(name: string): boolean
-  /** Idempotent; replaces an exited run; returns its place at once. */
+  /**
+   * Returns the place at once. Idempotent: replaces an exited run only by one with a greater
+   * number, and a live run by none.
+   */
   start(workload: Workload): Promise<Observed>
   /** Returns when the end has begun; the end itself is observed. */
   stop(name: string, uid: Uid): Promise<void>

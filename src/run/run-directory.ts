@@ -1,16 +1,5 @@
-import {
-  closeSync,
-  fsyncSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs"
-import { basename, join } from "node:path"
+import { linkSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
 import { z } from "zod"
 import { holdSchema, lastSchema } from "../core/beat.ts"
 import { circuitSchema } from "../core/circuit.ts"
@@ -20,7 +9,7 @@ import { exitSchema, modeSchema, problemSchema, uidSchema } from "../core/instan
 import { completionSchema } from "../core/loop.ts"
 import { isolationSchema } from "../host/isolation.ts"
 import { replaceFile } from "../host/replace-file.ts"
-import { begunSchema, treeSchema } from "./tree-file.ts"
+import { treeSchema } from "./tree-file.ts"
 import { processIdSchema, turnSchema } from "./turn-file.ts"
 import { usageFileSchema } from "./usage-file.ts"
 
@@ -41,6 +30,8 @@ const files = {
     name: z.string(),
     uid: uidSchema,
     place: z.string(),
+    /** Orders the runs of one instance; absent in runs that a version before 0.5 started. */
+    number: z.int().min(1).optional(),
     revision: z.string(),
     startedAtMs: z.int(),
     mode: modeSchema,
@@ -168,100 +159,5 @@ export function runDirectory(path: string): RunDirectory {
     remove(name) {
       rmSync(join(status, fileName(name)), { force: true })
     },
-  }
-}
-
-export const instanceDirectory = (stateDirectory: string, uid: string): string =>
-  join(stateDirectory, "instances", uid)
-
-const lasting = { tree: treeSchema, begun: begunSchema }
-/**
- * What stays for the life of an instance, beside its runs: `tree` is the runtime's, `begun` the
- * supervisor's.
- */
-export function readLasting<N extends keyof typeof lasting>(
-  instance: string,
-  name: N,
-): z.output<(typeof lasting)[N]> | undefined {
-  const schema: z.ZodType<z.output<(typeof lasting)[N]>> = lasting[name] as unknown as z.ZodType<
-    z.output<(typeof lasting)[N]>
-  > // as in `get` above
-  try {
-    return schema.safeParse(JSON.parse(readFileSync(join(instance, `${name}.json`), "utf8"))).data
-  } catch {
-    return undefined
-  }
-}
-export const writeLasting = <N extends keyof typeof lasting>(
-  instance: string,
-  name: N,
-  value: z.output<(typeof lasting)[N]>,
-): void => {
-  const path = join(instance, `${name}.json`)
-  replaceFile(path, JSON.stringify(value))
-  for (const one of [path, instance]) onDisk(one) // without it, a tree would be there that nobody knows
-}
-
-/** What begins so is being made, or was when the machine stopped. */
-const draftMark = "."
-
-/**
- * It appears under its place when it is whole, and is on the disk by then: half a run directory
- * would hide the runs before it.
- */
-export function createRunDirectory(stateDirectory: string, run: RunFile): RunDirectory {
-  const instance = instanceDirectory(stateDirectory, run.uid)
-  mkdirSync(instance, { recursive: true, mode: 0o700 })
-  for (const name of readdirSync(instance))
-    if (name.startsWith(draftMark)) rmSync(join(instance, name), { recursive: true, force: true })
-  const draft = runDirectory(join(instance, draftMark + run.place))
-  for (const path of [draft.status, draft.bin]) mkdirSync(path, { recursive: true, mode: 0o700 })
-  draft.set("run", run)
-  for (const path of [join(draft.status, fileName("run")), draft.status, draft.path]) onDisk(path)
-  const directory = runDirectory(join(instance, run.place))
-  renameSync(draft.path, directory.path)
-  onDisk(instance)
-  return directory
-}
-function onDisk(path: string): void {
-  const file = openSync(path, "r")
-  try {
-    fsyncSync(file)
-  } finally {
-    closeSync(file)
-  }
-}
-
-/**
- * A new place: the moment of its start in a form that sorts, and chance. It is later than the place
- * before, also when the clock was set back: what sorts later is newer.
- */
-export function placeAfter(before: string | undefined, nowMs: number, chance: string): string {
-  const last = before === undefined ? 0 : Number.parseInt(basename(before), 36) || 0
-  return `${Math.max(nowMs, last + 1)
-    .toString(36)
-    .padStart(9, "0")}-${chance}`
-}
-
-/**
- * The run directories of an instance, oldest first: places begin with the moment of their start, in
- * a form that sorts.
- */
-export function runsOf(stateDirectory: string, uid: string): readonly string[] {
-  const directory = instanceDirectory(stateDirectory, uid)
-  try {
-    return readdirSync(directory, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory() && !entry.name.startsWith(draftMark))
-      .map(({ name }) => join(directory, name))
-      .toSorted()
-  } catch {
-    return []
-  }
-}
-export const instancesIn = (stateDirectory: string): readonly string[] => {
-  try {
-    return readdirSync(join(stateDirectory, "instances"))
-  } catch {
-    return []
   }
 }

@@ -30,8 +30,15 @@ function instantRuntime(): Runtime {
     watch: source,
     get: async (name) => runs.get(name),
     lives: (name) => runs.get(name)?.phase === "Running",
-    start: async ({ name, uid, revision }) =>
-      put(name, { uid, revision, place: `p-${uid}`, phase: "Running", startedAtMs: Date.now() }),
+    start: async ({ name, uid, revision, number }) =>
+      put(name, {
+        uid,
+        number,
+        revision,
+        place: `p-${uid}`,
+        phase: "Running",
+        startedAtMs: Date.now(),
+      }),
     async stop(name) {
       const run = runs.get(name)
       if (run) put(name, { ...run, phase: "Exited", exit: { code: 143, atMs: Date.now() } })

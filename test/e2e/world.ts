@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url"
 import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
 import { z } from "zod"
+import { runsOf } from "../../src/run/runs.ts"
 import { type Model, type Script, startModel } from "../model/model.ts"
 import { type Layout, makeCodeRoot } from "./code-root.ts"
 import { type Person, type Seat, seatOf } from "./person.ts"
@@ -144,20 +145,7 @@ export async function makeWorld(
   return {
     ...{ directory, codeRoot, state, model, env, main: seat.main, run, write, policy, servePid },
     projectOf: (name) => join(codeRoot, "5-project-memory", name),
-    runOf(uid) {
-      const runs = readdirSync(join(state, "instances", uid), { withFileTypes: true }).filter(
-        (entry) => entry.isDirectory(),
-      )
-      return join(
-        state,
-        "instances",
-        uid,
-        runs
-          .map(({ name }) => name)
-          .toSorted()
-          .at(-1) ?? "",
-      )
-    },
+    runOf: (uid) => runsOf(state, uid).at(-1) ?? "",
     async connect(from) {
       const { BLACKBOX5_CODE_ROOT: _, ...elsewhere } = env
       const where = from === undefined ? { env, cwd: codeRoot } : { env: elsewhere, cwd: from }

@@ -50,11 +50,8 @@ import {
   thaw,
 } from "../../src/host/processes.ts"
 import { systemPath } from "../../src/host/system-path.ts"
-import {
-  createRunDirectory,
-  type RunDirectory,
-  type TurnFile,
-} from "../../src/run/run-directory.ts"
+import type { RunDirectory, TurnFile } from "../../src/run/run-directory.ts"
+import { createRunDirectory } from "../../src/run/runs.ts"
 import { followPolicy, parsePolicy } from "../../src/settings/policy.ts"
 import { aMail, uid } from "../contract/harness.ts"
 

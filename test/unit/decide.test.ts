@@ -25,6 +25,7 @@ const withRun = (more: Partial<Run> = {}, of: Admission = admission): Pick<Insta
 })
 const observed = (more: Partial<Observed> = {}): Observed => ({
   uid: uid("u-shop"),
+  number: 1,
   place: "p1",
   revision,
   phase: "Running",
@@ -145,6 +146,7 @@ describe("decide", () => {
       phase: "Pending",
       revision,
       place: "p2",
+      number: 1,
       startedAtMs: nowMs - 5000,
       restarts: 2,
       problem,

@@ -9,7 +9,8 @@ import { logsSchema, requestTokensMax } from "../../src/agent/meter.ts"
 import { beatSchema } from "../../src/core/beat.ts"
 import { usageMax } from "../../src/core/usage.ts"
 import { type ProcessId, processId, read } from "../../src/host/processes.ts"
-import { createRunDirectory, type RunDirectory } from "../../src/run/run-directory.ts"
+import type { RunDirectory } from "../../src/run/run-directory.ts"
+import { createRunDirectory } from "../../src/run/runs.ts"
 import { uid } from "../contract/harness.ts"
 
 /**

@@ -5,7 +5,8 @@ import { afterEach, describe, expect, it } from "vitest"
 import { createDiskRetry } from "../../src/agent/disk-retry.ts"
 import { createHooks, type HookAnswer, type HookInput } from "../../src/agent/hooks.ts"
 import { createIterations } from "../../src/agent/iterations.ts"
-import { createRunDirectory, type RunDirectory } from "../../src/run/run-directory.ts"
+import type { RunDirectory } from "../../src/run/run-directory.ts"
+import { createRunDirectory } from "../../src/run/runs.ts"
 import { uid } from "../contract/harness.ts"
 
 const directories: string[] = []

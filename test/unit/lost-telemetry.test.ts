@@ -8,7 +8,8 @@ import { logsSchema } from "../../src/agent/meter.ts"
 import { aloneTokensMax } from "../../src/agent/reconciliation.ts"
 import { readTranscriptUsage } from "../../src/agent/transcript-usage.ts"
 import { createUsageBook, transcriptStart } from "../../src/agent/usage-book.ts"
-import { createRunDirectory, type RunDirectory } from "../../src/run/run-directory.ts"
+import type { RunDirectory } from "../../src/run/run-directory.ts"
+import { createRunDirectory } from "../../src/run/runs.ts"
 import { uid } from "../contract/harness.ts"
 
 /**

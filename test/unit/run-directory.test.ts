@@ -4,13 +4,8 @@ import { basename, join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
 import { createDiskRetry, whenThereIsRoom } from "../../src/agent/disk-retry.ts"
 import { createIterations } from "../../src/agent/iterations.ts"
-import {
-  createRunDirectory,
-  instanceDirectory,
-  placeAfter,
-  type RunDirectory,
-  runsOf,
-} from "../../src/run/run-directory.ts"
+import { type RunDirectory, runDirectory } from "../../src/run/run-directory.ts"
+import { createRunDirectory, instanceDirectory, runNumber, runsOf } from "../../src/run/runs.ts"
 import { uid } from "../contract/harness.ts"
 
 const made: string[] = []
@@ -42,15 +37,41 @@ const runFile = (place: string) => ({
 })
 const full = (code: string): Error => Object.assign(new Error(code), { code })
 
-describe("places", () => {
-  it("grow, also when the clock was set back, and sort as they were made", () => {
-    const first = placeAfter(undefined, 1_800_000_000_000, "aaaa")
-    const second = placeAfter(`/state/instances/u/${first}`, 1_800_000_000_000 - 3_600_000, "0000")
-    const third = placeAfter(second, 1_800_000_000_000 - 3_599_000, "0000")
-    const fourth = placeAfter(third, 1_800_000_001_000, "0000")
-    const places = [first, second, third, fourth]
-    expect(places.toSorted()).toEqual(places)
-    expect(new Set(places.map((place) => place.length)).size).toBe(1)
+describe("the runs of an instance", () => {
+  const numbersOf = (state: string) =>
+    runsOf(state, "u-one").map((path, index) => [
+      basename(path),
+      runNumber(runDirectory(path).get("run") ?? {}, index),
+    ])
+
+  it("are ordered by their numbers, whatever their places are called", () => {
+    const state = temporary()
+    for (const [place, number] of [
+      ["b", 9],
+      ["c", 2],
+      ["a", 10],
+    ] as const)
+      createRunDirectory(state, { ...runFile(place), number })
+    expect(numbersOf(state)).toEqual([
+      ["c", 2],
+      ["b", 9],
+      ["a", 10],
+    ])
+  })
+
+  it("of before runs had numbers come first, in the order of their names, and count from 1", () => {
+    const state = temporary()
+    for (const place of ["0mh2-b", "0mh1-a"]) createRunDirectory(state, runFile(place))
+    expect(numbersOf(state)).toEqual([
+      ["0mh1-a", 1],
+      ["0mh2-b", 2],
+    ])
+    createRunDirectory(state, { ...runFile("0aaa-c"), number: 3 })
+    expect(numbersOf(state)).toEqual([
+      ["0mh1-a", 1],
+      ["0mh2-b", 2],
+      ["0aaa-c", 3],
+    ])
   })
 })
 

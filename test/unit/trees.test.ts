@@ -19,12 +19,9 @@ import { fetchClone } from "../../src/agent/clone.ts"
 import { createWorkspace } from "../../src/agent/workspace.ts"
 import type { Spec } from "../../src/core/instance.ts"
 import { runGit } from "../../src/host/git.ts"
-import {
-  createRunDirectory,
-  instanceDirectory,
-  runDirectory,
-  writeLasting,
-} from "../../src/run/run-directory.ts"
+import { writeLasting } from "../../src/run/lasting-files.ts"
+import { runDirectory } from "../../src/run/run-directory.ts"
+import { createRunDirectory, instanceDirectory } from "../../src/run/runs.ts"
 import type { TreeFile } from "../../src/run/tree-file.ts"
 import { aSpec, uid } from "../contract/harness.ts"
 import { git, makeCodeRoot } from "../e2e/code-root.ts"

@@ -11,7 +11,7 @@ import { replaceFile } from "../../host/replace-file.ts"
 import { entriesOf, gitDirectoryOf } from "../../host/repository.ts"
 import { lossOf } from "../../host/tree-loss.ts"
 import { scanTree } from "../../host/tree-scan.ts"
-import { instancesIn } from "../../run/run-directory.ts"
+import { instancesIn } from "../../run/runs.ts"
 import {
   type BegunFile,
   begunSchema,

@@ -1,7 +1,8 @@
 import { basename } from "node:path"
 import { Fault } from "../../core/faults.ts"
 import type { LogLine, LogPage, LogSource, Logs } from "../../core/ports.ts"
-import { runDirectory, runsOf } from "../../run/run-directory.ts"
+import { runDirectory } from "../../run/run-directory.ts"
+import { runsOf } from "../../run/runs.ts"
 import { type LineFile, type LogChunk, openLines } from "./line-file.ts"
 import { transcriptLines } from "./transcript.ts"
 

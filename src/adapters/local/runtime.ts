@@ -17,17 +17,14 @@ import {
   processesOfRun,
 } from "../../host/processes.ts"
 import { writePressing } from "../../host/reserve.ts"
+import { fileName, type RunDirectory, type RunFile, runDirectory } from "../../run/run-directory.ts"
 import {
   createRunDirectory,
-  fileName,
   instanceDirectory,
   instancesIn,
-  placeAfter,
-  type RunDirectory,
-  type RunFile,
-  runDirectory,
+  runNumber,
   runsOf,
-} from "../../run/run-directory.ts"
+} from "../../run/runs.ts"
 import type { CodeRoots } from "./code-roots.ts"
 import type { Trees } from "./trees.ts"
 
@@ -42,7 +39,7 @@ export interface LocalRuntimeOptions {
   environment(): NodeJS.ProcessEnv
   /** What holds the processes of a run that starts now. */
   isolation(): IsolationKind
-  credential(holder: Pick<RunFile, "name" | "uid" | "place">): string
+  credential(holder: Pick<RunFile, "name" | "uid" | "place" | "number">): string
   report(name: string, error: unknown): void
 }
 /** How often supervisors are looked at: none of them need be our child. */
@@ -59,6 +56,7 @@ const runsMax = 3
 
 interface Run {
   readonly file: RunFile
+  readonly number: number
   readonly directory: RunDirectory
   watcher?: FSWatcher
   /** The supervisor that was started here, until it says itself that it is there. */
@@ -112,10 +110,17 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       names.changed(run.file.name)
     }
   }
-  const remember = (directory: RunDirectory): Run | undefined => {
+  const remember = (directory: RunDirectory, index: number): Run | undefined => {
     const file = directory.get("run")
     if (!file) return undefined
-    const run: Run = { file, directory, deaths: 0, respawnAtMs: 0, looks: 0 }
+    const run: Run = {
+      file,
+      number: runNumber(file, index),
+      directory,
+      deaths: 0,
+      respawnAtMs: 0,
+      looks: 0,
+    }
     if (!directory.get("exit")) {
       run.watcher = watch(directory.status, (_event, changed) => {
         if (changed === fileName("loop")) names.changed(file.name)
@@ -127,17 +132,18 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     return run
   }
   for (const uid of instancesIn(stateDirectory)) {
-    const newest = runsOf(stateDirectory, uid).findLast((path) => runDirectory(path).get("run"))
-    if (newest === undefined) continue
-    const file = runDirectory(newest).get("run")
+    const paths = runsOf(stateDirectory, uid)
+    const index = paths.findLastIndex((path) => runDirectory(path).get("run"))
+    const newest = runDirectory(paths[index] ?? "")
+    const file = newest.get("run")
     const known = file && runs.get(file.name)
-    // Two bearers of a name: what was not ended, else what is younger, is looked at; the other is
-    // what a removal left.
-    const newer =
+    // Two instances with one name: what has not exited, else the younger, is observed; the other
+    // is what an interrupted removal left.
+    const replaces =
       !known ||
-      !runDirectory(newest).get("exit") ||
-      (known.directory.get("exit") && known.file.place < file.place)
-    if (file && newer) remember(runDirectory(newest))
+      !newest.get("exit") ||
+      (known.directory.get("exit") && known.file.startedAtMs < file.startedAtMs)
+    if (file && replaces) remember(newest, index)
   }
 
   const supervise = (run: Run): void => {
@@ -221,6 +227,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
     const ended = exit && !supervised(run) ? exit : undefined
     const observed: Observed = {
       uid: file.uid,
+      number: run.number,
       place: file.place,
       revision: file.revision,
       startedAtMs: file.startedAtMs,
@@ -268,19 +275,24 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       const run = runs.get(name)
       return run?.watcher !== undefined && !run.exited
     },
-    async start({ name, uid, revision, spec }) {
+    async start({ name, uid, revision, number, spec }) {
       const known = runs.get(name)
-      if (known && observe(known).phase !== "Exited") return observe(known)
+      if (
+        known &&
+        (observe(known).phase !== "Exited" || (known.file.uid === uid && known.number >= number))
+      )
+        return observe(known)
       const previous = runsOf(stateDirectory, uid)
       const last = previous.at(-1)
       const before = last === undefined ? undefined : runDirectory(last)
       const launch = await launchOf({ name, uid, spec })
       const startedAtMs = clock.nowMs()
-      const place = placeAfter(last, startedAtMs, randomBytes(4).toString("hex"))
+      const place = `${number}-${randomBytes(8).toString("hex")}`
       const created = createRunDirectory(stateDirectory, {
         name,
         uid,
         place,
+        number,
         revision,
         startedAtMs,
         mode: spec.mode,
@@ -291,7 +303,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
         ...launch.file,
         isolation: options.isolation(),
         socketPath: options.socketPath,
-        credential: options.credential({ name, uid, place }),
+        credential: options.credential({ name, uid, place, number }),
       })
       // Why an instance stands still between iterations is not forgotten with its processes; a new
       // attempt begins without.
@@ -305,7 +317,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       if (launch.problem)
         created.set("exit", { exit: { code: 127, atMs: startedAtMs }, problem: launch.problem })
       known?.watcher?.close()
-      const run = remember(created)
+      const run = remember(created, previous.length)
       if (!run) throw new Error(`the run directory ${created.path} cannot be read back`)
       for (const old of previous.slice(0, Math.max(0, previous.length + 1 - runsMax)))
         rmSync(old, { recursive: true, force: true })

@@ -9,15 +9,9 @@ import { isDirectory } from "../../host/find-code-root.ts"
 import { armGit, commitOf, gitIn, must } from "../../host/git.ts"
 import { checkFilters } from "../../host/git-filters.ts"
 import { findRepository, type Repository } from "../../host/repository.ts"
-import {
-  instanceDirectory,
-  instancesIn,
-  type RunFile,
-  readLasting,
-  runDirectory,
-  runsOf,
-  writeLasting,
-} from "../../run/run-directory.ts"
+import { readLasting, writeLasting } from "../../run/lasting-files.ts"
+import { type RunFile, runDirectory } from "../../run/run-directory.ts"
+import { instanceDirectory, instancesIn, runsOf } from "../../run/runs.ts"
 import { type TreeFile, treePath } from "../../run/tree-file.ts"
 import type { CodeRoots } from "./code-roots.ts"
 import type { ReleasedTrees } from "./kept-trees.ts"
