@@ -56,6 +56,7 @@ import {
   installationOf,
   lastingEnvironment,
   newId,
+  sha256,
   userName,
 } from "../settings/config.ts"
 import { createReporter, type Log } from "../settings/log.ts"
@@ -282,6 +283,7 @@ export async function assembleLocal(
         }
       },
       newId,
+      sha256,
     },
     may,
     offered,

@@ -89,6 +89,8 @@ export interface ToolContext extends Call {
   limits(): Limits
   /** Short, unguessable, unique: `m-3f9k2c`. */
   newId(prefix: string): string
+  /** In hex. Given, because core imports nothing that computes one. */
+  sha256(text: string): string
 }
 
 /** `admin` is for REST and the command line alone: no model administers the fleet. */

@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto"
+import { createHash, randomUUID } from "node:crypto"
 import { homedir, userInfo } from "node:os"
 import { join, resolve } from "node:path"
 import { lastingOf } from "../core/environment.ts"
@@ -242,3 +242,6 @@ export const serveEnvironment = (env: NodeJS.ProcessEnv = process.env): NodeJS.P
 /** Short, unguessable, unique: 48 random bits. */
 export const newId = (prefix: string): string =>
   `${prefix}-${randomUUID().replaceAll("-", "").slice(0, 12)}`
+
+/** SHA-256 in hex. */
+export const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex")

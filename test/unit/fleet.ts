@@ -36,6 +36,7 @@ import type { Limits, Tool } from "../../src/core/tool.ts"
 import { noUsage, type Usage } from "../../src/core/usage.ts"
 import type { Wait } from "../../src/core/waits.ts"
 import { ownTree } from "../../src/core/workspace.ts"
+import { sha256 } from "../../src/settings/config.ts"
 import { tools } from "../../tools/index.ts"
 import { aSpec, type ManualClock, manualClock, uid } from "../contract/harness.ts"
 import { type Bus, portsOf } from "../contract/sqlite-bus.ts"
@@ -404,6 +405,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
       auditTrail: trail,
       limits: () => world.limits,
       newId: (prefix) => `${prefix}-${++ids}`,
+      sha256,
     },
     may,
     offered: () => true,

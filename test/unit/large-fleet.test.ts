@@ -1,12 +1,12 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import type { Uid } from "../../src/core/instance.ts"
+import { freeName } from "../../src/core/instance-names.ts"
 import { Overlay } from "../../src/core/overlay.ts"
 import { createPace } from "../../src/core/pace.ts"
 import type { Spent } from "../../src/core/ports.ts"
 import { familyOf, totalsBelow, withSpent } from "../../src/core/spending.ts"
 import { noUsage } from "../../src/core/usage.ts"
-import { freeName } from "../../tools/names.ts"
 import { uid } from "../contract/harness.ts"
 
 /**

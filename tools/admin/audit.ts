@@ -1,9 +1,9 @@
 import { z } from "zod"
 import { type AuditRecord, auditedSchema, plainNamesOf } from "../../src/core/audit.ts"
 import { Fault } from "../../src/core/faults.ts"
+import { isoOf, momentSchema, sinceOf } from "../../src/core/moment.ts"
 import { defineTool } from "../../src/core/tool.ts"
 import { bounded, counted, countWithin } from "../../src/core/view.ts"
-import { isoOf, momentSchema, sinceOf } from "../moments.ts"
 
 const whyCharactersMax = 500
 /** A call may be on a hundred instances. */

@@ -1,7 +1,7 @@
 import { z } from "zod"
+import { isoOf, momentSchema, untilOf } from "../../src/core/moment.ts"
+import { roleSchema, tokenNameSchema } from "../../src/core/token-view.ts"
 import { defineTool } from "../../src/core/tool.ts"
-import { isoOf, momentSchema, untilOf } from "../moments.ts"
-import { roleSchema, tokenNameSchema } from "../tokens.ts"
 
 const daysMax = 366
 

@@ -1,7 +1,7 @@
 import { z } from "zod"
+import { shownToken, tokenRow, tokenSchema } from "../../src/core/token-view.ts"
 import { defineTool } from "../../src/core/tool.ts"
 import { counted } from "../../src/core/view.ts"
-import { shownToken, tokenRow, tokenSchema } from "../tokens.ts"
 
 export default defineTool({
   name: "list_tokens",

@@ -1,6 +1,6 @@
 import { z } from "zod"
+import { shownToken, tokenNameSchema, tokenRow, tokenSchema } from "../../src/core/token-view.ts"
 import { defineTool } from "../../src/core/tool.ts"
-import { shownToken, tokenNameSchema, tokenRow, tokenSchema } from "../tokens.ts"
 
 export default defineTool({
   name: "revoke_token",

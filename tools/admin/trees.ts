@@ -1,9 +1,9 @@
 import { z } from "zod"
 import { asFault, Fault, faultText } from "../../src/core/faults.ts"
+import { isoOf } from "../../src/core/moment.ts"
 import type { KeptTree } from "../../src/core/ports.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { withSaid } from "../../src/core/view.ts"
-import { isoOf } from "../moments.ts"
 
 const shownMax = 200
 const namesMax = 100

@@ -1,14 +1,14 @@
 import { z } from "zod"
+import { type EventCounts, happenedSchema, happenedSince } from "../../src/core/ended-since.ts"
 import { byRank, dollars, rankedOf, readingsOf } from "../../src/core/fleet-view.ts"
 import { hasLiveRun, type Instance, projectSchema } from "../../src/core/instance.ts"
+import { momentSchema, sinceOf } from "../../src/core/moment.ts"
 import { type Phase, phases } from "../../src/core/phase.ts"
 import { operators } from "../../src/core/ports.ts"
 import { may } from "../../src/core/principal.ts"
 import { sharedProjects } from "../../src/core/selector.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { counted, withSaid } from "../../src/core/view.ts"
-import { type EventCounts, happenedSchema, happenedSince } from "../happened.ts"
-import { momentSchema, sinceOf } from "../moments.ts"
 
 const needsYouMax = 20
 const projectsMax = 50

@@ -9,10 +9,10 @@ import {
   usageOf,
 } from "../../src/core/fleet-view.ts"
 import { type Instance, nameSchema } from "../../src/core/instance.ts"
+import { loggedOf } from "../../src/core/log-excerpt.ts"
+import { isoOf } from "../../src/core/moment.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { bounded, counted, oneLine, spanOf, withSaid } from "../../src/core/view.ts"
-import { loggedOf } from "../logged.ts"
-import { isoOf } from "../moments.ts"
 
 const recentMax = 20
 const mailsMax = 10

@@ -1,14 +1,10 @@
 import { z } from "zod"
 import { describeTargets } from "../../src/core/audit.ts"
+import { watchDeliveries } from "../../src/core/delivery-watch.ts"
 import { asFault, Fault } from "../../src/core/faults.ts"
 import { readingsOf } from "../../src/core/fleet-view.ts"
 import { type Mail, urgencySchema } from "../../src/core/mail.ts"
 import { operators, type Posted } from "../../src/core/ports.ts"
-import { nameOf } from "../../src/core/principal.ts"
-import { targetFields, targetsOf } from "../../src/core/selector.ts"
-import { defineTool } from "../../src/core/tool.ts"
-import { counted } from "../../src/core/view.ts"
-import { watchDeliveries } from "../delivery-wait.ts"
 import {
   addOrder,
   checkOrder,
@@ -21,7 +17,11 @@ import {
   reachable,
   recipientOf,
   refusalOf,
-} from "../posting.ts"
+} from "../../src/core/posting.ts"
+import { nameOf } from "../../src/core/principal.ts"
+import { targetFields, targetsOf } from "../../src/core/selector.ts"
+import { defineTool } from "../../src/core/tool.ts"
+import { counted } from "../../src/core/view.ts"
 
 const recipientsMax = 200
 const textBytesMax = 16_384
@@ -153,7 +153,7 @@ export default defineTool({
     const send = async (recipient: Recipient): Promise<Sent> => {
       const mail: Mail = {
         ...{
-          id: await mailIdOf(ctx, idempotencyKey, recipient.to),
+          id: mailIdOf(ctx, idempotencyKey, recipient.to),
           from: nameOf(who),
           text,
           urgency,

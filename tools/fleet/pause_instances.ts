@@ -1,8 +1,4 @@
 import { z } from "zod"
-import { desiredState, hasFinished, type Instance, type Spec } from "../../src/core/instance.ts"
-import { targetsOf } from "../../src/core/selector.ts"
-import { authorOf, overrides, refusalToLift, standingActs } from "../../src/core/stops.ts"
-import { defineTool } from "../../src/core/tool.ts"
 import {
   type ChangeStep,
   changeAll,
@@ -11,8 +7,12 @@ import {
   expectSchema,
   nextOf,
   showChanges,
-} from "../changes.ts"
-import { momentSchema, untilOf } from "../moments.ts"
+} from "../../src/core/bulk-change.ts"
+import { desiredState, hasFinished, type Instance, type Spec } from "../../src/core/instance.ts"
+import { momentSchema, untilOf } from "../../src/core/moment.ts"
+import { targetsOf } from "../../src/core/selector.ts"
+import { authorOf, overrides, refusalToLift, standingActs } from "../../src/core/stops.ts"
+import { defineTool } from "../../src/core/tool.ts"
 
 type Pause = NonNullable<Spec["pause"]>
 

@@ -1,12 +1,12 @@
 import { z } from "zod"
 import { type EventKind, eventKindSchema } from "../../src/core/event.ts"
 import { nameSchema, type Uid } from "../../src/core/instance.ts"
+import { isoOf } from "../../src/core/moment.ts"
 import type { EventPage, EventQuery } from "../../src/core/ports.ts"
 import { stopwatch } from "../../src/core/stopwatch.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { bounded, counted, countWithin } from "../../src/core/view.ts"
-import { eventsSeen } from "../events-seen.ts"
-import { isoOf } from "../moments.ts"
+import { eventsSeen } from "../../src/core/visible-events.ts"
 
 const messageCharactersMax = 1000
 /** All texts of one answer together: Claude Code warns of results above ten thousand tokens. */

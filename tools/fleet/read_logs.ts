@@ -1,8 +1,8 @@
 import { z } from "zod"
 import { nameSchema } from "../../src/core/instance.ts"
+import { loggedOf } from "../../src/core/log-excerpt.ts"
+import { momentSchema, sinceOf } from "../../src/core/moment.ts"
 import { defineTool } from "../../src/core/tool.ts"
-import { loggedOf } from "../logged.ts"
-import { momentSchema, sinceOf } from "../moments.ts"
 
 const bytesMax = 65_536
 

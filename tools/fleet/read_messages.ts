@@ -1,10 +1,10 @@
 import { z } from "zod"
 import { Fault } from "../../src/core/faults.ts"
+import { isoOf } from "../../src/core/moment.ts"
 import { type Address, operators, type Posted } from "../../src/core/ports.ts"
 import { may, nameOf } from "../../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { bounded, countWithin } from "../../src/core/view.ts"
-import { isoOf } from "../moments.ts"
 
 /** All texts of one answer together: Claude Code warns of results above ten thousand tokens. */
 const charactersMax = 32_768

@@ -1,11 +1,4 @@
 import { z } from "zod"
-import { Fault } from "../../src/core/faults.ts"
-import { describeInstance, type Readings } from "../../src/core/fleet-view.ts"
-import { desiredState, type Instance, type Spec } from "../../src/core/instance.ts"
-import type { Phase } from "../../src/core/phase.ts"
-import { targetsOf } from "../../src/core/selector.ts"
-import { refusalToLift } from "../../src/core/stops.ts"
-import { defineTool } from "../../src/core/tool.ts"
 import {
   type ChangeStep,
   changeAll,
@@ -13,7 +6,14 @@ import {
   changeOutput,
   nextOf,
   showChanges,
-} from "../changes.ts"
+} from "../../src/core/bulk-change.ts"
+import { Fault } from "../../src/core/faults.ts"
+import { describeInstance, type Readings } from "../../src/core/fleet-view.ts"
+import { desiredState, type Instance, type Spec } from "../../src/core/instance.ts"
+import type { Phase } from "../../src/core/phase.ts"
+import { targetsOf } from "../../src/core/selector.ts"
+import { refusalToLift } from "../../src/core/stops.ts"
+import { defineTool } from "../../src/core/tool.ts"
 
 /** What a resume starts afresh, because letting it go on would change nothing. */
 const ended: ReadonlySet<Phase> = new Set<Phase>([

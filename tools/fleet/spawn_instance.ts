@@ -1,5 +1,19 @@
 import { z } from "zod"
 import { recordBirth } from "../../src/core/birth.ts"
+import {
+  type AskedChild,
+  budgetWithin,
+  checkChild,
+  childrenOf,
+  completed,
+  inherited,
+  oneByOne,
+  type PartialChildren,
+  parentOf,
+  partialChildrenSchema,
+  relationsOf,
+} from "../../src/core/child-limits.ts"
+import { budgetOf, foreseen, loopOf, subjectOf } from "../../src/core/declaration.ts"
 import { Fault } from "../../src/core/faults.ts"
 import { indexOf } from "../../src/core/fleet-index.ts"
 import { describeInstance, type Readings, readingsOf } from "../../src/core/fleet-view.ts"
@@ -18,26 +32,12 @@ import {
   scheduleSchema,
   uidSchema,
 } from "../../src/core/instance.ts"
+import { namingOfChild, namingOfPerson } from "../../src/core/instance-names.ts"
 import { may } from "../../src/core/principal.ts"
+import { digestOf, equalBefore, makerOf, originOf, takenBy } from "../../src/core/spawn-repeats.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { spanOf, stripped, withSaid } from "../../src/core/view.ts"
 import { refSchema, repositorySchema, workspaceSchema } from "../../src/core/workspace.ts"
-import {
-  type AskedChild,
-  budgetWithin,
-  checkChild,
-  childrenOf,
-  completed,
-  inherited,
-  oneByOne,
-  type PartialChildren,
-  parentOf,
-  partialChildrenSchema,
-  relationsOf,
-} from "../child.ts"
-import { budgetOf, foreseen, loopOf, subjectOf } from "../declaration.ts"
-import { namingOfChild, namingOfPerson } from "../names.ts"
-import { digestOf, equalBefore, makerOf, originOf, takenBy } from "../repeats.ts"
 
 const instancesMax = 10_000
 /** Between finding a free name and taking it another spawn may have taken it. */
@@ -166,7 +166,7 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
   const before = await ofKey()
   if (before) return madeBefore(before)
 
-  const digest = await digestOf({ ...input, dryRun: false })
+  const digest = digestOf(ctx, { ...input, dryRun: false })
   const equal = equalBefore(ctx, others, digest)
   const { from, ...own } = parent ? ofParent(parent, input, others, readings) : ofPerson(ctx, input)
   const { budget } = own

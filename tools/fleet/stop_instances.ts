@@ -1,11 +1,5 @@
 import { z } from "zod"
 import type { Work } from "../../src/core/beat.ts"
-import { hasFinished, type Instance, type Uid } from "../../src/core/instance.ts"
-import { targetsOf } from "../../src/core/selector.ts"
-import { authorOf, byWhom, overrides, refusalToLift } from "../../src/core/stops.ts"
-import { defineTool, type ToolContext } from "../../src/core/tool.ts"
-import { counted } from "../../src/core/view.ts"
-import { changesOf } from "../change-wait.ts"
 import {
   type ChangeReport,
   type ChangeStep,
@@ -15,7 +9,13 @@ import {
   nextOf,
   showChanges,
   shownRows,
-} from "../changes.ts"
+} from "../../src/core/bulk-change.ts"
+import { changesOf } from "../../src/core/fleet-changes.ts"
+import { hasFinished, type Instance, type Uid } from "../../src/core/instance.ts"
+import { targetsOf } from "../../src/core/selector.ts"
+import { authorOf, byWhom, overrides, refusalToLift } from "../../src/core/stops.ts"
+import { defineTool, type ToolContext } from "../../src/core/tool.ts"
+import { counted } from "../../src/core/view.ts"
 
 /**
  * From the end of the loop's grace to the last look at its tree. What takes longer is told by an

@@ -1,4 +1,13 @@
 import { z } from "zod"
+import {
+  budgetWithin,
+  childrenOf,
+  completed,
+  oneByOne,
+  type PartialChildren,
+  partialChildrenSchema,
+  relationsOf,
+} from "../../src/core/child-limits.ts"
 import { asFault, Fault } from "../../src/core/faults.ts"
 import {
   describeInstance,
@@ -20,15 +29,6 @@ import { setAside } from "../../src/core/lineage.ts"
 import { nameOf } from "../../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { withSaid } from "../../src/core/view.ts"
-import {
-  budgetWithin,
-  childrenOf,
-  completed,
-  oneByOne,
-  type PartialChildren,
-  partialChildrenSchema,
-  relationsOf,
-} from "../child.ts"
 
 const repeatsMax = 5
 

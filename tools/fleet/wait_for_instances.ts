@@ -1,5 +1,6 @@
 import { z } from "zod"
 import { Fault } from "../../src/core/faults.ts"
+import { changesOf } from "../../src/core/fleet-changes.ts"
 import { describeInstance, ownUsage, type Readings, readingsOf } from "../../src/core/fleet-view.ts"
 import { type Instance, nameSchema } from "../../src/core/instance.ts"
 import type { Phase, PhaseReport } from "../../src/core/phase.ts"
@@ -15,7 +16,6 @@ import {
   untilSchema,
   waitTargetsMax,
 } from "../../src/core/waits.ts"
-import { changesOf } from "../change-wait.ts"
 
 const defaultSeconds = 45
 /** Of an instance that waits in the middle of its iteration, and so keeps a turn from others. */

@@ -1,7 +1,7 @@
 import type { z } from "zod"
-import { Fault } from "../src/core/faults.ts"
-import { indexOf } from "../src/core/fleet-index.ts"
-import type { Readings } from "../src/core/fleet-view.ts"
+import { Fault } from "./faults.ts"
+import { indexOf } from "./fleet-index.ts"
+import type { Readings } from "./fleet-view.ts"
 import {
   type Budget,
   type Children,
@@ -9,12 +9,12 @@ import {
   type Instance,
   type Spec,
   type Uid,
-} from "../src/core/instance.ts"
-import { childLimit, childrenWithin, committed, type Relations } from "../src/core/lineage.ts"
-import { familyOf } from "../src/core/spending.ts"
-import type { ToolContext } from "../src/core/tool.ts"
-import { noUsage, type Usage } from "../src/core/usage.ts"
-import { counted } from "../src/core/view.ts"
+} from "./instance.ts"
+import { childLimit, childrenWithin, committed, type Relations } from "./lineage.ts"
+import { familyOf } from "./spending.ts"
+import type { ToolContext } from "./tool.ts"
+import { noUsage, type Usage } from "./usage.ts"
+import { counted } from "./view.ts"
 
 /**
  * What an instance may give to one that it spawns: nothing that it has not itself. The leading

@@ -1,11 +1,11 @@
 import { z } from "zod"
-import type { Event } from "../src/core/event.ts"
-import { dollars } from "../src/core/fleet-view.ts"
-import type { Uid } from "../src/core/instance.ts"
-import type { ToolContext } from "../src/core/tool.ts"
-import { bounded } from "../src/core/view.ts"
-import { eventsSeen } from "./events-seen.ts"
-import { isoOf } from "./moments.ts"
+import type { Event } from "./event.ts"
+import { dollars } from "./fleet-view.ts"
+import type { Uid } from "./instance.ts"
+import { isoOf } from "./moment.ts"
+import type { ToolContext } from "./tool.ts"
+import { bounded } from "./view.ts"
+import { eventsSeen } from "./visible-events.ts"
 
 /**
  * What a person missed: which loops ended since a moment, and how. From the timeline, so removed

@@ -1,8 +1,8 @@
 import { z } from "zod"
-import type { Token } from "../src/core/ports.ts"
-import { roles } from "../src/core/principal.ts"
-import type { TextRow } from "../src/core/tool.ts"
-import { isoOf } from "./moments.ts"
+import { isoOf } from "./moment.ts"
+import type { Token } from "./ports.ts"
+import { roles } from "./principal.ts"
+import type { TextRow } from "./tool.ts"
 
 /** What the three operations on people's tokens have in common. */
 

@@ -1,19 +1,13 @@
-import { Fault } from "../src/core/faults.ts"
-import { beatOf, describeInstance, iterationOf, type Readings } from "../src/core/fleet-view.ts"
-import {
-  desiredState,
-  hasFinished,
-  type Instance,
-  orderSchema,
-  ordersMax,
-} from "../src/core/instance.ts"
-import type { Mail, Receipt } from "../src/core/mail.ts"
-import type { Phase } from "../src/core/phase.ts"
-import { type Address, operators } from "../src/core/ports.ts"
-import { may, nameOf } from "../src/core/principal.ts"
-import type { ToolContext } from "../src/core/tool.ts"
-import { cut } from "../src/core/view.ts"
-import { answerMs, type Question } from "../src/core/waits.ts"
+import { Fault } from "./faults.ts"
+import { beatOf, describeInstance, iterationOf, type Readings } from "./fleet-view.ts"
+import { desiredState, hasFinished, type Instance, orderSchema, ordersMax } from "./instance.ts"
+import type { Mail, Receipt } from "./mail.ts"
+import type { Phase } from "./phase.ts"
+import { type Address, operators } from "./ports.ts"
+import { may, nameOf } from "./principal.ts"
+import type { ToolContext } from "./tool.ts"
+import { cut } from "./view.ts"
+import { answerMs, type Question } from "./waits.ts"
 
 /**
  * What sending has to decide for each recipient: the mail's id, whether it may go, and what its
@@ -39,18 +33,14 @@ export const operatorsRecipient: Recipient = { to: operators, name: operators }
  * The same key from the same sender to the same recipient is the same mail; nobody else's key can
  * stand for it.
  */
-export async function mailIdOf(
-  { who, newId }: ToolContext,
+export function mailIdOf(
+  { who, newId, sha256 }: Pick<ToolContext, "who" | "newId" | "sha256">,
   key: string | undefined,
   to: Address,
-): Promise<string> {
+): string {
   if (key === undefined) return newId("m")
   const sender = who.kind === "instance" ? who.uid : nameOf(who)
-  const digest = await crypto.subtle.digest(
-    "SHA-256",
-    new TextEncoder().encode(JSON.stringify([sender, to, key])),
-  )
-  return `m-${[...new Uint8Array(digest).slice(0, 12)].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`
+  return `m-${sha256(JSON.stringify([sender, to, key])).slice(0, 24)}`
 }
 
 /** Why an instance gets no mail: it would never read it. */

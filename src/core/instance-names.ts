@@ -1,6 +1,6 @@
-import { Fault } from "../src/core/faults.ts"
-import { type Instance, nameSchema } from "../src/core/instance.ts"
-import type { ToolContext } from "../src/core/tool.ts"
+import { Fault } from "./faults.ts"
+import { type Instance, nameSchema } from "./instance.ts"
+import type { ToolContext } from "./tool.ts"
 
 /** How what is spawned is called. */
 

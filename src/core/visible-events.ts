@@ -1,5 +1,5 @@
-import type { Uid } from "../src/core/instance.ts"
-import type { ToolContext } from "../src/core/tool.ts"
+import type { Uid } from "./instance.ts"
+import type { ToolContext } from "./tool.ts"
 
 /**
  * Whose events the caller may see: all for people; its own and its descendants', removed ones too,

@@ -1,9 +1,9 @@
-import type { Instance } from "../src/core/instance.ts"
-import type { LogLine, LogSource } from "../src/core/ports.ts"
-import { redactedLines } from "../src/core/secrets.ts"
-import type { ToolContext } from "../src/core/tool.ts"
-import { bounded, counted, stripped } from "../src/core/view.ts"
-import { isoOf } from "./moments.ts"
+import type { Instance } from "./instance.ts"
+import { isoOf } from "./moment.ts"
+import type { LogLine, LogSource } from "./ports.ts"
+import { redactedLines } from "./secrets.ts"
+import type { ToolContext } from "./tool.ts"
+import { bounded, counted, stripped } from "./view.ts"
 
 const lineCharactersMax = 4000
 /** How far a search looks in one call. */

@@ -1,12 +1,12 @@
 import { z } from "zod"
-import { asFault, Fault, faultText } from "../src/core/faults.ts"
-import { describeInstance, type Readings, readingsOf } from "../src/core/fleet-view.ts"
-import { hasLiveRun, type Instance, type Spec } from "../src/core/instance.ts"
-import type { PhaseReport } from "../src/core/phase.ts"
-import { nameOf } from "../src/core/principal.ts"
-import { targetFields } from "../src/core/selector.ts"
-import type { TextRow, ToolContext } from "../src/core/tool.ts"
-import { counted, countWithin, withSaid } from "../src/core/view.ts"
+import { asFault, Fault, faultText } from "./faults.ts"
+import { describeInstance, type Readings, readingsOf } from "./fleet-view.ts"
+import { hasLiveRun, type Instance, type Spec } from "./instance.ts"
+import type { PhaseReport } from "./phase.ts"
+import { nameOf } from "./principal.ts"
+import { targetFields } from "./selector.ts"
+import type { TextRow, ToolContext } from "./tool.ts"
+import { counted, countWithin, withSaid } from "./view.ts"
 
 /**
  * What pause, resume and stop have in common: many targets, each changed on its own, and a row

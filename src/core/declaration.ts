@@ -1,12 +1,12 @@
-import { Fault } from "../src/core/faults.ts"
-import { indexOf, indexWith } from "../src/core/fleet-index.ts"
-import { describeInstance, type Readings } from "../src/core/fleet-view.ts"
-import { holds } from "../src/core/holds.ts"
-import { type Budget, type Instance, projectSchema, type Spec } from "../src/core/instance.ts"
-import type { PhaseReport } from "../src/core/phase.ts"
-import { plan } from "../src/core/plan.ts"
-import type { Projects } from "../src/core/ports.ts"
-import type { ToolContext } from "../src/core/tool.ts"
+import { Fault } from "./faults.ts"
+import { indexOf, indexWith } from "./fleet-index.ts"
+import { describeInstance, type Readings } from "./fleet-view.ts"
+import { holds } from "./holds.ts"
+import { type Budget, type Instance, projectSchema, type Spec } from "./instance.ts"
+import type { PhaseReport } from "./phase.ts"
+import { plan } from "./plan.ts"
+import type { Projects } from "./ports.ts"
+import type { ToolContext } from "./tool.ts"
 
 /** What a spawn decides before there is an instance: its project, loop and budget. */
 

@@ -1,9 +1,9 @@
-import { Fault } from "../src/core/faults.ts"
-import { indexOf } from "../src/core/fleet-index.ts"
-import type { Instance } from "../src/core/instance.ts"
-import { nameOf, type Principal } from "../src/core/principal.ts"
-import type { ToolContext } from "../src/core/tool.ts"
-import { cut, spanOf } from "../src/core/view.ts"
+import { Fault } from "./faults.ts"
+import { indexOf } from "./fleet-index.ts"
+import type { Instance } from "./instance.ts"
+import { nameOf, type Principal } from "./principal.ts"
+import type { ToolContext } from "./tool.ts"
+import { cut, spanOf } from "./view.ts"
 
 /**
  * Whether a spawn repeats an earlier one: a client that was cut off cannot know whether its call
@@ -15,15 +15,8 @@ const recentMs = 60_000
 /**
  * Digest of what a call asks for. Its fields are in the schema's order, whatever the caller's was.
  */
-export async function digestOf(input: object): Promise<string> {
-  const digest = await crypto.subtle.digest(
-    "SHA-256",
-    new TextEncoder().encode(JSON.stringify(input)),
-  )
-  return [...new Uint8Array(digest).slice(0, 16)]
-    .map((byte) => byte.toString(16).padStart(2, "0"))
-    .join("")
-}
+export const digestOf = ({ sha256 }: Pick<ToolContext, "sha256">, input: object): string =>
+  sha256(JSON.stringify(input)).slice(0, 32)
 
 export const originOf = (
   who: Principal,

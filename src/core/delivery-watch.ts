@@ -1,6 +1,6 @@
-import type { Posted } from "../src/core/ports.ts"
-import { stopwatch } from "../src/core/stopwatch.ts"
-import type { ToolContext } from "../src/core/tool.ts"
+import type { Posted } from "./ports.ts"
+import { stopwatch } from "./stopwatch.ts"
+import type { ToolContext } from "./tool.ts"
 
 const pageMax = 100
 

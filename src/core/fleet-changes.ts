@@ -1,6 +1,6 @@
-import type { Uid } from "../src/core/instance.ts"
-import type { Source } from "../src/core/source.ts"
-import type { ToolContext } from "../src/core/tool.ts"
+import type { Uid } from "./instance.ts"
+import type { Source } from "./source.ts"
+import type { ToolContext } from "./tool.ts"
 
 /** How often, at the most, a change is looked at: a busy agent's beats come many in a second. */
 const settleMs = 100

@@ -1,5 +1,5 @@
 import { z } from "zod"
-import { Fault } from "../src/core/faults.ts"
+import { Fault } from "./faults.ts"
 
 /**
  * The one place where a caller's words for a moment are read: a span like `30m`, or an ISO time
