@@ -75,6 +75,7 @@ const places: readonly {
     may: ["core"],
     packages: /^(croner|lru-cache)$/,
   },
+  { name: "memory", pattern: /^src\/adapters\/memory\//, may: ["core"], packages: /^(node:|zod$)/ },
   { name: "sqlite", pattern: /^src\/adapters\/sqlite\//, may: ["core"], packages: /^(node:|zod$)/ },
   {
     name: "local",
