@@ -231,7 +231,7 @@ describe("raw lines", () => {
     mkdirSync(copy)
     const built = dirname(main)
     for (const name of readdirSync(built).filter((one) =>
-      /^(main|mcp|about|version|config|faults|view|words|tool-list|rolldown)\b/.test(one),
+      /^(main|mcp|about|version|config|faults|view|parse-args|tool-list|rolldown)\b/.test(one),
     ))
       copyFileSync(join(built, name), join(copy, name))
     writeFileSync(join(copy, "package.json"), '{"type":"module"}')
