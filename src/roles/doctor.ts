@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs"
 import { styleText } from "node:util"
-import { codeRootFor } from "../assemble/local.ts"
+import { previewCodeRoot } from "../assemble/code-root-preview.ts"
 import { exchange } from "../client/calls.ts"
 import { noProgress } from "../core/tool.ts"
 import { clean, counted } from "../core/view.ts"
@@ -40,7 +40,7 @@ async function checkCodeRoot(config: Config, policy: Policy): Promise<readonly F
         "Go into a checkout, or set BLACKBOX5_CODE_ROOT.",
       ),
     ]
-  const root = codeRootFor(path, policy)
+  const root = previewCodeRoot(path, policy)
   const projects = root.list()
   if (projects.length === 0)
     return [

@@ -7,12 +7,13 @@ import { tools } from "../../tools/index.ts"
 import { through } from "../api/app.ts"
 import type { Listener } from "../api/auth.ts"
 import { acceptLinks } from "../api/link.ts"
-import { assembleLocal, type ControlPlane, systemClock } from "../assemble/local.ts"
+import { assembleLocal, type LocalControlPlane } from "../assemble/local.ts"
 import { whoAnswers } from "../client/find-serve.ts"
 import { endServe, olderThanThis, type ServeFile, serveFilePath } from "../client/serve-file.ts"
 import { Fault } from "../core/faults.ts"
 import { offers, toolsets } from "../core/tool.ts"
 import { counted, oneLine } from "../core/view.ts"
+import { systemClock } from "../host/clock.ts"
 import { dropRelativePath } from "../host/find-program.ts"
 import { listeningPath } from "../host/local-socket.ts"
 import { readPersonSettings } from "../host/person-settings.ts"
@@ -89,7 +90,7 @@ export async function serve(
     readOnly,
     toolsets: only,
   })
-  let plane: ControlPlane | undefined
+  let plane: LocalControlPlane | undefined
   const log = createLog(config.logLevel, "serve", () => plane?.secretPrefixes() ?? [])
   try {
     mkdirSync(config.stateDirectory, { recursive: true, mode: 0o700 })
@@ -275,7 +276,7 @@ async function openPort(
 /** What a person reads who has just started it: where it is, what it found, how to connect. */
 async function screen(
   config: Config,
-  { codeRoot, projects, policy }: ControlPlane,
+  { codeRoot, projects, policy }: LocalControlPlane,
   url: string,
 ): Promise<string> {
   const found = await projects.list().catch(() => [])

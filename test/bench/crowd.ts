@@ -2,8 +2,8 @@ import { join } from "node:path"
 import { sqliteLedger } from "../../src/adapters/sqlite/ledger.ts"
 import { openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
-import { systemClock } from "../../src/assemble/local.ts"
 import { type Instance, revisionOf, type Spec } from "../../src/core/instance.ts"
+import { systemClock } from "../../src/host/clock.ts"
 import { sqliteBus } from "../contract/sqlite-bus.ts"
 
 /**

@@ -14,10 +14,11 @@ import { openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
 import { through } from "../../src/api/app.ts"
 import { acceptLinks } from "../../src/api/link.ts"
-import { assembleLocal, type ControlPlane, systemClock } from "../../src/assemble/local.ts"
+import { assembleLocal, type LocalControlPlane } from "../../src/assemble/local.ts"
 import type { Instance, Uid } from "../../src/core/instance.ts"
 import type { Role } from "../../src/core/principal.ts"
 import { offers } from "../../src/core/tool.ts"
+import { systemClock } from "../../src/host/clock.ts"
 import { createMcpHttp } from "../../src/mcp/http.ts"
 import { mountMcp } from "../../src/roles/mount-mcp.ts"
 import { readConfig } from "../../src/settings/config.ts"
@@ -32,7 +33,7 @@ export interface Answer {
   readonly json: any
 }
 export interface Plane extends AsyncDisposable {
-  readonly plane: ControlPlane
+  readonly plane: LocalControlPlane
   readonly directory: string
   readonly env: Record<string, string>
   readonly url: string
