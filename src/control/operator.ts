@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from "node:util"
 import { decide } from "../core/decide.ts"
 import { DiskFull, Fault } from "../core/faults.ts"
 import { indexOf } from "../core/fleet-index.ts"
-import { type Exit, hasFinished, type Instance, type Run, revisionOf } from "../core/instance.ts"
+import { type Exit, hasFinished, type Instance, type Run } from "../core/instance.ts"
 import type { Mail } from "../core/mail.ts"
 import type {
   Clock,
@@ -13,6 +13,7 @@ import type {
   Runtime,
   Timeline,
 } from "../core/ports.ts"
+import { revisionOf } from "../core/revision.ts"
 import { counted } from "../core/view.ts"
 import { control, type Reconcile } from "./controller.ts"
 

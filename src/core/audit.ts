@@ -1,7 +1,7 @@
 import { z } from "zod"
 import { type Fault, faultCodes } from "./faults.ts"
 import { nameOf, type Principal } from "./principal.ts"
-import type { Targets } from "./tool.ts"
+import type { Targets } from "./selector.ts"
 import { cut, oneLine } from "./view.ts"
 
 const whyCharactersMax = 1000

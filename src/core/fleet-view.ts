@@ -1,6 +1,7 @@
 import type { Beat } from "./beat.ts"
 import type { Instance, Uid } from "./instance.ts"
-import { type PhaseReport, phaseOf, phases } from "./phase.ts"
+import { phaseOf } from "./phase.ts"
+import { type PhaseReport, phases } from "./phase-report.ts"
 import type { Clock, Ledger, Reports, Spent, Turns } from "./ports.ts"
 import { totalsBelow } from "./spending.ts"
 import type { Limits } from "./tool.ts"

@@ -124,7 +124,7 @@ const nowOf = (uid: Instance["uid"], facts: Facts): TargetNow | undefined => {
   return (
     instance && {
       instance,
-      seen: describeInstance(instance, facts),
+      needsPerson: describeInstance(instance, facts).needsPerson,
       iterations: ownUsage(uid, facts).iterations,
     }
   )

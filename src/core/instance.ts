@@ -1,5 +1,5 @@
 import { z } from "zod"
-import { roles } from "./principal.ts"
+import { roles } from "./role.ts"
 import { refSchema, repositorySchema, workspaceSchema } from "./workspace.ts"
 
 /** Identity of an instance. Its name is for people and may be used again; a uid never is. */
@@ -238,30 +238,6 @@ export const isUpcomingRun = (
 ): boolean =>
   known === undefined ||
   (known.place !== place && (known.number === undefined || (number ?? 0) > known.number))
-
-/** Names all that a start uses; another revision means a new run. Begins with the attempt. */
-export function revisionOf({
-  attempt,
-  project,
-  loop,
-  mode,
-  model,
-  workspace,
-  repository,
-  ref,
-  codeRoot,
-}: Spec): string {
-  // Only what differs from the defaults: a newer version that knows more fields starts no loop
-  // again.
-  const where = Object.entries({ workspace, repository, ref, codeRoot }).filter(
-    ([name, value]) => value !== undefined && !(name === "workspace" && value === "auto"),
-  )
-  const text = JSON.stringify([project, loop, mode, model, ...where])
-  let hash = 0x811c9dc5 // FNV-1a, 32 bits: it tells a handful of revisions of one instance apart, nothing more
-  for (let index = 0; index < text.length; index++)
-    hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193) >>> 0
-  return `${attempt}-${hash.toString(16).padStart(8, "0")}`
-}
 
 /**
  * True when its run is of the attempt that people want now: what a run of an earlier one met or

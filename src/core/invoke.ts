@@ -6,8 +6,9 @@ import type { Instance } from "./instance.ts"
 import type { Instances } from "./ports.ts"
 import type { may as mayFunction, Principal, Verb } from "./principal.ts"
 import { withoutWordsOf, wordsWith } from "./secrets.ts"
+import type { Targets } from "./selector.ts"
 import { asCallerMeans, checkOneCheckout, matches } from "./selector.ts"
-import type { Call, Targets, Tool, ToolContext } from "./tool.ts"
+import type { Call, Tool, ToolContext } from "./tool.ts"
 import { cut, presented } from "./view.ts"
 
 /**

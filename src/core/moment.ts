@@ -14,7 +14,7 @@ const isoPattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\
 /** How far ahead a pause may reach. */
 const pauseDaysMax = 30
 
-export const momentSchema = z.string().max(40)
+export const momentTextSchema = z.string().max(40)
 
 function read(text: string, nowMs: number, direction: 1 | -1): number {
   const [, count, unit] = spanPattern.exec(text) ?? []

@@ -12,7 +12,7 @@ import type {
   Uid,
 } from "./instance.ts"
 import type { Mail, Receipt } from "./mail.ts"
-import type { Role } from "./principal.ts"
+import type { Role } from "./role.ts"
 import type { Source } from "./source.ts"
 import type { Usage } from "./usage.ts"
 import type { Wait, WaitsByUid } from "./waits.ts"

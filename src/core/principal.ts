@@ -1,8 +1,5 @@
 import type { Instance, Problem, Uid } from "./instance.ts"
-
-export const roles = ["viewer", "operator", "admin"] as const
-/** What a person may do: look; steer agents too; administer the fleet too. */
-export type Role = (typeof roles)[number]
+import type { Role } from "./role.ts"
 
 /** Who is calling: known from a credential, never from what a caller says. */
 export type Principal =

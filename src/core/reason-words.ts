@@ -12,16 +12,16 @@ import { oneLine } from "./view.ts"
  * anybody's, so the reason alone chooses ours.
  */
 export const heldWords: Partial<Record<Reason, string>> = {
-  RateLimited: "The model's limit is reached.",
-  ServiceUnavailable: "The model's service fails.",
-  LoginRequired: "The model's service refused the login.",
-  AccountProblem: "The account cannot pay for the model, or may not use it.",
-  ClaudeMissing: "The program claude is not there, or cannot be run; the agent waits for it.",
+  RateLimited: "The model's rate limit is reached.",
+  ServiceUnavailable: "The model's service is failing.",
+  LoginRequired: "The model's service rejected the login.",
+  AccountProblem: "The account cannot pay for the model, or has no access to it.",
+  ClaudeMissing: "The program claude is missing or cannot be run; the agent waits for it.",
   Uncontrolled:
-    "Its claude asked none of its hooks, so that no message could reach it. Something turns hooks off: --bare, --safe-mode or another --settings behind the loop's claude, allowedHttpHookUrls in a settings file, or managed settings.",
+    "Its claude called none of its hooks, so no message could reach it. Something turns hooks off: --bare, --safe-mode or another --settings behind the loop's claude, allowedHttpHookUrls in a settings file, or managed settings.",
   CircuitOpen:
-    "Its last iterations failed in the same way again and again, or brought neither a commit nor a word on how far it is.",
-  Blocked: "Its last iteration ended as blocked.",
+    "Its last iterations kept failing in the same way, or ended with neither a commit nor a report of progress.",
+  Blocked: "Its last iteration ended with status BLOCKED.",
   NeedsAnswer: "It asked a question.",
 }
 /**
@@ -32,20 +32,15 @@ const problemWords = new Map([
   [ranNoClaude, "Its loop ended without running claude"],
   ["PortTaken", "The port of its supervisor was taken"],
   ["WorkTree", "Its work tree could not be made"],
-  ["DirectoryMissing", "The directory it works in is not there any more"],
+  ["DirectoryMissing", "The directory it works in no longer exists"],
   ["NotExecutable", "Its loop is not executable"],
-  ["ProgramMissing", "Its loop is not there"],
+  ["ProgramMissing", "Its loop is missing"],
 ])
 export const wordsOfProblem = (reason: string): string =>
   problemWords.get(reason) ?? "It could not be started"
 
 export const problemMax = 1000
 const wordsMax = 300
-/** Others' words as one line, in a field that may be left out. */
-export const problemText = (
-  text: string | undefined,
-  max = wordsMax,
-): { readonly untrusted?: string } => {
-  const line = text === undefined ? "" : oneLine(text, max)
-  return line === "" ? {} : { untrusted: line }
-}
+/** Others' words as one line; undefined where they said nothing. */
+export const problemLine = (text: string | undefined, max = wordsMax): string | undefined =>
+  text === undefined ? undefined : oneLine(text, max) || undefined

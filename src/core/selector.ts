@@ -2,7 +2,20 @@ import { z } from "zod"
 import { Fault } from "./faults.ts"
 import { type Instance, nameSchema, projectSchema } from "./instance.ts"
 import type { Projects } from "./ports.ts"
-import type { Targets } from "./tool.ts"
+
+/**
+ * Which instances a call is about: by name, or all that match. invoke finds and authorizes them.
+ */
+export type Targets =
+  | { readonly names: readonly string[] }
+  | {
+      readonly project?: string
+      /** Of the projects of that name, that of this code root; what is cloned belongs to none. */
+      readonly codeRoot?: string
+      readonly selector?: string
+      /** Those that one call paused together. */
+      readonly batch?: string
+    }
 
 /** Equality-based label selectors as Kubernetes writes them: `team=web,tier!=db,urgent,!old`. */
 const requirement =
@@ -63,14 +76,14 @@ export function targetsOf({ names, project, selector, all }: TargetInput): Targe
 }
 
 /** Instances that a call describes, rather than names. */
-export type Described = Exclude<Targets, { names: readonly string[] }>
+export type TargetDescription = Exclude<Targets, { names: readonly string[] }>
 
 /** By a project a caller means that of its own checkout, where it has one of that name. */
 export async function asCallerMeans(
-  wanted: Described,
+  wanted: TargetDescription,
   callers: string | undefined,
   projects: Pick<Projects, "list">,
-): Promise<Described> {
+): Promise<TargetDescription> {
   if (wanted.project === undefined || callers === undefined) return wanted
   return (await projects.list(callers)).includes(wanted.project)
     ? { ...wanted, codeRoot: callers }
@@ -79,7 +92,7 @@ export async function asCallerMeans(
 
 /** @throws Conflict where a project is named that these instances have in several checkouts. */
 export function checkOneCheckout(
-  { project, codeRoot }: Described,
+  { project, codeRoot }: TargetDescription,
   instances: readonly Instance[],
 ): void {
   if (project === undefined || codeRoot !== undefined) return
@@ -113,7 +126,7 @@ export function sharedProjects(instances: readonly Instance[]): ReadonlySet<stri
   return shared
 }
 
-export const matches = (targets: Described): ((instance: Instance) => boolean) => {
+export const matches = (targets: TargetDescription): ((instance: Instance) => boolean) => {
   const labelled = targets.selector === undefined ? () => true : parseSelector(targets.selector)
   // Instances of before code roots were kept have none, and may be anybody's.
   const isThere = ({ repository, codeRoot }: Instance["spec"]): boolean =>

@@ -1,7 +1,7 @@
 import { z } from "zod"
 import { isoOf } from "./moment.ts"
 import type { Token } from "./ports.ts"
-import { roles } from "./principal.ts"
+import { roles } from "./role.ts"
 import type { TextRow } from "./tool.ts"
 
 /** What the three operations on people's tokens have in common. */

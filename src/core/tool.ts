@@ -16,20 +16,7 @@ import type {
   Windows,
 } from "./ports.ts"
 import type { Principal, Verb } from "./principal.ts"
-
-/**
- * Which instances a call is about: by name, or all that match. invoke finds and authorizes them.
- */
-export type Targets =
-  | { readonly names: readonly string[] }
-  | {
-      readonly project?: string
-      /** Of the projects of that name, that of this code root; what is cloned belongs to none. */
-      readonly codeRoot?: string
-      readonly selector?: string
-      /** Those that one call paused together. */
-      readonly batch?: string
-    }
+import type { Targets } from "./selector.ts"
 
 export interface Call {
   readonly signal: AbortSignal

@@ -1,7 +1,6 @@
 import { z } from "zod"
 import type { Beat } from "./beat.ts"
 import { desiredState, hasFinished, type Instance, type Uid, uidSchema } from "./instance.ts"
-import type { PhaseReport } from "./phase.ts"
 import { spanOf } from "./view.ts"
 
 /**
@@ -68,7 +67,8 @@ export const parkedOf = (waits: readonly Wait[] | undefined): Parked | undefined
 /** What a condition looks at, of one instance now. */
 export interface TargetNow {
   readonly instance: Instance
-  readonly seen: PhaseReport
+  /** Nothing goes on until a person does something. */
+  readonly needsPerson: boolean
   /** Iterations finished in all its runs. */
   readonly iterations: number
 }
@@ -86,7 +86,7 @@ export function targetReached(
   const ended = hasFinished(now.instance) || desiredState(now.instance.spec, nowMs) === "Stopped"
   switch (until) {
     case "attention":
-      return ended || now.seen.needsPerson
+      return ended || now.needsPerson
     case "iteration":
       return ended || now.iterations >= (iteration ?? 1)
     case "finished":

@@ -163,7 +163,7 @@ async function pauseAndResume(client: McpClient, directory: string): Promise<voi
     `${stopped} processes stand still after ${Math.round(performance.now() - asked)} ms, claude and the tests it runs among them`,
   )
   await eventually(
-    async () => (await look(client, "shop-1")).why.includes("stand still"),
+    async () => (await look(client, "shop-1")).why.includes("are frozen"),
     "the pause is confirmed",
   )
   const { phase, why } = await look(client, "shop-1")

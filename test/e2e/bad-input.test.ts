@@ -230,7 +230,7 @@ describe("a call that cannot be done", () => {
     await mcp.call("pause_instances", { names: ["kept"], note: "the night" })
     await reaches(mcp, "stopped", "Stopped")
     await eventually(
-      async () => (await look(mcp, "kept")).why.includes("stand still"),
+      async () => (await look(mcp, "kept")).why.includes("are frozen"),
       "kept stands still",
     )
     before = await everything()
@@ -819,7 +819,7 @@ describe("what goes wrong only when a loop is started", () => {
       await reaches(mcp, name, "Running")
       await mcp.call("pause_instances", { names: [name] })
       await eventually(
-        async () => (await look(mcp, name)).why.includes("stand still"),
+        async () => (await look(mcp, name)).why.includes("are frozen"),
         "it stands still",
       )
       await mcp.call("stop_instances", { names: [name] })
@@ -829,7 +829,7 @@ describe("what goes wrong only when a loop is started", () => {
         await eventually(refused, "the obstacle is seen")
         await mcp.call("resume_instances", { names: [name] })
         const crashed = await reaches(mcp, name, "CrashLoop")
-        expect(crashed.why).toMatch(/^It(s loop is not there| could not be started)/)
+        expect(crashed.why).toMatch(/^It(s loop is missing| could not be started)/)
         expect(crashed.untrusted).toMatch(why)
         expect(crashed.fix).toContain(`resume_instances {"names":["${name}"]}`)
         expect(await mcp.call("list_instances", { phases: ["CrashLoop"] })).toMatchObject({
@@ -863,7 +863,7 @@ describe("what goes wrong only when a loop is started", () => {
     await reaches(mcp, name, "Running")
     await mcp.call("pause_instances", { names: [name] })
     await eventually(
-      async () => (await look(mcp, name)).why.includes("stand still"),
+      async () => (await look(mcp, name)).why.includes("are frozen"),
       "it stands still",
     )
     const [before] = processesOf(world.directory).filter(({ command }) =>
@@ -873,9 +873,9 @@ describe("what goes wrong only when a loop is started", () => {
     await mcp.call("resume_instances", { names: [name] })
     if (before) process.kill(before.pid, "SIGKILL") // so that the loop calls claude again
     const held = await reaches(mcp, name, "Held")
-    expect(held.why).toMatch(/^The program claude is not there/)
+    expect(held.why).toMatch(/^The program claude is missing/)
     expect(held.untrusted).toMatch(missing)
-    expect(held.fix).toMatch(/Install it again/)
+    expect(held.fix).toMatch(/Install claude again/)
     const { usage, run } = await iterationsOf(name)
     claude.bring()
     const requests = world.model.requests.length

@@ -278,7 +278,7 @@ while :; do echo go | claude -p --dangerously-skip-permissions; sleep 0.2; done
     await client.call("pause_instances", { names: ["one"] })
     const paused = await timed(() =>
       eventually(
-        async () => (await inspect(client, "one")).why.includes("stand still"),
+        async () => (await inspect(client, "one")).why.includes("are frozen"),
         "all stands still",
         20,
       ),

@@ -295,7 +295,7 @@ describe("chaos", () => {
     const settled = async (): Promise<boolean> =>
       (await list()).every(({ name, phase, why }) =>
         paused.has(name)
-          ? phase === "Paused" && /stand still|nothing of it runs/.test(why)
+          ? phase === "Paused" && /are frozen|no process of it is running/.test(why)
           : ["Running", "Waiting"].includes(phase),
       )
     await eventually(settled, "the fleet as it was asked for", 120)

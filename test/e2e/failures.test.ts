@@ -92,7 +92,7 @@ describe("a model's service that refuses", () => {
     const client = await world.connect()
     await client.call("spawn_instance", { project: "shop", name: "one", mode: "once" })
     const held = await reaches(client, "one", "RateLimited")
-    expect(held.why).toMatch(/limit is reached\. It goes on in (72 h|3 days)\.$/)
+    expect(held.why).toMatch(/limit is reached\. It continues in (72 h|3 days)\.$/)
     expect(held.untrusted).toMatch(
       /limit is reached: "You've hit your weekly limit · resets .*\(.*\)"\./,
     )
@@ -144,7 +144,7 @@ describe("a model's service that refuses", () => {
     const client = await world.connect()
     await client.call("spawn_instance", { project: "shop", name: "one" })
     const held = await reaches(client, "one", "Held")
-    expect(held.why).toMatch(/afterRateLimit: hold, so it waits until somebody resumes it\.$/)
+    expect(held.why).toMatch(/afterRateLimit: hold, so a person must resume it\.$/)
     expect(held.untrusted).toContain("session limit")
     expect(held.fix).toContain('resume_instances {"names":["one"]}')
     await client.call("resume_instances", { names: ["one"] })

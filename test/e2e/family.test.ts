@@ -126,7 +126,7 @@ describe("a question to the people", () => {
       return seen.phase === "NeedsAnswer" ? seen : undefined
     }, "NeedsAnswer")
     expect(asking.why).toMatch(
-      /^It asked a question \d+ s ago and waits for the answer\. It goes on in (29|30) min\.$/,
+      /^It asked a question \d+ s ago and waits for the answer\. It continues in (29|30) min\.$/,
     )
     expect(asking.untrusted).toMatch(/^<untrusted-(\w+)>\nStripe or Adyen\?\n<\/untrusted-\1>$/)
     const [question] = messages.parse(await call("read_messages")).messages

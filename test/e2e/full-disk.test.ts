@@ -19,7 +19,7 @@ const changedSchema = z.object({ changed: z.number(), next: z.string() })
 const statusSchema = z.object({ warnings: z.array(z.string()) })
 const standsStill = async (client: McpClient, name: string): Promise<boolean> => {
   const { phase, why } = await inspect(client, name)
-  return phase === "Paused" && why.includes("stand still")
+  return phase === "Paused" && why.includes("are frozen")
 }
 const total = async ({ call }: McpClient): Promise<number> =>
   Number((await call("list_instances")).total)
@@ -147,7 +147,7 @@ describe("a full disk", () => {
     )
     process.kill(world.servePid(), "SIGKILL")
     await eventually(() => total(client), "another serve")
-    expect((await inspect(client, "one")).why).toMatch(/^Paused.* It goes on by itself in (7|8) ?h/)
+    expect((await inspect(client, "one")).why).toMatch(/^Paused.* It resumes by itself in (7|8) ?h/)
     await eventually(() => standsStill(client, "one"), "one still stands still")
   }, 200_000)
 })

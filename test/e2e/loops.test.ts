@@ -220,7 +220,7 @@ describe("a loop of any shape keeps every promise", () => {
       if (holds)
         expect(agents().map(({ command }) => command)).toContainEqual(expect.stringMatching(holds))
       await eventually(
-        async () => (await inspect(client, "one")).why.includes("stand still"),
+        async () => (await inspect(client, "one")).why.includes("are frozen"),
         "the pause is confirmed",
       )
       await call("resume_instances", { names: ["one"] })

@@ -32,7 +32,7 @@ it("a pause over night uses no time, and the agent is told from when to when it 
 
   await call("pause_instances", { names: ["one"] })
   await eventually(
-    async () => (await look()).why.includes("all its processes stand still"),
+    async () => (await look()).why.includes("all its processes are frozen"),
     "it stands still",
   )
   writeFileSync(clock, String(8 * 3_600_000))

@@ -159,9 +159,7 @@ describe.each(layouts)(
       cut.resolve()
       const paused = await eventually(async () => {
         const seen = await call("inspect_instance", { name: "shop-1" })
-        return seen.phase === "Paused" && String(seen.why).includes("stand still")
-          ? seen
-          : undefined
+        return seen.phase === "Paused" && String(seen.why).includes("are frozen") ? seen : undefined
       }, "paused, as a new supervisor says to a new serve")
       expect(paused.untrusted).toContain("the night")
       expect(frozen.map(({ pid }) => ticksOf(pid))).toEqual(before)

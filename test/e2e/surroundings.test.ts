@@ -368,7 +368,7 @@ describe("a claude without its doors", () => {
         "held",
         90,
       )
-      expect(held.why).toMatch(/^Its claude asked none of its hooks.*--bare/)
+      expect(held.why).toMatch(/^Its claude called none of its hooks.*--bare/)
       expect(held.fix).toContain("resume_instances")
       const { needsYou } = await call("fleet_status")
       expect(needsYou).toMatchObject([{ name: "one" }])

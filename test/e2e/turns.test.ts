@@ -68,7 +68,7 @@ describe("turns", () => {
     expect(most).toBe(2)
     const paused = list.parse(await call("list_instances", { phases: ["Paused"] })).instances
     expect(paused.map(({ name }) => name).toSorted()).toEqual(["shop-1", "shop-2"])
-    expect(paused.every(({ why }) => why.includes("stand still"))).toBe(true)
+    expect(paused.every(({ why }) => why.includes("are frozen"))).toBe(true)
   }, 240_000)
 
   it("queues an instance that finds no place, says why, and starts it when a place is free", async () => {

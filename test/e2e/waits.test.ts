@@ -26,7 +26,9 @@ describe("an iteration that ends as blocked", () => {
       const seen = await inspect()
       return seen.phase === "Blocked" ? seen : undefined
     }, "Blocked")
-    expect(blocked.why).toMatch(/^Its last iteration ended as blocked\. It goes on in (29|30) min/)
+    expect(blocked.why).toMatch(
+      /^Its last iteration ended with status BLOCKED\. It continues in (29|30) min/,
+    )
     expect(blocked.untrusted).toContain("I have no key")
     expect(blocked.fix).toContain('message_instances {"to":["shop-1"]')
     expect(await call("fleet_status")).toMatchObject({

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest"
 import { backoffMs, type Decision, decide } from "../../src/core/decide.ts"
 import type { Admission, Exit, Instance, Run } from "../../src/core/instance.ts"
-import { revisionOf } from "../../src/core/instance.ts"
 import { ranNoClaude } from "../../src/core/loop.ts"
 import type { Observed } from "../../src/core/ports.ts"
+import { revisionOf } from "../../src/core/revision.ts"
 import { anInstance, aRun, aSpec, startMs, uid } from "../contract/harness.ts"
 
 const nowMs = startMs

@@ -9,14 +9,7 @@ import type { Audit } from "../../src/core/audit-port.ts"
 import type { Beat } from "../../src/core/beat.ts"
 import type { Event, EventKind } from "../../src/core/event.ts"
 import { Fault } from "../../src/core/faults.ts"
-import {
-  type Instance,
-  type Run,
-  revisionOf,
-  type Spec,
-  type Status,
-  type Uid,
-} from "../../src/core/instance.ts"
+import type { Instance, Run, Spec, Status, Uid } from "../../src/core/instance.ts"
 import { type Invoke, invokeHere } from "../../src/core/invoke.ts"
 import type { Receipt } from "../../src/core/mail.ts"
 import type {
@@ -30,6 +23,7 @@ import type {
   Turn,
 } from "../../src/core/ports.ts"
 import { may, type Principal } from "../../src/core/principal.ts"
+import { revisionOf } from "../../src/core/revision.ts"
 import { tokenPrefix } from "../../src/core/secrets.ts"
 import { topic } from "../../src/core/source.ts"
 import type { Limits, Tool } from "../../src/core/tool.ts"

@@ -27,8 +27,8 @@ describe("a hint on a command line", () => {
       "`blackbox5 list-instances` shows those that exist.",
     ],
     [
-      'update_instance {"name":"a","budget":{…}} with a larger one',
-      '`blackbox5 update-instance --name a --budget "…"` with a larger one',
+      'Raise its budget: update_instance {"name":"a","budget":{…}}',
+      'Raise its budget: `blackbox5 update-instance --name a --budget "…"`',
     ],
     [
       'update_instance {"name":"a","schedule":…}',
@@ -39,8 +39,8 @@ describe("a hint on a command line", () => {
       "blackbox5 update-instance --name a --budget usd=5",
     ],
     [
-      'read_logs {"name":"a"}, mend it, then resume_instances {"names":["a"]}',
-      "`blackbox5 read-logs --name a`, mend it, then `blackbox5 resume-instances --names a`",
+      'Run read_logs {"name":"a"}, fix the cause, then run resume_instances {"names":["a"]}',
+      "Run `blackbox5 read-logs --name a`, fix the cause, then run `blackbox5 resume-instances --names a`",
     ],
     [
       'message_instances {"to":["<sender>"],"replyTo":"m-1","text":"…"}',

@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest"
 import type { Beat } from "../../src/core/beat.ts"
 import type { Admission, Instance, Run } from "../../src/core/instance.ts"
 import { ranNoClaude } from "../../src/core/loop.ts"
-import { type Phase, type PhaseContext, phaseOf, phases, silentMs } from "../../src/core/phase.ts"
+import { type PhaseContext, phaseOf, silentMs } from "../../src/core/phase.ts"
+import { type Phase, phases } from "../../src/core/phase-report.ts"
 import { createHints } from "../../src/roles/hints.ts"
 import { tools } from "../../tools/index.ts"
 import { aBeat, anInstance, aRun, startMs } from "../contract/harness.ts"
@@ -52,21 +53,27 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
   ["admitted", "Starting", /being started/, shop()],
   ["queued", "Queued", /All 5 places/, shop(undefined, {}, queued)],
   ["its supervisor prepares", "Starting", /preparing/, shop({ phase: "Pending" })],
-  ["no beat yet", "Unknown", /No word .* yet/, shop({})],
+  ["no beat yet", "Unknown", /has not reported yet/, shop({})],
   [
     "a beat of its former place says nothing",
     "Unknown",
-    /No word .* yet/,
+    /has not reported yet/,
     shop({}),
     beat({ place: "p0" }),
   ],
-  ["silent", "Unknown", /No word .* for 15 s/, shop({}), beat({ atMs: nowMs - silentMs - 1 })],
+  [
+    "silent",
+    "Unknown",
+    /has not reported for 15 s/,
+    shop({}),
+    beat({ atMs: nowMs - silentMs - 1 }),
+  ],
   ["not silent yet", "Running", /Between/, shop({}), beat({ atMs: nowMs - silentMs })],
   ["waits for a turn", "Waiting", /Waiting 20 s for a turn: 2 of 3/, shop({}), beat(wanted)],
   [
     "stands still without a turn",
     "Waiting",
-    /stands still until one of 3/,
+    /is frozen until one of 3/,
     shop({}),
     beat({ ...running, frozen: true }),
   ],
@@ -78,7 +85,7 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
     shop({}),
     beat({ ...running, activity: { tool: "Bash", summary: "npm\ntest", sinceMs: nowMs - 5000 } }),
   ],
-  ["between iterations", "Running", /Between iterations; 7 done/, shop({}), beat()],
+  ["between iterations", "Running", /^Between iterations; 7 done\.$/, shop({}), beat()],
   [
     "after a failure",
     "Running",
@@ -89,7 +96,7 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
   [
     "paused, confirmed",
     "Paused",
-    /all its processes stand still/,
+    /: all its processes are frozen/,
     shop({}, paused()),
     beat({ ...running, frozen: true }),
   ],
@@ -97,26 +104,26 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
   [
     "paused, nothing runs",
     "Paused",
-    /nothing of it runs/,
+    /no process of it is running/,
     shop(undefined, paused({ note: "lunch" })),
   ],
   [
     "paused with a note",
     "Paused",
-    /^Paused; nothing of it runs\.$/,
+    /^Paused; no process of it is running\.$/,
     shop(undefined, paused({ note: "lunch" })),
   ],
   [
     "to be paused",
     "Paused",
-    /at the end of iteration 8/,
+    /when iteration 8, which is running, ends/,
     shop({}, paused({ when: "iteration-end" })),
     beat(running),
   ],
   [
     "paused for a time",
     "Paused",
-    /goes on by itself in 40 s/,
+    /resumes by itself in 40 s/,
     shop(undefined, paused({ untilMs: nowMs + 40_000 })),
   ],
   ["a pause that has elapsed", "Running", /Between/, shop({}, paused({ untilMs: nowMs })), beat()],
@@ -130,7 +137,7 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
   [
     "rate-limited",
     "RateLimited",
-    /limit is reached\. It goes on in 30 s/,
+    /limit is reached\. It continues in 30 s/,
     shop({}, {}, held({ reason: "RateLimited", untilMs: nowMs + 30_000 })),
     reports("RateLimited"),
   ],
@@ -151,42 +158,42 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
   [
     "without claude",
     "Held",
-    /claude is not there/,
+    /claude is missing/,
     shop({}, {}, held({ reason: "ClaudeMissing", untilMs: nowMs + 30_000 })),
     reports("ClaudeMissing"),
   ],
   [
     "the service fails",
     "Waiting",
-    /service fails.* in 30 s/,
+    /service is failing.* in 30 s/,
     shop({}, {}, held({ reason: "ServiceUnavailable", untilMs: nowMs + 30_000 })),
     reports("ServiceUnavailable"),
   ],
   [
     "logged out",
     "Held",
-    /refused the login/,
+    /rejected the login/,
     shop({}, {}, held({ reason: "LoginRequired" })),
     reports("LoginRequired"),
   ],
   [
     "without its hooks",
     "Held",
-    /asked none of its hooks/,
+    /called none of its hooks/,
     shop({}, {}, held({ reason: "Uncontrolled" })),
     reports("Uncontrolled"),
   ],
   [
     "gets nowhere",
     "Held",
-    /again and again/,
+    /kept failing in the same way/,
     shop({}, {}, held({ reason: "CircuitOpen" })),
     reports("CircuitOpen"),
   ],
   [
     "blocked",
     "Blocked",
-    /ended as blocked.* in 30 s/,
+    /status BLOCKED.* in 30 s/,
     shop({}, {}, held({ reason: "Blocked", untilMs: nowMs + 30_000 })),
     beat({ last: { turn: "t1", iteration: 7, outcome: "BLOCKED", text: "No key.", atMs: 0 } }),
   ],
@@ -228,7 +235,7 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
   [
     "exited once",
     "Starting",
-    /without saying .* \(exit code 3\)\. It is started again/,
+    /without saying .* \(exit code 3\)\. It is being restarted/,
     shop(exit(3)),
   ],
   [
@@ -240,19 +247,19 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
   [
     "ended without a word of its agent",
     "Starting",
-    /its agent has not said that the goal is reached/,
+    /its agent did not say that the goal is reached/,
     shop(exit(0), { spec: { mode: "until-complete" } }),
   ],
   [
     "ended, and is continuous",
     "Starting",
-    /because the instance is continuous/,
+    /because its mode is continuous/,
     shop(exit(0), { spec: { mode: "continuous" } }),
   ],
   [
     "ran no claude, once",
     "Starting",
-    /^Its loop ended without running claude \(exit code 0\)\. It is started again/,
+    /^Its loop ended without running claude \(exit code 0\)\. It is being restarted/,
     shop({ ...exit(0), problem: ranNone }),
   ],
   [
@@ -264,7 +271,7 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
   [
     "cannot be started",
     "CrashLoop",
-    /^It could not be started\. .*once/,
+    /^It could not be started\. .*started 1 time/,
     shop({ ...exit(1), problem: { reason: "NoClaude", message: "No claude." } }),
   ],
   [
@@ -273,11 +280,11 @@ const cases: [string, Phase, RegExp, Instance, Beat?][] = [
     /being started/,
     shop({ ...exit(3), restarts: 9 }, { spec: { attempt: 2 } }),
   ],
-  ["complete", "Completed", /ended as complete 60 s ago/, shop(exit(0, "Complete"))],
+  ["complete", "Completed", /finished 60 s ago/, shop(exit(0, "Complete"))],
   [
     "complete stays so when it is paused",
     "Completed",
-    /complete/,
+    /finished/,
     shop(exit(0, "Complete"), paused()),
   ],
   ["failed", "Failed", /exit code 4/, shop(exit(4, "Failed"))],
@@ -335,6 +342,10 @@ describe("phaseOf", () => {
       expect(fix).toContain('"replyTo":"m-1"')
       expect(untrusted).toBe("Stripe or Adyen?")
     }
+  })
+
+  it("says so before the first iteration", () => {
+    expect(seen(shop({}), beat(), { iterations: 0 }).why).toBe("Has not run claude yet.")
   })
 
   it("says for each why and what to do", () => {

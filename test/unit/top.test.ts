@@ -80,16 +80,16 @@ describe("the screen", () => {
   it("shows what fits at 60 columns: whole keys, a readable last column, both ends of a name", () => {
     const long = "a-project-with-a-long-name"
     const why =
-      "Paused: all its processes stand still. It goes on by itself in 3 h, when the window of its schedule opens again."
+      "Paused: all its processes are frozen. It resumes by itself in 3 h, when the window of its schedule opens again."
     const state = shown([row(`${long}-1`, { phase: "Paused", why }), row(`${long}-2`)])
     const lines = textsOf(state, 60, 20)
     expect(lines[3]).toBe("  NAME             PHASE    USED   NOW")
-    expect(lines[4]).toMatch(/^> a-project-…me-1 {2}Paused {3}\$1\.50 {2}all its processes s.*…$/)
+    expect(lines[4]).toMatch(/^> a-project-…me-1 {2}Paused {3}\$1\.50 {2}all its processes a.*…$/)
     expect(lines[5]).toMatch(/^ {2}a-project-…me-2 /)
     expect(lines.at(-1)).toBe("p pause  r resume  s stop  m tell  i look  l logs  q quit")
     // All that the selected row has no room for.
     expect(lines.slice(-4, -2).join(" ")).toContain(
-      `${long}-1: all its processes stand still. It goes on by itself in 3 h`,
+      `${long}-1: all its processes are frozen. It resumes by itself in 3 h`,
     )
     expect(textsOf(state, 200, 20)[4]).toMatch(/^> a-project-with-a-long-name-1 .* opens again\.$/)
     expect(textsOf(state, 200, 20).slice(-4, -2)).toEqual(["", ""])

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest"
-import { revisionOf, specSchema } from "../../src/core/instance.ts"
+import { specSchema } from "../../src/core/instance.ts"
+import { revisionOf } from "../../src/core/revision.ts"
 import { ownTree, refSchema, repositorySchema } from "../../src/core/workspace.ts"
 import { withoutFences } from "../../src/roles/fence.ts"
 import { policySchema } from "../../src/settings/policy.ts"

@@ -1,7 +1,7 @@
 import { z } from "zod"
 import { type AuditRecord, auditedSchema, plainNamesOf } from "../../src/core/audit.ts"
 import { Fault } from "../../src/core/faults.ts"
-import { isoOf, momentSchema, sinceOf } from "../../src/core/moment.ts"
+import { isoOf, momentTextSchema, sinceOf } from "../../src/core/moment.ts"
 import { defineTool } from "../../src/core/tool.ts"
 import { bounded, counted, countWithin } from "../../src/core/view.ts"
 
@@ -71,7 +71,7 @@ export default defineTool({
   route: "GET /v1/audit",
   verb: "administer",
   input: z.strictObject({
-    since: momentSchema.optional().describe("12h, or an ISO time"),
+    since: momentTextSchema.optional().describe("12h, or an ISO time"),
     who: z.string().max(200).optional().describe("a part of the caller's name"),
     tool: z.string().max(80).optional(),
     refused: z.boolean().default(false).describe("only what was not done"),

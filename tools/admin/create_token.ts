@@ -1,5 +1,5 @@
 import { z } from "zod"
-import { isoOf, momentSchema, untilOf } from "../../src/core/moment.ts"
+import { isoOf, momentTextSchema, untilOf } from "../../src/core/moment.ts"
 import { roleSchema, tokenNameSchema } from "../../src/core/token-view.ts"
 import { defineTool } from "../../src/core/tool.ts"
 
@@ -16,7 +16,7 @@ export default defineTool({
   input: z.strictObject({
     name: tokenNameSchema.describe("who it stands for"),
     role: roleSchema,
-    expires: momentSchema.optional().describe("90d, or an ISO time; never, if left out"),
+    expires: momentTextSchema.optional().describe("90d, or an ISO time; never, if left out"),
   }),
   output: z.strictObject({
     name: z.string(),

@@ -2,8 +2,8 @@ import { z } from "zod"
 import { type EventCounts, happenedSchema, happenedSince } from "../../src/core/ended-since.ts"
 import { byRank, dollars, rankedOf, readingsOf } from "../../src/core/fleet-view.ts"
 import { hasLiveRun, type Instance, projectSchema } from "../../src/core/instance.ts"
-import { momentSchema, sinceOf } from "../../src/core/moment.ts"
-import { type Phase, phases } from "../../src/core/phase.ts"
+import { momentTextSchema, sinceOf } from "../../src/core/moment.ts"
+import { type Phase, phases } from "../../src/core/phase-report.ts"
 import { operators } from "../../src/core/ports.ts"
 import { may } from "../../src/core/principal.ts"
 import { sharedProjects } from "../../src/core/selector.ts"
@@ -26,7 +26,7 @@ export default defineTool({
   verb: "outline",
   input: z.strictObject({
     project: projectSchema.optional(),
-    since: momentSchema.optional().describe("12h, or an ISO time"),
+    since: momentTextSchema.optional().describe("12h, or an ISO time"),
   }),
   output: z.strictObject({
     headline: z.string(),

@@ -114,9 +114,7 @@ export default defineTool({
     if (!instance) throw new Error(`invoke gave no target for ${name}`)
     const asked = new Set(sections)
     const readings = await readingsOf(ctx)
-    const { phase, why, fix: advice, untrusted } = describeInstance(instance, readings)
-    // Who just did that needs no other advice than patience.
-    const fix = advice === `inspect_instance {"name":"${name}"}` ? "Nothing to do." : advice
+    const { phase, why, fix, untrusted } = describeInstance(instance, readings)
     const { spec, status } = instance
     const activity = asked.has("activity") ? activityOf(instance, readings) : undefined
     const { path, branch, ...work } = beatOf(instance, readings)?.work ?? {}

@@ -9,7 +9,7 @@ import {
   readingsOf,
 } from "../../src/core/fleet-view.ts"
 import { nameSchema } from "../../src/core/instance.ts"
-import { phases } from "../../src/core/phase.ts"
+import { phases } from "../../src/core/phase-report.ts"
 import { may } from "../../src/core/principal.ts"
 import { sharedProjects, targetFields } from "../../src/core/selector.ts"
 import { defineTool } from "../../src/core/tool.ts"

@@ -9,7 +9,7 @@ import {
   showChanges,
 } from "../../src/core/bulk-change.ts"
 import { desiredState, hasFinished, type Instance, type Spec } from "../../src/core/instance.ts"
-import { momentSchema, untilOf } from "../../src/core/moment.ts"
+import { momentTextSchema, untilOf } from "../../src/core/moment.ts"
 import { targetsOf } from "../../src/core/selector.ts"
 import { authorOf, overrides, refusalToLift, standingActs } from "../../src/core/stops.ts"
 import { defineTool } from "../../src/core/tool.ts"
@@ -41,7 +41,7 @@ export default defineTool({
     ...changeFields,
     expect: expectSchema.describe("how many a dryRun counted"),
     when: z.enum(["now", "iteration-end"]).default("now"),
-    until: momentSchema.optional().describe("8h, 30m, or an ISO time"),
+    until: momentTextSchema.optional().describe("8h, 30m, or an ISO time"),
     note: z.string().min(1).max(500).optional(),
   }),
   output: z.strictObject({ ...changeOutput, batch: z.string().optional() }),

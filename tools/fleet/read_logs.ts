@@ -1,7 +1,7 @@
 import { z } from "zod"
 import { nameSchema } from "../../src/core/instance.ts"
 import { loggedOf } from "../../src/core/log-excerpt.ts"
-import { momentSchema, sinceOf } from "../../src/core/moment.ts"
+import { momentTextSchema, sinceOf } from "../../src/core/moment.ts"
 import { defineTool } from "../../src/core/tool.ts"
 
 const bytesMax = 65_536
@@ -19,7 +19,7 @@ export default defineTool({
     source: z.enum(["loop", "transcript"]).default("loop"),
     tail: z.int().min(1).max(2000).default(100),
     after: z.string().max(200).optional().describe("a cursor: the lines since"),
-    since: momentSchema.optional().describe("30m, 8h, or an ISO time"),
+    since: momentTextSchema.optional().describe("30m, 8h, or an ISO time"),
     grep: z.string().min(1).max(200).optional().describe("literal text, case-sensitive"),
   }),
   output: z.strictObject({

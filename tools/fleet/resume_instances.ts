@@ -10,7 +10,7 @@ import {
 import { Fault } from "../../src/core/faults.ts"
 import { describeInstance, type Readings } from "../../src/core/fleet-view.ts"
 import { desiredState, type Instance, type Spec } from "../../src/core/instance.ts"
-import type { Phase } from "../../src/core/phase.ts"
+import type { Phase } from "../../src/core/phase-report.ts"
 import { targetsOf } from "../../src/core/selector.ts"
 import { refusalToLift } from "../../src/core/stops.ts"
 import { defineTool } from "../../src/core/tool.ts"

@@ -3,7 +3,7 @@ import { Fault } from "../../src/core/faults.ts"
 import { changesOf } from "../../src/core/fleet-changes.ts"
 import { describeInstance, ownUsage, type Readings, readingsOf } from "../../src/core/fleet-view.ts"
 import { type Instance, nameSchema } from "../../src/core/instance.ts"
-import type { Phase, PhaseReport } from "../../src/core/phase.ts"
+import type { Phase, PhaseReport } from "../../src/core/phase-report.ts"
 import { nameOf } from "../../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { cut, withSaid } from "../../src/core/view.ts"
@@ -103,7 +103,11 @@ async function lookAt(ctx: ToolContext, { targets, until, mode, mail }: Wanted):
     const instance = found?.uid === uid ? found : undefined
     const seen = instance && describeInstance(instance, readings)
     const now = instance &&
-      seen && { instance, seen, iterations: ownUsage(uid, readings).iterations }
+      seen && {
+        instance,
+        needsPerson: seen.needsPerson,
+        iterations: ownUsage(uid, readings).iterations,
+      }
     return {
       row: seen ? shownOf(name, seen) : { name, phase: "Removed", why: "It was removed." },
       reached:

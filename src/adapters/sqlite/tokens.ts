@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto"
 import { Fault } from "../../core/faults.ts"
 import type { Clock, Token, Tokens } from "../../core/ports.ts"
-import { type Role, roles } from "../../core/principal.ts"
+import { type Role, roles } from "../../core/role.ts"
 import { tokenPrefix } from "../../core/secrets.ts"
 import { topic } from "../../core/source.ts"
 import type { Database } from "./open.ts"

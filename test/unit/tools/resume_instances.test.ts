@@ -30,7 +30,7 @@ describe("resume_instances", () => {
       ["crashing", true, "Starting", 2],
       ["crashing-paused", true, "Starting", 2],
     ])
-    expect(instances[0].why).toMatch(/^It is not paused\. Between iterations/)
+    expect(instances[0].why).toMatch(/^It is not paused\. Has not run claude yet/)
     expect(
       (await fleet.call(operator)("resume_instances", { names: ["paused", "stopped"] })).changed,
     ).toBe(0)
