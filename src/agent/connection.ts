@@ -2,6 +2,7 @@ import ReconnectingWebSocket from "partysocket/ws"
 import WebSocket from "ws"
 import type { Beat } from "../core/beat.ts"
 import type { Directive } from "../core/directive.ts"
+import type { Endpoint, EndpointAddress } from "../core/endpoint.ts"
 import {
   closeGoingAway,
   closeReplaced,
@@ -12,13 +13,12 @@ import {
   type UpFrame,
 } from "../core/frames.ts"
 import type { Mail } from "../core/mail.ts"
-import { connectTo } from "../host/local-socket.ts"
+import { credentialInTime, webSocketRoute } from "../host/endpoint.ts"
 import type { Spool } from "./spool.ts"
 
 export interface LinkOptions {
-  readonly socketPath: string
-  /** Says itself which instance this is, at which place. */
-  readonly credential: string
+  /** Its credential says which instance this is, at which place. */
+  readonly endpoint: Endpoint
   readonly spool: Spool
   directive(directive: Directive): void
   mail(mail: Mail): void
@@ -41,50 +41,48 @@ export interface Link {
   close(): void
 }
 
-export const linkUrl = "ws://localhost/v1/link"
+const linkPath = "/v1/link"
+const handshakeMs = 10_000
 
-/**
- * ws takes headers and the way there as a third argument, which a browser's WebSocket, and so
- * partysocket, has not.
- */
-export const websocketTo = (
-  socketPath: string,
-  credential: string,
-): (new (
-  url: string | URL,
-  protocols?: string | string[],
-) => WebSocket) =>
-  class extends WebSocket {
-    constructor(url: string | URL, protocols?: string | string[]) {
-      super(url, protocols ?? [], {
-        headers: { authorization: `Bearer ${credential}` },
-        maxPayload: frameBytesMax,
-        handshakeTimeout: 10_000,
-        // Not as part of the URL, in which `:`, `?`, `#` and `%` would mean something else.
-        createConnection: () => connectTo(socketPath),
-      })
-    }
-  }
+/** Begins one connection to the gateway of an endpoint. @throws when its CA file cannot be read. */
+export function openLinkSocket(address: EndpointAddress, bearer: string | undefined): WebSocket {
+  const { url, options } = webSocketRoute(address, linkPath)
+  return new WebSocket(url, [], {
+    headers: bearer === undefined ? {} : { authorization: `Bearer ${bearer}` },
+    maxPayload: frameBytesMax,
+    handshakeTimeout: handshakeMs,
+    ...options,
+  })
+}
 
 /**
  * The supervisor's end of the link. Reconnects for ever; what is not acknowledged is sent again.
  */
 export function connectLink(options: LinkOptions): Link {
-  const { socketPath, credential, spool } = options
+  const { endpoint, spool } = options
   let latest: Beat | undefined
   let emptied: () => void = () => {}
   let failures = 0
   let shutDown = false
+  let bearer: string | undefined
 
-  const socket = new ReconnectingWebSocket(linkUrl, [], {
-    WebSocket: websocketTo(socketPath, credential),
-    // Not all of a fleet at the same moments; and so that 2 s after its end a control plane that is
-    // there again has everybody.
+  // partysocket asks for the URL before every connect, and awaits it: so is the credential. It
+  // passes no headers on, so its WebSocket is made here.
+  const nextUrl = async (): Promise<string> => {
+    bearer = await credentialInTime(endpoint)
+    return endpoint.url
+  }
+  const socket = new ReconnectingWebSocket(nextUrl, [], {
+    WebSocket: function LinkSocket() {
+      return openLinkSocket(endpoint, bearer)
+    },
+    // Spread out, so that a fleet does not reconnect in step; and short enough that a control plane
+    // that is back has everybody within 2 s.
     minReconnectionDelay: 30 + Math.random() * 70,
     maxReconnectionDelay: 1000,
     reconnectionDelayGrowFactor: 1.5,
     connectionTimeout: 10_000,
-    maxEnqueuedMessages: 0, // the spool keeps what matters; a beat of before is worth nothing
+    maxEnqueuedMessages: 0, // the spool keeps what matters; an old beat is worth nothing
   })
   const write = (frame: UpFrame): void => {
     if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(frame))

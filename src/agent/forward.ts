@@ -1,9 +1,10 @@
-import { type OutgoingHttpHeaders, request as requestPlain } from "node:http"
+import type { ClientRequest, IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
 import type { HttpBindings } from "@hono/node-server"
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response"
 import type { Context } from "hono"
+import { type EndpointAddress, socketPathIn } from "../core/endpoint.ts"
 import type { FaultCode } from "../core/faults.ts"
-import { requestOptionsTo } from "../host/local-socket.ts"
+import { onceConnected, openRequest } from "../host/endpoint.ts"
 
 /**
  * Hands a request of the instance on to where the instance may not go by itself: what it lacks is
@@ -11,11 +12,13 @@ import { requestOptionsTo } from "../host/local-socket.ts"
  */
 
 export interface Upstream {
-  /** In words, for who is told that it does not answer. */
+  /** For whoever is told that it does not answer: `The control plane`. */
   readonly name: string
-  readonly at: { readonly socketPath: string; readonly path: string } | { readonly url: string }
-  /** Put in place of the caller's own headers of these names. */
-  readonly headers: Readonly<Record<string, string>>
+  readonly address: EndpointAddress
+  /** Appended to the URL of the address, which without it is asked for as it is. */
+  readonly path?: string
+  /** Put in place of the caller's own headers of these names. @throws when they cannot be had. */
+  headers(): Promise<Readonly<Record<string, string>>>
 }
 export type ForwardContext = Context<{ Bindings: HttpBindings }>
 
@@ -32,9 +35,39 @@ const hopByHop = [
 ]
 const connectMs = 10_000
 
-/** What is said in place of an answer, as the control plane says it. */
-const refusal = (code: FaultCode, message: string, next: string): string =>
+/** An error in the form that the control plane has for it. */
+const errorBody = (code: FaultCode, message: string, next: string): string =>
   JSON.stringify({ error: { code, message, next } })
+
+function upstreamHeaders(
+  incoming: IncomingMessage,
+  url: string,
+  added: Readonly<Record<string, string>>,
+): OutgoingHttpHeaders {
+  const headers: OutgoingHttpHeaders = {
+    ...incoming.headers,
+    host: socketPathIn(url) === undefined ? new URL(url).host : "localhost",
+    ...added,
+  }
+  for (const name of hopByHop) delete headers[name]
+  // A body keeps its framing: node writes one without a length into a GET as it is, and serve would
+  // read it as a second call, which lacks the credential. There is no Content-Length beside it: the
+  // port's parser refuses both.
+  if (incoming.headers["transfer-encoding"] !== undefined) headers["transfer-encoding"] = "chunked"
+  // We close the connection ourselves, after the answer: an upstream that closes first meets the
+  // end of our request, which then fails (EPIPE) although it was answered.
+  headers.connection = "keep-alive"
+  return headers
+}
+
+function refuse(incoming: IncomingMessage, outgoing: ServerResponse, message: string): void {
+  if (outgoing.headersSent) return void outgoing.destroy()
+  incoming.resume() // read to its end, so that its sender sees the answer
+  outgoing.writeHead(503, { "content-type": "application/json" })
+  outgoing.end(
+    errorBody("Unavailable", message, "Go on with something else, and try again in a minute."),
+  )
+}
 
 /**
  * Streams a request there and its answer back; nothing is kept, so nothing need be bounded here but
@@ -43,53 +76,37 @@ const refusal = (code: FaultCode, message: string, next: string): string =>
  */
 export async function forward(
   c: ForwardContext,
-  { name, at, headers: added }: Upstream,
+  { name, address, path, headers: addedHeaders }: Upstream,
 ): Promise<Response> {
   const { incoming, outgoing } = c.env
-  const headers: OutgoingHttpHeaders = {
-    ...incoming.headers,
-    host: "url" in at ? new URL(at.url).host : "localhost",
-    ...added,
+  let upstream: ClientRequest
+  try {
+    const headers = upstreamHeaders(incoming, address.url, await addedHeaders())
+    const method = incoming.method ?? "GET"
+    upstream = openRequest(
+      address,
+      path === undefined ? { method, headers } : { method, path, headers },
+    )
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error)
+    refuse(incoming, outgoing, `${name} cannot be called (${why}).`)
+    return RESPONSE_ALREADY_SENT
   }
-  for (const one of hopByHop) delete headers[one]
-  // A body keeps its bounds: node writes one without a length into a GET as it is, and serve would
-  // read it as a second call, which lacks the credential. There is no Content-Length beside it: the
-  // port's parser refuses both.
-  if (incoming.headers["transfer-encoding"] !== undefined) headers["transfer-encoding"] = "chunked"
-  // Closed by us, behind the answer: an upstream that closes first meets the end of our request,
-  // which then fails (EPIPE) though it was answered.
-  headers.connection = "keep-alive"
-  const secure = "url" in at && at.url.startsWith("https:")
-  const request = secure ? (await import("node:https")).request : requestPlain
-  const options = { method: incoming.method ?? "GET", headers, agent: false } as const
   return new Promise((resolve) => {
-    const done = (): void => resolve(RESPONSE_ALREADY_SENT)
-    const upstream =
-      "url" in at
-        ? request(at.url, options)
-        : request({ ...options, ...requestOptionsTo(at.socketPath), path: at.path })
     const connecting = setTimeout(
-      () => upstream.destroy(new Error("no connection in time")),
+      () => upstream.destroy(new Error(`no connection within ${connectMs / 1000} s`)),
       connectMs,
     )
-    outgoing.once("close", () => {
+    const end = (): void => {
       clearTimeout(connecting)
       upstream.destroy()
-      done()
-    })
-    upstream.on("socket", (socket) => socket.once("connect", () => clearTimeout(connecting)))
+      resolve(RESPONSE_ALREADY_SENT)
+    }
+    outgoing.once("close", end)
+    onceConnected(upstream, () => clearTimeout(connecting))
     upstream.on("error", (error) => {
       clearTimeout(connecting)
-      if (outgoing.headersSent) return void outgoing.destroy()
-      incoming.resume() // read to its end, so that its sender sees the answer
-      outgoing.writeHead(503, { "content-type": "application/json" })
-      outgoing.end(
-        refusal(
-          "Unavailable",
-          `${name} does not answer (${error.message}).`,
-          "Go on with something else, and try again in a minute.",
-        ),
-      )
+      refuse(incoming, outgoing, `${name} does not answer (${error.message}).`)
     })
     upstream.on("response", (response) => {
       for (const one of hopByHop) delete response.headers[one]
@@ -98,6 +115,8 @@ export async function forward(
       response.on("error", () => outgoing.destroy())
       response.pipe(outgoing)
     })
-    incoming.pipe(upstream)
+    // It may have gone away while its headers were prepared.
+    if (outgoing.destroyed) end()
+    else incoming.pipe(upstream)
   })
 }

@@ -3,8 +3,10 @@ import type { AddressInfo } from "node:net"
 import { createAdaptorServer, type HttpBindings } from "@hono/node-server"
 import { Hono } from "hono"
 import { z } from "zod"
+import type { Endpoint } from "../core/endpoint.ts"
 import { Fault, httpStatus, RateLimited } from "../core/faults.ts"
 import { alivePath } from "../core/tool.ts"
+import { credentialInTime } from "../host/endpoint.ts"
 import type { ProcessId } from "../host/processes.ts"
 import { processIdSchema } from "../run/run-directory.ts"
 import type { Grant } from "./claude-shim.ts"
@@ -48,8 +50,8 @@ export interface LoopbackHandlers {
   logs(logs: TelemetryLogs, nested: boolean): void
   /** An MCP server that stays behind this port. */
   mcp(c: ForwardContext, name: string): Promise<Response>
-  /** The control plane, and what it knows this instance by. */
-  readonly fleet: { readonly socketPath: string; readonly credential: string }
+  /** The control plane, as this instance. */
+  readonly fleet: Endpoint
 }
 const endSchema = z.object({ code: z.int(), ms: z.int().min(0) })
 
@@ -155,8 +157,11 @@ export async function listen(
     if (pathname === "/v1/link") return context.notFound() // the supervisor's own
     return forward(context, {
       name: "The control plane",
-      at: { socketPath: handlers.fleet.socketPath, path: pathname + search },
-      headers: { authorization: `Bearer ${handlers.fleet.credential}` },
+      address: handlers.fleet,
+      path: pathname + search,
+      headers: async () => ({
+        authorization: `Bearer ${(await credentialInTime(handlers.fleet)) ?? ""}`,
+      }),
     })
   })
   app.get(alivePath, (context) => context.json({}))

@@ -142,8 +142,8 @@ export function createAgentServers(options: AgentServersOptions): AgentServers {
       if ("url" in at)
         return forward(c, {
           name: `The MCP server ${name}`,
-          at: { url: at.url },
-          headers: { ...at.headers },
+          address: { url: at.url },
+          headers: async () => at.headers,
         })
       bridges ??= import("./bridge.ts").then(({ createBridges }) => createBridges())
       return (await bridges).handle(c.req.raw, () => prepare(name, at))

@@ -6,6 +6,7 @@ import { randomBytes, randomUUID } from "node:crypto"
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Beat } from "../core/beat.ts"
 import { type Directive, iterationMinutesMaxDefault } from "../core/directive.ts"
+import type { Endpoint } from "../core/endpoint.ts"
 import { Fault } from "../core/faults.ts"
 import type { Exit, Problem } from "../core/instance.ts"
 import { ranNoClaude } from "../core/loop.ts"
@@ -29,7 +30,7 @@ import {
   tickMs,
 } from "../host/processes.ts"
 import { writePressing } from "../host/reserve.ts"
-import { type RunDirectory, type RunFile, transcriptsMax } from "../run/run-directory.ts"
+import { type RunDirectory, transcriptsMax } from "../run/run-directory.ts"
 import { createBeats } from "./beats.ts"
 import { createClaudeProgram } from "./claude-program.ts"
 import { connectLink } from "./connection.ts"
@@ -73,8 +74,10 @@ export interface SupervisorOptions {
   readonly directory: RunDirectory
   /** Nobody answers at the gateway's socket: called after some failed attempts. */
   revive(): void
+  /** The control plane, as the instance of this run. */
+  readonly endpoint: Endpoint
   /** Asks the control plane for the MCP servers of this instance. */
-  servers(run: RunFile): Promise<unknown>
+  servers(): Promise<unknown>
   /** The environment of this process. */
   readonly environment: NodeJS.ProcessEnv
   /** What the instance's processes must not change. */
@@ -88,7 +91,7 @@ export interface SupervisorOptions {
  * it is left.
  */
 export async function supervise(options: SupervisorOptions): Promise<void> {
-  const { directory, revive, servers: askServers, environment, guarded, stop } = options
+  const { directory, endpoint, revive, servers: askServers, environment, guarded, stop } = options
   const run = directory.get("run")
   if (!run) throw new Error(`${directory.path} is no run directory`)
   const nowMs = (): number => Date.now()
@@ -171,7 +174,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     run,
     stateDirectory: directory.stateDirectory,
     environment,
-    ask: () => askServers(run),
+    ask: askServers,
     warn: (message) => emit("Warning", message),
   })
   /** Where the claude is that turns were given to last. */
@@ -300,7 +303,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
     if (!frozen) iterations.grant(wanted)
   }
   const connection = connectLink({
-    ...run,
+    endpoint,
     spool,
     directive(next) {
       const regranted = next.turn?.grantedAtMs !== directive?.turn?.grantedAtMs
@@ -383,7 +386,7 @@ export async function supervise(options: SupervisorOptions): Promise<void> {
 
   const told = stop.aborted || directory.get("stop") !== undefined
   const handlers: LoopbackHandlers = {
-    fleet: run,
+    fleet: endpoint,
     async turn(id, pid, signal) {
       if (isThrough(id)) {
         await finish({ code: 0, outcome: "Complete" })

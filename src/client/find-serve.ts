@@ -12,13 +12,12 @@ import {
 } from "node:fs"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
+import { endpointAt, socketUrl } from "../core/endpoint.ts"
 import { asFault, Fault } from "../core/faults.ts"
-import type { Invoke } from "../core/invoke.ts"
-import { type Call, noProgress, type Tool } from "../core/tool.ts"
-import { codeRootOf } from "../host/find-code-root.ts"
+import { type Call, noProgress } from "../core/tool.ts"
 import { isDiskFull } from "../host/reserve.ts"
-import { type Config, instanceHere, revivedVariable, serveEnvironment } from "../settings/config.ts"
-import { away, exchange, invokeOver, invokeSupervised, type Target, unreached } from "./calls.ts"
+import { type Config, revivedVariable, serveEnvironment } from "../settings/config.ts"
+import { exchange, unavailable } from "./exchange.ts"
 import { lastingProgram } from "./program.ts"
 import {
   endMs,
@@ -39,26 +38,27 @@ import { readIfThere, startMs, takeStartLock } from "./start-lock.ts"
 const serveFlags = ["--max-semi-space-size=16"]
 const logBytesMax = 1_048_576
 
-/** What the serve on the socket says of itself, or undefined when none answers. */
+/** The version of the serve on the socket, or undefined when none answers. */
 export async function whoAnswers(
   socketPath: string,
 ): Promise<{ readonly version?: string } | undefined> {
   const call: Call = { signal: AbortSignal.timeout(2_000), progress: noProgress }
   try {
-    const { version } = await exchange({ socketPath }, { method: "GET", path: "/healthz" }, call)
+    const serve = endpointAt(socketUrl(socketPath))
+    const { version } = await exchange(serve, { method: "GET", path: "/healthz" }, call)
     return typeof version === "string" ? { version } : {}
   } catch {
     return undefined
   }
 }
-/** True when one answers that is not older than this program. */
-async function current(socketPath: string): Promise<boolean> {
+/** True when a serve answers that is not older than this program. */
+async function isCurrent(socketPath: string): Promise<boolean> {
   const found = await whoAnswers(socketPath)
   return found !== undefined && !olderThanThis(found.version)
 }
 
 /** The last lines that were written to a file since it had `from` bytes. */
-function tailOf(path: string, from: number): string {
+function readTail(path: string, from: number): string {
   const file = openSync(path, "r")
   try {
     const size = fstatSync(file).size
@@ -109,28 +109,28 @@ async function start(
     if (end !== undefined) break
     await sleep(30)
   }
-  const last = tailOf(path, from)
+  const last = readTail(path, from)
   const why = end === undefined ? "did not answer in time" : `ended at once (${end})`
   throw new Fault(
     "Unavailable",
     `blackbox5 serve ${why}.`,
-    `Read ${path}, put right what it says, and try again.`,
+    `Read ${path}, fix what it reports, and try again.`,
     undefined,
     last === "" ? undefined : last,
   )
 }
 
-/** Starts serve where none answers; ends an older one first, if it can be. */
+/** Starts serve where none answers, and replaces an older one. */
 async function startOrReplace(
   config: Config,
   entry: string | undefined,
   env: NodeJS.ProcessEnv = {},
 ): Promise<void> {
   const found = await whoAnswers(config.socketPath)
-  // What is left of one that was killed says what it did not offer.
+  // One that was killed left its bounds: its successor must offer no more.
   if (!found)
     return start(config, entry, { ...readServeFile(config.stateDirectory)?.bounds, ...env })
-  if (!olderThanThis(found.version)) return // the holder of the lock before has just succeeded
+  if (!olderThanThis(found.version)) return // whoever held the lock before has just succeeded
   const before = await endServe(config, found.version ?? "")
   if (before) await start(config, entry, { ...environmentOf(before), ...env })
 }
@@ -140,31 +140,55 @@ const unwritable = (stateDirectory: string, error: unknown): Fault =>
     ? new Fault(
         "Unavailable",
         `The disk of ${stateDirectory} is full.`,
-        "Make room on it and try again.",
+        "Free some space on it, then try again.",
         error,
       )
     : new Fault(
         "Invalid",
-        `The state directory ${stateDirectory} cannot be made or written.`,
-        "Set BLACKBOX5_STATE to a directory that this user may write.",
+        `The state directory ${stateDirectory} cannot be created or written.`,
+        "Set BLACKBOX5_STATE to a directory that this user can write.",
         error,
       )
 
-/** What `findOrStartServe` left for those who waited: our own line, then what serve said last. */
-function failureOf(text: string): Fault {
+/** What `ensureServe` left for those who waited: our own line, then the last lines of serve. */
+function readFailure(text: string): Fault {
   const [message = "", ...last] = text.split("\n")
-  return away(message, undefined, last.join("\n") || undefined)
+  return unavailable(message, undefined, last.join("\n") || undefined)
+}
+
+/** Waits until the serve on the socket is current, or takes the right to start one: true. */
+async function awaitTurn(
+  { socketPath, stateDirectory }: Config,
+  lock: string,
+  failed: string,
+): Promise<boolean> {
+  const beganMs = performance.now()
+  const before = readIfThere(failed)
+  while (performance.now() < beganMs + endMs + startMs) {
+    const failure = readIfThere(failed)
+    // By age or by text it differs from the one before, whatever the clock did meanwhile.
+    if (failure && (failure.atMs !== before?.atMs || failure.text !== before.text))
+      throw readFailure(failure.text)
+    try {
+      if (takeStartLock(lock)) return true
+    } catch (error) {
+      throw unwritable(stateDirectory, error)
+    }
+    await sleep(50)
+    if (await isCurrent(socketPath)) return false
+  }
+  throw unavailable("Another process is starting blackbox5 serve, but it does not answer.")
 }
 
 /**
- * Where serve answers; on this machine it is started if none does, and one of an older version is
- * replaced: versions only grow, so that two clients never take turns at it. However many ask at
- * once, one starts it: the others wait for that start, and fail with it.
+ * Resolves when the serve of this machine answers. It is started if none does, and one of an older
+ * version is replaced: versions only grow, so that two clients never take turns at it. However many
+ * ask at once, one starts it: the others wait for that start, and fail with it.
  */
-export async function findOrStartServe(config: Config, entry?: string): Promise<Target> {
-  if (config.remote) return config.remote
+export async function ensureServe(config: Config, entry?: string): Promise<void> {
+  if (config.remote) return
   const { socketPath, stateDirectory } = config
-  if (await current(socketPath)) return { socketPath }
+  if (await isCurrent(socketPath)) return
   try {
     mkdirSync(stateDirectory, { recursive: true, mode: 0o700 })
   } catch (error) {
@@ -172,50 +196,27 @@ export async function findOrStartServe(config: Config, entry?: string): Promise<
   }
   const lock = join(stateDirectory, "serve.start")
   const failed = join(stateDirectory, "serve.failed")
-  const locked = (): boolean => {
-    try {
-      return takeStartLock(lock)
-    } catch (error) {
-      throw unwritable(stateDirectory, error)
-    }
-  }
-  /** To those who wait for this start. */
-  const tell = ({ message, untrusted = "" }: Fault): void => {
+  if (!(await awaitTurn(config, lock, failed))) return
+  try {
+    await startOrReplace(config, entry)
+    rmSync(failed, { force: true })
+  } catch (error) {
+    const { message, untrusted = "" } = asFault(error)
     try {
       writeFileSync(failed, `${message}\n${untrusted}`, { mode: 0o600 })
     } catch {
-      // The disk is full, which is probably what the text says: they try it themselves.
+      // The disk is full, which is probably what the text says: those who wait try it themselves.
     }
+    throw error
+  } finally {
+    rmSync(lock, { force: true })
   }
-  const beganMs = performance.now()
-  const before = readIfThere(failed)
-  while (performance.now() < beganMs + endMs + startMs) {
-    const failure = readIfThere(failed)
-    // It is another one than before, whatever the clock did between.
-    if (failure && (failure.atMs !== before?.atMs || failure.text !== before.text))
-      throw failureOf(failure.text)
-    if (locked()) {
-      try {
-        await startOrReplace(config, entry)
-        rmSync(failed, { force: true })
-      } catch (error) {
-        tell(asFault(error))
-        throw error
-      } finally {
-        rmSync(lock, { force: true })
-      }
-      return { socketPath }
-    }
-    await sleep(50)
-    if (await current(socketPath)) return { socketPath }
-  }
-  throw away("blackbox5 serve, which another process is starting, does not answer.")
 }
 
 /**
- * For those who connect by themselves as soon as a serve is there: one of them starts it, and
- * nobody waits. A hundred that waited as clients do, by looking again and again, would take the
- * processor from the start that they wait for.
+ * For supervisors, which reconnect by themselves as soon as a serve is there: one of them starts it,
+ * and nobody waits. A hundred that polled as clients do would take the processor from the start
+ * that they wait for.
  */
 export async function reviveServe(config: Config, entry?: string): Promise<void> {
   const lock = join(config.stateDirectory, "serve.start")
@@ -225,61 +226,4 @@ export async function reviveServe(config: Config, entry?: string): Promise<void>
   } finally {
     rmSync(lock, { force: true })
   }
-}
-
-/**
- * Calls the control plane that the configuration names: here it is started when it is not there,
- * elsewhere it is not told of directories.
- */
-export function invokeServe(
-  config: Config,
-  tools: readonly Tool[],
-  find = findOrStartServe,
-): Invoke & { warm(): void } {
-  const over = instanceHere() === undefined ? invokeOver : invokeSupervised
-  const invoke = over(
-    config.remote ?? { socketPath: config.socketPath, codeRoot: codeRootOf(config) },
-    tools,
-  )
-  let starting: Promise<Target> | undefined
-  const started = (): Promise<Target> => {
-    starting ??= find(config).finally(() => {
-      starting = undefined
-    })
-    return starting
-  }
-  const unlessAborted = <T>(work: Promise<T>, signal: AbortSignal): Promise<T> =>
-    new Promise((resolve, reject) => {
-      const abort = () => reject(away("The call was cancelled."))
-      signal.addEventListener("abort", abort, { once: true })
-      if (signal.aborted) abort()
-      work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort))
-    })
-  let checked: Promise<unknown> | undefined
-  /**
-   * Before the first call: an older serve is asked nothing. One that does not answer is left to the
-   * call itself, which may wait for it.
-   */
-  const check = (): Promise<unknown> => {
-    checked ??= whoAnswers(config.socketPath)
-      .then((found) => (olderThanThis(found?.version) ? started() : undefined))
-      .catch((error: unknown) => {
-        checked = undefined
-        throw error
-      })
-    return checked
-  }
-  const called: Invoke = async (name, input, call) => {
-    if (!config.remote) await unlessAborted(check(), call.signal)
-    try {
-      return await invoke(name, input, call)
-    } catch (error) {
-      // What may have been received is never sent again.
-      if (config.remote || !unreached(error)) throw error
-    }
-    await unlessAborted(started(), call.signal)
-    return invoke(name, input, call)
-  }
-  // A start that fails here is told by the next call, which tries again.
-  return Object.assign(called, { warm: () => void started().catch(() => {}) })
 }

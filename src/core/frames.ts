@@ -59,3 +59,8 @@ export const closeMalformed = 4002
 export const closeUnavailable = 4003
 /** The same supervisor connected again, while its former link still seemed open. */
 export const closeAgain = 4004
+/**
+ * The link's credential has ended or is refused: connect again, which asks the endpoint for another
+ * one.
+ */
+export const closeUnauthenticated = 4005

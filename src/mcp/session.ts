@@ -1,7 +1,7 @@
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js"
 import { JSONRPCMessageSchema } from "@modelcontextprotocol/sdk/types.js"
 import { tools } from "../../tools/index.ts"
-import { invokeServe } from "../client/find-serve.ts"
+import { invokeServe } from "../client/invoke-serve.ts"
 import { asFault } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import { type Offer, offers } from "../core/tool.ts"

@@ -1,14 +1,16 @@
 import { resolve } from "node:path"
 import { supervise } from "../agent/supervisor.ts"
-import { exchange } from "../client/calls.ts"
+import { exchange } from "../client/exchange.ts"
 import { reviveServe } from "../client/find-serve.ts"
 import { mainPath } from "../client/program.ts"
+import { endpointAt, socketUrl } from "../core/endpoint.ts"
+import { Fault } from "../core/faults.ts"
 import { supervisorServersPath } from "../core/mcp-servers.ts"
 import { noProgress } from "../core/tool.ts"
 import { type Guarded, guard, makeGuarded } from "../host/agent-view.ts"
 import { dropRelativePath } from "../host/find-program.ts"
 import { usePersonSettings } from "../host/person-settings.ts"
-import { type RunFile, runDirectory } from "../run/run-directory.ts"
+import { runDirectory } from "../run/run-directory.ts"
 import { installationOf, lastingEnvironment, readConfig } from "../settings/config.ts"
 import { helpFlag, parseWords, showUsage, usageError } from "./parse-args.ts"
 
@@ -28,24 +30,33 @@ export async function agent(argv: readonly string[]): Promise<number> {
   const stop = new AbortController()
   process.on("SIGTERM", () => stop.abort())
   process.on("SIGINT", () => stop.abort())
-  // Whoever finds no serve starts it: an unattended fleet goes on after a crash of its control
-  // plane.
+  // A supervisor that finds no serve starts it, so that an unattended fleet survives a crash of its
+  // control plane.
   let reviving = false
   const revive = (): void => {
     if (reviving) return
     reviving = true
     reviveServe(readConfig())
       .catch((error: unknown) =>
-        process.stderr.write(`serve could not be started: ${String(error)}\n`),
+        process.stderr.write(`blackbox5 serve could not be started: ${String(error)}\n`),
       )
       .finally(() => {
         reviving = false
       })
   }
-  // An iteration that is granted waits for this, so not long.
-  const servers = ({ socketPath, credential }: RunFile): Promise<unknown> =>
+  const directory = runDirectory(resolve(path))
+  const run = directory.get("run")
+  if (!run)
+    throw new Fault(
+      "Invalid",
+      `${directory.path} is not a run directory.`,
+      "Let `blackbox5 serve` start agents; it makes the directory.",
+    )
+  const endpoint = endpointAt(socketUrl(run.socketPath), run.credential)
+  // A granted iteration waits for this, so the wait is short.
+  const servers = (): Promise<unknown> =>
     exchange(
-      { socketPath, bearer: credential },
+      endpoint,
       { method: "GET", path: supervisorServersPath },
       { signal: AbortSignal.timeout(2000), progress: noProgress },
     )
@@ -54,17 +65,17 @@ export async function agent(argv: readonly string[]): Promise<number> {
     makeGuarded(installation)
     return guard(installation)
   }
-  const directory = runDirectory(resolve(path))
   usePersonSettings(directory.stateDirectory)
   await supervise({
     directory,
+    endpoint,
     revive,
     servers,
     environment: lastingEnvironment(),
     guarded,
     stop: stop.signal,
   })
-  // All is said and written: whatever is still open (the link's closing handshake) is waited for by
-  // nobody.
+  // Everything is sent and written; nothing waits for what is still open, such as the link's closing
+  // handshake.
   process.exit(0)
 }

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto"
 import { z } from "zod"
 import { tools } from "../../tools/index.ts"
-import { invokeServe } from "../client/find-serve.ts"
+import { invokeServe } from "../client/invoke-serve.ts"
 import { inputFields } from "../core/decode.ts"
 import { asFault } from "../core/faults.ts"
 import { type Call, noProgress, type Tool } from "../core/tool.ts"

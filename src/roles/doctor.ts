@@ -1,7 +1,8 @@
 import { existsSync } from "node:fs"
 import { styleText } from "node:util"
 import { previewCodeRoot } from "../assemble/code-root-preview.ts"
-import { exchange } from "../client/calls.ts"
+import { exchange } from "../client/exchange.ts"
+import { endpointAt } from "../core/endpoint.ts"
 import { noProgress } from "../core/tool.ts"
 import { clean, counted } from "../core/view.ts"
 import { codeRootOf } from "../host/find-code-root.ts"
@@ -76,7 +77,11 @@ async function checkCodeRoot(config: Config, policy: Policy): Promise<readonly F
 async function checkRemote(remote: NonNullable<Config["remote"]>): Promise<Finding> {
   try {
     const call = { signal: AbortSignal.timeout(10_000), progress: noProgress }
-    const { version: theirs } = await exchange(remote, { method: "GET", path: "/healthz" }, call)
+    const { version: theirs } = await exchange(
+      endpointAt(remote.url, remote.bearer),
+      { method: "GET", path: "/healthz" },
+      call,
+    )
     return ok(
       "serve",
       `BLACKBOX5_URL names ${remote.url}, which answers with version ${theirs}; this is ${version}`,

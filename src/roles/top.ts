@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises"
 import { z } from "zod"
 import { tools } from "../../tools/index.ts"
-import { invokeServe } from "../client/find-serve.ts"
+import { invokeServe } from "../client/invoke-serve.ts"
 import { asFault, Fault } from "../core/faults.ts"
 import { noProgress } from "../core/tool.ts"
 import { counted, oneLine, withSaid } from "../core/view.ts"

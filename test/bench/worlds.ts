@@ -3,6 +3,7 @@ import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { z } from "zod"
 import { invokeOver } from "../../src/client/calls.ts"
+import { endpointAt, socketUrl } from "../../src/core/endpoint.ts"
 import { noProgress } from "../../src/core/tool.ts"
 import { tools } from "../../tools/index.ts"
 import { eventually, makeWorld, processesOf, type World } from "../e2e/world.ts"
@@ -34,7 +35,7 @@ export async function openFleet(
   const making = makeWorld(script)
   open.add(making)
   const world = await making
-  const invoke = invokeOver({ socketPath: join(world.state, "serve.sock") }, tools)
+  const invoke = invokeOver(endpointAt(socketUrl(join(world.state, "serve.sock"))), tools)
   const fleet: Fleet = {
     world,
     call: (tool, input = {}) =>

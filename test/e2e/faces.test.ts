@@ -17,8 +17,10 @@ import { z } from "zod"
 import { createApp, through } from "../../src/api/app.ts"
 import { type Listener, localAuthenticate, readToken } from "../../src/api/auth.ts"
 import { createMetrics } from "../../src/api/metrics.ts"
-import { invokeOver, type Target } from "../../src/client/calls.ts"
-import { findOrStartServe, invokeServe } from "../../src/client/find-serve.ts"
+import { invokeOver } from "../../src/client/calls.ts"
+import { ensureServe } from "../../src/client/find-serve.ts"
+import { invokeServe } from "../../src/client/invoke-serve.ts"
+import { type Endpoint, endpointAt, socketUrl } from "../../src/core/endpoint.ts"
 import { Fault, type FaultCode, faultCodes } from "../../src/core/faults.ts"
 import { defineTool, noProgress, type Tool, type ToolContext } from "../../src/core/tool.ts"
 import { readConfig } from "../../src/settings/config.ts"
@@ -367,13 +369,14 @@ describe("REST", () => {
 })
 
 describe("the client", () => {
-  const targets: [string, () => Target][] = [
-    ["the socket", () => ({ socketPath })],
-    ["TCP", () => ({ url: `http://127.0.0.1:${port}`, bearer: token })],
+  const socket = endpointAt(socketUrl(socketPath))
+  const endpoints: [string, () => Endpoint][] = [
+    ["the socket", () => socket],
+    ["TCP", () => endpointAt(`http://127.0.0.1:${port}`, token)],
   ]
 
-  it.each(targets)("brings every input over %s as it was", async (_, target) => {
-    const invoke = invokeOver(target(), tools)
+  it.each(endpoints)("brings every input over %s as it was", async (_, endpoint) => {
+    const invoke = invokeOver(endpoint(), tools)
     for (const input of [
       { name: "a b/ü:?%" },
       { name: "a", names: ["x", "y"], limit: 0, detail: false, text: "" },
@@ -387,8 +390,8 @@ describe("the client", () => {
     expect(await invoke("write_echo", change, quiet)).toEqual({ input: change })
   })
 
-  it.each(targets)("brings faults and progress over %s", async (_, target) => {
-    const invoke = invokeOver(target(), tools)
+  it.each(endpoints)("brings faults and progress over %s", async (_, endpoint) => {
+    const invoke = invokeOver(endpoint(), tools)
     for (const progress of [noProgress, () => {}])
       for (const code of faultCodes)
         await expect(invoke("act", { fault: code }, { signal, progress })).rejects.toMatchObject({
@@ -408,7 +411,7 @@ describe("the client", () => {
     acts.started = Promise.withResolvers()
     acts.aborted = Promise.withResolvers()
     const cancelling = new AbortController()
-    const call = invokeOver({ socketPath }, tools)(
+    const call = invokeOver(socket, tools)(
       "act",
       { wait: true },
       { signal: cancelling.signal, progress },
@@ -420,7 +423,7 @@ describe("the client", () => {
   })
 
   it("refuses what no path can carry, and what is too large, before it is sent", async () => {
-    const invoke = invokeOver({ socketPath: join(directory, "absent") }, tools)
+    const invoke = invokeOver(endpointAt(socketUrl(join(directory, "absent"))), tools)
     for (const name of [undefined, "", "..", 3])
       await expect(invoke("read_echo", { name }, quiet)).rejects.toMatchObject({ code: "Invalid" })
     await expect(
@@ -441,7 +444,7 @@ describe("the client", () => {
     server.listen(0, "127.0.0.1")
     await once(server, "listening")
     const { port: other } = server.address() as AddressInfo // TCP, so no path
-    const invoke = invokeOver({ url: `http://127.0.0.1:${other}`, bearer: "" }, tools)
+    const invoke = invokeOver(endpointAt(`http://127.0.0.1:${other}`, ""), tools)
     await expect(invoke("act", {}, quiet)).rejects.toMatchObject({ code: "TooLarge" })
     answer = "<html>"
     await expect(invoke("act", {}, quiet)).rejects.toMatchObject({ code: "Unavailable" })
@@ -461,7 +464,6 @@ describe("the client", () => {
     let started = 0
     const invoke = invokeServe(config, tools, async () => {
       started++
-      return { socketPath: path }
     })
     await expect(invoke("act", {}, quiet)).rejects.toMatchObject({ code: "Unavailable" })
     expect([received, started]).toEqual([1, 0])
@@ -495,13 +497,8 @@ describe("finding or starting serve", () => {
   it("starts one for ten that ask at once, and none when it is there", async () => {
     using place = world(serving.replace("process.env.BLACKBOX5_STATE", "import.meta.dirname"))
     try {
-      const found = await Promise.all(
-        Array.from({ length: 10 }, () => findOrStartServe(place.config, place.entry)),
-      )
-      expect(new Set(found.map((target) => JSON.stringify(target)))).toEqual(
-        new Set([JSON.stringify({ socketPath: place.config.socketPath })]),
-      )
-      await findOrStartServe(place.config, place.entry)
+      await Promise.all(Array.from({ length: 10 }, () => ensureServe(place.config, place.entry)))
+      await ensureServe(place.config, place.entry)
       expect(place.starts()).toHaveLength(1)
     } finally {
       for (const pid of place.starts()) process.kill(pid)
@@ -511,14 +508,14 @@ describe("finding or starting serve", () => {
   it("tells all who wait the last words of one that dies, and tries again when asked again", async () => {
     using place = world(`console.error("the policy is broken"); process.exitCode = 1`)
     const asked = await Promise.allSettled(
-      Array.from({ length: 5 }, () => findOrStartServe(place.config, place.entry)),
+      Array.from({ length: 5 }, () => ensureServe(place.config, place.entry)),
     )
     for (const one of asked)
       expect(one).toMatchObject({
         reason: { code: "Unavailable", untrusted: expect.stringContaining("the policy is broken") },
       })
     expect(place.starts()).toHaveLength(1)
-    await expect(findOrStartServe(place.config, place.entry)).rejects.toMatchObject({
+    await expect(ensureServe(place.config, place.entry)).rejects.toMatchObject({
       code: "Unavailable",
     })
     expect(place.starts()).toHaveLength(2)
@@ -529,7 +526,7 @@ describe("finding or starting serve", () => {
     // Above the largest process id of Linux.
     writeFileSync(join(place.state, "serve.start"), "4194305")
     try {
-      await findOrStartServe(place.config, place.entry)
+      await ensureServe(place.config, place.entry)
       expect(place.starts()).toHaveLength(1)
     } finally {
       for (const pid of place.starts()) process.kill(pid)

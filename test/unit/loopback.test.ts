@@ -6,6 +6,7 @@ import { join } from "node:path"
 import { Worker } from "node:worker_threads"
 import { afterEach, describe, expect, it } from "vitest"
 import { invokeOver } from "../../src/client/calls.ts"
+import { endpointAt } from "../../src/core/endpoint.ts"
 import { noProgress } from "../../src/core/tool.ts"
 import { tools } from "../../tools/index.ts"
 import { openPort, token } from "./supervisor-port.ts"
@@ -141,7 +142,7 @@ describe("the supervisor's port", () => {
 
   it("says so, as the control plane would, when that is away", async () => {
     const url = await port()
-    const invoke = invokeOver({ url, bearer: token }, tools)
+    const invoke = invokeOver(endpointAt(url, token), tools)
     await expect(
       invoke("fleet_status", {}, { signal: new AbortController().signal, progress: noProgress }),
     ).rejects.toMatchObject({

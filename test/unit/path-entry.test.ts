@@ -15,8 +15,9 @@ import { delimiter, join } from "node:path"
 import * as fc from "fast-check"
 import { afterAll, describe, expect, it } from "vitest"
 import { WebSocketServer } from "ws"
-import { linkUrl, websocketTo } from "../../src/agent/connection.ts"
+import { openLinkSocket } from "../../src/agent/connection.ts"
 import { pathEntryFor } from "../../src/agent/path-entry.ts"
+import { socketUrl } from "../../src/core/endpoint.ts"
 import { listeningPath, requestOptionsTo } from "../../src/host/local-socket.ts"
 import { checkSocket } from "../../src/roles/doctor/socket.ts"
 import { readConfig } from "../../src/settings/config.ts"
@@ -110,7 +111,7 @@ describe("a socket", () => {
           })
           expect(said).toBe("hello")
           await new Promise<void>((resolve, reject) => {
-            const link = new (websocketTo(socketPath, "secret"))(linkUrl)
+            const link = openLinkSocket({ url: socketUrl(socketPath) }, "secret")
             link.on("error", reject).on("open", () => link.close())
             link.on("close", () => resolve())
           })

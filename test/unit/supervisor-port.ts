@@ -4,6 +4,7 @@ import { createServer, type RequestListener } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { type LoopbackHandlers, listen } from "../../src/agent/loopback.ts"
+import { endpointAt, socketUrl } from "../../src/core/endpoint.ts"
 
 export const token = "the-port's"
 
@@ -48,7 +49,7 @@ export async function openPort(
       openingPart: () => ({}),
       logs: () => {},
       mcp: async (c) => c.notFound(),
-      fleet: { socketPath, credential: "the-instance's" },
+      fleet: endpointAt(socketUrl(socketPath), "the-instance's"),
       ...handlers,
     },
     nowMs,

@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto"
 import { createServer } from "node:http"
 import { join } from "node:path"
-import { linkUrl, websocketTo } from "../../agent/connection.ts"
+import { openLinkSocket } from "../../agent/connection.ts"
+import { socketUrl } from "../../core/endpoint.ts"
 import { clean } from "../../core/view.ts"
 import { listeningPath } from "../../host/local-socket.ts"
 import { type Finding, fail, ok } from "./check.ts"
@@ -16,8 +17,7 @@ const connectMs = 5000
 /** Opens the link as a supervisor does. Undefined when a gateway answered; else why not. */
 const knock = (socketPath: string): Promise<string | undefined> =>
   new Promise((resolve) => {
-    const Link = websocketTo(socketPath, "doctor")
-    const link = new Link(linkUrl)
+    const link = openLinkSocket({ url: socketUrl(socketPath) }, "doctor")
     const timer = setTimeout(() => done("no answer in time"), connectMs)
     const done = (why: string | undefined): void => {
       clearTimeout(timer)
