@@ -7,11 +7,13 @@ const bodyBytesMax = 1_048_576
  */
 const discardedBytesMax = 16 * 1_048_576
 
+/** Only this content type makes a browser ask before it sends a page's call. */
+export const isJsonRequest = (request: Request): boolean =>
+  request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() === "application/json"
+
 /** What a request carries, parsed. @throws Invalid, TooLarge. */
 export async function readJson(request: Request): Promise<unknown> {
-  const contentType = request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase()
-  // Only this type makes a browser ask before it sends a page's call.
-  if (contentType !== "application/json")
+  if (!isJsonRequest(request))
     throw new Fault(
       "Invalid",
       "The body is not said to be JSON.",

@@ -4,20 +4,21 @@ import type { Principal } from "../core/principal.ts"
 import type { Tool } from "../core/tool.ts"
 import { instructionsFor } from "./about.ts"
 import { boundedResponse, streams, type WholeResponse } from "./bounded-stream.ts"
+import { type Bounds, defaultBounds } from "./bounds.ts"
 import { createModernServer, isLegacyRequest, serveModern } from "./modern.ts"
-import { rpcError } from "./rpc-error.ts"
+import { requestRefused, rpcError } from "./rpc-error.ts"
 import { createMcpServer, type McpParts } from "./server.ts"
-import { type Bounds, createSessions, defaultBounds } from "./sessions.ts"
+import { createSessions } from "./sessions.ts"
 import { createSurface } from "./surface.ts"
 import { type ResourceWatch, watchResources } from "./watch.ts"
 
 /**
- * MCP over Streamable HTTP, both eras on one port: whoever listens has authenticated the caller and
- * read the body.
+ * MCP over Streamable HTTP, both eras of the protocol on one port. The listener has authenticated
+ * the caller and read the body.
  */
 
 export interface McpHttp {
-  /** `body` is a POST's, parsed. */
+  /** `body`: of a POST, parsed. */
   handle(request: Request, who: Principal, body: unknown): Promise<Response | WholeResponse>
   sessions(): number
   close(): Promise<void>
@@ -28,27 +29,22 @@ export interface McpHttpParts {
   readonly version: string
   readonly nowMs: () => number
   readonly bounds?: Bounds
-  /** The servers of both eras; tests add to what they have. */
+  /** The servers of both eras; tests add tools to them. */
   readonly servers?: {
     readonly legacy: typeof createMcpServer
     readonly modern: (parts: McpParts) => ReturnType<typeof createModernServer>
   }
 }
 
-/** Two are the same caller when all that decides about them is the same. */
-const ownerOf = (who: Principal): string =>
+/** Two callers are the same when everything that decides about them is the same. */
+const ownerKey = (who: Principal): string =>
   JSON.stringify(who.kind === "human" ? [who.kind, who.id, who.role] : [who.kind, who.id, who.uid])
 
-/** A body that could not be read, as JSON-RPC. */
-export const unreadable = (fault: Fault): Response =>
-  fault.code === "TooLarge"
-    ? rpcError(413, -32600, fault.message, fault.next)
-    : rpcError(
-        fault.message.includes("not said to be JSON") ? 415 : 400,
-        -32700,
-        fault.message,
-        fault.next,
-      )
+/** The answer to a body that could not be read, as JSON-RPC. */
+export function unreadableBody({ code, message, next }: Fault, isJson: boolean): Response {
+  if (code === "TooLarge") return rpcError(413, -32600, message, next)
+  return rpcError(isJson ? 400 : 415, -32700, message, next)
+}
 
 export function createMcpHttp({
   tools,
@@ -59,13 +55,13 @@ export function createMcpHttp({
   servers = { legacy: createMcpServer, modern: createModernServer },
 }: McpHttpParts): McpHttp {
   const sessions = createSessions(nowMs, bounds)
-  /** By owner; only of those who follow something now. */
+  /** By owner, as long as somebody follows. */
   const watches = new Map<string, { readonly watch: ResourceWatch; followers: number }>()
-  /** Requests of the later era that are not answered yet, by owner. */
-  const open = new Map<string, number>()
+  /** The number of unanswered requests of the later era, by owner. */
+  const unanswered = new Map<string, number>()
 
-  /** One look at the timeline for all conversations of a caller. */
-  const watchOf = (owner: string, invoke: Invoke): ResourceWatch => ({
+  /** All conversations of a caller share one loop over the timeline. */
+  const sharedWatch = (owner: string, invoke: Invoke): ResourceWatch => ({
     async follow(tell, wanted) {
       const shared = watches.get(owner) ?? { watch: watchResources(invoke), followers: 0 }
       watches.set(owner, shared)
@@ -81,11 +77,11 @@ export function createMcpHttp({
       }
     },
   })
-  const partsOf = (who: Principal, owner: string): McpParts => {
+  const serverParts = (who: Principal, owner: string): McpParts => {
     const invoke = invokeAs(who)
     const person = who.kind === "human"
     return {
-      surface: createSurface({ tools, invoke, person, watch: watchOf(owner, invoke) }),
+      surface: createSurface({ tools, invoke, person, watch: sharedWatch(owner, invoke) }),
       version,
       instructions: instructionsFor(person ? undefined : who.id),
     }
@@ -93,27 +89,32 @@ export function createMcpHttp({
 
   return {
     async handle(request, who, body) {
-      const owner = ownerOf(who)
+      const owner = ownerKey(who)
       if (!["GET", "POST", "DELETE"].includes(request.method))
-        return rpcError(405, -32000, `/mcp takes no ${request.method}.`, "Use POST, GET or DELETE.")
+        return rpcError(
+          405,
+          requestRefused,
+          `/mcp does not support ${request.method}.`,
+          "Use POST, GET or DELETE.",
+        )
       if (await isLegacyRequest(request, body))
-        return sessions.serve(owner, request, body, () => servers.legacy(partsOf(who, owner)))
-      const count = open.get(owner) ?? 0
+        return sessions.serve(owner, request, body, () => servers.legacy(serverParts(who, owner)))
+      const count = unanswered.get(owner) ?? 0
       if (count >= bounds.requestsMax)
         return rpcError(
           429,
-          -32000,
-          `${count} requests of yours are not answered yet.`,
+          requestRefused,
+          `You have ${count} unanswered requests.`,
           "Wait for some of them.",
         )
-      open.set(owner, count + 1)
+      unanswered.set(owner, count + 1)
       const done = (): void => {
-        const left = (open.get(owner) ?? 1) - 1
-        if (left > 0) open.set(owner, left)
-        else open.delete(owner)
+        const left = (unanswered.get(owner) ?? 1) - 1
+        if (left > 0) unanswered.set(owner, left)
+        else unanswered.delete(owner)
       }
       try {
-        const response = await serveModern(request, body, partsOf(who, owner), servers.modern)
+        const response = await serveModern(request, body, serverParts(who, owner), servers.modern)
         if (streams(response)) return await boundedResponse(response, bounds.streamBytesMax, done)
         done()
         return response

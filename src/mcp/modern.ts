@@ -18,22 +18,22 @@ import type { McpParts } from "./server.ts"
 import type { ResourceChange } from "./watch.ts"
 
 /**
- * MCP from 2026-07-28 on, by the second generation of the SDK: no sessions, each request says all.
- * The only importer of that SDK.
+ * MCP from 2026-07-28 on, with the second generation of the SDK: no sessions, each request is
+ * complete. The only importer of that SDK.
  */
 
 export { isLegacyRequest }
 
-/** What changes with the program alone. */
+/** Changes only with the program. */
 const programMs = 300_000
-const lasting = { ttlMs: programMs, cacheScope: "private" as const }
+const cachedLong = { ttlMs: programMs, cacheScope: "private" as const }
 
 const askingSchema = z.object({ asked: z.int(), atMs: z.number() })
 /**
- * What the client sent back of its question. It could be forged, but so could the person's
- * acceptance.
+ * The state of the question, as the client returned it. It could be forged, but so could the
+ * person's acceptance.
  */
-function askingOf(state: unknown): Asking {
+function readAsking(state: unknown): Asking {
   try {
     return askingSchema.parse(JSON.parse(String(state)))
   } catch {
@@ -41,7 +41,7 @@ function askingOf(state: unknown): Asking {
   }
 }
 
-/** A server for one request over the same surface as server.ts's. */
+/** A server for one request, over the same surface as in server.ts. */
 export function createModernServer(
   { surface, version, instructions }: McpParts,
   more: Pick<ServerOptions, "requestState"> = {},
@@ -49,11 +49,13 @@ export function createModernServer(
   const server = new Server(
     { ...serverInfo, version },
     {
-      ...{ capabilities, instructions, ...more },
+      capabilities,
+      instructions,
+      ...more,
       cacheHints: {
-        "tools/list": lasting,
-        "prompts/list": lasting,
-        "resources/templates/list": lasting,
+        "tools/list": cachedLong,
+        "prompts/list": cachedLong,
+        "resources/templates/list": cachedLong,
       },
     },
   )
@@ -65,7 +67,7 @@ export function createModernServer(
       const question = surface.question(params.name, input)
       if (question !== undefined && server.getClientCapabilities()?.elicitation) {
         const answer = inputResponse(mcpReq.inputResponses, "confirm")
-        const asking = askingOf(mcpReq.requestState())
+        const asking = readAsking(mcpReq.requestState())
         const confirmation =
           answer.kind === "elicit" ? confirmationOf(answer.action, asking) : undefined
         if (confirmation === undefined)
@@ -131,7 +133,7 @@ const listenSchema = z.object({
   }),
 })
 
-/** Answers one request of that era. */
+/** Answers one request of this era. */
 export async function serveModern(
   request: Request,
   body: unknown,
@@ -144,11 +146,11 @@ export async function serveModern(
       parsedBody: body,
     })
   if (!listen.success) return serve()
-  let tell: ((event: Parameters<ServerEventBus["publish"]>[0]) => void) | undefined
+  let notify: ((event: Parameters<ServerEventBus["publish"]>[0]) => void) | undefined
   const wanted = listen.data.params.notifications.resourceSubscriptions ?? []
   const end = await parts.surface.watch.follow(
     (change: ResourceChange) =>
-      tell?.(
+      notify?.(
         change === "listed"
           ? { kind: "resources_list_changed" }
           : { kind: "resource_updated", uri: change.uri },
@@ -159,15 +161,15 @@ export async function serveModern(
     return await serve({
       publish: () => {},
       subscribe(listener) {
-        tell = listener
+        notify = listener
         return () => {
-          tell = undefined
+          notify = undefined
           end()
         }
       },
     })
   } finally {
-    // Refused, or failed: nobody listens.
-    if (!tell) end()
+    // It was refused or failed, so nobody listens.
+    if (!notify) end()
   }
 }

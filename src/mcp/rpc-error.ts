@@ -1,6 +1,9 @@
 import { clean } from "../core/view.ts"
 
-/** An answer to a request that reached no server: JSON-RPC, as every client of MCP reads it. */
+/** The code for a request that is refused before a server sees it, as the SDK numbers it. */
+export const requestRefused = -32000
+
+/** The answer to a request that reached no server: JSON-RPC, which every MCP client reads. */
 export const rpcError = (
   status: number,
   code: number,

@@ -30,7 +30,7 @@ import { invalidParams, Refusal } from "./refusal.ts"
 import type { Surface } from "./surface.ts"
 import type { ResourceChange } from "./watch.ts"
 
-/** MCP up to 2025-11-25, by the first generation of the SDK. */
+/** MCP up to 2025-11-25, with the first generation of the SDK. */
 
 export type LegacyMcpServer = Server
 export interface McpParts {
@@ -39,12 +39,10 @@ export interface McpParts {
   readonly instructions: string
 }
 
-/**
- * More than anybody looks at; each costs a set entry, and those of logs a look every two seconds.
- */
+/** More than anybody needs. Each costs a set entry, and each log a read every two seconds. */
 const subscriptionsMax = 100
 
-/** Puts the question to the person at the client. */
+/** Asks the person at the client. */
 async function confirm(
   server: Server,
   question: string,
@@ -70,62 +68,31 @@ async function confirm(
   }
 }
 
-/** An MCP server over a surface; whoever has a transport connects it. */
+/** An MCP server over a surface. The caller connects it to a transport. */
 export function createMcpServer({ surface, version, instructions }: McpParts): LegacyMcpServer {
   const server = new Server({ ...serverInfo, version }, { capabilities, instructions })
   const subscribed = new Set<string>()
   let following: Promise<() => void> | undefined
 
-  const tell = (change: ResourceChange): void => {
-    const told =
-      change === "listed"
-        ? server.sendResourceListChanged()
-        : subscribed.has(change.uri)
-          ? server.sendResourceUpdated({ uri: change.uri })
-          : undefined
-    // Who is gone is not told.
-    told?.catch(() => {})
+  const notify = (change: ResourceChange): void => {
+    const sent = notification(change)
+    // A client that is gone is not notified.
+    sent?.catch(() => {})
   }
-  /** From the first look at resources on: a client that never looks has nothing to be told. */
+  const notification = (change: ResourceChange): Promise<void> | undefined => {
+    if (change === "listed") return server.sendResourceListChanged()
+    if (!subscribed.has(change.uri)) return undefined
+    return server.sendResourceUpdated({ uri: change.uri })
+  }
+  /** Starts when the client first looks at resources; a client that never does costs nothing. */
   const follow = (): Promise<unknown> => {
-    following ??= surface.watch.follow(tell, () => subscribed)
+    following ??= surface.watch.follow(notify, () => subscribed)
     return following
   }
   server.onclose = () => void following?.then((end) => end())
 
   server.setRequestHandler(ListToolsRequestSchema, () => ({ tools: [...surface.tools] }))
-  server.setRequestHandler(
-    CallToolRequestSchema,
-    async ({ params }, { signal, sendNotification, requestId }): Promise<CallToolResult> => {
-      const input = params.arguments ?? {}
-      const question = surface.question(params.name, input)
-      if (question !== undefined && server.getClientCapabilities()?.elicitation?.form) {
-        const refused = refusedBy(
-          await confirm(server, question, { signal, relatedRequestId: requestId }),
-          input,
-        )
-        if (refused) return refused
-      }
-      const progressToken = params._meta?.progressToken
-      let last = 0
-      const progress = (done: number, message: string): void => {
-        if (progressToken === undefined || signal.aborted) return
-        // The protocol wants every notification above the one before, also where only the message
-        // changed.
-        last = done > last ? done : last + 0.001
-        const told = sendNotification({
-          method: "notifications/progress",
-          params: { progressToken, progress: last, message: clean(message) },
-        })
-        // A client that is gone cancels the call itself.
-        told.catch(() => {})
-      }
-      return surface.call(params.name, input, {
-        signal,
-        progress: progressToken === undefined ? noProgress : progress,
-      })
-    },
-  )
+  handleCalls(server, surface)
 
   server.setRequestHandler(ListResourcesRequestSchema, async ({ params }, { signal }) => {
     void follow()
@@ -141,9 +108,9 @@ export function createMcpServer({ surface, version, instructions }: McpParts): L
     if (subscribed.size >= subscriptionsMax && !subscribed.has(uri))
       throw new Refusal(
         invalidParams,
-        `${subscriptionsMax} resources are subscribed to already: unsubscribe from one.`,
+        `You are already subscribed to ${subscriptionsMax} resources. Unsubscribe from one first.`,
       )
-    // What one may not see is not there, and is not told of.
+    // A caller must not follow what it may not see: for it, that does not exist.
     await surface.resources.read(uri, signal)
     await follow()
     subscribed.add(uri)
@@ -169,4 +136,38 @@ export function createMcpServer({ surface, version, instructions }: McpParts): L
     }),
   )
   return server
+}
+
+function handleCalls(server: LegacyMcpServer, surface: Surface): void {
+  server.setRequestHandler(
+    CallToolRequestSchema,
+    async ({ params }, { signal, sendNotification, requestId }): Promise<CallToolResult> => {
+      const input = params.arguments ?? {}
+      const question = surface.question(params.name, input)
+      if (question !== undefined && server.getClientCapabilities()?.elicitation?.form) {
+        const refused = refusedBy(
+          await confirm(server, question, { signal, relatedRequestId: requestId }),
+          input,
+        )
+        if (refused) return refused
+      }
+      const progressToken = params._meta?.progressToken
+      let last = 0
+      const progress = (done: number, message: string): void => {
+        if (progressToken === undefined || signal.aborted) return
+        // The protocol wants a growing number, even when only the message changed.
+        last = done > last ? done : last + 0.001
+        const sent = sendNotification({
+          method: "notifications/progress",
+          params: { progressToken, progress: last, message: clean(message) },
+        })
+        // The SDK cancels the call itself when its client is gone.
+        sent.catch(() => {})
+      }
+      return surface.call(params.name, input, {
+        signal,
+        progress: progressToken === undefined ? noProgress : progress,
+      })
+    },
+  )
 }

@@ -7,14 +7,11 @@ import type { Invoke } from "../core/invoke.ts"
 import { type Offer, offers } from "../core/tool.ts"
 import { instanceHere, readConfig } from "../settings/config.ts"
 import { version } from "../settings/version.ts"
+import type { StdioLine, StdioSession } from "./lazy-server.ts"
 import { createMcpServer } from "./server.ts"
-import type { Session, StdioLine } from "./stdio.ts"
 import { createSurface } from "./surface.ts"
 
-/**
- * A configuration that cannot be read is told by every call, for there is nobody else to tell it
- * to.
- */
+/** An invalid configuration is reported by every call, because there is nowhere else to report it. */
 function invokeConfigured(): Invoke {
   try {
     const invoke = invokeServe(readConfig(), tools)
@@ -25,11 +22,11 @@ function invokeConfigured(): Invoke {
   }
 }
 
-/** The SDK's server at the end of a line. */
+/** Connects the SDK's server to a client on stdio. */
 export async function openSession(
   line: StdioLine,
   { offer, instructions }: { offer: Offer; instructions: string },
-): Promise<Session> {
+): Promise<StdioSession> {
   const shown = tools.filter(offers(offer))
   const surface = createSurface({
     tools: shown,

@@ -1,26 +1,26 @@
-import { z } from "zod"
 import { readInput } from "../core/decode.ts"
 import { asFault } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
-import { type Call, noProgress, type TextRow, type Tool } from "../core/tool.ts"
+import type { Call, TextRow, Tool } from "../core/tool.ts"
 import { clean, cut } from "../core/view.ts"
+import { completeArgument } from "./completion.ts"
 import { isShown, type ListedTool, listedTool } from "./listed-tools.ts"
 import { promptList, promptOf, takesArgument } from "./prompts.ts"
-import { asRefusal, invalidParams, Refusal, wordsOfFault } from "./refusal.ts"
+import { invalidParams, Refusal, wordsOfFault } from "./refusal.ts"
 import { createResources, type Resources, resourceTemplates } from "./resources.ts"
 import { type ResourceWatch, watchResources } from "./watch.ts"
 
 /**
- * All that an MCP client of one caller can see and do, in no protocol's words: server.ts and
- * modern.ts say it in those of their era.
+ * Everything that an MCP client of one caller can see and do, independent of the protocol's version:
+ * server.ts and modern.ts translate it for their era.
  */
 export interface Surface {
   readonly tools: readonly ListedTool[]
-  /** @throws Refusal for a tool that there is not. Any other failure is a result. */
+  /** @throws Refusal for an unknown tool. Any other failure is a result. */
   call(name: string, input: Record<string, unknown>, call: Call): Promise<Answer>
   /**
-   * What a person is to confirm before this call; undefined where nothing is to be, or the caller
-   * is no person. @throws Refusal as `call` does.
+   * What a person must confirm before this call; undefined when nothing, or when the caller is not
+   * a person. @throws Refusal as `call` does.
    */
   question(name: string, input: Record<string, unknown>): string | undefined
   readonly resources: Resources
@@ -32,7 +32,7 @@ export interface Surface {
     given: Record<string, string>,
     signal: AbortSignal,
   ): Promise<{ description: string; messages: PromptMessage[] }>
-  /** @throws Refusal for what there is not. */
+  /** @throws Refusal for an unknown prompt, template or argument. */
   complete(
     of: CompletionOf,
     argument: { name: string; value: string },
@@ -60,23 +60,20 @@ export interface ArgumentCompletion {
   hasMore: boolean
 }
 export interface SurfaceParts {
-  /** Those of the set `admin` are not shown. */
+  /** Those of the toolset `admin` are not shown. */
   readonly tools: readonly Tool[]
-  /** Of the one caller whose conversation this is. */
+  /** Bound to the caller whose conversation this is. */
   readonly invoke: Invoke
-  /** True where a person is at the other end: only a person confirms. */
+  /** True when a person is at the other end: only a person can confirm. */
   readonly person: boolean
-  /** Shared by all conversations of the same caller, where there are several. */
+  /** Shared by all conversations of one caller, if there are several. */
   readonly watch?: ResourceWatch
 }
 
-const none = { names: [], total: 0 }
-const statusSchema = z.object({ projects: z.array(z.object({ name: z.string() })) })
-
-/** The protocol's bound. */
+/** The protocol's limit. */
 const completionsMax = 100
 
-/** Rows as lines that people can read without a fixed-width font. */
+/** Rows as lines that can be read without a fixed-width font. */
 const linesOf = (rows: readonly TextRow[]): string =>
   rows
     .map((row) =>
@@ -87,12 +84,9 @@ const linesOf = (rows: readonly TextRow[]): string =>
     )
     .join("\n")
 
-/**
- * Of each list of tools that there is: printing schemas costs milliseconds, and conversations are
- * many.
- */
+/** Cached for each list of tools: printing schemas takes milliseconds, for every conversation. */
 const printed = new WeakMap<readonly Tool[], readonly ListedTool[]>()
-function listOf(tools: readonly Tool[]): readonly ListedTool[] {
+function listTools(tools: readonly Tool[]): readonly ListedTool[] {
   const known = printed.get(tools)
   if (known) return known
   const list = tools.filter(isShown).map(listedTool)
@@ -100,7 +94,7 @@ function listOf(tools: readonly Tool[]): readonly ListedTool[] {
   return list
 }
 
-/** An error as a model reads it: it gets the text alone. */
+/** An error as a model reads it, which gets only the text. */
 export const failed = (error: unknown): Answer => ({
   isError: true,
   content: [{ type: "text", text: wordsOfFault(asFault(error)) }],
@@ -116,7 +110,7 @@ export function createSurface({ tools: all, invoke, person, watch }: SurfacePart
   let own: ResourceWatch | undefined
   return {
     get tools() {
-      return listOf(all)
+      return listTools(all)
     },
     async call(name, input, call) {
       const tool = toolOf(name)
@@ -135,9 +129,9 @@ export function createSurface({ tools: all, invoke, person, watch }: SurfacePart
       const tool = toolOf(name)
       if (!person || !tool.confirm) return undefined
       const parsed = tool.input.safeParse(readInput(tool.input, input))
-      // A wrong call asks nobody: it is told what is wrong.
-      const asked = parsed.success ? tool.confirm(parsed.data) : undefined
-      return asked === undefined ? undefined : clean(asked)
+      // An invalid call fails anyway, so nobody is asked.
+      const question = parsed.success ? tool.confirm(parsed.data) : undefined
+      return question === undefined ? undefined : clean(question)
     },
     resources,
     resourceTemplates,
@@ -165,16 +159,8 @@ export function createSurface({ tools: all, invoke, person, watch }: SurfacePart
           : resourceTemplates.some(({ uriTemplate }) => uriTemplate === of.uriTemplate) &&
             name === "name"
       if (!known)
-        throw new Refusal(
-          invalidParams,
-          `There is no argument ${JSON.stringify(cut(name, 80))} of that.`,
-        )
-      const found =
-        name === "name"
-          ? await resources.names(value, signal)
-          : name === "project"
-            ? await projects(value, signal)
-            : none
+        throw new Refusal(invalidParams, `Unknown argument ${JSON.stringify(cut(name, 80))}.`)
+      const found = await completeArgument({ invoke, resources, signal }, name, value)
       return {
         values: found.names.slice(0, completionsMax),
         total: found.total,
@@ -185,22 +171,5 @@ export function createSurface({ tools: all, invoke, person, watch }: SurfacePart
       own ??= watch ?? watchResources(invoke)
       return own
     },
-  }
-
-  async function projects(
-    prefix: string,
-    signal: AbortSignal,
-  ): Promise<{ names: string[]; total: number }> {
-    try {
-      const status = statusSchema.parse(
-        await invoke("fleet_status", {}, { signal, progress: noProgress }),
-      )
-      const names = status.projects
-        .map((project) => project.name)
-        .filter((project) => project.startsWith(prefix))
-      return { names, total: names.length }
-    } catch (error) {
-      throw asRefusal(error)
-    }
   }
 }

@@ -12,7 +12,7 @@ import { dropRelativePath } from "../host/find-program.ts"
 import { usePersonSettings } from "../host/person-settings.ts"
 import { runDirectory } from "../run/run-directory.ts"
 import { installationOf, lastingEnvironment, readConfig } from "../settings/config.ts"
-import { helpFlag, parseWords, showUsage, usageError } from "./parse-args.ts"
+import { helpFlag, parseArguments, showUsage, usageError } from "./parse-args.ts"
 
 const usage = `usage: blackbox5 agent <run directory>
 
@@ -21,7 +21,7 @@ Supervises one instance. serve starts it; people do not need to.
 
 /** `blackbox5 agent <run directory>`: supervises one run. */
 export async function agent(argv: readonly string[]): Promise<number> {
-  const words = parseWords(argv, helpFlag)
+  const words = parseArguments(argv, helpFlag)
   if (typeof words === "string") return usageError(words, usage)
   if (words.values.help) return showUsage(usage)
   const [path, ...rest] = words.positionals

@@ -11,7 +11,7 @@ import { replaceFile } from "../host/replace-file.ts"
 import { type Config, claudeDesktopFile, readConfig } from "../settings/config.ts"
 import { readPolicy } from "../settings/policy.ts"
 import { type ClientEntry, clientEntry } from "./client-entry.ts"
-import { parseWords, showUsage, usageError } from "./parse-args.ts"
+import { parseArguments, showUsage, usageError } from "./parse-args.ts"
 import {
   installCommand,
   launcherOf,
@@ -187,7 +187,7 @@ function connectShell(remove: boolean, dryRun: boolean): string {
  * written; 1: a fault; 2: called wrongly.
  */
 export async function connect(argv: readonly string[]): Promise<number> {
-  const words = parseWords(argv, options)
+  const words = parseArguments(argv, options)
   if (typeof words === "string") return usageError(words, usage)
   const { values, positionals } = words
   if (values.help) return showUsage(usage)

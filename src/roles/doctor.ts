@@ -21,7 +21,7 @@ import {
   checkState,
 } from "./doctor/machine.ts"
 import { columns, terminalWidth } from "./layout.ts"
-import { helpFlag, parseWords, showUsage, usageError } from "./parse-args.ts"
+import { helpFlag, parseArguments, showUsage, usageError } from "./parse-args.ts"
 
 const usage = `usage: blackbox5 doctor [--json]
 
@@ -182,7 +182,7 @@ const colours = { ok: "green", warn: "yellow", FAIL: "red" } as const
  * wrongly.
  */
 export async function doctor(argv: readonly string[]): Promise<number> {
-  const words = parseWords(argv, { ...helpFlag, json: { type: "boolean", default: false } })
+  const words = parseArguments(argv, { ...helpFlag, json: { type: "boolean", default: false } })
   if (typeof words === "string") return usageError(words, usage)
   const { values, positionals } = words
   if (values.help) return showUsage(usage)

@@ -10,7 +10,7 @@ import { noProgress } from "../core/tool.ts"
 import { clean } from "../core/view.ts"
 import { readConfig } from "../settings/config.ts"
 import { unfenced } from "./fence.ts"
-import { helpFlag, parseWords, showUsage, usageError } from "./parse-args.ts"
+import { helpFlag, parseArguments, showUsage, usageError } from "./parse-args.ts"
 
 const usage = `usage: blackbox5 logs <name> [-f] [--tail N] [--source loop|transcript]
 
@@ -92,7 +92,7 @@ export async function logs(
   argv: readonly string[],
   invoke: Invoke = invokeServe(readConfig(), tools),
 ): Promise<number> {
-  const words = parseWords(argv, options)
+  const words = parseArguments(argv, options)
   const wrong = (message: string): number => usageError(message, usage)
   if (typeof words === "string") return wrong(words)
   const { values, positionals } = words

@@ -1,5 +1,5 @@
 import { runLoop } from "../agent/loop.ts"
-import { helpFlag, parseWords, showUsage, usageError } from "./parse-args.ts"
+import { helpFlag, parseArguments, showUsage, usageError } from "./parse-args.ts"
 
 const usage = `usage: blackbox5 loop <project directory>
 
@@ -8,7 +8,7 @@ Runs the built-in loop, for projects without a loop script of their own. An agen
 
 /** `blackbox5 loop <project directory>`. Exit code 2: called wrongly. */
 export async function loop(argv: readonly string[]): Promise<number> {
-  const words = parseWords(argv, helpFlag)
+  const words = parseArguments(argv, helpFlag)
   if (typeof words === "string") return usageError(words, usage)
   if (words.values.help) return showUsage(usage)
   const [directory, ...rest] = words.positionals

@@ -4,7 +4,7 @@ import { instructionsFor } from "../mcp/about.ts"
 import { readBuiltTools } from "../mcp/built-tools.ts"
 import { speak } from "../mcp/stdio.ts"
 import { instanceHere, readOffer } from "../settings/config.ts"
-import { helpFlag, parseWords, showUsage, usageError } from "./parse-args.ts"
+import { helpFlag, parseArguments, showUsage, usageError } from "./parse-args.ts"
 
 const usage = `usage: blackbox5 mcp [--read-only] [--toolsets A,B]
 
@@ -30,7 +30,7 @@ function keepSmall(): void {
 /** MCP over stdio. Loads nothing of weight before `initialize` is answered. */
 export async function mcp(argv: readonly string[]): Promise<number> {
   keepSmall()
-  const words = parseWords(argv, options)
+  const words = parseArguments(argv, options)
   if (typeof words === "string") return usageError(words, usage)
   const { values, positionals } = words
   if (values.help) return showUsage(usage)

@@ -1,11 +1,11 @@
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response"
 import type { App } from "../api/app.ts"
-import { readJson } from "../api/body.ts"
+import { isJsonRequest, readJson } from "../api/body.ts"
 import { asFault } from "../core/faults.ts"
 import { WholeResponse } from "../mcp/bounded-stream.ts"
-import { type McpHttp, unreadable } from "../mcp/http.ts"
+import { type McpHttp, unreadableBody } from "../mcp/http.ts"
 
-/** MCP at `/mcp` beside REST, for whom REST has let in. */
+/** Serves MCP at `/mcp`, beside REST and behind the same authentication. */
 export function mountMcp(app: App, mcp: McpHttp): void {
   app.all("/mcp", async (c) => {
     const request = c.req.raw
@@ -13,12 +13,12 @@ export function mountMcp(app: App, mcp: McpHttp): void {
     try {
       if (request.method === "POST") body = await readJson(request)
     } catch (error) {
-      return unreadable(asFault(error))
+      return unreadableBody(asFault(error), isJsonRequest(request))
     }
     const answer = await mcp.handle(request, c.get("who"), body)
     if (!(answer instanceof WholeResponse)) return answer
     const { outgoing } = c.env
-    // Straight to the socket: a Response would make a stream of it, which the listener would read
+    // Straight to the socket: a Response would turn it into a stream, which the listener would read
     // back.
     outgoing.writeHead(answer.status, [...answer.headers].flat())
     outgoing.end(answer.body)

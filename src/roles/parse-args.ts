@@ -2,7 +2,7 @@ import { type ParseArgsConfig, type ParseArgsOptionsConfig, parseArgs } from "no
 import { clean } from "../core/view.ts"
 
 /** Flags and words of a command line; or what is wrong with it, in parseArgs' own words. */
-export function parseWords<const T extends ParseArgsOptionsConfig>(
+export function parseArguments<const T extends ParseArgsOptionsConfig>(
   argv: readonly string[],
   options: T,
 ) {

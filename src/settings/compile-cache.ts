@@ -1,2 +1,2 @@
-/** Where Node keeps what it has compiled of this program: code, which agents must not write. */
+/** Where Node caches compiled code of this program. Agents must not write it. */
 export const compileCacheIn = (home: string): string => `${home}/.cache/blackbox5/compile`

@@ -7,35 +7,35 @@ import { type Offer, type Toolset, toolsets } from "../core/tool.ts"
 import { compileCacheIn } from "./compile-cache.ts"
 
 /**
- * Where things are. The only reader of process.env for settings; flags come first, then the
- * environment, then the defaults.
+ * Where things are. Nothing else reads settings from process.env. Flags win over the environment,
+ * which wins over the defaults.
  */
 export interface Config {
-  /** The checkout with `2-engine` and `5-project-memory`, if one was named. */
+  /** The checkout with `2-engine` and `5-project-memory`, if it was named. */
   readonly codeRoot: string | undefined
   /**
-   * The project of the client that started this: otherwise it is looked for upward from there, then
-   * from the current directory.
+   * The project of the client that started this process. The code root is searched upward from
+   * there, then from the current directory.
    */
   readonly clientProject: string | undefined
   /** Directory of `policy.yaml`. */
   readonly configDirectory: string
-  /** Directory (0700) of database, run directories, socket, keys. */
+  /** Holds database, run directories, socket and keys; mode 0700. */
   readonly stateDirectory: string
   readonly socketPath: string
-  /** The address that TCP connections come to. Off loopback those are other machines'. */
+  /** The TCP address to listen on. Off loopback, other machines can connect. */
   readonly host: string
-  /** TCP port; a demand when given, else a preference. */
+  /** A port that the user named must be free; the default may be replaced. */
   readonly port: { readonly number: number; readonly demanded: boolean }
-  /** A control plane elsewhere, with its bearer: then none is started here. */
+  /** A control plane elsewhere, and its bearer. With it, none is started here. */
   readonly remote: { readonly url: string; readonly bearer: string } | undefined
-  /** What serve, or an MCP server over stdio, offers. */
+  /** The tools that `serve`, or an MCP server over stdio, offers. */
   readonly offer: Offer
   readonly logLevel: string
-  /** A supervisor has started this serve again: no person is there. */
+  /** A supervisor restarted this serve, so no person is there. */
   readonly revived: boolean
 }
-/** Set by a supervisor for the serve that it starts again. */
+/** Set by a supervisor for the serve that it restarts. */
 export const revivedVariable = "BLACKBOX5_REVIVED"
 export interface Flags {
   readonly host?: string | undefined
@@ -48,7 +48,7 @@ export interface Flags {
 
 export const defaultPort = 7505
 const loopback = "127.0.0.1"
-/** @throws Invalid for a user that has none, as in some containers. */
+/** @throws Invalid for a user without one, as in some containers. */
 function home(): string {
   try {
     return homedir()
@@ -61,7 +61,7 @@ function home(): string {
     )
   }
 }
-/** Of the user that this process runs as; its number where the system knows no name. */
+/** The user that this process runs as; the number if the system has no name for it. */
 export function userName(): string {
   try {
     return userInfo().username
@@ -69,29 +69,26 @@ export function userName(): string {
     return `uid ${process.getuid?.() ?? "unknown"}`
   }
 }
-/** Where state is when nobody says otherwise. */
+/** The state directory without BLACKBOX5_STATE. */
 export const defaultStateDirectory = (env: NodeJS.ProcessEnv = process.env): string =>
   join(env.XDG_STATE_HOME || join(home(), ".local/state"), "blackbox5")
 /**
- * Where a program that its host may replace is copied to. Not below the state directory, which
- * loops in namespaces do not see.
+ * Where a program that its host may replace is copied to. Not below the state directory, which is
+ * hidden from loops in namespaces.
  */
 export const programsDirectory = (env: NodeJS.ProcessEnv = process.env): string =>
   join(env.XDG_DATA_HOME || join(home(), ".local/share"), "blackbox5")
-/** Where a user's own commands are (the XDG base directory specification). */
+/** Where a user's own commands belong (XDG base directory specification). */
 export const userBinDirectory = (): string => join(home(), ".local/bin")
-/** Undefined for a user that has no home directory. */
-function ifAtHome<T>(look: () => T): T | undefined {
+/** Undefined for a user without a home directory. */
+function ifHasHome<T>(look: () => T): T | undefined {
   try {
     return look()
   } catch {
     return undefined
   }
 }
-/**
- * Where this installation and its settings are: what agents must not change. `program`: node and
- * the main file.
- */
+/** Where this installation and its settings are, which agents must not change. */
 export const installationOf = (
   { configDirectory }: Pick<Config, "configDirectory">,
   [node, main]: readonly [string, string],
@@ -100,50 +97,46 @@ export const installationOf = (
   configDirectory,
   node,
   main,
-  programsDirectory: ifAtHome(() => programsDirectory(env)),
-  launcher: ifAtHome(() => join(userBinDirectory(), "blackbox5")),
-  compileCache: ifAtHome(() => compileCacheIn(home())),
-  home: ifAtHome(home),
+  programsDirectory: ifHasHome(() => programsDirectory(env)),
+  launcher: ifHasHome(() => join(userBinDirectory(), "blackbox5")),
+  compileCache: ifHasHome(() => compileCacheIn(home())),
+  home: ifHasHome(home),
   runtimeDirectory: env.XDG_RUNTIME_DIR,
 })
-/** The name of the instance that this process belongs to, if it does. */
+/** The name of the instance that this process runs in, if any. */
 export const instanceHere = (env: NodeJS.ProcessEnv = process.env): string | undefined =>
   env.BLACKBOX5_AGENT_URL && env.BLACKBOX5_AGENT_TOKEN
     ? (env.BLACKBOX5_AGENT_NAME ?? "unknown")
     : undefined
 
 /**
- * Inside an instance that is its supervisor's port, whatever else is said: there the instance's own
- * credential is added.
+ * Inside an instance this is always its supervisor's port, which adds the instance's own credential.
  */
-function remoteOf(env: NodeJS.ProcessEnv): Config["remote"] {
+function readRemote(env: NodeJS.ProcessEnv): Config["remote"] {
   const inside = instanceHere(env) !== undefined
   const url = inside ? env.BLACKBOX5_AGENT_URL : env.BLACKBOX5_URL
   const bearer = (inside ? env.BLACKBOX5_AGENT_TOKEN : env.BLACKBOX5_TOKEN) ?? ""
   return url ? { url: url.replace(/\/+$/, ""), bearer } : undefined
 }
 
-/** @throws Invalid for a set that there is not, and for none at all. */
+/** @throws Invalid for an unknown toolset, or an empty list. */
 export function readOffer(
   flags: Pick<Flags, "readOnly" | "toolsets">,
   env: NodeJS.ProcessEnv = process.env,
 ): Offer {
-  const said = flags.toolsets ?? (env.BLACKBOX5_TOOLSETS || undefined)
+  const list = flags.toolsets ?? (env.BLACKBOX5_TOOLSETS || undefined)
   const readOnly = flags.readOnly ?? env.BLACKBOX5_READ_ONLY === "1"
-  if (said === undefined) return { readOnly }
-  const asked = said.split(",").map((one) => one.trim())
-  const known = asked.filter((one): one is Toolset => toolsets.some((toolset) => toolset === one))
-  if (known.length === asked.length) return { readOnly, toolsets: known }
+  if (list === undefined) return { readOnly }
+  const names = list.split(",").map((one) => one.trim())
+  const known = names.filter((one): one is Toolset => toolsets.some((toolset) => toolset === one))
+  if (known.length === names.length) return { readOnly, toolsets: known }
   throw new Fault(
     "Invalid",
-    `${JSON.stringify(said)} is no list of toolsets.`,
-    `Give --toolsets some of ${toolsets.join(", ")}, with commas and no blanks.`,
+    `${JSON.stringify(list)} is not a list of toolsets.`,
+    `Give --toolsets one or more of ${toolsets.join(", ")}, separated by commas.`,
   )
 }
-/**
- * Tells a child what to offer, and where: whoever starts serve again must start one that offers no
- * more, at the same address.
- */
+/** For a child: whoever restarts serve must offer no more than before, at the same address. */
 export const boundsEnvironment = ({
   host,
   offer: { readOnly, toolsets: only },
@@ -153,27 +146,27 @@ export const boundsEnvironment = ({
   ...(only && { BLACKBOX5_TOOLSETS: only.join(",") }),
 })
 
-/** Whether only this machine reaches an address. */
+/** Whether only this machine can reach an address. */
 export const isLoopback = (host: string): boolean =>
   /^(?:localhost|127(?:\.\d{1,3}){3}|::1)$/i.test(host)
 
 /**
- * An absolute path that git, mount tables, logs and shells can all carry. Control characters are
- * refused: a line break ends a path in git's own files. U+FFFD is what node makes of bytes that are
- * not UTF-8, so it would lead somewhere else. @throws Invalid.
+ * An absolute path that git, mount tables, logs and shells can all handle. Control characters are
+ * rejected because a line break ends a path in git's own files. Node turns bytes that are not UTF-8
+ * into U+FFFD, which would name another file. @throws Invalid.
  */
 function readPath(text: string, what: string): string {
   const path = resolve(text)
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: refusing them is what this is for
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: this is what rejects them
   if (!/[\u0000-\u001f\u007f\ufffd]/.test(path)) return path
   throw new Fault(
     "Invalid",
-    `The ${what} is ${JSON.stringify(path)}: its path has a line break or another control character, or is not UTF-8.`,
-    "Move it to a path without them; spaces, umlauts, quotes, #, %, ?, : and the like are fine.",
+    `The path of the ${what}, ${JSON.stringify(path)}, has control characters (such as a line break) or is not UTF-8.`,
+    "Move it to another path. Spaces, umlauts, quotes, #, %, ?, : and the like are fine.",
   )
 }
 
-/** @throws Invalid when a setting cannot be what it says. */
+/** @throws Invalid for an invalid setting. */
 export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.env): Config {
   const stateDirectory = readPath(
     env.BLACKBOX5_STATE || defaultStateDirectory(env),
@@ -184,7 +177,7 @@ export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.e
   if (!Number.isInteger(number) || number < 0 || number > 65_535)
     throw new Fault(
       "Invalid",
-      `"${portText}" is not a TCP port.`,
+      `"${portText}" is not a valid TCP port.`,
       "Give --port or BLACKBOX5_PORT a number from 0 (any free port) to 65535.",
     )
   const codeRoot = flags.codeRoot ?? (env.BLACKBOX5_CODE_ROOT || undefined)
@@ -201,12 +194,11 @@ export function readConfig(flags: Flags = {}, env: NodeJS.ProcessEnv = process.e
     stateDirectory,
     socketPath: join(stateDirectory, "serve.sock"),
     port: { number, demanded: Boolean(portText) },
-    remote: remoteOf(env),
+    remote: readRemote(env),
     offer: readOffer(flags, env),
     host: flags.host ?? (env.BLACKBOX5_HOST || loopback),
-    // On a terminal people read what serve prints for them; its log lines are for whoever collects
-    // them.
     revived: env[revivedVariable] === "1",
+    // On a terminal, people read the screen that serve prints; log lines are for log collectors.
     logLevel: env.BLACKBOX5_LOG || (process.stderr.isTTY ? "warn" : "info"),
   }
 }
@@ -224,15 +216,15 @@ export const claudeDesktopFile = (
   )
 
 /**
- * The environment for what outlives the session that started it: `serve`, and through it the
- * agents. What it leaves out stands in its list.
+ * The environment for what outlives the session that started it: `serve` and, through it, the
+ * agents. core/environment.ts lists what is left out.
  */
 export const lastingEnvironment = (env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv =>
   lastingOf(env)
 
 /**
- * The same for a serve that a client starts: there the client's project is one of the places to
- * look for the code root.
+ * The same for a serve that a client starts, with the client's project: one of the places to look
+ * for the code root.
  */
 export const serveEnvironment = (env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv => ({
   ...lastingEnvironment(env),

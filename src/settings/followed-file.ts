@@ -17,10 +17,7 @@ import { type Source, topic } from "../core/source.ts"
 
 const settleMs = 100
 
-/**
- * What the text says, or why it says nothing valid: one line a finding, each with its line in the
- * file.
- */
+/** The value of a text, or why it is invalid: its findings, each with its line in the file. */
 export function parseYaml<S extends z.ZodType>(schema: S, text: string): Parsed<z.output<S>> {
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
@@ -30,7 +27,7 @@ export function parseYaml<S extends z.ZodType>(schema: S, text: string): Parsed<
   try {
     value = document.toJS() ?? {}
   } catch (error) {
-    // An alias of nothing, or of too much.
+    // An alias without an anchor, or one that expands to too much.
     return {
       refused: `line ${lines.linePos(brokenAlias(document)).line}: ${error instanceof Error ? error.message : error}`,
     }
@@ -50,17 +47,18 @@ export function parseYaml<S extends z.ZodType>(schema: S, text: string): Parsed<
   return { refused: findings.slice(0, 5).join("; ") }
 }
 
-/** Where the last key of the path that is there stands. */
+/** The offset of the deepest key of the path that exists. */
 function offsetOf(node: unknown, path: readonly PropertyKey[]): number {
   let at = node
   let offset = startOf(node)
   for (const key of path) {
-    // A key that YAML reads as a number is text to whoever checks it.
+    // YAML may read a key as a number that the schema sees as text.
     const pair = isMap(at)
       ? at.items.find((item) => isScalar(item.key) && String(item.key.value) === String(key))
       : undefined
-    at = pair ? pair.value : isSeq(at) ? at.items[Number(key)] : undefined
-    const found = pair ? pair.key : at
+    const item = isSeq(at) ? at.items[Number(key)] : undefined
+    at = pair ? pair.value : item
+    const found = pair ? pair.key : item
     if (found === undefined) break
     offset = startOf(found) || offset
   }
@@ -68,7 +66,7 @@ function offsetOf(node: unknown, path: readonly PropertyKey[]): number {
 }
 const startOf = (node: unknown): number => (isNode(node) ? (node.range?.[0] ?? 0) : 0)
 
-/** Where the first alias stands that names nothing. */
+/** The offset of the first alias that has no anchor. */
 function brokenAlias(document: Document): number {
   let offset = 0
   visit(document, {
@@ -87,11 +85,11 @@ function readText(path: string): { text: string } | { refused: string } {
     return { text: readFileSync(path, "utf8") }
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : String(error)
-    return code === "ENOENT" ? { text: "" } : { refused: `it cannot be read (${code})` }
+    return code === "ENOENT" ? { text: "" } : { refused: `cannot read it (${code})` }
   }
 }
 type Parsed<T> = { readonly value: T } | { readonly refused: string }
-/** A file as it reads now: for those who only look. */
+/** The file as it is now, without following it. */
 export function parseFile<S extends z.ZodType>(schema: S, path: string): Parsed<z.output<S>> {
   const found = readText(path)
   return "text" in found ? parseYaml(schema, found.text) : found
@@ -100,22 +98,22 @@ export function parseFile<S extends z.ZodType>(schema: S, path: string): Parsed<
 export interface FollowedFile<T> {
   readonly path: string
   current(): T
-  /** Why the file on disk is not what is in force. */
+  /** Why the file on disk is invalid; undefined when it is in force. */
   refused(): string | undefined
   /** Yields `name` after each change. */
   readonly changed: Source
 }
 export interface Followed<S extends z.ZodType> {
   readonly path: string
-  /** In words, for who is told that it was refused. */
+  /** What people call it, for messages. */
   readonly name: string
   readonly schema: S
   report(message: string): void
 }
 
 /**
- * Reads the file, and follows it until the signal. No file means the defaults; an invalid one is
- * refused, with its line, while the one before stays.
+ * Reads the file, and follows it until the signal. No file means the defaults. While it is invalid,
+ * the previous version stays in force.
  */
 export function followFile<S extends z.ZodType>(
   { path, name, schema, report }: Followed<S>,
@@ -126,25 +124,25 @@ export function followFile<S extends z.ZodType>(
   const changes = topic(async () => [name])
   let value = schema.parse({})
   let refused: string | undefined
-  let before: string | undefined
+  let lastText: string | undefined
   const load = (): void => {
     const found = readText(path)
-    const seen = JSON.stringify(found)
-    if (seen === before) return
-    before = seen
+    const text = JSON.stringify(found)
+    if (text === lastText) return
+    lastText = text
     const parsed = "text" in found ? parseYaml(schema, found.text) : found
     if ("value" in parsed) {
       value = parsed.value
       refused = undefined
     } else {
       refused = `${path}: ${parsed.refused}`
-      report(`The ${name} was refused, the one before stays in force. ${refused}`)
+      report(`${name} is invalid; the previous version is still in force. ${refused}`)
     }
     changes.changed(name)
   }
   load()
-  // The directory is watched, not the file: editors replace files. A file that is being written is
-  // empty for a moment, so it is let settle.
+  // Watch the directory, because editors replace files. A file is empty for a moment while it is
+  // written, so wait until it settles.
   let settling: NodeJS.Timeout | undefined
   const follow = (): FSWatcher | undefined => {
     try {
@@ -153,7 +151,7 @@ export function followFile<S extends z.ZodType>(
         settling = setTimeout(load, settleMs)
       }).on("error", () => {})
     } catch {
-      return undefined // there is nothing to watch
+      return undefined // the directory is gone
     }
   }
   const watcher = follow()

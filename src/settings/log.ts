@@ -5,13 +5,13 @@ import { stripped } from "../core/view.ts"
 
 export type Log = Logger
 
-/** Lines that wait where the log's own disk is full; what comes after them is dropped. */
+/** Buffered while the log's own disk is full; later lines are dropped. */
 const waitingBytesMax = 1_048_576
 
 /**
- * Structured lines on stderr: stdout belongs to results and to the MCP protocol. Synchronous, so
- * that a crash loses no line. Without what looks like a credential, and words that begin with one
- * of `secretPrefixes`.
+ * Structured lines on stderr, because stdout belongs to results and to MCP. Synchronous, so that a
+ * crash loses no line. Anything that looks like a credential, or begins with one of
+ * `secretPrefixes`, is redacted.
  */
 export function createLog(
   level: string,
@@ -19,10 +19,9 @@ export function createLog(
   secretPrefixes: () => readonly string[] = () => [],
 ): Log {
   const lines = pino.destination({ fd: 2, sync: true, maxLength: waitingBytesMax })
-  // Without a listener, a line that finds no room would end the process.
+  // Without a listener, a failed write would end the process.
   lines.on("error", () => {})
-  // A line may quote what an agent wrote, and people read it on a terminal. Quotes and escapes of
-  // its JSON are left as they are.
+  // A line may quote an agent, and people read it on a terminal. The JSON syntax stays intact.
   const shown = (line: string): string =>
     withoutWordsOf(redacted(stripped(line)), wordsWith(secretPrefixes()))
   return pino({ level, base: { role, pid: process.pid }, hooks: { streamWrite: shown } }, lines)
@@ -31,23 +30,22 @@ export function createLog(
 const fullDiskLineMs = 60_000
 
 /**
- * Tells what the parts of the control plane fail at. Of a full disk, at which all of them fail
- * again and again, one line a minute.
+ * Logs the failures of the control plane's parts. On a full disk all of them fail again and again,
+ * so that is logged once a minute.
  */
 export function createReporter(log: Log): (part: string) => (key: string, error: unknown) => void {
-  let toldAtMs = Number.NEGATIVE_INFINITY
-  let untold = 0
+  let loggedAtMs = Number.NEGATIVE_INFINITY
+  let failures = 0
   return (part) => (key, error) => {
     if (error instanceof DiskFull) {
-      untold += 1
-      if (performance.now() - toldAtMs < fullDiskLineMs) return
-      log.error({ failures: untold }, error.message)
-      toldAtMs = performance.now()
-      untold = 0
+      failures += 1
+      if (performance.now() - loggedAtMs < fullDiskLineMs) return
+      log.error({ failures }, error.message)
+      loggedAtMs = performance.now()
+      failures = 0
       return
     }
-    // A conflict is the ordinary way of learning that somebody else was first; it is tried again at
-    // once.
+    // A conflict only means that somebody else wrote first; it is retried at once.
     const expected = error instanceof Fault && error.code === "Conflict"
     log[expected ? "debug" : "error"]({ part, key, err: error }, "reconciling failed")
   }

@@ -4,13 +4,13 @@ import { projectSchema } from "../core/instance.ts"
 import { fleetServer, type McpServer, type McpServers } from "../core/mcp-servers.ts"
 import { type FollowedFile, followFile } from "./followed-file.ts"
 
-/** The MCP servers that people give their agents: `mcp-servers.yaml`, beside the policy. */
+/** The MCP servers that people give to their agents: `mcp-servers.yaml`, beside the policy. */
 
-/** `${NAME}` stands for a variable of the environment of `serve`: a secret. */
+/** `${NAME}`: a variable in the environment of `serve`, which is a secret. */
 const reference = /\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g
 const namesIn = (text: string): string[] =>
   [...text.matchAll(reference)].map(([, name = ""]) => name)
-/** What agents cannot do without is taken from none of them. */
+/** Agents need these variables, so they cannot be secrets. */
 const needed =
   /^(?:PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TERM|TZ|TMPDIR|PWD|SSH_AUTH_SOCK|IS_SANDBOX|(?:ANTHROPIC|CLAUDE|BLACKBOX5)_\w+)$/
 
@@ -19,8 +19,8 @@ const serverSchema = z
   .strictObject({
     /**
      * A program that speaks MCP on stdin and stdout. In `args`, `{tree}` and `{project}` stand for
-     * directories of the instance: what agents write there is data, and a program with secrets that
-     * runs it gives them away.
+     * directories of the instance. Agents write there: a program with secrets that runs code from
+     * them gives its secrets away.
      */
     command: z.string().min(1).optional(),
     args: z.array(z.coerce.string()).default([]),
@@ -28,10 +28,10 @@ const serverSchema = z
     /** Or a server over HTTP. */
     url: z
       .string()
-      .regex(/^https?:\/\//, "a URL of http or https")
+      .regex(/^https?:\/\//, "must be an http or https URL")
       .optional(),
     headers: secretsSchema,
-    /** Those that get it; all, if absent. */
+    /** The projects that get it; without this, all. */
     projects: z.array(projectSchema).optional(),
   })
   .superRefine(({ command, args, env, url, headers }, { addIssue }) => {
@@ -41,7 +41,7 @@ const serverSchema = z
       refuse("command", "give either command or url")
     for (const [path, texts] of Object.entries({ command: [command ?? ""], args }))
       if (texts.some((text) => namesIn(text).length > 0))
-        refuse(path, "everybody sees a program's arguments: put what is secret into env")
+        refuse(path, "anyone can see a program's arguments: put secrets into env")
     if (
       command?.includes("/") &&
       !command.startsWith("/") &&
@@ -49,7 +49,7 @@ const serverSchema = z
     )
       refuse(
         "command",
-        "a program with secrets is not taken from a tree that agents write: give its absolute path, or the name of an installed program",
+        "a program with secrets must be an absolute path or the name of an installed program, because agents write to the tree",
       )
     for (const [path, texts] of Object.entries({
       env: Object.values(env),
@@ -58,14 +58,14 @@ const serverSchema = z
     })) {
       const name = texts.flatMap(namesIn).find((one) => needed.test(one))
       if (name !== undefined)
-        refuse(path, `agents need ${name} themselves, so that it is no secret: write its value`)
+        refuse(path, `agents need ${name} themselves, so it cannot be a secret: write its value`)
     }
   })
 type Server = z.output<typeof serverSchema>
 const fileSchema = z.strictObject({
   servers: z
     .record(z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/), serverSchema)
-    .refine((servers) => !(fleetServer in servers), `the name ${fleetServer} is taken`)
+    .refine((servers) => !(fleetServer in servers), `the name ${fleetServer} is reserved`)
     .default({}),
 })
 export type OutsideServersFile = FollowedFile<z.output<typeof fileSchema>>
@@ -79,7 +79,7 @@ export const followOutsideServers = (
   followFile(
     {
       path: join(directory, "mcp-servers.yaml"),
-      name: "file of MCP servers",
+      name: "mcp-servers.yaml",
       schema: fileSchema,
       report,
     },
@@ -92,12 +92,12 @@ const textsOf = ({ env, url, headers }: Server): string[] => [
   url ?? "",
 ]
 
-/** The variables that are secrets of servers: what an agent's loop does not inherit. */
+/** The variables that are secrets of servers. An agent's loop does not inherit them. */
 export const secretsOf = ({ servers }: z.output<typeof fileSchema>): string[] => [
   ...new Set(Object.values(servers).flatMap((server) => textsOf(server).flatMap(namesIn))),
 ]
 
-/** The servers of a project, with their secrets: for its supervisors alone. */
+/** The servers of a project, with their secrets. Only for the project's supervisors. */
 export function serversFor(
   project: string,
   { servers }: z.output<typeof fileSchema>,

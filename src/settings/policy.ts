@@ -8,81 +8,66 @@ import type { Limits } from "../core/tool.ts"
 import { trustedFiltersSchema } from "../core/workspace.ts"
 import { type FollowedFile, followFile, parseFile, parseYaml } from "./followed-file.ts"
 
-/** The fleet's policy: one YAML file, `policy.yaml`, checked and read again whenever it changes. */
+/** The fleet's policy: one YAML file, `policy.yaml`, which is checked and reread when it changes. */
 
 const reserved = "ralf"
-/** Tokens and keys cross it: TLS, or this machine. */
+/** Tokens and keys travel over it, so it must be TLS or stay on this machine. */
 const protectedUrl = z
   .url()
   .refine(
     (text) => /^(https:|http:\/\/(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(\/|$))/.test(text),
-    "https, or http on loopback",
+    "must be https, or http on loopback",
   )
 export const policySchema = z.strictObject({
-  /** Instances that may have a running loop at once. */
+  /** How many loops may run at once. */
   instancesMax: z.int().min(1).max(10_000).default(50),
-  /** Iterations that may run at once, in the whole fleet. */
+  /** How many iterations may run at once, in the whole fleet. */
   turnsMax: z.int().min(1).max(1000).default(4),
-  /**
-   * Minutes that one iteration may run, the time that it stands still not counted; then it is
-   * ended.
-   */
+  /** Minutes after which an iteration is ended. Time in which it is frozen does not count. */
   iterationMinutesMax: z.number().positive().max(100_000).default(iterationMinutesMaxDefault),
   /**
-   * Whether agents go on by themselves when a limit of the model is over; `hold`: they wait until
-   * somebody resumes them.
+   * Whether agents continue by themselves when a rate limit ends. `hold`: they wait until somebody
+   * resumes them.
    */
   afterRateLimit: z.enum(["continue", "hold"]).default("continue"),
-  /** What an instance may use when nobody says. */
+  /** For instances spawned without a budget. */
   budget: budgetSchema.default({ usd: 10 }),
-  /** What an instance may spawn when nobody says. */
+  /** What an instance may spawn, unless its spec says otherwise. */
   children: childrenSchema.default({ depth: 2, total: 20, running: 4 }),
   model: z.string().min(1).max(200).optional(),
-  /** The real claude, an absolute path; without it the first on PATH. */
-  claude: z.string().startsWith("/", "an absolute path").optional(),
-  /**
-   * Whether usage is charged by the token; `auto` means: yes where an API key is in the
-   * environment.
-   */
+  /** The absolute path of the real claude. Default: the first on PATH. */
+  claude: z.string().startsWith("/", "must be an absolute path").optional(),
+  /** How usage is charged. `auto`: by the token if the environment has an API key. */
   billing: z.enum(["auto", "subscription", "metered"]).default("auto"),
   /**
-   * `auto`: the strongest that works here. `off`: none, for loops that need setuid programs (sudo),
-   * which a user namespace disables.
+   * `auto`: the strongest that works on this machine. `off`: none, for loops that need setuid
+   * programs such as sudo, which a user namespace disables.
    */
   isolation: z.enum(["auto", "off"]).default("auto"),
-  /**
-   * How words begin that no answer and no log line shows, besides the credentials that are known
-   * everywhere.
-   */
+  /** Beginnings of words to hide in answers and logs, besides the well-known kinds of credentials. */
   redact: z
     .array(
       z
         .string()
-        .regex(/^[^\s"'`<>]{4,100}$/, "4 to 100 characters without blanks, quotes, < and >"),
+        .regex(/^[^\s"'`<>]{4,100}$/, "must be 4 to 100 characters without spaces, quotes, < or >"),
     )
     .max(50)
     .default([]),
-  /**
-   * Filters of a repository's own configuration that a checkout may run, with their very commands.
-   */
+  /** Git filters that only a repository's own configuration defines, with their exact commands. */
   trustedFilters: trustedFiltersSchema.default({}),
-  /** What `owner/name` is appended to when a repository is cloned. */
+  /** The URL to which `owner/name` is appended when a repository is cloned. */
   repositories: z
     .string()
     .regex(
       /^(?:https|ssh|file):\/\/(?![^/]*:[^/]*@)\S*\/$/,
-      "a URL of https, ssh or file without a password, with a slash at its end",
+      "must be an https, ssh or file URL without a password that ends with a slash",
     )
     .default("https://github.com/"),
-  /**
-   * Where people elsewhere reach this fleet, without a path: what their Host and Origin headers may
-   * say.
-   */
-  publicUrl: protectedUrl.refine((text) => URL.parse(text)?.pathname === "/", "no path").optional(),
-  /**
-   * Whose word on people is taken, and what it makes them: by a claim's values, for there is no
-   * default.
-   */
+  /** Where people on other machines reach this fleet. Their Host and Origin headers must match it. */
+  publicUrl: protectedUrl
+    .refine((text) => URL.parse(text)?.pathname === "/", "must not have a path")
+    .optional(),
+  /** The identity provider, and the role for each value of a claim. There is no default role. */
   oidc: z
     .strictObject({
       issuer: protectedUrl,
@@ -93,17 +78,17 @@ export const policySchema = z.strictObject({
       }),
     })
     .optional(),
-  /** How much of the audit is kept: so many days, and so many MiB at most. */
+  /** How long the audit is kept, in days and in MiB. */
   audit: z
     .strictObject({
       keepDays: z.number().positive().max(36_500).default(400),
       megabytesMax: z.int().min(1).max(1_000_000).default(256),
     })
     .default({ keepDays: 400, megabytesMax: 256 }),
-  /** More loops than `ralf`. A program with a relative path is looked for in the code root. */
+  /** Loops besides `ralf`. A relative program path starts at the code root. */
   loops: z
     .record(z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/), namedLoopSchema)
-    .refine((loops) => !(reserved in loops), `the name ${reserved} is taken`)
+    .refine((loops) => !(reserved in loops), `the name ${reserved} is reserved`)
     .default({}),
 })
 export type Policy = z.output<typeof policySchema>
@@ -111,26 +96,26 @@ export type Policy = z.output<typeof policySchema>
 export const policyPath = (directory: string): string => join(directory, "policy.yaml")
 
 type Parsed = { readonly policy: Policy } | { readonly refused: string }
-const named = (parsed: ReturnType<typeof parseYaml<typeof policySchema>>): Parsed =>
+const asPolicy = (parsed: ReturnType<typeof parseYaml<typeof policySchema>>): Parsed =>
   "value" in parsed ? { policy: parsed.value } : parsed
-/** The policy, or why the text is none. */
-export const parsePolicy = (text: string): Parsed => named(parseYaml(policySchema, text))
-/** The policy as its file reads now: for those who only look. */
+/** The policy, or why the text is invalid. */
+export const parsePolicy = (text: string): Parsed => asPolicy(parseYaml(policySchema, text))
+/** The policy as it is now, without following it. */
 export const readPolicy = (directory: string): Parsed =>
-  named(parseFile(policySchema, policyPath(directory)))
+  asPolicy(parseFile(policySchema, policyPath(directory)))
 
 export interface PolicyFile extends FollowedFile<Policy> {
   limits(): Omit<Limits, "isolation">
 }
 
-/** Reads the policy and follows its file until the signal. */
+/** Reads the policy, and follows its file until the signal. */
 export function followPolicy(
   directory: string,
   report: (message: string) => void,
   signal: AbortSignal,
 ): PolicyFile {
   const file = followFile(
-    { path: policyPath(directory), name: "policy", schema: policySchema, report },
+    { path: policyPath(directory), name: "policy.yaml", schema: policySchema, report },
     signal,
   )
   const limits = (): Omit<Limits, "isolation"> => {
@@ -144,10 +129,12 @@ export function followPolicy(
       budget,
       children,
       ...(model !== undefined && { model }),
-      billing:
-        billing === "auto" ? (process.env.ANTHROPIC_API_KEY ? "metered" : "subscription") : billing,
+      billing: billing === "auto" ? detectBilling() : billing,
       ...(refused !== undefined && { refused }),
     }
   }
   return { ...file, limits }
 }
+
+const detectBilling = (): "metered" | "subscription" =>
+  process.env.ANTHROPIC_API_KEY ? "metered" : "subscription"

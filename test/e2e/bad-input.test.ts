@@ -533,7 +533,7 @@ describe("a serve that cannot begin", () => {
     await new Promise<void>((resolve, reject) => {
       child.stdout.setEncoding("utf8").on("data", (more: string) => {
         screen += more
-        if (screen.includes("the agents go on.")) resolve()
+        if (screen.includes("the agents keep running.")) resolve()
       })
       void ended.then((code) => reject(new Error(`serve ended with ${code}`)))
     })
@@ -567,7 +567,7 @@ describe("a serve that cannot begin", () => {
     expect([ran.code, toldBy(ran)]).toEqual([
       1,
       {
-        message: '"all" is not a TCP port.',
+        message: '"all" is not a valid TCP port.',
         next: expect.stringMatching(/number from 0 .* to 65535/),
       },
     ])
@@ -601,7 +601,7 @@ describe("a serve that cannot begin", () => {
     expect(ran).toMatchObject({
       code: 0,
       stdout: expect.stringMatching(
-        /^blackbox5 already serves on .*serve\.sock; this one ends\.\n$/,
+        /^blackbox5 already serves on .*serve\.sock; this one exits\.\n$/,
       ),
     })
     expect(world.servePid()).toBe(pid)

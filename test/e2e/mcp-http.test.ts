@@ -22,9 +22,9 @@ import { createMetrics } from "../../src/api/metrics.ts"
 import type { Principal } from "../../src/core/principal.ts"
 import { defineTool } from "../../src/core/tool.ts"
 import { noUsage } from "../../src/core/usage.ts"
+import { defaultBounds } from "../../src/mcp/bounds.ts"
 import { readingMs } from "../../src/mcp/confirmation.ts"
 import { createMcpHttp, type McpHttp } from "../../src/mcp/http.ts"
-import { defaultBounds } from "../../src/mcp/sessions.ts"
 import { mountMcp } from "../../src/roles/mount-mcp.ts"
 import { tools as everything } from "../../tools/index.ts"
 import { agent, type Fleet, makeFleet, operator, viewer } from "../unit/fleet.ts"
@@ -626,7 +626,7 @@ describe("streams", () => {
     })
     expect(unknown.status).toBe(400)
     expect(await unknown.json()).toMatchObject({
-      error: { message: expect.stringMatching(/cannot be resumed/) },
+      error: { message: expect.stringMatching(/can no longer be resumed/) },
     })
   })
 

@@ -44,7 +44,7 @@ async function serve(
   await new Promise<void>((resolve, reject) => {
     child.stdout.setEncoding("utf8").on("data", (more: string) => {
       text += more
-      if (text.includes("the agents go on.")) resolve()
+      if (text.includes("the agents keep running.")) resolve()
     })
     void ended.then((code) => reject(new Error(`serve ended with ${code}: ${text}${log}`)))
   })

@@ -81,7 +81,7 @@ it("is a live table of the fleet whose keys pause, resume, tell and show, throug
   press("s")
   await sees(/^Stop two\? /)
   press("n")
-  await sees(/^two was not stopped\.$/)
+  await sees(/^Did not stop two\.$/)
   press("s")
   await sees(/^Stop two\? /)
   press("y")

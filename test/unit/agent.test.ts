@@ -1283,11 +1283,11 @@ describe("the policy", () => {
     ["an unknown key", "turnsMax: 1\nturnMax: 2\n", /^line 2: turnMax: .*[Uu]nrecognized/],
     ["an unknown key within", "budget:\n  usd: 5\n  euros: 5\n", /^line 3: budget\.euros: /],
     ["a value within", "budget:\n  tokens: 10\n  usd: -1\n", /^line 3: budget\.usd: /],
-    ["a relative path", "claude: bin/claude\n", /^line 1: claude: an absolute path/],
+    ["a relative path", "claude: bin/claude\n", /^line 1: claude: must be an absolute path/],
     [
       "a reserved loop",
       "turnsMax: 1\nloops:\n  ralf: [x]\n",
-      /^line 2: loops: the name ralf is taken/,
+      /^line 2: loops: the name ralf is reserved/,
     ],
     ["a loop's name", "loops:\n  fine: [x]\n  Not Fine: [x]\n", /^line 3: loops\.Not Fine: /],
     [

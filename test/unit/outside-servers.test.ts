@@ -27,7 +27,10 @@ servers:
 
 describe("the file of MCP servers", () => {
   it.each<[string, RegExp]>([
-    ["servers:\n  blackbox5: { command: x }\n", /^line 1: servers: the name blackbox5 is taken$/],
+    [
+      "servers:\n  blackbox5: { command: x }\n",
+      /^line 1: servers: the name blackbox5 is reserved$/,
+    ],
     ["servers:\n  a: {}\n", /^line 2: servers.a.command: give either command or url$/],
     [
       "servers:\n  a:\n    url: https://a\n    command: x\n",
@@ -35,11 +38,11 @@ describe("the file of MCP servers", () => {
     ],
     [
       "servers:\n  a:\n    command: x\n    url: ftp://a\n",
-      /line 4: servers.a.url: a URL of http or https/,
+      /line 4: servers.a.url: must be an http or https URL/,
     ],
     [
       `servers:\n  a:\n    command: x\n    args: ['\${T}']\n`,
-      /^line 4: servers.a.args: everybody sees a program's arguments/,
+      /^line 4: servers.a.args: anyone can see a program's arguments/,
     ],
     [
       `servers:\n  a:\n    command: x\n    env: { P: '\${PATH}' }\n`,
@@ -51,11 +54,11 @@ describe("the file of MCP servers", () => {
     ],
     [
       `servers:\n  a:\n    command: tools/server.js\n    env: { P: '\${T}' }\n`,
-      /^line 3: .*not taken from a tree that agents write/,
+      /^line 3: .*a program with secrets must be an absolute path/,
     ],
     [
       `servers:\n  a:\n    command: ./server.js\n    env: { P: '\${T}' }\n`,
-      /^line 3: .*give its absolute path/,
+      /^line 3: .*the name of an installed program/,
     ],
     ["servers:\n  a:\n    command: x\n    projects: [../b]\n", /^line 4: servers.a.projects.0: /],
     ["server: {}\n", /^line 1: server: /],
@@ -138,7 +141,7 @@ describe("the file of MCP servers", () => {
     expect(file.refused()).toMatch(/mcp-servers\.yaml: line 2: servers\.b\.url/)
     expect(reports).toEqual([
       expect.stringMatching(
-        /^The file of MCP servers was refused, the one before stays in force\./,
+        /^mcp-servers\.yaml is invalid; the previous version is still in force\./,
       ),
     ])
     expect(Object.keys(file.current().servers)).toEqual(["a"])

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest"
+import { press } from "../../src/roles/top/keys.ts"
 import { draw } from "../../src/roles/top/screen.ts"
 import {
   empty,
   type Fleet,
   type FleetRow,
   type Order,
-  press,
   type State,
   withFleet,
   withText,
@@ -86,7 +86,7 @@ describe("the screen", () => {
     expect(lines[3]).toBe("  NAME             PHASE    USED   NOW")
     expect(lines[4]).toMatch(/^> a-project-…me-1 {2}Paused {3}\$1\.50 {2}all its processes a.*…$/)
     expect(lines[5]).toMatch(/^ {2}a-project-…me-2 /)
-    expect(lines.at(-1)).toBe("p pause  r resume  s stop  m tell  i look  l logs  q quit")
+    expect(lines.at(-1)).toBe("p pause  r resume  s stop  m message  i info  l logs  q quit")
     // All that the selected row has no room for.
     expect(lines.slice(-4, -2).join(" ")).toContain(
       `${long}-1: all its processes are frozen. It resumes by itself in 3 h`,
@@ -159,7 +159,7 @@ describe("the screen", () => {
     const state: State = { ...three, trouble: "serve has not answered.", notice: "Paused." }
     expect(textsOf(state).at(-2)).toBe("serve has not answered.")
     expect(textsOf(withFleet(state, fleetOf([row("a")]))).at(-2)).toBe("Paused.")
-    expect(textsOf(empty)[0]).toBe("Asking serve ...")
+    expect(textsOf(empty)[0]).toBe("Waiting for serve ...")
     expect(textsOf(shown([])).join()).toContain("spawn-instance")
   })
 })
@@ -218,8 +218,8 @@ describe("the keys", () => {
     const asked = type(three, "down", "s")
     expect(asked.orders).toEqual([])
     expect(textsOf(asked.state).slice(-2)).toEqual([
-      "Stop b? Its iteration ends at once.",
-      "y: stop it  any other key: leave it alone",
+      "Stop b? This ends its iteration at once.",
+      "y: stop it  any other key: cancel",
     ])
     for (const key of ["return", "escape", "n", "q", "s", "up"]) {
       const { state, orders } = type(asked.state, key)
@@ -227,7 +227,7 @@ describe("the keys", () => {
         key,
         [],
         "fleet",
-        "b was not stopped.",
+        "Did not stop b.",
       ])
     }
     expect(press(asked.state, { name: "y", meta: true }).order).toBeUndefined()

@@ -1,12 +1,12 @@
 import { emitKeypressEvents, type Key as ReadlineKey } from "node:readline"
 import { styleText } from "node:util"
-import type { ScreenLine, Size } from "./screen.ts"
+import type { ScreenLine, Size } from "./screen-line.ts"
 import type { Key } from "./state.ts"
 
-/** The terminal: an alternate screen, given back however the program ends. */
+/** The terminal: an alternate screen, which is left however the program ends. */
 
-// Control sequences of xterm: alternate screen, cursor hidden, no wrapping (what is too long is cut
-// by the terminal), pastes are marked.
+// Control sequences of xterm: alternate screen, hidden cursor, no wrapping (the terminal cuts long
+// lines), marked pastes.
 const enter = "\u001b[?1049h\u001b[?25l\u001b[?7l\u001b[?2004h"
 const leave = "\u001b[?2004l\u001b[?7h\u001b[?25h\u001b[?1049l"
 const home = "\u001b[H"
@@ -15,8 +15,12 @@ const eraseBelow = "\u001b[J"
 const sizeUnknown: Size = { columns: 80, rows: 24 }
 
 const styles = {
-  ...{ title: "bold", head: "underline", selected: "inverse" },
-  ...{ good: "green", alarm: "yellow", faint: "dim" },
+  title: "bold",
+  head: "underline",
+  selected: "inverse",
+  good: "green",
+  alarm: "yellow",
+  faint: "dim",
 } as const satisfies Record<NonNullable<ScreenLine["style"]>, Parameters<typeof styleText>[0]>
 
 export interface Terminal {
@@ -26,14 +30,14 @@ export interface Terminal {
   restore(): void
 }
 
-export interface Listener {
+export interface TerminalEvents {
   key(key: Key): void
   resized(): void
   /** The terminal is gone. */
   gone(): void
 }
 
-export function openTerminal({ key, resized, gone }: Listener): Terminal {
+export function openTerminal({ key, resized, gone }: TerminalEvents): Terminal {
   const { stdin, stdout } = process
   let open = true
   const restore = (): void => {
@@ -46,9 +50,9 @@ export function openTerminal({ key, resized, gone }: Listener): Terminal {
     stdout.write(leave)
   }
   const pressed = (text: string | undefined, { name, ctrl, meta }: ReadlineKey): void =>
-    // readline says of the escape key alone that it came with meta.
+    // readline reports the escape key alone as meta.
     key({ name: name ?? text, ctrl, meta: meta && name !== "escape", text })
-  // Also after an error that nobody caught.
+  // After an uncaught error too.
   process.once("exit", restore)
   for (const stream of [stdin, stdout]) stream.on("error", gone)
   stdin.once("end", gone)
@@ -64,10 +68,9 @@ export function openTerminal({ key, resized, gone }: Listener): Terminal {
       rows: stdout.rows || sizeUnknown.rows,
     }),
     show(lines) {
-      if (!open || stdout.writableNeedDrain) return // a slow terminal gets the next one
+      if (!open || stdout.writableNeedDrain) return // a slow terminal skips this frame
       const drawn = lines.map(({ text, style }) => {
-        // styleText leaves styles out where NO_COLOR asks for that; the selected line is marked by
-        // a sign as well.
+        // styleText honours NO_COLOR, so the selected line is marked by a sign as well.
         const styled =
           style === undefined || text === ""
             ? text
