@@ -88,3 +88,27 @@ export type Beat = z.output<typeof beatSchema>
  * it is not committed.
  */
 export type Work = NonNullable<Beat["work"]>
+
+/** A supervisor beats every 5 s; three missed beats are a silence. */
+export const silentMs = 15_000
+
+/**
+ * True when a beat says something that others act on, or ends a silence. Time alone (`used.ms`,
+ * `atMs`), its work tree and the activity concern only those who look.
+ */
+export function isBeatNews(before: Beat | undefined, now: Beat | undefined): boolean {
+  if (!before || !now) return before !== now
+  return Math.abs(now.atMs - before.atMs) > silentMs || beatNews(before) !== beatNews(now)
+}
+const beatNews = ({ place, turn, frozen, hold, last, news, used }: Beat): string =>
+  JSON.stringify([
+    place,
+    turn,
+    frozen,
+    hold,
+    last?.turn,
+    news,
+    used.usd,
+    used.tokens,
+    used.iterations,
+  ])

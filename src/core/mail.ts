@@ -34,3 +34,13 @@ export const receiptSchema = z.strictObject({
 })
 /** What became of a mail. `iteration` and `door` say where the model got it. */
 export type Receipt = z.output<typeof receiptSchema>
+
+const receiptRank: Record<Receipt["state"], number> = {
+  Queued: 0,
+  Delivered: 1,
+  Returned: 1,
+  Answered: 2,
+}
+/** A receipt only moves up, and Delivered and Returned exclude each other. */
+export const receiptAdvances = (from: Receipt["state"], to: Receipt["state"]): boolean =>
+  receiptRank[to] > receiptRank[from]

@@ -1,4 +1,4 @@
-import type { Beat } from "./beat.ts"
+import { type Beat, silentMs } from "./beat.ts"
 import { desiredState, hasFinished, hasLiveRun, type Instance } from "./instance.ts"
 import { heldReport } from "./phase-held.ts"
 import { finishedReport, pausedReport, startingReport, workReport } from "./phase-loop.ts"
@@ -16,9 +16,6 @@ export interface PhaseContext {
   readonly waits?: readonly Wait[] | undefined
   readonly nowMs: number
 }
-
-/** A supervisor beats every 5 s; three missed beats are a silence. */
-export const silentMs = 15_000
 
 /** Why an instance is or is not running, and what to do: the first of these that applies. */
 export function phaseOf(

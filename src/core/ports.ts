@@ -12,6 +12,7 @@ import type {
   Uid,
 } from "./instance.ts"
 import type { Mail, Receipt } from "./mail.ts"
+import type { Replica } from "./replica.ts"
 import type { Role } from "./role.ts"
 import type { Source } from "./source.ts"
 import type { Usage } from "./usage.ts"
@@ -33,6 +34,13 @@ export interface Clock {
  * lost update.
  */
 export interface Instances {
+  /** By name. What this process wrote is in it when the write resolves. */
+  readonly replica: Replica<string, Instance>
+  /**
+   * From the truth itself: for the few decisions that no replica may make, like whether a name is
+   * free.
+   */
+  read(name: string): Promise<Instance | undefined>
   /** Names. */
   readonly watch: Source
   get(name: string): Promise<Instance | undefined>
@@ -222,6 +230,7 @@ export interface Reports {
 
 /** The permission to run an iteration. */
 export interface Turns {
+  readonly replica: Replica<Uid, Turn>
   list(): Promise<ReadonlyMap<Uid, Turn>>
   /** The leading scheduler's alone. @throws Conflict for an older term. */
   set(term: number, grant: readonly Turn[], end: readonly Turn[]): Promise<void>
@@ -231,6 +240,8 @@ export interface Turns {
 
 /** Spend. Outlives instances; keeps the maximum of each (uid, place), so a repeat counts once. */
 export interface Ledger {
+  /** Own usage of each uid, all places added up. */
+  readonly accounts: Replica<Uid, Spent>
   record(uid: Uid, place: string, used: Usage): Promise<void>
   born(uid: Uid, name: string, lineage: readonly Uid[], atMs: number): Promise<void>
   /**

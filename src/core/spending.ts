@@ -1,12 +1,12 @@
+import { type Difference, derive } from "./derived.ts"
 import type { Uid } from "./instance.ts"
 import { Overlay } from "./overlay.ts"
 import type { Spent } from "./ports.ts"
-import { addUsage, noUsage, type Usage } from "./usage.ts"
+import { addUsage, lessUsage, noUsage, type Usage } from "./usage.ts"
 
 /**
  * What all the fleet's decisions about money and births are computed from, and what is derived of
- * it. A ledger gives the same map as long as nothing changed, and never changes one that it gave; a
- * change brings what was derived along, so that it costs the same in a fleet of any size.
+ * it. What was derived of one snapshot of the ledger is brought along to the next.
  */
 
 export type SpentByUid = ReadonlyMap<Uid, Spent>
@@ -21,120 +21,89 @@ export interface Family {
   /** All its descendants, the oldest first. */
   readonly below: ReadonlyMap<Uid, readonly Uid[]>
 }
-
-const knownTotals = new WeakMap<SpentByUid, Overlay<Uid, Usage>>()
-const knownFamilies = new WeakMap<
-  SpentByUid,
-  { children: Overlay<Uid, readonly Uid[]>; below: Overlay<Uid, readonly Uid[]> }
->()
+interface FamilyTree extends Family {
+  readonly children: Overlay<Uid, readonly Uid[]>
+  readonly below: Overlay<Uid, readonly Uid[]>
+}
 
 /** What each uid and every descendant it ever had used, removed ones too. */
-export function totalsBelow(spent: SpentByUid): Totals {
-  const known = knownTotals.get(spent)
-  if (known) return known
-  const totals = new Map<Uid, Usage>()
-  for (const [uid, { lineage, used }] of spent)
-    for (const owner of [uid, ...lineage])
-      totals.set(owner, addUsage(totals.get(owner) ?? noUsage, used))
-  const kept = Overlay.of(totals)
-  knownTotals.set(spent, kept)
-  return kept
-}
+export const totalsBelow: (spent: SpentByUid) => Totals = derive<Uid, Spent, Overlay<Uid, Usage>>({
+  all(spent) {
+    const totals = new Map<Uid, Usage>()
+    for (const [uid, { lineage, used }] of spent)
+      for (const owner of [uid, ...lineage])
+        totals.set(owner, addUsage(totals.get(owner) ?? noUsage, used))
+    return Overlay.of(totals)
+  },
+  after(totals, differences) {
+    const changed = new Map<Uid, Usage>()
+    for (const { key: uid, before, now } of differences) {
+      // One whose lineage was not known while it already used something is rare: its ancestors'
+      // sums are made anew.
+      if (!now || (before && isBirth(before, now))) return undefined
+      const more = lessUsage(now.used, before?.used ?? noUsage)
+      for (const owner of [uid, ...now.lineage])
+        changed.set(owner, addUsage(changed.get(owner) ?? totals.get(owner) ?? noUsage, more))
+    }
+    return totals.patched(changed)
+  },
+})
+
+const isBirth = (before: Spent | undefined, { lineage }: Spent): boolean =>
+  lineage.length > 0 && (before === undefined || before.lineage.length === 0)
 
 const older = (
   [a, { bornAtMs: x = 0 }]: readonly [Uid, Spent],
   [b, { bornAtMs: y = 0 }]: readonly [Uid, Spent],
 ): number => x - y || (a < b ? -1 : 1)
 
-export function familyOf(spent: SpentByUid): Family {
-  const known = knownFamilies.get(spent)
-  if (known) return known
-  const children = new Map<Uid, Uid[]>()
-  const below = new Map<Uid, Uid[]>()
-  const put = (map: Map<Uid, Uid[]>, owner: Uid, uid: Uid): void => {
-    const list = map.get(owner)
-    if (list) list.push(uid)
-    else map.set(owner, [uid])
-  }
-  for (const [uid, { lineage }] of [...spent]
-    .filter(([, one]) => one.lineage.length > 0)
-    .sort(older)) {
-    for (const owner of lineage) put(below, owner, uid)
-    const parent = lineage.at(-1)
-    if (parent !== undefined) put(children, parent, uid)
-  }
-  const family = { children: Overlay.of(children), below: Overlay.of(below) }
-  knownFamilies.set(spent, family)
-  return family
-}
+export const familyOf: (spent: SpentByUid) => Family = derive<Uid, Spent, FamilyTree>({
+  all(spent) {
+    const children = new Map<Uid, Uid[]>()
+    const below = new Map<Uid, Uid[]>()
+    const put = (map: Map<Uid, Uid[]>, owner: Uid, uid: Uid): void => {
+      const list = map.get(owner)
+      if (list) list.push(uid)
+      else map.set(owner, [uid])
+    }
+    for (const [uid, { lineage }] of [...spent]
+      .filter(([, one]) => one.lineage.length > 0)
+      .sort(older)) {
+      for (const owner of lineage) put(below, owner, uid)
+      const parent = lineage.at(-1)
+      if (parent !== undefined) put(children, parent, uid)
+    }
+    return { children: Overlay.of(children), below: Overlay.of(below) }
+  },
+  after: familyAfter,
+})
 
 /**
- * The same with one changed. What was derived of the map before is carried on; a birth in an order
- * that nobody foresaw is derived anew.
- */
-export function withSpent(before: Overlay<Uid, Spent>, uid: Uid, now: Spent): Overlay<Uid, Spent> {
-  const was = before.get(uid)
-  const after = before.with(uid, now)
-  const isBirth = now.lineage.length > 0 && (was === undefined || was.lineage.length === 0)
-  const totals = knownTotals.get(before)
-  // Whose lineage was not known while it already used something is rare: its ancestors' sums are
-  // made anew.
-  if (totals && !(isBirth && was !== undefined))
-    knownTotals.set(after, totalsAfter(totals, uid, was?.used ?? noUsage, now))
-  const family = knownFamilies.get(before)
-  if (family && !isBirth) knownFamilies.set(after, family)
-  if (family && isBirth) {
-    const grown = familyAfter(family, before, uid, now)
-    if (grown) knownFamilies.set(after, grown)
-  }
-  return after
-}
-
-function totalsAfter(
-  totals: Overlay<Uid, Usage>,
-  uid: Uid,
-  was: Usage,
-  { used, lineage }: Spent,
-): Overlay<Uid, Usage> {
-  const more: Usage = {
-    usd: used.usd - was.usd,
-    tokens: used.tokens - was.tokens,
-    iterations: used.iterations - was.iterations,
-    ms: used.ms - was.ms,
-  }
-  return [uid, ...lineage].reduce(
-    (sums, owner) => sums.with(owner, addUsage(sums.get(owner) ?? noUsage, more)),
-    totals,
-  )
-}
-
-/**
- * Undefined when the newborn is not the youngest of its family, as after a clock that was set back.
+ * Undefined when a newborn is not the youngest of its family, as after a clock that was set back.
  */
 function familyAfter(
-  {
-    children,
-    below,
-  }: { children: Overlay<Uid, readonly Uid[]>; below: Overlay<Uid, readonly Uid[]> },
+  { children, below }: FamilyTree,
+  differences: readonly Difference<Uid, Spent>[],
   spent: SpentByUid,
-  uid: Uid,
-  now: Spent,
-): { children: Overlay<Uid, readonly Uid[]>; below: Overlay<Uid, readonly Uid[]> } | undefined {
-  let grown = below
-  for (const owner of now.lineage) {
-    const list = below.get(owner) ?? []
-    const youngest = list.at(-1)
-    const other = youngest === undefined ? undefined : spent.get(youngest)
-    if (youngest !== undefined && other && older([youngest, other], [uid, now]) > 0)
-      return undefined
-    grown = grown.with(owner, [...list, uid])
+): FamilyTree | undefined {
+  if (differences.some(({ now }) => !now)) return undefined
+  const born = differences
+    .flatMap(({ key, before, now }) => (now && isBirth(before, now) ? [[key, now] as const] : []))
+    .sort(older)
+  const grown = new Map<Uid, readonly Uid[]>()
+  const siblings = new Map<Uid, readonly Uid[]>()
+  for (const [uid, now] of born) {
+    for (const owner of now.lineage) {
+      const list = grown.get(owner) ?? below.get(owner) ?? []
+      const youngest = list.at(-1)
+      const other = youngest === undefined ? undefined : spent.get(youngest)
+      if (youngest !== undefined && other && older([youngest, other], [uid, now]) > 0)
+        return undefined
+      grown.set(owner, [...list, uid])
+    }
+    const parent = now.lineage.at(-1)
+    if (parent !== undefined)
+      siblings.set(parent, [...(siblings.get(parent) ?? children.get(parent) ?? []), uid])
   }
-  const parent = now.lineage.at(-1)
-  return {
-    below: grown,
-    children:
-      parent === undefined
-        ? children
-        : children.with(parent, [...(children.get(parent) ?? []), uid]),
-  }
+  return { children: children.patched(siblings), below: below.patched(grown) }
 }

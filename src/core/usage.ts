@@ -30,3 +30,9 @@ export const addUsage = (a: Usage, b: Usage): Usage => ({
   iterations: a.iterations + b.iterations,
   ms: a.ms + b.ms,
 })
+export const lessUsage = (a: Usage, b: Usage): Usage => ({
+  usd: a.usd - b.usd,
+  tokens: a.tokens - b.tokens,
+  iterations: a.iterations - b.iterations,
+  ms: a.ms - b.ms,
+})

@@ -88,10 +88,10 @@ export function describeLedger(name: string, open: Open<Ledger>): void {
       await ledger.born(uid("a"), "shop", [uid("root")], startMs)
       await ledger.record(uid("a"), "p1", used(2))
       await ledger.record(uid("a"), "p2", used(3))
-      const before = await ledger.spent()
+      const before = new Map(await ledger.spent())
       opened = await opened.reopen()
       ledger = opened.port
-      expect(await ledger.spent()).toEqual(before)
+      expect(new Map(await ledger.spent())).toEqual(before)
       await ledger.record(uid("a"), "p1", used(2))
       expect(await of("a")).toEqual(used(5))
       expect(await ledger.spentSince(startMs)).toEqual(used(5))

@@ -12,20 +12,40 @@ export const portsOf = (bus: Bus) => ({
   mailboxes: bus,
   timeline: bus,
   reports: bus,
-  turns: { list: bus.turns, set: bus.setTurns, watch: bus.watch },
+  turns: { replica: bus.turnsReplica, list: bus.turns, set: bus.setTurns, watch: bus.watch },
 })
 
 /** The four ports that fill one database, for suites that look at them together. */
-export type Bus = Mailboxes & Timeline & Reports & { turns: Turns["list"]; setTurns: Turns["set"] }
+export type Bus = Mailboxes &
+  Timeline &
+  Reports & { turns: Turns["list"]; setTurns: Turns["set"]; turnsReplica: Turns["replica"] }
 
-export function sqliteBus(database: Database, clock: Clock): Bus {
-  const [reports, turns] = [sqliteReports(database, clock), sqliteTurns(database)]
+export const sqliteBus = (database: Database, clock: Clock): Bus =>
+  busOf({
+    mailboxes: sqliteMailboxes(database),
+    timeline: sqliteTimeline(database, clock),
+    reports: sqliteReports(database, clock),
+    turns: sqliteTurns(database),
+  })
+
+export function busOf({
+  mailboxes,
+  timeline,
+  reports,
+  turns,
+}: {
+  mailboxes: Mailboxes
+  timeline: Timeline
+  reports: Reports
+  turns: Turns
+}): Bus {
   return {
-    ...sqliteMailboxes(database),
-    ...sqliteTimeline(database, clock),
+    ...mailboxes,
+    ...timeline,
     ...reports,
     turns: turns.list,
     setTurns: turns.set,
+    turnsReplica: turns.replica,
     async *watch(signal) {
       const both = topic<Uid>(async () => [])
       const follow = async (source: Turns["watch"]): Promise<void> => {

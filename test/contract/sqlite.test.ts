@@ -388,7 +388,7 @@ describe("the file", () => {
       await expectFault(
         bus.events({ after: String(timelineEventsMax + 3), limit: 10, waitMs: 0 }),
         "Invalid",
-        /no cursor/,
+        /Invalid cursor/,
       )
     }, 60_000)
 

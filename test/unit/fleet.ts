@@ -23,6 +23,7 @@ import type {
   Turn,
 } from "../../src/core/ports.ts"
 import { may, type Principal } from "../../src/core/principal.ts"
+import { soleReplica } from "../../src/core/replica.ts"
 import { revisionOf } from "../../src/core/revision.ts"
 import { tokenPrefix } from "../../src/core/secrets.ts"
 import { topic } from "../../src/core/source.ts"
@@ -79,6 +80,8 @@ function memoryStore(clock: ManualClock) {
     return kept
   }
   const store: Instances = {
+    replica: soleReplica<string, Instance>([]),
+    read: async (name) => byName.get(name),
     watch: names.source,
     get: async (name) => byName.get(name),
     list: async () => [...byName.values()],
@@ -187,6 +190,7 @@ function memoryBus(clock: ManualClock) {
     },
     beats: async () => beats,
     turns: async () => turns,
+    turnsReplica: soleReplica<Uid, Turn>([]),
     setTurns: unused,
     wait: async (of, wait) =>
       void waits.set(of, [...(waits.get(of) ?? []).filter(({ kind }) => kind !== wait.kind), wait]),
@@ -332,6 +336,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
       },
       ledger: {
         record: unused,
+        accounts: soleReplica<Uid, Spent>([]),
         born: async (of, name, lineage) =>
           void (spent.has(of) || spent.set(of, { name, lineage, used: noUsage })),
         spent: async () => new Map(spent),

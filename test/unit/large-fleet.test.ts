@@ -5,7 +5,8 @@ import { freeName } from "../../src/core/instance-names.ts"
 import { Overlay } from "../../src/core/overlay.ts"
 import { createPace } from "../../src/core/pace.ts"
 import type { Spent } from "../../src/core/ports.ts"
-import { familyOf, totalsBelow, withSpent } from "../../src/core/spending.ts"
+import { soleReplica } from "../../src/core/replica.ts"
+import { familyOf, totalsBelow } from "../../src/core/spending.ts"
 import { noUsage } from "../../src/core/usage.ts"
 import { uid } from "../contract/harness.ts"
 
@@ -61,11 +62,11 @@ describe("what is derived of the ledger", () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
         const plain = new Map<Uid, Spent>()
-        let carried = Overlay.of<Uid, Spent>([])
+        const set = soleReplica<Uid, Spent>([])
         for (const { who, parent, atMs, usd, looks } of steps) {
           if (looks) {
-            totalsBelow(carried)
-            familyOf(carried)
+            totalsBelow(set.snapshot())
+            familyOf(set.snapshot())
           }
           const key = uid(`u-${who}`)
           const before = plain.get(key)
@@ -83,8 +84,9 @@ describe("what is derived of the ledger", () => {
             used: { ...noUsage, usd: (before?.used.usd ?? 0) + usd },
           }
           plain.set(key, now)
-          carried = withSpent(carried, key, now)
+          set.put(key, now)
         }
+        const carried = set.snapshot()
         const sorted = (map: ReadonlyMap<Uid, unknown>) =>
           [...map].toSorted(([a], [b]) => (a < b ? -1 : 1))
         expect(sorted(totalsBelow(carried))).toEqual(sorted(totalsBelow(plain)))

@@ -1,8 +1,7 @@
 import { type Uid, uidSchema } from "../../core/instance.ts"
-import { Overlay } from "../../core/overlay.ts"
 import type { Clock, Ledger, Spent } from "../../core/ports.ts"
-import { withSpent } from "../../core/spending.ts"
-import { addUsage, maxUsage, noUsage, type Usage } from "../../core/usage.ts"
+import { soleReplica } from "../../core/replica.ts"
+import { addUsage, lessUsage, maxUsage, noUsage, type Usage } from "../../core/usage.ts"
 import type { Database } from "./open.ts"
 import { numberOf, type Row, stringOf } from "./row.ts"
 
@@ -28,13 +27,6 @@ const values = ({ usd, tokens, iterations, ms }: Usage): [number, number, number
   iterations,
   ms,
 ]
-const less = (a: Usage, b: Usage): Usage => ({
-  usd: a.usd - b.usd,
-  tokens: a.tokens - b.tokens,
-  iterations: a.iterations - b.iterations,
-  ms: a.ms - b.ms,
-})
-
 export function sqliteLedger(database: Database, clock: Clock): Ledger {
   const read = new Map<Uid, Spent>()
   database.read(() => {
@@ -49,10 +41,9 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
     for (const row of database.prepare(`SELECT uid, ${sums} FROM usage GROUP BY uid`).all())
       change(uidSchema.parse(stringOf(row, "uid")), { used: usageOf(row) })
   })
-  let spent = Overlay.of(read)
-  const change = (uid: Uid, part: Partial<Spent>): void => {
-    spent = withSpent(spent, uid, { lineage: [], used: noUsage, ...spent.get(uid), ...part })
-  }
+  const accounts = soleReplica(read)
+  const change = (uid: Uid, part: Partial<Spent>): void =>
+    accounts.put(uid, { lineage: [], used: noUsage, ...accounts.get(uid), ...part })
   const known = database.prepare(
     "SELECT usd, tokens, iterations, ms FROM usage WHERE uid = ? AND place = ?",
   )
@@ -76,7 +67,7 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
         const row = known.get(uid, place)
         const before = row ? usageOf(row) : noUsage
         const now = maxUsage(before, used)
-        const more = less(now, before)
+        const more = lessUsage(now, before)
         if (values(more).every((value) => value === 0)) return undefined
         const hour = Math.floor(clock.nowMs() / hourMs)
         database.write(() => {
@@ -86,13 +77,14 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
         })
         return more
       })
-      if (added) change(uid, { used: addUsage(spent.get(uid)?.used ?? noUsage, added) })
+      if (added) change(uid, { used: addUsage(accounts.get(uid)?.used ?? noUsage, added) })
     },
     async born(uid, name, lineage, atMs) {
       const { changes } = database.write(() => bear.run(uid, name, JSON.stringify(lineage), atMs))
       if (changes === 1) change(uid, { name, bornAtMs: atMs, lineage: [...lineage] })
     },
-    spent: async () => spent,
+    accounts,
+    spent: async () => accounts.snapshot(),
     /** By whole hours (UTC): the hour that the moment falls into counts in full. */
     async spentSince(ms) {
       const row = database.read(() => since.get(Math.floor(ms / hourMs)))

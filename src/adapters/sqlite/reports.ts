@@ -1,8 +1,7 @@
-import type { Beat } from "../../core/beat.ts"
+import { type Beat, isBeatNews } from "../../core/beat.ts"
 import { type Uid, uidSchema } from "../../core/instance.ts"
-import { Overlay } from "../../core/overlay.ts"
-import { silentMs } from "../../core/phase.ts"
 import type { Clock, Reports } from "../../core/ports.ts"
+import { soleReplica } from "../../core/replica.ts"
 import { topic } from "../../core/source.ts"
 import { type Wait, waitSchema } from "../../core/waits.ts"
 import type { Database } from "./open.ts"
@@ -11,27 +10,12 @@ import { stringOf } from "./row.ts"
 /** Instances whose latest beat is kept; the one that is silent longest goes first. */
 export const beatsMax = 20_000
 
-/**
- * What a scheduler acts on. Time alone (`used.ms`, `atMs`) and the activity change with each beat
- * and concern only who looks.
- */
-const telling = ({
-  place,
-  turn,
-  frozen,
-  hold,
-  last,
-  news,
-  used: { usd, tokens, iterations },
-}: Beat): string =>
-  JSON.stringify([place, turn, frozen, hold, last?.turn, news, usd, tokens, iterations])
-
 export function sqliteReports(database: Database, clock: Clock): Reports {
   // Not in the file: a beat is a level that every supervisor sends at each connect, so after a
   // restart an old one would only be wrong.
-  const beats = new Map<Uid, { readonly beat: Beat; readonly heardAtMs: number }>()
-  /** What was given to readers; made when somebody asks. */
-  let given: Overlay<Uid, Beat> | undefined
+  const beats = soleReplica<Uid, Beat>([], { isNews: isBeatNews })
+  /** The first of them is silent longest. */
+  const heard = new Set<Uid>()
   const waits = new Map<Uid, readonly Wait[]>()
   for (const row of database.read(() => database.prepare("SELECT * FROM wait").all())) {
     const uid = uidSchema.parse(stringOf(row, "uid"))
@@ -47,32 +31,23 @@ export function sqliteReports(database: Database, clock: Clock): Reports {
    */
   const standing = (list: readonly Wait[], nowMs: number): readonly Wait[] =>
     list.filter(({ untilMs }) => untilMs > nowMs)
-  const { changed, source } = topic<Uid>(async () => beats.keys())
+  const { changed, source } = topic<Uid>(async () => beats.snapshot().keys())
 
   return {
     watch: source,
     async beat(uid, beat) {
-      const before = beats.get(uid)
-      const heardAtMs = clock.nowMs()
-      beats.delete(uid) // set again below at the end: the first of the map is the one silent longest
-      beats.set(uid, { beat, heardAtMs })
-      given = given?.with(uid, beat)
-      const [longestSilent] = beats.keys()
-      if (beats.size > beatsMax && longestSilent !== undefined) {
-        beats.delete(longestSilent)
-        given = undefined
+      const isNews = isBeatNews(beats.get(uid), beat)
+      heard.delete(uid)
+      heard.add(uid)
+      beats.put(uid, beat)
+      const [longestSilent] = heard
+      if (heard.size > beatsMax && longestSilent !== undefined) {
+        heard.delete(longestSilent)
+        beats.gone(longestSilent)
       }
-      if (
-        !before ||
-        telling(before.beat) !== telling(beat) ||
-        Math.abs(heardAtMs - before.heardAtMs) > silentMs
-      )
-        changed(uid)
+      if (isNews) changed(uid)
     },
-    async beats() {
-      given ??= Overlay.of([...beats].map(([uid, { beat }]) => [uid, beat]))
-      return given
-    },
+    beats: async () => beats.snapshot(),
     async wait(uid, wait) {
       const nowMs = clock.nowMs()
       database.write(() => {

@@ -6,10 +6,9 @@ import {
   emittedSchema,
   reportedKinds,
 } from "../../core/event.ts"
-import { Fault } from "../../core/faults.ts"
 import { type Uid, uidSchema } from "../../core/instance.ts"
 import type { Clock, EventPage, EventQuery, Timeline } from "../../core/ports.ts"
-import { cut } from "../../core/view.ts"
+import { parseTimelineCursor, startOfTimeline } from "../../core/timeline-cursor.ts"
 import { createHeldSlots } from "./held-slots.ts"
 import type { Database } from "./open.ts"
 import { maybeNumberOf, numberOf, type Row, stringOf } from "./row.ts"
@@ -76,27 +75,12 @@ export function sqliteTimeline(database: Database, clock: Clock): Timeline {
   }
 
   const endOf = (): number => numberOf(newest.get() ?? {}, "cursor")
-  const cursorOf = (text: string): number => {
-    const cursor = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN
-    if (cursor <= endOf()) return cursor
-    throw new Fault(
-      "Invalid",
-      `${JSON.stringify(cut(text, 40))} is no cursor of this timeline.`,
-      'Begin again: "" is the oldest event that is kept, "$" the end.',
-    )
-  }
-  const startOf = (after: string): number => {
-    const end = endOf()
-    if (after === "" || after === "$") return after === "" ? 0 : end
-    const cursor = cursorOf(after)
-    const first = maybeNumberOf(oldest.get() ?? { cursor: null }, "cursor") ?? end + 1
-    if (cursor >= first - 1) return cursor
-    throw new Fault(
-      "NotFound",
-      `The events after ${after} are gone: the newest ${timelineEventsMax} are kept, and of one instance ${2 * shareMax}.`,
-      'Begin again with the oldest that is kept, with after: "".',
-    )
-  }
+  const startOf = (after: string): number =>
+    startOfTimeline(after, {
+      oldest: maybeNumberOf(oldest.get() ?? { cursor: null }, "cursor"),
+      newest: endOf(),
+      kept: `the newest ${timelineEventsMax} are kept, and of one instance ${2 * shareMax}`,
+    })
 
   return {
     async append({ uid, ...event }: Emitted & { uid?: Uid }) {
@@ -159,7 +143,8 @@ export function sqliteTimeline(database: Database, clock: Clock): Timeline {
         const events = statement(select)
           .all({
             ...values,
-            before: before === undefined ? Number.MAX_SAFE_INTEGER : cursorOf(before),
+            before:
+              before === undefined ? Number.MAX_SAFE_INTEGER : parseTimelineCursor(before, endOf()),
             ...(sinceMs !== undefined && { since: sinceMs }),
             count: Math.min(limit, pageMax),
           })

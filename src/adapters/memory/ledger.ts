@@ -1,0 +1,50 @@
+import type { Uid } from "../../core/instance.ts"
+import type { Ledger, Spent } from "../../core/ports.ts"
+import { addUsage, lessUsage, maxUsage, noUsage } from "../../core/usage.ts"
+import type { Connection } from "./connection.ts"
+
+const hourMs = 3_600_000
+/** Hours that are kept: 400 days, as in a file. */
+const hoursKept = 400 * 24
+
+export function memoryLedger({ backend, replicaOf, reach }: Connection): Ledger {
+  const { accounts: truth, usage, hours, clock } = backend
+  const accounts = replicaOf(truth)
+  const change = (uid: Uid, part: Partial<Spent>): readonly [Spent, number] => {
+    const account = { lineage: [], used: noUsage, ...truth.get(uid), ...part }
+    return [account, truth.put(uid, account)]
+  }
+  return {
+    accounts,
+    spent: async () => accounts.snapshot(),
+    async record(uid, place, used) {
+      const put = await reach("ledger.record", () => {
+        const key = JSON.stringify([uid, place])
+        const before = usage.get(key) ?? noUsage
+        const now = maxUsage(before, used)
+        const more = lessUsage(now, before)
+        if (Object.values(more).every((value) => value === 0)) return undefined
+        usage.set(key, now)
+        const hour = Math.floor(clock.nowMs() / hourMs)
+        hours.set(hour, addUsage(hours.get(hour) ?? noUsage, more))
+        for (const old of hours.keys()) if (old <= hour - hoursKept) hours.delete(old)
+        return change(uid, { used: addUsage(truth.get(uid)?.used ?? noUsage, more) })
+      })
+      if (put) accounts.put(uid, ...put)
+    },
+    async born(uid, name, lineage, atMs) {
+      const put = await reach("ledger.born", () =>
+        truth.get(uid)?.bornAtMs === undefined
+          ? change(uid, { name, bornAtMs: atMs, lineage: [...lineage] })
+          : undefined,
+      )
+      if (put) accounts.put(uid, ...put)
+    },
+    spentSince: (ms) =>
+      reach("ledger.spentSince", () =>
+        [...hours]
+          .filter(([hour]) => hour >= Math.floor(ms / hourMs))
+          .reduce((sum, [, used]) => addUsage(sum, used), noUsage),
+      ),
+  }
+}
