@@ -1,5 +1,6 @@
 import type { ReportedHold } from "../core/beat.ts"
-import type { ClaudeSearch } from "../host/find-claude.ts"
+import { type ClaudeSearch, searchClaude } from "../host/find-claude.ts"
+import type { RunFile } from "../run/run-directory.ts"
 
 /**
  * The real claude may be away for a moment, while it is updated, or until somebody installs it
@@ -45,5 +46,27 @@ export function watchClaude(
       return "path" in found ? found.path : undefined
     },
     hold: () => hold,
+  }
+}
+
+/** Where the real claude of a run is. */
+export interface ClaudeFinder {
+  search(): ClaudeSearch
+  /** As the last search that found it says. */
+  path(): string
+}
+
+export function createClaudeFinder({
+  claude,
+  claudeNamed,
+}: Pick<RunFile, "claude" | "claudeNamed">): ClaudeFinder {
+  let path = claude
+  return {
+    search() {
+      const found = searchClaude(claudeNamed ? { named: claude } : { known: claude })
+      if ("path" in found) path = found.path
+      return found
+    },
+    path: () => path,
   }
 }

@@ -69,3 +69,30 @@ export async function whenThereIsRoom<T>(
   }
 }
 const retryMs = 1000
+
+/** The files of a run for its supervisor, which warns people once until everything is written. */
+export interface RunDisk extends DiskRetry {
+  /** Repeats what a full disk refuses, until there is room. */
+  whenThereIsRoom<T>(work: () => T): Promise<T>
+}
+
+export function createRunDisk(directory: RunDirectory, warn: (message: string) => void): RunDisk {
+  let hasWarned = false
+  const failed = (error: unknown): void => {
+    if (hasWarned) return
+    hasWarned = true
+    const why = error instanceof Error ? error.message : String(error)
+    warn(`Cannot write to the run directory (${why}). Free some space on its disk.`)
+  }
+  const files = createDiskRetry(directory, failed)
+  return {
+    set: files.set,
+    remove: files.remove,
+    retry() {
+      const isWritten = files.retry()
+      if (isWritten) hasWarned = false
+      return isWritten
+    },
+    whenThereIsRoom: (work) => whenThereIsRoom(work, failed),
+  }
+}

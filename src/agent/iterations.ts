@@ -6,7 +6,12 @@ import { describeEnd } from "../core/iteration-outcome.ts"
 import { cut } from "../core/view.ts"
 import type { ClaudeSearch } from "../host/find-claude.ts"
 import { identify, isAlive, type ProcessId, type Search } from "../host/processes.ts"
-import type { RunDirectory, RunFile, TurnFile } from "../run/run-directory.ts"
+import {
+  type RunDirectory,
+  type RunFile,
+  type TurnFile,
+  transcriptsMax,
+} from "../run/run-directory.ts"
 import type { Grant } from "./claude-shim.ts"
 import { watchClaude } from "./claude-watch.ts"
 import type { DiskRetry } from "./disk-retry.ts"
@@ -23,6 +28,7 @@ import {
   type FinalMessageReader,
 } from "./last-word.ts"
 import type { TelemetryLogs } from "./meter.ts"
+import type { IterationEnd } from "./run-state.ts"
 import { createTurnQueue } from "./turn-queue.ts"
 import { createUsageBook, transcriptStart } from "./usage-book.ts"
 
@@ -112,7 +118,7 @@ export interface IterationsOptions extends FinalMessageContext {
    * After an iteration; how its claude ended decides a run of mode `once`, unless it `waits` for a
    * limit or a person.
    */
-  over(end: { readonly code: number; readonly failed: boolean; readonly waits: boolean }): void
+  over(end: IterationEnd): void
 }
 /**
  * Claude asks its hook within two seconds; slow MCP servers and a busy machine may cost it half a
@@ -261,7 +267,8 @@ export function createIterations(options: IterationsOptions): Iterations {
       turn = undefined
       keeper.remove("turn")
       changed()
-      if (!lost) options.over({ code, failed: outcome === "FAILED", waits: hold !== undefined })
+      const waits = hold !== undefined
+      if (!lost) options.over({ code, failed: outcome === "FAILED", waits, text: last.text })
     },
     judge(commits) {
       if (!last) return
@@ -277,8 +284,10 @@ export function createIterations(options: IterationsOptions): Iterations {
     },
     metered: book.metered,
     transcript(path, fresh) {
-      if (!turn || turn.transcript?.path === path) return
-      keep({ ...turn, transcript: fresh ? transcriptStart(path) : { path, offset: 0 } })
+      if (turn?.transcript?.path === path) return
+      if (turn) keep({ ...turn, transcript: fresh ? transcriptStart(path) : { path, offset: 0 } })
+      const before = directory.get("transcripts")?.paths.filter((one) => one !== path) ?? []
+      keeper.set("transcripts", { paths: [...before, path].slice(-transcriptsMax) })
     },
     reconcile: book.reconcile,
     unheard(passedMs) {
