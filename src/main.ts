@@ -3,9 +3,9 @@ import module from "node:module"
 import { nodeMajorMin } from "./host/node-version.ts"
 import { compileCacheIn } from "./settings/compile-cache.ts"
 
-// This file must parse on Node 20, and loads nothing but what its role needs.
+// This file must parse on Node 20, and loads only what the role needs.
 
-/** Each gives its exit code, or nothing for 0. */
+/** Resolves with the exit code, or nothing for 0. */
 type Role = (argv: string[]) => Promise<unknown>
 
 const roles: Readonly<Record<string, () => Promise<Role>>> = {
@@ -20,39 +20,33 @@ const roles: Readonly<Record<string, () => Promise<Role>>> = {
   connect: async () => (await import("./roles/connect.ts")).connect,
 }
 
-/**
- * What other programs start. Everything else is for people, who may close the pipe that they read
- * from.
- */
-const programs: ReadonlySet<string> = new Set(["mcp", "agent", "loop", "turn"])
+/** Roles that other programs start. Everything else is for people, who may close the pipe early. */
+const programRoles: ReadonlySet<string> = new Set(["mcp", "agent", "loop", "turn"])
 
-/**
- * Whoever read it has gone, as `head` does: the rest is said to nobody, and the exit code stays the
- * command's own.
- */
+/** When the reader is gone, as `head` is, the rest is dropped and the exit code stays the command's. */
 function outliveReaders(): void {
   for (const stream of [process.stdout, process.stderr])
     stream.on("error", (error: NodeJS.ErrnoException) => {
       if (error.code === "EPIPE") return
       process.exitCode = 1
       if (stream === process.stdout)
-        process.stderr.write(`error: The output could not be written (${error.code}).\n`)
+        process.stderr.write(`error: cannot write the output (${error.code})\n`)
     })
 }
 
-/** A Fault, told by its fields: its class is not worth loading before anything failed. */
-async function tell(error: unknown): Promise<void> {
+/** A Fault is recognized by its fields, so that its class is loaded only after a failure. */
+async function report(error: unknown): Promise<void> {
   if (!(error instanceof Error && "next" in error)) {
     process.stderr.write(
       `error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
     )
     return
   }
-  const { tellFault } = await import("./roles/cli.ts")
-  tellFault(error)
+  const { reportFault } = await import("./roles/cli.ts")
+  reportFault(error)
 }
 
-/** The npm package `node`, where one is installed beside this program. */
+/** The npm package `node`, if it is installed beside this program. */
 function nodePackage(): string | undefined {
   const require = module.createRequire(import.meta.url)
   try {
@@ -65,17 +59,14 @@ function nodePackage(): string | undefined {
   }
 }
 
-/**
- * Runs this program again under a Node that is new enough: the one beside it, or one that is
- * installed.
- */
+/** Reruns this program on a Node that is new enough: the one beside it, or an installed one. */
 async function rerun(): Promise<number> {
   const { constants } = await import("node:os")
   const { spawn } = await import("node:child_process")
   const binary = nodePackage() ?? (await import("./host/find-node.ts")).findNode()
   if (binary === undefined) {
     process.stderr.write(
-      `error: blackbox5 needs Node ${nodeMajorMin}, this is ${process.version}. next: install it, or \`npm install node@24\`\n`,
+      `error: blackbox5 needs Node ${nodeMajorMin}; this is ${process.version}.\nnext: install Node ${nodeMajorMin}, or run \`npm install node@24\`\n`,
     )
     return 1
   }
@@ -92,19 +83,19 @@ async function rerun(): Promise<number> {
 
 async function main([name = "help", ...rest]: string[]): Promise<unknown> {
   if (Number.parseInt(process.versions.node, 10) < nodeMajorMin) return rerun()
-  // Below the home directory: in a shared /tmp others could plant code. Where it cannot be written,
+  // In the home directory, because in a shared /tmp others could plant code. If it is not writable,
   // there is no cache.
   const { homedir } = await import("node:os")
   try {
     module.enableCompileCache(compileCacheIn(homedir()))
   } catch {
-    // A user without a home, as in some containers.
+    // A user without a home directory, as in some containers.
   }
   if (name === "--version" || name === "-v") {
     process.stdout.write(`${(await import("./settings/version.ts")).version}\n`)
     return 0
   }
-  if (!programs.has(name)) outliveReaders()
+  if (!programRoles.has(name)) outliveReaders()
   const role = Object.hasOwn(roles, name) ? await roles[name]?.() : undefined
   return role ? role(rest) : (await import("./roles/cli.ts")).cli([name, ...rest])
 }
@@ -115,6 +106,6 @@ main(process.argv.slice(2)).then(
   },
   async (error: unknown) => {
     process.exitCode = 1
-    await tell(error)
+    await report(error)
   },
 )

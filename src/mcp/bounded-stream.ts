@@ -1,11 +1,8 @@
-/** True for one that goes on after its head. */
+/** True for a response that continues after its head. */
 export const streams = (response: Response): boolean =>
   response.headers.get("content-type")?.startsWith("text/event-stream") === true
 
-/**
- * An answer that is there as a whole, and its head: whoever listens may write it down without
- * making a stream of it again.
- */
+/** A complete response, which the listener can write to the socket without a stream in between. */
 export class WholeResponse {
   readonly status: number
   readonly headers: Headers
@@ -17,16 +14,13 @@ export class WholeResponse {
   }
 }
 
-/**
- * What is whole by then goes out in one piece, which costs the system half; nobody notices the
- * wait.
- */
+/** A response that is complete by then is sent in one piece, at half the cost. */
 const quickMs = 5
 const wholeBytesMax = 262_144
 
 /**
- * A response whose body waits for its reader only up to `bytesMax`: beyond, the connection is cut,
- * and the source is told that nobody reads. `ended` is called once, with how it ended.
+ * A response that buffers at most `bytesMax` for its reader. Beyond that the connection is cut and
+ * the source is cancelled. `ended` is called once, with how the response ended.
  */
 export function boundedResponse(
   response: Response,
@@ -42,10 +36,10 @@ export function boundedResponse(
   const early: Uint8Array[] = []
   let earlyBytes = 0
   let out: ReadableStreamDefaultController<Uint8Array> | undefined
-  let over = false
+  let hasEnded = false
   const finish = (how: "whole" | "cut"): void => {
-    if (over) return
-    over = true
+    if (hasEnded) return
+    hasEnded = true
     ended(how)
   }
   return new Promise((resolve, reject) => {
@@ -66,11 +60,11 @@ export function boundedResponse(
       resolve(new Response(body, head))
     }
     const late = setTimeout(open, quickMs)
-    // Read as it comes, or the source would pile it up where nobody counts.
+    // Read at once, or the source would buffer it without a bound.
     const pump = async (): Promise<void> => {
       for (;;) {
         const { value, done } = await source.read()
-        if (over) return
+        if (hasEnded) return
         if (done) break
         if (!out) {
           early.push(value)
@@ -80,10 +74,9 @@ export function boundedResponse(
             open()
           }
         }
-        // Below zero more than the bound waits already; one chunk may always be added, so that a
-        // large one passes.
+        // One chunk may exceed the bound, so that a large one can be sent at all.
         else if ((out.desiredSize ?? 0) <= 0)
-          throw new Error(`the client does not read: more than ${bytesMax} bytes wait`)
+          throw new Error(`the client does not read: more than ${bytesMax} bytes are waiting`)
         else out.enqueue(value)
       }
       finish("whole")
@@ -92,7 +85,7 @@ export function boundedResponse(
       else resolve(new WholeResponse(head.status, head.headers, Buffer.concat(early)))
     }
     pump().catch((error: unknown) => {
-      if (over) return
+      if (hasEnded) return
       finish("cut")
       clearTimeout(late)
       if (out) out.error(error)

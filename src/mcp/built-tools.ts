@@ -3,8 +3,8 @@ import { type Offer, offers, type Toolset } from "../core/tool.ts"
 import type { ListedTool } from "./listed-tools.ts"
 
 /**
- * The list of tools that the build wrote beside the program: to show it, neither tools nor zod are
- * loaded, which takes longer than node itself.
+ * The list of tools, which the build writes beside the program. Showing it loads neither the tools
+ * nor zod, which takes longer than starting node.
  */
 export const builtToolsFile = "tool-list.json"
 
@@ -13,15 +13,12 @@ interface BuiltTool {
   readonly listed: ListedTool
 }
 
-/**
- * What `tools/list` shows under these bounds; undefined where there is no list: then the tools
- * themselves are asked.
- */
+/** The tools that are offered; undefined without a built list, when the tools must be loaded. */
 export function readBuiltTools(offer: Offer): readonly ListedTool[] | undefined {
   try {
     const built: readonly BuiltTool[] = JSON.parse(
       readFileSync(new URL(builtToolsFile, import.meta.url), "utf8"),
-    ) // written by builtTools, for this very program
+    ) // written by builtTools, of the same build
     return built
       .filter(({ toolset, listed }) => offers(offer)({ toolset, hints: listed.annotations }))
       .map(({ listed }) => listed)

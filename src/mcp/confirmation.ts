@@ -1,18 +1,18 @@
 import { Fault } from "../core/faults.ts"
 import { type Answer, failed } from "./surface.ts"
 
-/** Asking the person at a client before a call that cannot be taken back. */
+/** Asks the person at the client before a call that cannot be undone. */
 
-/** Time to read and decide; a client that shows no form is not waited for longer. */
+/** How long to wait for an answer. */
 export const confirmMs = 120_000
 
 /**
- * Nobody reads a question and dismisses it in less. `claude -p` says that it can ask, has nobody to
- * ask, and cancels after 6 ms (2.1.197, measured).
+ * No person reads and dismisses a question faster. `claude -p` claims that it can ask, but has nobody
+ * to ask, and cancels after 6 ms (measured with 2.1.197).
  */
 export const readingMs = 300
 
-/** A form without fields: to accept it is the confirmation. */
+/** A form without fields: accepting it is the confirmation. */
 export const jsonForm = (question: string) => ({
   mode: "form" as const,
   message: question,
@@ -20,18 +20,18 @@ export const jsonForm = (question: string) => ({
 })
 
 type Action = "accept" | "decline" | "cancel"
-/** `silence`: the client answered nothing in time, or broke. `unasked`: it has nobody to ask. */
+/** `silence`: the client failed, or did not answer in time. `unasked`: it has nobody to ask. */
 export type Confirmation = Action | "silence" | "unasked"
 
-/** How often a question was put, and when it was put last, in milliseconds of the steady clock. */
+/** How often a question was asked, and when last, in milliseconds of the steady clock. */
 export interface Asking {
   readonly asked: number
   readonly atMs: number
 }
 
 /**
- * What an answer means; undefined when it must be asked once more. A key that was pressed as the
- * form appeared cancels as fast as a client without a person does, but not twice.
+ * What an answer means; undefined when the question must be asked again. A key pressed just as the
+ * form appears cancels as fast as a client without a person, but not twice in a row.
  */
 export function confirmationOf(action: Action, { asked, atMs }: Asking): Confirmation | undefined {
   const isUnread = action === "cancel" && performance.now() - atMs < readingMs
@@ -40,9 +40,9 @@ export function confirmationOf(action: Action, { asked, atMs }: Asking): Confirm
 }
 
 /**
- * Anything but an acceptance refuses the call; undefined lets it go on. Where nobody can be asked,
- * the number of instances that the caller expects stands in for a person: the call is refused when
- * another number matches.
+ * The refusal of a call that was not confirmed; undefined lets it proceed. When nobody can be asked,
+ * the number of instances that the caller expects stands in for a person: the tool refuses the call
+ * when another number matches.
  */
 export function refusedBy(
   confirmation: Confirmation,
@@ -52,23 +52,21 @@ export function refusedBy(
     case "accept":
       return undefined
     case "decline":
-      return refused("The person declined; nothing was changed.")
+      return refused("The person declined. Nothing was changed.")
     case "cancel":
-      return refused("The person dismissed the question; nothing was changed.")
+      return refused("The person dismissed the question. Nothing was changed.")
     case "silence":
-      return refused(
-        `The client did not ask, or nobody answered within ${confirmMs / 1000} s; nothing was changed.`,
-      )
+      return refused(`Nobody confirmed within ${confirmMs / 1000} s. Nothing was changed.`)
     default:
       if (typeof input.expect === "number") return undefined
       return refused(
-        "This client has nobody to confirm it; nothing was changed.",
-        "Call it with dryRun: true, then again with the count it gives as expect. That count stands in for a confirmation.",
+        "This client cannot ask a person to confirm. Nothing was changed.",
+        "Call it with dryRun: true, then again with the count from its answer as expect, which stands in for a confirmation.",
       )
   }
 }
 
 const refused = (
   why: string,
-  next = "Ask the person what they want before you call it again.",
+  next = "Ask the person what they want before you call this again.",
 ): Answer => failed(new Fault("Forbidden", why, next))

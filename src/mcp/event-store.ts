@@ -1,21 +1,21 @@
 import type { EventStore } from "@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js"
 import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js"
 
-/** What one session's streams said last, for a client that was cut off and resumes. */
+/** The latest events of one session's streams, for a client that resumes after a lost connection. */
 export interface BoundedEventStore extends EventStore {
-  /** True when all that followed this event on its stream is still here. */
+  /** True when everything after this event on its stream is still kept. */
   resumable(eventId: string): boolean
 }
 
 const eventsMax = 500
-/** What a call of a few seconds says, in each of a thousand sessions. */
+/** Enough for the events of a few seconds, in each of a thousand sessions. */
 const bytesMax = 65_536
 
-/** Bounded: the oldest go first; the newest is kept however large it is. */
+/** Drops the oldest events first. The newest is kept, however large it is. */
 export function keepEvents(): BoundedEventStore {
-  /** As text: an answer's objects would take several times as much. */
+  /** As text, because objects would take several times as much memory. */
   const events: { id: string; stream: string; text: string }[] = []
-  /** The number of the newest event of each stream that was dropped. */
+  /** By stream, the number of the newest event that was dropped. */
   const dropped = new Map<string, number>()
   let count = 0
   let bytes = 0
@@ -40,8 +40,7 @@ export function keepEvents(): BoundedEventStore {
         bytes -= oldest.text.length
         dropped.delete(oldest.stream)
         dropped.set(oldest.stream, parse(oldest.id)?.number ?? 0)
-        // A stream that is forgotten altogether cannot be resumed from its middle: what is kept of
-        // it says so.
+        // Bounded as well. What is forgotten here belongs to streams that ended long ago.
         const [first] = dropped.keys()
         if (dropped.size > eventsMax && first !== undefined) dropped.delete(first)
       }
@@ -49,11 +48,11 @@ export function keepEvents(): BoundedEventStore {
     },
     async replayEventsAfter(lastEventId, { send }) {
       const at = parse(lastEventId)
-      if (!at || !resumable(lastEventId)) throw new Error("These events are not kept any more.")
-      // An event without a method or a result only marked a beginning.
+      if (!at || !resumable(lastEventId)) throw new Error("These events are no longer kept.")
+      // An empty event only marked the beginning of the stream.
       for (const { id, stream, text } of [...events])
         if (stream === at.stream && (parse(id)?.number ?? 0) > at.number && text !== "{}")
-          await send(id, JSON.parse(text) as JSONRPCMessage) // as it was given to storeEvent
+          await send(id, JSON.parse(text) as JSONRPCMessage) // as storeEvent got it
       return at.stream
     },
   }

@@ -11,7 +11,7 @@ export interface ListedTool {
   annotations: { title: string } & Tool["hints"]
 }
 
-/** Those of the set `admin` are not shown: no model administers the fleet. */
+/** Tools of the toolset `admin` are hidden: no model administers the fleet. */
 export const isShown = ({ toolset }: Pick<Tool, "toolset">): boolean => toolset !== "admin"
 
 export const listedTool = ({
@@ -30,7 +30,7 @@ export const listedTool = ({
   annotations: { title, ...hints },
 })
 
-/** What the build writes for `readBuiltTools`. */
+/** The list that the build writes for `readBuiltTools`. */
 export const builtTools = (tools: readonly Tool[]): string =>
   JSON.stringify(
     tools.filter(isShown).map((tool) => ({ toolset: tool.toolset, listed: listedTool(tool) })),

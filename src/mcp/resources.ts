@@ -6,15 +6,15 @@ import { oneLine } from "../core/view.ts"
 import { asRefusal, Refusal } from "./refusal.ts"
 
 /**
- * What of the fleet has an address: read through the caller's own Invoke, so that what one may not
- * see is not there.
+ * The fleet's resources. They are read through the caller's own Invoke, so what a caller may not see
+ * does not exist for it.
  */
 
 const mimeType = "application/json"
 export const fleetUri = "ralf://fleet"
 const below = "ralf://instances/"
 
-/** What is behind an address. */
+/** What an address stands for. */
 export type ResourceTarget =
   | { readonly of: "fleet" }
   | { readonly of: "instance" | "logs" | "events"; readonly name: string }
@@ -22,20 +22,22 @@ export type ResourceTarget =
 export const uriOf = (name: string, part?: "logs" | "events"): string =>
   `${below}${name}${part ? `/${part}` : ""}`
 
-/** @throws Refusal when nothing can be there. */
-export function targetOfUri(uri: string): ResourceTarget {
+/** @throws Refusal for an invalid address. */
+export function parseUri(uri: string): ResourceTarget {
   if (uri === fleetUri) return { of: "fleet" }
   const [, name = "", part] = /^ralf:\/\/instances\/([^/]+)(?:\/(logs|events))?$/.exec(uri) ?? []
   if (nameSchema.safeParse(name).success)
     return { of: part === "logs" || part === "events" ? part : "instance", name }
   throw new Refusal(
     -32002,
-    `Resource not found: ${oneLine(uri, 200)}. There are ${fleetUri}, ${below}{name}, and /logs and /events of these.`,
+    `Resource not found: ${oneLine(uri, 200)}. Available are ${fleetUri}, ${below}{name}, ${below}{name}/logs and ${below}{name}/events.`,
   )
 }
 
-/** The one call that reads a place. */
-const callOf = (place: ResourceTarget): readonly [tool: string, input: Record<string, unknown>] => {
+/** The call that reads a target. */
+const readCall = (
+  place: ResourceTarget,
+): readonly [tool: string, input: Record<string, unknown>] => {
   switch (place.of) {
     case "fleet":
       return ["fleet_status", {}]
@@ -52,7 +54,7 @@ const fleet = {
   uri: fleetUri,
   name: "fleet",
   title: "The fleet",
-  description: "Who runs, who needs you, turns in use, spend.",
+  description: "Who is running, who needs you, turns in use, spend.",
   mimeType,
 }
 export const resourceTemplates = [
@@ -67,7 +69,7 @@ export const resourceTemplates = [
     uriTemplate: uriOf("{name}", "logs"),
     name: "logs",
     title: "Its log",
-    description: "What its loop printed last.",
+    description: "The latest output of its loop.",
     mimeType,
   },
   {
@@ -102,13 +104,13 @@ export interface Resources {
     uri: string,
     signal: AbortSignal,
   ): Promise<{ contents: { uri: string; mimeType: string; text: string }[] }>
-  /** Names that begin so, and how many there are. */
+  /** Names that start with a prefix, and how many there are. */
   names(prefix: string, signal: AbortSignal): Promise<{ names: string[]; total: number }>
 }
 
 export function createResources(invoke: Invoke): Resources {
   const call = (signal: AbortSignal): Call => ({ signal, progress: noProgress })
-  const listed = async (
+  const listInstances = async (
     input: Record<string, unknown>,
     signal: AbortSignal,
   ): Promise<z.output<typeof listedSchema>> => {
@@ -120,7 +122,7 @@ export function createResources(invoke: Invoke): Resources {
   }
   return {
     async list(cursor, signal) {
-      const page = await listed(
+      const page = await listInstances(
         { limit: pageSize, ...(cursor !== undefined && { cursor }) },
         signal,
       )
@@ -138,7 +140,7 @@ export function createResources(invoke: Invoke): Resources {
       }
     },
     async read(uri, signal) {
-      const [tool, input] = callOf(targetOfUri(uri))
+      const [tool, input] = readCall(parseUri(uri))
       try {
         return {
           contents: [
@@ -151,11 +153,10 @@ export function createResources(invoke: Invoke): Resources {
     },
     async names(prefix, signal) {
       const found: string[] = []
-      // A prefix is no selector: the pages are looked through, as many as a person's list of
-      // choices is worth.
+      // No selector matches a prefix, so this filters pages, up to a bound.
       let cursor: string | undefined
       for (let page = 0; page < 10; page++) {
-        const { instances, nextCursor } = await listed(
+        const { instances, nextCursor } = await listInstances(
           { limit: 200, ...(cursor !== undefined && { cursor }) },
           signal,
         )

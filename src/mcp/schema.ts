@@ -1,7 +1,7 @@
 import { z } from "zod"
 
 type Json = string | number | boolean | null | Json[] | { [name: string]: Json }
-/** A JSON schema of an object, as MCP's tools carry it. */
+/** A JSON schema of an object, as MCP's tools have it. */
 export interface ObjectSchema {
   [keyword: string]: Json | undefined
   type: "object"
@@ -13,10 +13,10 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
 /**
- * Bounds that a model meets seldom and then hears of in words, because every call is checked by the
- * schema itself. OpenAPI has them all.
+ * Bounds that a model rarely reaches. Every call is validated, so the error explains them then.
+ * OpenAPI has them all.
  */
-const unsaid: ReadonlySet<string> = new Set([
+const omitted: ReadonlySet<string> = new Set([
   "propertyNames",
   "pattern",
   "minLength",
@@ -25,12 +25,12 @@ const unsaid: ReadonlySet<string> = new Set([
   "maxItems",
 ])
 /**
- * Says nothing that a model could use: what is unsaid, that anything else may stand there too, the
- * bounds of safe integers; and of an answer, that nothing else stands there: a client of before
- * would else refuse what a later version adds.
+ * Keywords of no use to a model: omitted bounds, permission for any other field, the bounds of safe
+ * integers. In an output also the ban on other fields, because an older client would reject fields
+ * that a later version adds.
  */
-const idle = (keyword: string, value: unknown, io: "input" | "output"): boolean =>
-  unsaid.has(keyword) ||
+const isUseless = (keyword: string, value: unknown, io: "input" | "output"): boolean =>
+  omitted.has(keyword) ||
   (keyword === "additionalProperties" && value === false && io === "output") ||
   (keyword === "required" && io === "output") ||
   (keyword === "additionalProperties" && isObject(value) && Object.keys(value).length === 0) ||
@@ -38,14 +38,13 @@ const idle = (keyword: string, value: unknown, io: "input" | "output"): boolean 
     typeof value === "number" &&
     Math.abs(value) === Number.MAX_SAFE_INTEGER)
 
-/**
- * Without idle keywords. Names of properties look like keywords, so the map of properties is walked
- * apart.
- */
+/** Drops useless keywords. Property names may look like keywords, so they are walked separately. */
 function slim(schema: unknown, io: "input" | "output"): unknown {
   if (Array.isArray(schema)) return schema.map((inner) => slim(inner, io))
   if (!isObject(schema)) return schema
-  const entries = Object.entries(schema).filter(([keyword, value]) => !idle(keyword, value, io))
+  const entries = Object.entries(schema).filter(
+    ([keyword, value]) => !isUseless(keyword, value, io),
+  )
   return Object.fromEntries(
     entries.map(([keyword, value]) => {
       if (keyword === "properties" && isObject(value))
@@ -62,9 +61,8 @@ function slim(schema: unknown, io: "input" | "output"): unknown {
 }
 
 /**
- * The one place where tools' schemas are made for models, who pay for every byte: as zod prints
- * them, slimmed. An answer says which of its own fields are always there, and leaves that open for
- * what stands deeper.
+ * The only place that prints tools' schemas for models, which pay for every byte. An output says
+ * which of its top-level fields are required, but not deeper down.
  */
 export function schemaOf(schema: z.ZodObject, io: "input" | "output"): ObjectSchema {
   const {
@@ -72,7 +70,7 @@ export function schemaOf(schema: z.ZodObject, io: "input" | "output"): ObjectSch
     required,
     ...printed
   } = z.toJSONSchema(schema, { io, unrepresentable: "any" })
-  const slimmed = slim(printed, io) as ObjectSchema // zod prints objects as JSON, and slimming only leaves out
+  const slimmed = slim(printed, io) as ObjectSchema // zod prints an object, and slim only removes keys
   const whole: ObjectSchema = { ...slimmed, type: "object" }
   return required ? { ...whole, required } : whole
 }

@@ -5,8 +5,8 @@ import type { Call, TextRow, Tool } from "../core/tool.ts"
 import { clean, cut } from "../core/view.ts"
 import { completeArgument } from "./completion.ts"
 import { isShown, type ListedTool, listedTool } from "./listed-tools.ts"
-import { promptList, promptOf, takesArgument } from "./prompts.ts"
-import { invalidParams, Refusal, wordsOfFault } from "./refusal.ts"
+import { promptList, renderPrompt, takesArgument } from "./prompts.ts"
+import { faultText, invalidParams, Refusal } from "./refusal.ts"
 import { createResources, type Resources, resourceTemplates } from "./resources.ts"
 import { type ResourceWatch, watchResources } from "./watch.ts"
 
@@ -97,7 +97,7 @@ function listTools(tools: readonly Tool[]): readonly ListedTool[] {
 /** An error as a model reads it, which gets only the text. */
 export const failed = (error: unknown): Answer => ({
   isError: true,
-  content: [{ type: "text", text: wordsOfFault(asFault(error)) }],
+  content: [{ type: "text", text: faultText(asFault(error)) }],
 })
 
 export function createSurface({ tools: all, invoke, person, watch }: SurfaceParts): Surface {
@@ -137,7 +137,7 @@ export function createSurface({ tools: all, invoke, person, watch }: SurfacePart
     resourceTemplates,
     prompts: promptList,
     async prompt(name, given, signal) {
-      const { description, text, uri } = promptOf(name, given)
+      const { description, text, uri } = renderPrompt(name, given)
       const { contents } = await resources.read(uri, signal)
       return {
         description,

@@ -2,25 +2,25 @@ import { z } from "zod"
 import { asFault } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 import { noProgress } from "../core/tool.ts"
-import { fleetUri, targetOfUri, uriOf } from "./resources.ts"
+import { fleetUri, parseUri, uriOf } from "./resources.ts"
 
-/** What changed for a caller: a resource, or which ones there are. */
+/** What changed for a caller: one resource, or the list of them. */
 export type ResourceChange = { readonly uri: string } | "listed"
 
 export interface ResourceWatch {
   /**
-   * Tells what changes from the moment it resolves until the result is called. `wanted` is asked
-   * for the addresses of logs, which nothing tells of: they are looked at.
+   * Reports changes from the moment that it resolves until the result is called. `wanted` gives the
+   * addresses of logs to follow: no event announces new lines, so logs are polled.
    */
   follow(
-    tell: (change: ResourceChange) => void,
+    notify: (change: ResourceChange) => void,
     wanted: () => Iterable<string>,
   ): Promise<() => void>
 }
 
 const waitSeconds = 50
 const eventsMax = 500
-/** What happens in quick succession is told once. */
+/** Changes in quick succession are reported once. */
 const gatherMs = 300
 const logsMs = 2000
 const retryMs = { min: 1000, max: 30_000 }
@@ -44,19 +44,17 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
   })
 }
 
-/**
- * One loop over read_events for all who follow the same caller's view; it runs while anybody does.
- */
+/** One loop over read_events for all followers of one caller. It runs while there is a follower. */
 export function watchResources(invoke: Invoke): ResourceWatch {
   const followers = new Map<
     object,
-    { tell: (change: ResourceChange) => void; wanted: () => Iterable<string> }
+    { notify: (change: ResourceChange) => void; wanted: () => Iterable<string> }
   >()
   let running: { readonly ended: AbortController; readonly begun: Promise<void> } | undefined
 
-  const tellAll = (changes: ReadonlySet<ResourceChange | string>): void => {
-    for (const { tell } of [...followers.values()])
-      for (const change of changes) tell(change === "listed" ? change : { uri: String(change) })
+  const notifyAll = (changes: ReadonlySet<ResourceChange | string>): void => {
+    for (const { notify } of [...followers.values()])
+      for (const change of changes) notify(change === "listed" ? change : { uri: String(change) })
   }
   const page = async (
     input: Record<string, unknown>,
@@ -81,14 +79,13 @@ export function watchResources(invoke: Invoke): ResourceWatch {
           if (kind === "Spawned" || kind === "Removed") changed.add("listed")
           if (name !== undefined) changed.add(uriOf(name)).add(uriOf(name, "events"))
         }
-        if (!signal.aborted) tellAll(changed)
+        if (!signal.aborted) notifyAll(changed)
         if (changed.size > 0) await pause(gatherMs, signal)
       } catch (error) {
-        // Events between are gone: all may have changed. Anything else is tried again from the same
-        // place.
+        // NotFound: events were lost, so anything may have changed. Other errors are retried.
         if (asFault(error).code === "NotFound" && cursor !== undefined) {
           cursor = undefined
-          tellAll(new Set(["listed", fleetUri]))
+          notifyAll(new Set(["listed", fleetUri]))
         }
         begun()
         await pause(Math.min(retryMs.max, retryMs.min * 2 ** failures++), signal)
@@ -105,16 +102,16 @@ export function watchResources(invoke: Invoke): ResourceWatch {
       for (const uri of wanted) {
         const after = cursors.get(uri)
         try {
-          const place = targetOfUri(uri)
+          const place = parseUri(uri)
           if (place.of !== "logs" || signal.aborted) continue
           const input = { name: place.name, tail: 1, ...(after !== undefined && { after }) }
           const { cursor, lines } = logSchema.parse(
             await invoke("read_logs", input, { signal, progress: noProgress }),
           )
           cursors.set(uri, cursor)
-          if (after !== undefined && (lines > 0 || cursor !== after)) tellAll(new Set([uri]))
+          if (after !== undefined && (lines > 0 || cursor !== after)) notifyAll(new Set([uri]))
         } catch {
-          // It is gone, or cannot be read now: its end is an event.
+          // It is gone or cannot be read now. Its end is an event of its own.
           cursors.delete(uri)
         }
       }
@@ -123,9 +120,9 @@ export function watchResources(invoke: Invoke): ResourceWatch {
   }
 
   return {
-    async follow(tell, wanted) {
+    async follow(notify, wanted) {
       const key = {}
-      followers.set(key, { tell, wanted })
+      followers.set(key, { notify, wanted })
       if (!running) {
         const ended = new AbortController()
         const begun = new Promise<void>((resolve) => void followEvents(ended.signal, resolve))

@@ -14,8 +14,8 @@ import { type ClientEntry, clientEntry } from "./client-entry.ts"
 import { parseArguments, showUsage, usageError } from "./parse-args.ts"
 import {
   installCommand,
-  launcherOf,
   launcherPath,
+  launcherScript,
   offerCommand,
   removeCommand,
 } from "./shell-command.ts"
@@ -28,23 +28,23 @@ const usage = `usage: blackbox5 connect claude-code [--code-root DIR] [--scope $
        blackbox5 connect claude-desktop [--code-root DIR] [--dry-run]
        blackbox5 connect shell [--remove] [--dry-run]
 
-Tells a client about this fleet, with the settings that are in force now and differ from the defaults.
-\`connect shell\` makes the command blackbox5 in your ~/.local/bin, so that every shell finds it.
+Connects a client to this fleet, with the current settings.
+\`connect shell\` installs the command blackbox5 in ~/.local/bin, so that every shell finds it.
 
   --code-root DIR  the checkout to work in
-  --scope SCOPE    where Claude Code keeps the entry: user (the default), local or project
-  --remove         delete the command again
-  --dry-run        print what would be written, and write nothing
+  --scope SCOPE    where Claude Code keeps the entry: user (default), local or project
+  --remove         delete the command
+  --dry-run        show what would be written, but do not write it
 `
 const clients = ["claude-code", "claude-desktop", "shell"]
-const ask = (client: string): string =>
-  `Then ask, in a new session of ${client}: "What are the agents doing?"\n`
+const firstQuestion = (client: string): string =>
+  `Then start a new session of ${client} and ask: "What are the agents doing?"\n`
 
-/** Runs claude; resolves with its exit code and what it said. */
+/** Runs claude. Resolves with its exit code and output. */
 const run = (
   program: string,
   args: readonly string[],
-): Promise<{ readonly code: number; readonly said: string }> =>
+): Promise<{ readonly code: number; readonly output: string }> =>
   new Promise((resolve) => {
     const child = execFile(
       program,
@@ -53,14 +53,14 @@ const run = (
       (error, stdout, stderr) =>
         resolve({
           code: child.exitCode ?? 1,
-          said: clean(`${stderr}${stdout}`).trim() || (error?.message ?? ""),
+          output: clean(`${stderr}${stdout}`).trim() || (error?.message ?? ""),
         }),
     )
     child.stdin?.end()
   })
 
 async function connectClaudeCode(config: Config, scope: string, dryRun: boolean): Promise<string> {
-  // Claude Code says which project it is in: a code root that nobody named is found from there.
+  // Claude Code says which project it is in, so a code root that was not named is found from there.
   const { command, args, env } = clientEntry(config, config.codeRoot)
   const policy = readPolicy(config.configDirectory)
   const claude = findClaude("policy" in policy ? policy.policy.claude : undefined)
@@ -69,28 +69,28 @@ async function connectClaudeCode(config: Config, scope: string, dryRun: boolean)
   const line = [claude, ...add].map(shellWord).join(" ")
   if (dryRun) return `Would run:\n  ${line}\n`
   let added = await run(claude, add)
-  if (added.code !== 0 && /already exists/i.test(added.said)) {
+  if (added.code !== 0 && /already exists/i.test(added.output)) {
     const removed = await run(claude, ["mcp", "remove", "--scope", scope, entryName])
     if (removed.code === 0) added = await run(claude, add)
   }
   if (added.code !== 0)
     throw new Fault(
       "Unavailable",
-      `claude did not take the entry: ${added.said}`,
-      `Put right what it says, then run: ${line}`,
+      `claude did not accept the entry: ${added.output}`,
+      `Fix what it reports, then run: ${line}`,
     )
-  return `Claude Code has the entry ${entryName} now (scope ${scope}):\n  ${line}\n${ask("Claude Code")}`
+  return `Added ${entryName} to Claude Code (scope ${scope}):\n  ${line}\n${firstQuestion("Claude Code")}`
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
 /**
- * The settings in a file with the entry in them, all else as it is; undefined when it is there.
- * @throws Invalid when they are none.
+ * The text of a settings file with the entry added; undefined when it has the entry already.
+ * @throws Invalid when the text is not valid settings.
  */
 function withEntry(path: string, text: string | undefined, entry: ClientEntry): string | undefined {
-  const next = "Correct it, or move it aside, then try again; nothing was changed."
+  const next = "Nothing was changed. Fix the file or move it away, then try again."
   let settings: unknown = {}
   try {
     if (text !== undefined && text.trim() !== "") settings = JSON.parse(text)
@@ -101,31 +101,31 @@ function withEntry(path: string, text: string | undefined, entry: ClientEntry): 
       next,
     )
   }
-  if (!isObject(settings)) throw new Fault("Invalid", `${path} holds no JSON object.`, next)
+  if (!isObject(settings)) throw new Fault("Invalid", `${path} is not a JSON object.`, next)
   const servers = settings.mcpServers ?? {}
   if (!isObject(servers))
-    throw new Fault("Invalid", `mcpServers in ${path} is no JSON object.`, next)
+    throw new Fault("Invalid", `mcpServers in ${path} is not a JSON object.`, next)
   if (isDeepStrictEqual(servers[entryName], entry)) return undefined
   return `${JSON.stringify({ ...settings, mcpServers: { ...servers, [entryName]: entry } }, null, 2)}\n`
 }
 
 function connectClaudeDesktop(config: Config, dryRun: boolean): string {
-  // Claude Desktop has no project, and starts its servers anywhere.
+  // Claude Desktop has no project, and starts its servers in any directory.
   const codeRoot = codeRootOf(config)
   const entry = clientEntry(config, codeRoot)
-  const asked = claudeDesktopFile()
-  // Where the file is a link, what it leads to is replaced.
-  const path = existsSync(asked) ? realpathSync(asked) : asked
+  const file = claudeDesktopFile()
+  // If the file is a link, its target is replaced.
+  const path = existsSync(file) ? realpathSync(file) : file
   const before = existsSync(path) ? readFileSync(path, "utf8") : undefined
   const after = withEntry(path, before, entry)
   const shown = `  ${JSON.stringify({ [entryName]: entry }, null, 2).replaceAll("\n", "\n  ")}\n`
   const rootless =
     codeRoot === undefined
-      ? "It names no code root: none was found here. Give --code-root DIR.\n"
+      ? "The entry has no code root, because none was found here. To set one, pass --code-root DIR.\n"
       : ""
-  if (dryRun) return `Would write into mcpServers of ${path}:\n${shown}${rootless}`
+  if (dryRun) return `Would add to mcpServers in ${path}:\n${shown}${rootless}`
   if (after === undefined)
-    return `${path} has this entry already; nothing was changed.\n${ask("Claude Desktop")}`
+    return `${path} already has this entry. Nothing was changed.\n${firstQuestion("Claude Desktop")}`
   let kept = ""
   try {
     mkdirSync(dirname(path), { recursive: true })
@@ -133,18 +133,18 @@ function connectClaudeDesktop(config: Config, dryRun: boolean): string {
     if (before !== undefined) {
       const backup = `${path}.${new Date().toISOString().replaceAll(":", "-")}.bak`
       writeFileSync(backup, before, { mode, flag: "wx" })
-      kept = `As it was before: ${backup}\n`
+      kept = `Backup of the previous file: ${backup}\n`
     }
     replaceFile(path, after, mode)
   } catch (error) {
     throw new Fault(
       "Unavailable",
-      `${path} could not be written (${error instanceof Error ? error.message : error}).`,
-      "Make it writable, then try again; what was there is unchanged.",
+      `Cannot write ${path} (${error instanceof Error ? error.message : error}).`,
+      "Nothing was changed. Make it writable, then try again.",
       error,
     )
   }
-  return `Wrote into mcpServers of ${path}:\n${shown}${kept}${rootless}Start Claude Desktop again. ${ask("Claude Desktop")}`
+  return `Added to mcpServers in ${path}:\n${shown}${kept}${rootless}Restart Claude Desktop. ${firstQuestion("Claude Desktop")}`
 }
 
 const options = {
@@ -161,35 +161,36 @@ interface Values {
   readonly remove: boolean
 }
 
-/** What was asked for cannot be; undefined when it can. */
+/** What is wrong with the arguments; undefined when nothing is. */
 function mistakeIn([client = "", ...rest]: readonly string[], values: Values): string | undefined {
-  if (client === "") return `Say what to connect: ${clients.join(", ")}.`
+  if (client === "") return `What should be connected? Give one of ${clients.join(", ")}.`
   if (!clients.includes(client) || rest.length > 0)
-    return `connect knows no ${[client, ...rest].join(" ")}.`
-  if (values.scope !== undefined && client !== "claude-code") return "Only Claude Code has scopes."
+    return `Cannot connect ${[client, ...rest].join(" ")}.`
+  if (values.scope !== undefined && client !== "claude-code")
+    return "--scope is only for claude-code."
   if (values.scope !== undefined && !scopes.some((one) => one === values.scope))
-    return `There is no scope ${values.scope}.`
+    return `Unknown scope: ${values.scope}`
   if (values["code-root"] !== undefined && client === "shell")
-    return "The command finds the code root where it runs."
-  return values.remove && client !== "shell" ? "--remove is for `connect shell`." : undefined
+    return "--code-root is not for `connect shell`: the command looks for the code root where it runs."
+  return values.remove && client !== "shell" ? "--remove is only for `connect shell`." : undefined
 }
 
 function connectShell(remove: boolean, dryRun: boolean): string {
   if (dryRun)
     return remove
       ? `Would delete ${launcherPath()}\n`
-      : `Would write ${launcherPath()}:\n${launcherOf(lastingProgram())}`
+      : `Would write ${launcherPath()}:\n${launcherScript(lastingProgram())}`
   return `${remove ? removeCommand() : installCommand()}\n`
 }
 
 /**
  * `blackbox5 connect claude-code | claude-desktop | shell`: writes the client's entry. Exit code 0:
- * written; 1: a fault; 2: called wrongly.
+ * written; 1: failed; 2: a usage error.
  */
 export async function connect(argv: readonly string[]): Promise<number> {
-  const words = parseArguments(argv, options)
-  if (typeof words === "string") return usageError(words, usage)
-  const { values, positionals } = words
+  const parsed = parseArguments(argv, options)
+  if (typeof parsed === "string") return usageError(parsed, usage)
+  const { values, positionals } = parsed
   if (values.help) return showUsage(usage)
   const mistake = mistakeIn(positionals, values)
   if (mistake !== undefined) return usageError(mistake, usage)
@@ -203,8 +204,8 @@ export async function connect(argv: readonly string[]): Promise<number> {
   if (config.remote)
     throw new Fault(
       "Invalid",
-      `This shell talks to the control plane at ${config.remote.url}; connect writes entries for the one of this machine.`,
-      "Run it in a shell without BLACKBOX5_URL, outside of an agent.",
+      `This shell uses the control plane at ${config.remote.url}, but connect writes entries for the one on this machine.`,
+      "Run it outside of an agent, in a shell without BLACKBOX5_URL.",
     )
   process.stdout.write(
     client === "claude-code"

@@ -9,7 +9,7 @@ import { codeRootOf } from "../host/find-code-root.ts"
 import { type Config, lastingEnvironment, readConfig } from "../settings/config.ts"
 import { type Policy, policyPath, policySchema, readPolicy } from "../settings/policy.ts"
 import { version } from "../settings/version.ts"
-import { type Finding, fail, failWith, looked, ok, warn } from "./doctor/check.ts"
+import { type Finding, fail, failWith, guarded, ok, warn } from "./doctor/check.ts"
 import { checkClaude, checkHooks, checkRoot, managedSettings } from "./doctor/claude.ts"
 import { checkCommand } from "./doctor/command.ts"
 import {
@@ -25,20 +25,20 @@ import { helpFlag, parseArguments, showUsage, usageError } from "./parse-args.ts
 
 const usage = `usage: blackbox5 doctor [--json]
 
-Looks at what agents need on this machine, and says what is missing. It changes and starts nothing.
+Checks that this machine has what agents need. It changes nothing and starts nothing.
   --json  print the findings as JSON
 `
 const projectsShown = 10
 
-/** The code root, and what keeps a loop from starting on its projects. */
+/** The code root, and what prevents loops from starting on its projects. */
 async function checkCodeRoot(config: Config, policy: Policy): Promise<readonly Finding[]> {
   const path = codeRootOf(config)
   if (path === undefined)
     return [
       warn(
         "code root",
-        "None is named, and there is none around here.",
-        "Go into a checkout, or set BLACKBOX5_CODE_ROOT.",
+        "None is set, and there is none around this directory.",
+        "Run this in a checkout, or set BLACKBOX5_CODE_ROOT.",
       ),
     ]
   const root = previewCodeRoot(path, policy)
@@ -48,7 +48,7 @@ async function checkCodeRoot(config: Config, policy: Policy): Promise<readonly F
       warn(
         "code root",
         `${path} has no projects.`,
-        "Make one below 5-project-memory, or name a git repository.",
+        "Create one below 5-project-memory, or use a git repository as the code root.",
       ),
     ]
   const shown = projects.slice(0, projectsShown)
@@ -57,23 +57,23 @@ async function checkCodeRoot(config: Config, policy: Policy): Promise<readonly F
     `${path}: ${shown.join(", ")}${projects.length > shown.length ? ` and ${projects.length - shown.length} more` : ""}`,
   )
   const loops = ["ralf", ...Object.keys(policy.loops)]
-  // Each once: what many projects have in common is said of all.
-  const told = new Map<string, Finding>()
+  // Each finding once, because many projects share the same loop.
+  const findings = new Map<string, Finding>()
   for (const [project, loop] of [
     ...shown.map((one) => [one, "ralf"] as const),
     ...loops.map((one) => [shown[0] ?? "", one] as const),
   ])
     try {
       const finding = ok("loop", clean(root.resolve({ project, loop }).loop))
-      told.set(finding.what, finding)
+      findings.set(finding.what, finding)
     } catch (error) {
       const problem = failWith("loop", error)
-      told.set(problem.what, problem)
+      findings.set(problem.what, problem)
     }
-  return [found, ...told.values()]
+  return [found, ...findings.values()]
 }
 
-/** A control plane elsewhere: it has its own machine, and doctor. */
+/** A control plane elsewhere, whose machine needs a doctor of its own. */
 async function checkRemote(remote: NonNullable<Config["remote"]>): Promise<Finding> {
   try {
     const call = { signal: AbortSignal.timeout(10_000), progress: noProgress }
@@ -84,7 +84,7 @@ async function checkRemote(remote: NonNullable<Config["remote"]>): Promise<Findi
     )
     return ok(
       "serve",
-      `BLACKBOX5_URL names ${remote.url}, which answers with version ${theirs}; this is ${version}`,
+      `BLACKBOX5_URL is ${remote.url}, which runs version ${theirs}; this is ${version}`,
     )
   } catch (error) {
     return failWith("serve", error)
@@ -109,49 +109,46 @@ async function examine(): Promise<readonly Finding[]> {
       ? [
           ok(
             "policy",
-            `${existsSync(path) ? path : "the defaults"}: ${counted(policy.instancesMax, "instance")}, ${counted(policy.turnsMax, "iteration")} at once`,
+            `${existsSync(path) ? path : "the defaults"}: at most ${counted(policy.instancesMax, "instance")}, ${counted(policy.turnsMax, "iteration")} at once`,
           ),
         ]
       : [
           fail(
             "policy",
             `${path}: ${clean(found.refused)}`,
-            "Correct that line; until then the policy before, or the defaults, are in force.",
+            "Fix that line. Until then, the previous policy or the defaults are in force.",
           ),
         ],
-    looked("claude", () => checkClaude(policy.claude, environment)),
+    guarded("claude", () => checkClaude(policy.claude, environment)),
     [checkRoot(process.getuid?.(), environment), checkHooks(managedSettings(process.platform))],
-    looked("git", async () => {
+    guarded("git", async () => {
       const git = await checkGit(environment)
       return git.state === "FAIL"
         ? [git]
         : [git, await checkIdentity(environment, (config && codeRootOf(config)) ?? "/")]
     }),
-    looked("command", () => [checkCommand()]),
-    looked("code root", () => (config ? checkCodeRoot(config, policy) : [])),
-    looked("isolation", async () => [await checkIsolation(config, policy)]),
+    guarded("command", () => [checkCommand()]),
+    guarded("code root", () => (config ? checkCodeRoot(config, policy) : [])),
+    guarded("isolation", async () => [await checkIsolation(config, policy)]),
     ...(process.platform === "linux"
       ? []
       : [
           [
             warn(
               "system",
-              `Pausing and ending agents is written for Linux; this is ${process.platform}.`,
+              `Pausing and stopping agents works only on Linux; this is ${process.platform}.`,
               "Run serve in a Linux virtual machine.",
             ),
           ],
         ]),
-    looked("state", () => (config ? checkState(config) : [])),
-    looked("disk", () =>
+    guarded("state", () => (config ? checkState(config) : [])),
+    guarded("disk", () =>
       config ? checkDisk([config.stateDirectory, ...[codeRootOf(config) ?? []].flat()]) : [],
     ),
-    looked("serve", async () =>
-      config === undefined
-        ? []
-        : config.remote
-          ? [await checkRemote(config.remote)]
-          : checkServe(config),
-    ),
+    guarded("serve", async () => {
+      if (config?.remote) return [await checkRemote(config.remote)]
+      return config ? checkServe(config) : []
+    }),
   ]
   return (await Promise.all(groups)).flat()
 }
@@ -159,12 +156,12 @@ async function examine(): Promise<readonly Finding[]> {
 const longestState = 4
 
 /**
- * What to do stands on a line of its own, which only the terminal breaks: so it can be copied. A
- * pipe gets one line for each finding.
+ * On a terminal, `next` is a line of its own that is not wrapped, so that it can be copied. A pipe
+ * gets one line for each finding.
  */
-function lineOf({ check, state, what, next }: Finding, longest: number): string {
+function render({ check, state, what, next }: Finding, longest: number): string {
   const width = terminalWidth()
-  // styleText leaves colours out where there is no terminal, and where NO_COLOR asks for that.
+  // styleText adds no colours without a terminal, or with NO_COLOR.
   const mark = styleText(colours[state], state, { stream: process.stdout })
   const row = (text: string): string =>
     mark +
@@ -177,28 +174,25 @@ function lineOf({ check, state, what, next }: Finding, longest: number): string 
 
 const colours = { ok: "green", warn: "yellow", FAIL: "red" } as const
 
-/**
- * `blackbox5 doctor [--json]`. Exit code 0: agents can work; 1: something failed; 2: called
- * wrongly.
- */
+/** `blackbox5 doctor [--json]`. Exit code 0: agents can work; 1: a check failed; 2: a usage error. */
 export async function doctor(argv: readonly string[]): Promise<number> {
-  const words = parseArguments(argv, { ...helpFlag, json: { type: "boolean", default: false } })
-  if (typeof words === "string") return usageError(words, usage)
-  const { values, positionals } = words
+  const parsed = parseArguments(argv, { ...helpFlag, json: { type: "boolean", default: false } })
+  if (typeof parsed === "string") return usageError(parsed, usage)
+  const { values, positionals } = parsed
   if (values.help) return showUsage(usage)
   if (positionals.length > 0)
-    return usageError(`doctor takes no ${JSON.stringify(positionals[0])}.`, usage)
+    return usageError(`doctor does not take ${JSON.stringify(positionals[0])}.`, usage)
   const findings = await examine()
   const failed = findings.filter(({ state }) => state === "FAIL").length
   if (values.json)
     process.stdout.write(`${JSON.stringify({ ok: failed === 0, version, findings }, null, 2)}\n`)
   else {
     const longest = Math.max(...findings.map(({ check }) => check.length))
-    for (const finding of findings) process.stdout.write(`${lineOf(finding, longest)}\n`)
+    for (const finding of findings) process.stdout.write(`${render(finding, longest)}\n`)
     process.stdout.write(
       failed === 0
-        ? "Agents can work here.\n"
-        : `${failed} of ${findings.length} failed: agents cannot work like this.\n`,
+        ? "This machine is ready for agents.\n"
+        : `${failed} of ${counted(findings.length, "check")} failed. Agents cannot work until this is fixed.\n`,
     )
   }
   return failed === 0 ? 0 : 1

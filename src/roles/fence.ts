@@ -1,10 +1,10 @@
 import { insideFence } from "../core/view.ts"
 
-/** People read what models read, without the fences around what agents wrote. */
+/** People read the same texts as models, without the fences around what agents wrote. */
 
 export const unfenced = (text: string): string => insideFence(text) ?? text
 
-/** A tool's result with every fence in it taken off. */
+/** A tool's result without any fences. */
 export function withoutFences(result: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const walk = (node: unknown): unknown => {
     if (typeof node === "string") return unfenced(node)

@@ -2,29 +2,29 @@ import { type ParseArgsConfig, parseArgs } from "node:util"
 import { decode, type Field } from "../core/decode.ts"
 import { shellWord } from "../core/view.ts"
 
-/** A tool's input as the flags of a command line, in both directions. */
+/** Translates between a tool's input and the flags of a command line. */
 
 export const kebab = (name: string): string =>
   name.replaceAll("_", "-").replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 
-/** The field that words without a flag go to. */
+/** The field that positional arguments go to. */
 export const positionalOf = (fields: readonly Field[]): Field | undefined =>
   ["name", "names", "to", "of"]
     .map((word) => fields.find(({ name }) => name === word))
     .find((field) => field !== undefined)
 
-export interface Parsed {
+export interface ParsedInput {
   readonly input: Record<string, unknown>
   readonly json: boolean
   readonly jsonLines: boolean
 }
 
-/** Flags and words as a tool's input; text says what is wrong with them. */
+/** The tool's input from a command line, or what is wrong with it. */
 export function parseInput(
   fields: readonly Field[],
   argv: readonly string[],
   { hasLines = false }: { readonly hasLines?: boolean } = {},
-): Parsed | string {
+): ParsedInput | string {
   const options: NonNullable<ParseArgsConfig["options"]> = {
     input: { type: "string" },
     json: { type: "boolean" },
@@ -52,10 +52,10 @@ export function parseInput(
   try {
     if (typeof values.input === "string") whole = JSON.parse(values.input)
   } catch {
-    return "--input is not JSON."
+    return "--input must be JSON."
   }
   if (typeof whole !== "object" || whole === null || Array.isArray(whole))
-    return "--input is not a JSON object."
+    return "--input must be a JSON object."
   const flat = new Map<string, readonly string[]>()
   for (const { name } of fields) {
     const value = values[kebab(name)]
@@ -63,9 +63,9 @@ export function parseInput(
   }
   const positional = positionalOf(fields)
   if (positionals.length > 0) {
-    if (!positional) return `The command takes no ${JSON.stringify(positionals[0])}.`
+    if (!positional) return `Unexpected argument: ${JSON.stringify(positionals[0])}`
     if (positional.kind !== "list" && positionals.length > 1)
-      return `The command takes one ${positional.name}.`
+      return `Give only one ${positional.name}.`
     flat.set(positional.name, [...(flat.get(positional.name) ?? []), ...positionals])
   }
   return {
@@ -75,11 +75,11 @@ export function parseInput(
   }
 }
 
-/** What stands for a value that the reader has to fill in. */
+/** Stands for a value that the reader must fill in. */
 export const placeholder = "…"
 
-/** The text that `decode` reads as that value again. */
-function textOf({ kind }: Field, value: unknown): string {
+/** The text that `decode` turns back into the value. */
+function encode({ kind }: Field, value: unknown): string {
   if (typeof value === "string" && kind !== "json") return value
   if (kind === "list" && Array.isArray(value)) {
     const plain =
@@ -97,12 +97,12 @@ function textOf({ kind }: Field, value: unknown): string {
   return JSON.stringify(value)
 }
 
-/** One field of an input as a person types it in a shell. */
-export function flagOf(field: Field, value: unknown): string {
+/** One field of an input as typed in a shell. */
+export function renderFlag(field: Field, value: unknown): string {
   const flag = `--${kebab(field.name)}`
   if (field.kind === "boolean" && typeof value === "boolean")
     return value ? flag : `--no-${kebab(field.name)}`
-  const text = textOf(field, value)
+  const text = encode(field, value)
   const word = text === placeholder ? `"${placeholder}"` : shellWord(text)
   return `${flag}${text.startsWith("-") ? "=" : " "}${word}`
 }

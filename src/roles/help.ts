@@ -5,7 +5,7 @@ import { kebab, positionalOf } from "./flags.ts"
 import { createHints } from "./hints.ts"
 import { columns, paragraph } from "./layout.ts"
 
-/** What `blackbox5 help` and `--help` say. */
+/** The texts of `blackbox5 help` and `--help`. */
 
 type Command = readonly [name: string, what: string]
 interface Group {
@@ -14,14 +14,14 @@ interface Group {
 }
 const groups: readonly Group[] = [
   {
-    title: "See what the agents do",
+    title: "See what the agents are doing",
     commands: [
       ["top", "the fleet on one screen, live, with keys to steer it"],
-      ["fleet-status", "the fleet at a glance: who needs you, and what to do"],
-      ["list-instances", "the agents, each with why it is or is not running"],
+      ["fleet-status", "the fleet at a glance: who needs you, and what to do next"],
+      ["list-instances", "all agents, and why each is or is not running"],
       ["inspect-instance", "everything about one agent"],
-      ["logs", "what an agent's loop prints; -f follows it"],
-      ["read-logs", "a page of the log, searched or since some time"],
+      ["logs", "the output of an agent's loop; -f follows it"],
+      ["read-logs", "part of a log, filtered by text or time"],
       ["read-events", "what happened, in order"],
     ],
   },
@@ -29,30 +29,30 @@ const groups: readonly Group[] = [
     title: "Steer them",
     commands: [
       ["spawn-instance", "start an agent on a project"],
-      ["message-instances", "tell agents something, now or for all later iterations"],
-      ["read-messages", "what agents wrote to you, and what became of your messages"],
-      ["pause-instances", "freeze agents at once, or after their iteration"],
-      ["resume-instances", "let them go on, or start those that ended afresh"],
-      ["stop-instances", "end agents; --remove deletes them"],
+      ["message-instances", "send agents a message, once or for every iteration"],
+      ["read-messages", "messages from agents, and whether yours were read"],
+      ["pause-instances", "freeze agents now, or after their iteration"],
+      ["resume-instances", "continue paused agents, or restart finished ones"],
+      ["stop-instances", "stop agents; --remove deletes them"],
       ["update-instance", "change an agent's goal, budget, priority or labels"],
       ["wait-for-instances", "wait until agents finish or need you"],
-      ["trees", "list the work trees that removed agents left, and delete them"],
+      ["trees", "list or delete the work trees of removed agents"],
     ],
   },
   {
     title: "Set up this machine",
     commands: [
       ["serve", "run the control plane"],
-      ["connect", "tell Claude Code, Claude Desktop or your shell about this fleet"],
-      ["doctor", "check that agents have what they need here"],
+      ["connect", "connect Claude Code, Claude Desktop or your shell to this fleet"],
+      ["doctor", "check that this machine has what agents need"],
     ],
   },
   {
     title: "Manage people",
     commands: [
       ["create-token", "make a token for a person or a program"],
-      ["list-tokens", "who has a token"],
-      ["revoke-token", "end a token at once"],
+      ["list-tokens", "list who has a token"],
+      ["revoke-token", "revoke a token immediately"],
       ["audit", "who changed what, and who was refused"],
     ],
   },
@@ -67,7 +67,7 @@ const groups: readonly Group[] = [
   },
 ]
 
-/** All commands, also those of tools that no group names yet. */
+/** All commands, including tools that no group lists. */
 export function commandGroups(): readonly Group[] {
   const named = new Set(groups.flatMap(({ commands }) => commands.map(([name]) => name)))
   const others = tools
@@ -94,25 +94,25 @@ export function overview(program: string, width: number | undefined): string {
     program === "blackbox5"
       ? []
       : [
-          `Your shell does not find the command blackbox5. This makes it:\n\n${program} connect shell`,
+          `Your shell does not find the command blackbox5. To install it, run:\n\n${program} connect shell`,
         ]
   return `${[
     "usage: blackbox5 <command> [flags]",
     ...sections,
     paragraph(
-      "`blackbox5 <command> --help` lists a command's flags. --json prints the whole result of a command. `blackbox5 --version` prints the version. NO_COLOR=1 leaves colours out.",
+      "Run `blackbox5 <command> --help` for a command's flags, and `blackbox5 --version` for the version. --json prints the complete result of a command. NO_COLOR=1 turns colours off.",
       width === undefined ? footWidth : width,
     ),
     ...command,
   ].join("\n\n")}\n`
 }
 
-/** More choices than this are told in the description, where they can be broken over lines. */
+/** Longer lists of choices go into the description, where they can be wrapped. */
 const choicesMax = 40
 const choicesOf = ({ choices = [] }: Field): string => choices.join("|")
 
-/** What stands behind a flag. */
-function valueWord(field: Field): string {
+/** The placeholder after a flag. */
+function valueHint(field: Field): string {
   const { kind, fields } = field
   const choices = choicesOf(field)
   if (choices !== "" && choices.length <= choicesMax)
@@ -126,10 +126,10 @@ function valueWord(field: Field): string {
   return fields.some(({ name }) => name === "usd") ? ` USD, or ${pairs}` : ` ${pairs}`
 }
 
-function whatItIs(field: Field): string {
+function describeField(field: Field): string {
   const { required, description, otherwise, choices = [] } = field
   const plain = ["string", "number"].includes(typeof otherwise) && otherwise !== ""
-  const some = choicesOf(field).length > choicesMax ? `some of ${choices.join(", ")}` : ""
+  const some = choicesOf(field).length > choicesMax ? `any of ${choices.join(", ")}` : ""
   const parts = [
     required ? "required" : "",
     description ?? "",
@@ -139,7 +139,7 @@ function whatItIs(field: Field): string {
   return oneLine(parts.filter((part) => part !== "").join("; "), 500)
 }
 
-/** The help of a tool's command. `more` is what only the command line has to say. */
+/** The help of a tool's command. `more`: what applies only to the command line. */
 export function helpOf(
   tool: { readonly name: string; readonly description: string; readonly lines?: string },
   fields: readonly Field[],
@@ -149,20 +149,20 @@ export function helpOf(
   const positional = positionalOf(fields)
   const word = positional ? ` [${positional.name}${positional.kind === "list" ? "..." : ""}]` : ""
   const flags = fields.map((field) => [
-    `--${kebab(field.name)}${valueWord(field)}`,
-    whatItIs(field),
+    `--${kebab(field.name)}${valueHint(field)}`,
+    describeField(field),
   ])
   flags.push(
-    ["--input JSON", "the whole input; flags win over it"],
-    ["--json", "print the whole result as JSON"],
+    ["--input JSON", "the whole input as JSON; flags override it"],
+    ["--json", "print the complete result as JSON"],
   )
   if (tool.lines !== undefined)
-    flags.push(["--json-lines", "print all of it, oldest first, one JSON object a line"])
+    flags.push(["--json-lines", "print everything, oldest first, one JSON object per line"])
   const about = paragraph(createHints(tools, "blackbox5").text(tool.description), width)
   return `usage: blackbox5 ${kebab(tool.name)}${word} [flags]\n\n${about}\n\n${columns(flags, width, 2)}\n${more}`
 }
 
-/** Changes of letters that make one word of the other. */
+/** The edit distance between two words. */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, at) => at)
   for (const [i, letter] of [...a].entries()) {
@@ -180,15 +180,15 @@ function distance(a: string, b: string): number {
   return row.at(-1) ?? 0
 }
 
-const askedMax = 60
+const wordMax = 60
 
-/** The command that was probably meant, if one is near. */
+/** The command that was probably meant, if one is similar. */
 export function nearestCommand(word: string): string | undefined {
-  const asked = cut(word, askedMax).replaceAll("_", "-")
+  const wanted = cut(word, wordMax).replaceAll("_", "-")
   const names = commandGroups().flatMap(({ commands }) => commands.map(([name]) => name))
   // `pause` is short for pause-instances.
-  const begun = names.find((name) => name.startsWith(asked))
-  if (asked.length > 2 && begun !== undefined) return begun
-  const nearest = names.toSorted((a, b) => distance(asked, a) - distance(asked, b))[0] ?? ""
-  return distance(asked, nearest) <= Math.max(2, nearest.length / 3) ? nearest : undefined
+  const match = names.find((name) => name.startsWith(wanted))
+  if (wanted.length > 2 && match !== undefined) return match
+  const nearest = names.toSorted((a, b) => distance(wanted, a) - distance(wanted, b))[0] ?? ""
+  return distance(wanted, nearest) <= Math.max(2, nearest.length / 3) ? nearest : undefined
 }

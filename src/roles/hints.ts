@@ -1,28 +1,25 @@
 import { type Field, inputFields } from "../core/decode.ts"
 import type { Tool } from "../core/tool.ts"
-import { flagOf, kebab, placeholder } from "./flags.ts"
+import { kebab, placeholder, renderFlag } from "./flags.ts"
 
 /**
- * Hints are written as calls, which is what models read: `resume_instances {"names":["shop-1"]}`,
- * `dryRun: true`, `"cursor":"3.4"`. On a command line they become what a person can paste:
- * `blackbox5 resume-instances --names shop-1`, `--dry-run`, `--cursor 3.4`. This is the only place
- * that translates.
+ * Hints are written as calls, for models: `resume_instances {"names":["shop-1"]}`, `dryRun: true`,
+ * `"cursor":"3.4"`. For a command line, this file alone translates them into what a person can
+ * paste: `blackbox5 resume-instances --names shop-1`, `--dry-run`, `--cursor 3.4`.
  */
 
 export interface Hints {
-  /** A hint, or a message that may hold one. */
+  /** Translates a hint, or a message that may contain one. */
   text(text: string): string
-  /**
-   * A tool's result with every hint in it translated; what agents and people wrote stays as it is.
-   */
+  /** A tool's result with its hints translated. What agents and people wrote stays as it is. */
   result(result: Readonly<Record<string, unknown>>): Record<string, unknown>
 }
 
-/** The keys of a result whose texts may hold hints. */
+/** The keys of a result whose texts may contain hints. */
 const hintKeys = new Set(["next", "fix", "do", "why", "note", "refused", "cut", "warnings"])
 
-/** The JSON object or array that begins a text; undefined when it has no end. */
-function bracketed(text: string): string | undefined {
+/** The JSON object or array at the start of a text; undefined when it does not end. */
+function leadingJson(text: string): string | undefined {
   let depth = 0
   for (const { 0: part, index } of text.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\]]/g)) {
     if (part === "{" || part === "[") depth++
@@ -32,8 +29,8 @@ function bracketed(text: string): string | undefined {
   return undefined
 }
 
-/** JSON in which `…` or `{…}` may stand for a value that the reader fills in. */
-function readLoosely(json: string): unknown {
+/** Parses JSON in which `…` or `{…}` may stand for a value that the reader fills in. */
+function parseLoosely(json: string): unknown {
   const strict = json.replace(/"(?:[^"\\]|\\.)*"|\{…\}|…/g, (part) =>
     part.startsWith('"') ? part : `"${placeholder}"`,
   )
@@ -47,14 +44,14 @@ function readLoosely(json: string): unknown {
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** Flags for all of an input; undefined when the fields do not have all of it. */
-function flagsOf(
+/** All of an input as flags; undefined when it has an unknown field. */
+function renderFlags(
   fields: readonly Field[],
   input: Record<string, unknown>,
 ): readonly string[] | undefined {
   const flags = Object.entries(input).map(([name, value]) => {
     const field = fields.find((one) => one.name === name)
-    return field && flagOf(field, value)
+    return field && renderFlag(field, value)
   })
   return flags.every((flag) => flag !== undefined) ? flags : undefined
 }
@@ -67,7 +64,7 @@ export function createHints(tools: readonly Tool[], program: string): Hints {
     "g",
   )
   let known: ReadonlyMap<string, Field> | undefined
-  /** The fields of all tools: a hint names one without saying whose it is. */
+  /** The fields of all tools, because a hint may name a field without its tool. */
   const fields = (): ReadonlyMap<string, Field> => {
     known ??= new Map(
       tools.flatMap(({ input }) => inputFields(input)).map((field) => [field.name, field]),
@@ -76,8 +73,8 @@ export function createHints(tools: readonly Tool[], program: string): Hints {
   }
 
   /**
-   * `"names":["a"],"limit":3` as flags, `dryRun: true` as `--dry-run`, and other fields whose names
-   * are no words as flags.
+   * Turns `"names":["a"],"limit":3`, `dryRun: true`, and fields whose names are not English words
+   * into flags.
    */
   const withFlags = (text: string): string => {
     if (!/"\w+":|[a-z][A-Z]|: (?:true|\d)/.test(text)) return text
@@ -85,8 +82,8 @@ export function createHints(tools: readonly Tool[], program: string): Hints {
       /"(\w+)":("(?:[^"\\]|\\.)*"|\[[^\]]*\]|\{[^}]*\}|[\w.…-]*[\w…])(,(?="\w+":))?/g,
       (whole, name, json, more) => {
         const field = fields().get(name)
-        const value = readLoosely(json)
-        return field && value !== undefined ? flagOf(field, value) + (more ? " " : "") : whole
+        const value = parseLoosely(json)
+        return field && value !== undefined ? renderFlag(field, value) + (more ? " " : "") : whole
       },
     )
     return pairs.replace(
@@ -95,8 +92,10 @@ export function createHints(tools: readonly Tool[], program: string): Hints {
         const field = fields().get(name)
         if (!field || (value === undefined && !/[A-Z]/.test(name))) return whole
         if (value === undefined) return `--${kebab(name)}`
-        const said: unknown = JSON.parse(value.slice(2))
-        return field.kind === "boolean" || field.kind === "number" ? flagOf(field, said) : whole
+        const parsed: unknown = JSON.parse(value.slice(2))
+        return field.kind === "boolean" || field.kind === "number"
+          ? renderFlag(field, parsed)
+          : whole
       },
     )
   }
@@ -108,17 +107,18 @@ export function createHints(tools: readonly Tool[], program: string): Hints {
       if (index < at) continue
       const end = index + name.length
       const json = /^ ?\{/.test(text.slice(end))
-        ? bracketed(text.slice(end).trimStart())
+        ? leadingJson(text.slice(end).trimStart())
         : undefined
-      if (json === undefined && !name.includes("_")) continue // a word of English, as audit is
-      const input = json === undefined ? {} : readLoosely(json)
+      if (json === undefined && !name.includes("_")) continue // an English word, such as "audit"
+      const input = json === undefined ? {} : parseLoosely(json)
       const tool = byName.get(name)
-      const flags = tool && isObject(input) ? flagsOf(inputFields(tool.input), input) : undefined
+      const flags =
+        tool && isObject(input) ? renderFlags(inputFields(tool.input), input) : undefined
       if (!flags) continue
       const after = json === undefined ? end : text.indexOf(json, end) + json.length
       const line = [program, kebab(name), ...flags].join(" ")
       const whole = text.slice(0, index).trim() === "" && /^\.?\s*$/.test(text.slice(after))
-      // A command within a sentence is set off; one that is all of it can be copied as it is.
+      // A command inside a sentence is put into backticks; one on its own can be copied as it is.
       done += withFlags(text.slice(at, index)) + (whole ? line : `\`${line}\``)
       at = whole ? text.length : after
     }

@@ -3,10 +3,7 @@ import { z } from "zod"
 import type { Invoke } from "../core/invoke.ts"
 import type { Call, Tool } from "../core/tool.ts"
 
-/**
- * An export: a whole list as JSON, one item a line, the oldest first. It holds one page at a time,
- * however long the list is.
- */
+/** Exports a whole list as JSON, one item per line, oldest first. It holds one page at a time. */
 
 const pageSize = 1000
 const pageSchema = z.looseObject({ cursor: z.string(), more: z.boolean() })
@@ -14,16 +11,16 @@ const pageSchema = z.looseObject({ cursor: z.string(), more: z.boolean() })
 export interface LinesOptions {
   readonly tool: Tool
   readonly invoke: Invoke
-  /** Without `limit` all there is; `after` goes on behind the cursor of an item. */
+  /** Without `limit`, everything. `after`: the cursor to continue from. */
   readonly input: Record<string, unknown>
   readonly call: Call
-  /** How a page is read by who gets the lines: without fences, where a person does. */
+  /** Prepares a page for its reader: without fences for a person. */
   read(page: Record<string, unknown>): Record<string, unknown>
 }
 
 /**
- * Prints it page by page, as fast as the reader takes it; ends quietly when the reader goes away,
- * as `head` does. @throws Fault.
+ * Prints page by page, at the reader's pace. Ends quietly when the reader closes the pipe, as `head`
+ * does. @throws Fault.
  */
 export async function printLines(
   stdout: NodeJS.WritableStream,

@@ -4,9 +4,7 @@ import type { TextRow } from "../core/tool.ts"
 import { clean, fenced, oneLine } from "../core/view.ts"
 import { kebab } from "./flags.ts"
 
-/**
- * Text for a terminal of some width; without a width, as in a pipe, nothing is broken over lines.
- */
+/** Text for a terminal of a given width. Without a width, as in a pipe, nothing is wrapped. */
 
 interface Cell {
   readonly text: string
@@ -18,20 +16,17 @@ interface Table {
   toString(): string
 }
 
-/** Wider than any line that `oneLine` lets through. */
+/** Wider than any line that `oneLine` allows. */
 const unbroken = 4000
 const gap = 2
-/** A last column that is narrower than this stands below its row. */
+/** A last column that would be narrower goes below its row. */
 const lastColumnMin = 28
 const cellCharactersMax = 500
 
 export const terminalWidth = (): number | undefined =>
   process.stdout.isTTY ? process.stdout.columns : undefined
 
-/**
- * Columns, aligned. The last one takes what is left; where that is too little to read, it stands
- * below the others.
- */
+/** Aligned columns. The last takes what is left or, if that is too narrow, goes below the others. */
 export function columns(
   rows: readonly (readonly string[])[],
   width: number | undefined,
@@ -63,7 +58,7 @@ export function columns(
   return lines.join("\n")
 }
 
-/** A text broken between words. */
+/** A text wrapped between words. */
 export function paragraph(text: string, width: number | undefined, indent = 0): string {
   const ui: Table = cliui({ width: width ?? unbroken, wrap: true })
   ui.div({ text, padding: [0, 0, 0, indent] })
@@ -71,11 +66,8 @@ export function paragraph(text: string, width: number | undefined, indent = 0): 
 }
 
 const fences = /<untrusted-(\w+)>\n([\s\S]*?)\n<\/untrusted-\1>/g
-/**
- * A text as one line. Others' words are cut within their fence, if they have one, so that it never
- * lacks its end.
- */
-function cellOf(text: string): string {
+/** A text as one line. A fenced text is cut inside its fence, so that the fence stays closed. */
+function cellText(text: string): string {
   if (text.search(fences) < 0) return oneLine(text, cellCharactersMax)
   return clean(
     text.replace(fences, (_, nonce: string, inner: string) =>
@@ -84,12 +76,12 @@ function cellOf(text: string): string {
   ).replace(/\s+/g, " ")
 }
 
-/** Rows with a heading of their keys. */
+/** Rows below a heading made of their keys. */
 export function tableOf(rows: readonly TextRow[], width: number | undefined): string {
   const names = [...new Set(rows.flatMap((row) => Object.keys(row)))]
   const heads = names.map((name) => kebab(name).replaceAll("-", " ").toUpperCase())
   return columns(
-    [heads, ...rows.map((row) => names.map((name) => cellOf(String(row[name] ?? ""))))],
+    [heads, ...rows.map((row) => names.map((name) => cellText(String(row[name] ?? ""))))],
     width,
   )
 }

@@ -14,16 +14,16 @@ import { helpFlag, parseArguments, showUsage, usageError } from "./parse-args.ts
 
 const usage = `usage: blackbox5 logs <name> [-f] [--tail N] [--source loop|transcript]
 
-Prints what an instance's loop printed, or what claude said and did.
-  -f, --follow     print what comes, too, until Ctrl-C
-  --tail N         begin with the last N lines (100; at most 2000)
-  --source SOURCE  loop: what the loop printed (the default); transcript: what claude said and did
+Prints the output of an agent's loop, or what claude said and did.
+  -f, --follow     keep printing new lines until Ctrl-C
+  --tail N         start with the last N lines (default 100, at most 2000)
+  --source SOURCE  loop: the output of the loop (default); transcript: what claude said and did
 `
 const pollMs = 500
 const retryMs = 1000
 const linesMax = 2000
 
-// Looser than the tool says: a newer serve may say more.
+// Looser than the tool's own schema, because a newer serve may add fields.
 const pageSchema = z.object({
   lines: z.int(),
   untrusted: z.string(),
@@ -32,22 +32,22 @@ const pageSchema = z.object({
 })
 type Page = z.output<typeof pageSchema>
 
-/** Waits where whoever reads is slow. */
+/** Waits for a slow reader. */
 async function print({ lines, untrusted }: Page, signal: AbortSignal): Promise<void> {
   if (lines === 0) return
   const stream = process.stdout
-  // styleText leaves it plain where there is no terminal, and where NO_COLOR asks for that.
+  // styleText adds no style without a terminal, or with NO_COLOR.
   const text = unfenced(untrusted).replace(/^\S+Z(?= )/gm, (moment) =>
     styleText("dim", moment, { stream }),
   )
   if (!stream.write(`${text}\n`)) await once(stream, "drain", { signal }).catch(() => {})
 }
 
-const tell = (message: string): void => void process.stderr.write(`${clean(message)}\n`)
+const note = (message: string): void => void process.stderr.write(`${clean(message)}\n`)
 
 /**
- * Prints what comes after the cursor, in order and once, until the signal. @throws a Fault that
- * trying again cannot mend.
+ * Prints what follows the cursor, in order and once, until the signal. @throws a Fault that
+ * retrying cannot fix.
  */
 async function follow(
   read: (more: object) => Promise<Page>,
@@ -55,14 +55,14 @@ async function follow(
   signal: AbortSignal,
 ): Promise<void> {
   let after = from
-  let away = false
+  let isDisconnected = false
   while (!signal.aborted) {
     try {
       const page = await read({ after, tail: linesMax })
-      away = false
-      if (page.cut?.includes("gone")) tell(`[${page.cut}]`)
+      isDisconnected = false
+      if (page.cut?.includes("gone")) note(`[${page.cut}]`)
       await print(page, signal)
-      // A page that was cut short has moved on, too.
+      // A page may have no lines and still move the cursor.
       const idle = page.lines === 0 && page.cursor === after
       after = page.cursor
       if (idle) await sleep(pollMs, undefined, { signal }).catch(() => {})
@@ -70,8 +70,8 @@ async function follow(
       const fault = asFault(error)
       if (signal.aborted) return
       if (fault.terminal) throw fault
-      if (!away) tell(`[${fault.message} Trying again.]`)
-      away = true
+      if (!isDisconnected) note(`[${fault.message} Trying again.]`)
+      isDisconnected = true
       await sleep(retryMs, undefined, { signal }).catch(() => {})
     }
   }
@@ -84,32 +84,29 @@ const options = {
   ...helpFlag,
 } as const
 
-/**
- * `blackbox5 logs <name> [-f] [--tail N]`. Exit code 0: printed; 1: a fault; 2: called wrongly;
- * 130: Ctrl-C.
- */
+/** `blackbox5 logs <name> [-f]`. Exit code 0: printed; 1: failed; 2: a usage error; 130: Ctrl-C. */
 export async function logs(
   argv: readonly string[],
   invoke: Invoke = invokeServe(readConfig(), tools),
 ): Promise<number> {
-  const words = parseArguments(argv, options)
-  const wrong = (message: string): number => usageError(message, usage)
-  if (typeof words === "string") return wrong(words)
-  const { values, positionals } = words
+  const parsed = parseArguments(argv, options)
+  const misused = (message: string): number => usageError(message, usage)
+  if (typeof parsed === "string") return misused(parsed)
+  const { values, positionals } = parsed
   if (values.help) return showUsage(usage)
   const [name, ...rest] = positionals
   const tail = Number(values.tail)
-  if (name === undefined || rest.length > 0) return wrong("Give the name of one instance.")
+  if (name === undefined || rest.length > 0) return misused("Give the name of one agent.")
   if (!Number.isInteger(tail) || tail < 1 || tail > linesMax)
-    return wrong(`--tail takes a number from 1 to ${linesMax}.`)
+    return misused(`--tail must be a number from 1 to ${linesMax}.`)
   if (values.source !== "loop" && values.source !== "transcript")
-    return wrong("--source takes loop or transcript.")
+    return misused("--source must be loop or transcript.")
   const { source } = values
 
   const ended = new AbortController()
   const { signal } = ended
   for (const event of ["SIGINT", "SIGTERM"] as const) process.once(event, () => ended.abort(130))
-  // Whoever read it has gone, as `head` does.
+  // The reader closed the pipe, as `head` does.
   process.stdout.on("error", () => ended.abort(0))
   const read = async (more: object): Promise<Page> =>
     pageSchema.parse(
@@ -117,7 +114,7 @@ export async function logs(
     )
   try {
     const page = await read({ tail })
-    if (page.cut !== undefined && page.lines < tail) tell(`[${page.cut}]`)
+    if (page.cut !== undefined && page.lines < tail) note(`[${page.cut}]`)
     await print(page, signal)
     if (values.follow) await follow(read, page.cursor, signal)
   } catch (error) {

@@ -3,15 +3,15 @@ import { helpFlag, parseArguments, showUsage, usageError } from "./parse-args.ts
 
 const usage = `usage: blackbox5 loop <project directory>
 
-Runs the built-in loop, for projects without a loop script of their own. An agent starts it; people do not need to.
+Runs the built-in loop, for projects without a loop script of their own. Agents start it; you do not need to.
 `
 
-/** `blackbox5 loop <project directory>`. Exit code 2: called wrongly. */
+/** `blackbox5 loop <project directory>`. Exit code 2: a usage error. */
 export async function loop(argv: readonly string[]): Promise<number> {
-  const words = parseArguments(argv, helpFlag)
-  if (typeof words === "string") return usageError(words, usage)
-  if (words.values.help) return showUsage(usage)
-  const [directory, ...rest] = words.positionals
+  const parsed = parseArguments(argv, helpFlag)
+  if (typeof parsed === "string") return usageError(parsed, usage)
+  if (parsed.values.help) return showUsage(usage)
+  const [directory, ...rest] = parsed.positionals
   if (directory === undefined || rest.length > 0)
     return usageError("Give one project directory.", usage)
   return runLoop(directory)

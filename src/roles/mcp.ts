@@ -8,9 +8,9 @@ import { helpFlag, parseArguments, showUsage, usageError } from "./parse-args.ts
 
 const usage = `usage: blackbox5 mcp [--read-only] [--toolsets A,B]
 
-Speaks MCP on stdin and stdout; clients run it.
-  --read-only     offer only the tools that change nothing
-  --toolsets A,B  offer only these sets of tools: ${toolsets.join(", ")}
+Speaks MCP on stdin and stdout. MCP clients run it.
+  --read-only     offer only tools that change nothing
+  --toolsets A,B  offer only these toolsets: ${toolsets.join(", ")}
 `
 const options = {
   ...helpFlag,
@@ -19,29 +19,29 @@ const options = {
 } as const
 
 /**
- * One such process stands beside every client and every iteration, and does little: its young
- * objects need 1 MiB, not the 16 that V8 gives them. Measured: 3 MiB less of each process.
+ * Every client and every iteration has such a process, and it does little: its young generation
+ * needs 1 MiB instead of V8's 16. Measured: 3 MiB less for each process.
  */
-function keepSmall(): void {
+function limitMemory(): void {
   for (const flag of ["--max-semi-space-size=1", "--semi-space-growth-factor=1"])
     setFlagsFromString(flag)
 }
 
-/** MCP over stdio. Loads nothing of weight before `initialize` is answered. */
+/** MCP over stdio. Loads nothing large before `initialize` is answered. */
 export async function mcp(argv: readonly string[]): Promise<number> {
-  keepSmall()
-  const words = parseArguments(argv, options)
-  if (typeof words === "string") return usageError(words, usage)
-  const { values, positionals } = words
+  limitMemory()
+  const parsed = parseArguments(argv, options)
+  if (typeof parsed === "string") return usageError(parsed, usage)
+  const { values, positionals } = parsed
   if (values.help) return showUsage(usage)
   if (positionals.length > 0)
-    return usageError(`mcp takes no ${JSON.stringify(positionals[0])}.`, usage)
+    return usageError(`mcp does not take ${JSON.stringify(positionals[0])}.`, usage)
   const { "read-only": readOnly, toolsets: only } = values
   const offer = readOffer({ readOnly, toolsets: only })
   const ended = new AbortController()
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const)
     process.once(signal, () => ended.abort())
-  // Nobody reads any more: the client is gone.
+  // The client is gone.
   process.stdout.on("error", () => ended.abort())
   const agent = instanceHere()
   const instructions = instructionsFor(agent)
@@ -51,12 +51,11 @@ export async function mcp(argv: readonly string[]): Promise<number> {
     signal: ended.signal,
     instructions,
     listTools: () => readBuiltTools(offer),
-    // Every iteration has such a process, and many call nothing; a person's first call may have to
-    // start serve.
+    // Many iterations call nothing. A person's first call may have to start serve.
     warm: agent === undefined,
     load: async (line) =>
       (await import("../mcp/session.ts")).openSession(line, { offer, instructions }),
   })
-  // A start of serve in the background would keep the process; it goes on by itself.
+  // A serve that is starting in the background would keep this process; it continues on its own.
   process.exit(0)
 }

@@ -1,7 +1,7 @@
 import { type ParseArgsConfig, type ParseArgsOptionsConfig, parseArgs } from "node:util"
 import { clean } from "../core/view.ts"
 
-/** Flags and words of a command line; or what is wrong with it, in parseArgs' own words. */
+/** The flags and positional arguments of a command line, or parseArgs' error message. */
 export function parseArguments<const T extends ParseArgsOptionsConfig>(
   argv: readonly string[],
   options: T,
@@ -13,7 +13,7 @@ export function parseArguments<const T extends ParseArgsOptionsConfig>(
   }
 }
 
-/** `-h`, `--help`, in the options of every role. */
+/** `-h`, `--help`: an option of every role. */
 export const helpFlag = { help: { type: "boolean", short: "h", default: false } } as const
 
 export function showUsage(usage: string): 0 {
@@ -21,7 +21,7 @@ export function showUsage(usage: string): 0 {
   return 0
 }
 
-/** A mistake in how a role was called: exit code 2. */
+/** Exit code 2. */
 export function usageError(message: string, usage: string): 2 {
   process.stderr.write(`error: ${clean(message)}\n${usage}`)
   return 2

@@ -18,15 +18,12 @@ import { isOnPath, programsOnPath } from "../host/find-program.ts"
 import { replaceFile } from "../host/replace-file.ts"
 import { userBinDirectory } from "../settings/config.ts"
 
-/**
- * The command `blackbox5` of a person's shells: a small launcher in ~/.local/bin, and what else
- * PATH finds by that name.
- */
+/** The command `blackbox5`: a small launcher in ~/.local/bin, and what else PATH finds by the name. */
 
 const commandName = "blackbox5"
 const launcherMark = "# Made by blackbox5 for "
 const launcherBytesMax = 65_536
-/** Nobody who walked away keeps a question open. */
+/** The question is withdrawn after this. */
 const answerMs = 60_000
 
 const programSchema = z.tuple([z.string(), z.string()])
@@ -34,11 +31,11 @@ const programSchema = z.tuple([z.string(), z.string()])
 export const launcherPath = (): string => join(userBinDirectory(), commandName)
 
 /**
- * Runs a program by absolute paths, whatever is in them, and says so when it is gone. The mark
- * tells it from other people's files.
+ * A script that runs the program by absolute paths, with any characters in them, and reports when it
+ * is gone. The mark distinguishes it from files that are not ours.
  */
-export function launcherOf([node, main]: readonly [string, string]): string {
-  const gone = `error: this command runs ${main}, which is gone.\nnext: npm start in a checkout of blackbox5 makes the command again; or delete ${launcherPath()}.`
+export function launcherScript([node, main]: readonly [string, string]): string {
+  const gone = `error: this command runs ${main}, which no longer exists.\nnext: run npm start in a checkout of blackbox5 to reinstall it, or delete ${launcherPath()}.`
   return [
     "#!/bin/sh",
     launcherMark + JSON.stringify([node, main]),
@@ -51,18 +48,16 @@ export function launcherOf([node, main]: readonly [string, string]): string {
   ].join("\n")
 }
 
-/** What a file with the command's name runs: a program of ours, or nothing that is known. */
-export interface Found {
+/** A file with the command's name, and what it runs. */
+export interface FoundCommand {
   readonly path: string
-  /** The main file that it runs, where it is a launcher or a link of ours. */
+  /** The main file that it runs, if it is a launcher or link of ours. */
   readonly main: string | undefined
-  /** Whether that is still there. */
+  /** Whether what it runs still exists. */
   readonly isThere: boolean
 }
 
-/**
- * Undefined where there is no such file, and where there cannot be one: HOME may be no directory.
- */
+/** Undefined when there is no file, or cannot be one: HOME may not be a directory. */
 function entryAt(path: string): Stats | undefined {
   try {
     return lstatSync(path, { throwIfNoEntry: false })
@@ -70,7 +65,7 @@ function entryAt(path: string): Stats | undefined {
     return undefined
   }
 }
-export function lookAtCommand(path: string): Found | undefined {
+export function lookAtCommand(path: string): FoundCommand | undefined {
   const entry = entryAt(path)
   if (!entry) return undefined
   try {
@@ -78,35 +73,32 @@ export function lookAtCommand(path: string): Found | undefined {
     if (target === realpathSync(mainPath)) return { path, main: mainPath, isThere: true }
     const text = entry.isFile() && entry.size <= launcherBytesMax ? readFileSync(path, "utf8") : ""
     const line = text.split("\n").find((one) => one.startsWith(launcherMark))
-    const said =
+    const launched =
       line === undefined
         ? undefined
         : programSchema.safeParse(JSON.parse(line.slice(launcherMark.length))).data
-    return said
-      ? { path, main: said[1], isThere: said.every((one) => existsSync(one)) }
+    return launched
+      ? { path, main: launched[1], isThere: launched.every((one) => existsSync(one)) }
       : { path, main: undefined, isThere: true }
   } catch {
-    // A link that leads nowhere, or what this user may not read.
+    // A broken link, or a file that this user cannot read.
     return { path, main: undefined, isThere: false }
   }
 }
 
-export const runsThisProgram = ({ main, isThere }: Found): boolean =>
+export const runsThisProgram = ({ main, isThere }: FoundCommand): boolean =>
   isThere && main !== undefined && (main === mainPath || main === lastingProgram()[1])
 
 /**
- * What PATH finds first by the command's name. An npm script's own directories are not on the PATH
- * of a person's shell.
+ * What PATH finds first by the command's name. The directories that npm adds for its scripts are
+ * skipped, because a person's shell does not have them.
  */
-export function commandOnPath(): Found | undefined {
+export function commandOnPath(): FoundCommand | undefined {
   const path = programsOnPath(commandName).find((one) => !/\/node_modules\/\.bin\/[^/]+$/.test(one))
   return path === undefined ? undefined : lookAtCommand(path)
 }
 
-/**
- * What starts this program in a shell: the command where PATH finds it and it is this program, else
- * absolute paths.
- */
+/** What starts this program in a shell: the command if it runs this program, else absolute paths. */
 export function programInShell(): string {
   const found = commandOnPath()
   return found && runsThisProgram(found)
@@ -115,24 +107,24 @@ export function programInShell(): string {
 }
 
 /**
- * Makes the launcher, or makes ours lead here. @throws Conflict for somebody else's file,
+ * Writes the launcher, or points ours at this program. @throws Conflict for a file that is not ours,
  * Unavailable when it cannot be written.
  */
 export function installCommand(): string {
   const path = launcherPath()
   const found = lookAtCommand(path)
   if (found && runsThisProgram(found))
-    return [`${path} runs this program already.`, ...pathAdvice(path)].join("\n")
+    return [`${path} already runs this program.`, ...pathAdvice(path)].join("\n")
   if (found && found.main === undefined)
     throw new Fault(
       "Conflict",
-      `${path} is there already, and blackbox5 did not make it; nothing was changed.`,
-      "Move it aside, then try again.",
+      `${path} exists and was not made by blackbox5. Nothing was changed.`,
+      "Move it away, then try again.",
     )
   try {
     mkdirSync(dirname(path), { recursive: true })
-    const text = launcherOf(lastingProgram())
-    // Made by whoever is first: what another puts there meanwhile is not overwritten.
+    const text = launcherScript(lastingProgram())
+    // Never overwrites a file that somebody else creates meanwhile.
     if (found) replaceFile(path, text, 0o755)
     else writeFileSync(path, text, { mode: 0o755, flag: "wx" })
   } catch (error) {
@@ -140,48 +132,45 @@ export function installCommand(): string {
     const why = error instanceof Error ? error.message : String(error)
     throw new Fault(
       "Unavailable",
-      `${path} could not be written (${why}).`,
+      `Cannot write ${path} (${why}).`,
       "Make it writable, then try again.",
       error,
     )
   }
   return [
-    `The command ${commandName} is ${path} now. It runs ${lastingProgram()[1]}.`,
+    `Installed the command ${commandName} at ${path}. It runs ${lastingProgram()[1]}.`,
     ...pathAdvice(path),
   ].join("\n")
 }
 
-/** Why a shell would not find it, and what to do. */
+/** Why a shell would not find the command, and what to do. */
 function pathAdvice(path: string): readonly string[] {
   const directory = dirname(path)
   if (!isOnPath(directory))
     return [
-      `${directory} is not on your PATH yet. Put this line into ~/.profile, or whatever your shell reads, and open a new shell:`,
+      `${directory} is not on your PATH. Add this line to ~/.profile, or the file that your shell reads, and open a new shell:`,
       `  export PATH="$HOME/.local/bin:$PATH"`,
     ]
   const first = commandOnPath()
-  return first && first.path !== path ? [`But your PATH finds ${first.path} first.`] : []
+  return first && first.path !== path ? [`However, your PATH finds ${first.path} first.`] : []
 }
 
-/** Takes the launcher away. @throws Conflict for somebody else's file. */
+/** Deletes the launcher. @throws Conflict for a file that is not ours. */
 export function removeCommand(): string {
   const path = launcherPath()
   const found = lookAtCommand(path)
-  if (!found) return `There is no ${path}; nothing was changed.`
+  if (!found) return `${path} does not exist. Nothing was changed.`
   if (found.main === undefined)
     throw new Fault(
       "Conflict",
-      `blackbox5 did not make ${path}; nothing was changed.`,
-      "Delete it yourself if you mean to.",
+      `${path} was not made by blackbox5. Nothing was changed.`,
+      "If you want to, delete it yourself.",
     )
   rmSync(path)
-  return `${path} is deleted.`
+  return `Deleted ${path}.`
 }
 
-/**
- * Whether there is something to offer: no file of that name, or one of ours that leads elsewhere or
- * nowhere.
- */
+/** True when there is no launcher, or ours runs another program or none. */
 export function isOfferable(): boolean {
   const onPath = commandOnPath()
   if (onPath && runsThisProgram(onPath)) return false
@@ -190,14 +179,13 @@ export function isOfferable(): boolean {
 }
 
 /**
- * A background job that reads from its terminal is stopped, with all that it serves. Without /proc
- * nobody is asked.
+ * A background job that reads from its terminal is stopped, and with it all that it serves. Without
+ * /proc this is false, and nobody is asked.
  */
 function isInForeground(): boolean {
   try {
     const stat = readFileSync("/proc/self/stat", "utf8")
-    // proc_pid_stat(5): behind the name in parentheses come state, ppid, pgrp, session, tty_nr,
-    // tpgid.
+    // proc_pid_stat(5): after the name in parentheses: state, ppid, pgrp, session, tty_nr, tpgid.
     const [, , group, , , foreground] = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
     return group === foreground
   } catch {
@@ -205,17 +193,14 @@ function isInForeground(): boolean {
   }
 }
 
-/**
- * One line from the terminal; undefined when it does not come in time, or the process leaves the
- * foreground.
- */
+/** One line from the terminal; undefined after `answerMs`, or when the process is stopped. */
 async function askTerminal(question: string, signal: AbortSignal): Promise<string | undefined> {
   const closed = new AbortController()
   const close = (): void => closed.abort()
-  // Not as a terminal of its own: Ctrl-C stays a signal.
+  // terminal: false keeps Ctrl-C a signal.
   const reader = createInterface({ input: process.stdin, output: process.stdout, terminal: false })
   reader.once("close", close)
-  process.once("SIGCONT", close) // it was stopped, and may be a background job now
+  process.once("SIGCONT", close) // it was stopped, and may now be a background job
   const late = setTimeout(close, answerMs)
   try {
     return await reader.question(question, { signal: AbortSignal.any([signal, closed.signal]) })
@@ -229,16 +214,16 @@ async function askTerminal(question: string, signal: AbortSignal): Promise<strin
 }
 
 /**
- * Offers the command to whoever sits at the terminal. Elsewhere, and where the answer is no or
- * never comes, it prints the line that makes the command from any shell.
+ * Offers to install the command. Without a terminal, or without a yes, it prints how to install it
+ * later.
  */
 export async function offerCommand(signal: AbortSignal): Promise<void> {
   if (!isOfferable()) return
   const say = (text: string): void => void process.stdout.write(text)
-  const later = `To have the command ${commandName} in every shell, run:\n  ${programInShell()} connect shell\n`
+  const later = `To install the command ${commandName}, run:\n  ${programInShell()} connect shell\n`
   if (!process.stdin.isTTY || !process.stdout.isTTY || !isInForeground()) return say(later)
   const answer = await askTerminal(
-    `Make ${launcherPath()}, so that ${commandName} is a command in every shell? [Y/n] `,
+    `Install ${launcherPath()}, so that every shell has the command ${commandName}? [Y/n] `,
     signal,
   )
   if (signal.aborted) return

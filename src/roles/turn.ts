@@ -3,14 +3,14 @@ import { instanceHere } from "../settings/config.ts"
 
 const usage = `usage: blackbox5 turn [claude's arguments]
 
-Waits for a turn, then runs claude. It is what a loop finds as \`claude\`; people do not need to run it.
+Waits for a turn, then runs claude. Loops find it as \`claude\`; you do not need to run it.
 `
 
-/** `blackbox5 turn ...`: inside an instance every word is claude's, --help too. */
+/** `blackbox5 turn ...`: inside an instance every argument is for claude, even --help. */
 export async function turn(argv: readonly string[]): Promise<number> {
   if (instanceHere() !== undefined || !argv.some((word) => word === "--help" || word === "-h"))
     return runTurn(argv)
-  // Not loaded otherwise: it imports node:util, which opens stderr, and would make the loop's
-  // output non-blocking for all who share it.
+  // Loaded only here: it imports node:util, which opens stderr and makes the loop's output
+  // non-blocking for every process that shares it.
   return (await import("./parse-args.ts")).showUsage(usage)
 }

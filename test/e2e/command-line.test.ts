@@ -13,7 +13,7 @@ import {
 import { dirname, join } from "node:path"
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
 import { z } from "zod"
-import { launcherOf } from "../../src/roles/shell-command.ts"
+import { launcherScript } from "../../src/roles/shell-command.ts"
 import { say } from "../model/model.ts"
 import { eventually, main, makeWorld, type World } from "./world.ts"
 
@@ -204,13 +204,13 @@ describe("a bare spawn-instance", () => {
     const said = await world.cli("spawn-instance")
     expect(said).toMatchObject({ code: 2, stdout: "" })
     expect(said.stderr).toMatch(
-      /^error: Say what the agent is to work on.*\nnext: .* spawn-instance --project NAME --goal "…"\n$/,
+      /^error: What should the agent work on\?.*\nnext: .* spawn-instance --project NAME --goal "…"\n$/,
     )
     expect(await world.cli("spawn-instance", "--budget", "5")).toMatchObject({ code: 2 })
     const { code, text } = await onTerminal('"$NODE" "$MAIN" spawn-instance')
     expect(code).toBe(2)
     expect(text).toMatch(
-      /Projects here: (blog, shop|shop, blog)\nnext: .* --project (blog|shop) --goal "…"\n/,
+      /Projects: (blog, shop|shop, blog)\nnext: .* --project (blog|shop) --goal "…"\n/,
     )
     expect((await world.cli("list-instances", "--json")).stdout).toBe(before)
   })
@@ -261,7 +261,7 @@ describe("what to do next", () => {
       stdout: expect.stringContaining("hinted"),
     })
     expect((await world.cli("xyzzy")).stderr).toMatch(
-      /next: `\S+ \S+main\.js help` lists all commands/,
+      /next: Run `\S+ \S+main\.js help` for the list/,
     )
     await world.cli("stop-instances", "hinted", "--remove")
   }, 60_000)
@@ -329,7 +329,7 @@ describe("the command blackbox5", () => {
     const program = join(odd, "main.js")
     writeFileSync(program, "console.log(JSON.stringify(process.argv.slice(2)))\n")
     mkdirSync(dirname(command()), { recursive: true })
-    writeFileSync(command(), launcherOf([process.execPath, program]))
+    writeFileSync(command(), launcherScript([process.execPath, program]))
     chmodSync(command(), 0o755)
     expect(await shell("blackbox5 a 'b c' ''", env)).toMatchObject({
       code: 0,
@@ -338,11 +338,11 @@ describe("the command blackbox5", () => {
     renameSync(odd, `${odd} elsewhere`)
     expect(await shell("blackbox5 top", env)).toMatchObject({
       code: 127,
-      stderr: expect.stringContaining(`${program}, which is gone`),
+      stderr: expect.stringContaining(`${program}, which no longer exists`),
     })
     expect(await finding()).toMatchObject({
       state: "warn",
-      what: expect.stringContaining("which is gone"),
+      what: expect.stringContaining("which no longer exists"),
     })
     // It is ours: it is made anew.
     expect(await connect("shell")).toMatchObject({ code: 0 })
@@ -355,7 +355,7 @@ describe("the command blackbox5", () => {
     for (const args of ["shell", "shell --remove"])
       expect(await connect(args)).toMatchObject({
         code: 1,
-        stderr: expect.stringContaining("nothing was changed"),
+        stderr: expect.stringContaining("Nothing was changed"),
       })
     expect(readFileSync(command(), "utf8")).toContain("echo mine")
     expect(await finding()).toMatchObject({
@@ -369,7 +369,7 @@ describe("the command blackbox5", () => {
   it("says when its directory is not on the PATH", async () => {
     env = { ...env, PATH: "/usr/bin:/bin" }
     expect((await connect("shell")).stdout).toMatch(
-      /is not on your PATH yet\.[\s\S]*export PATH="\$HOME\/\.local\/bin:\$PATH"/,
+      /is not on your PATH\.[\s\S]*export PATH="\$HOME\/\.local\/bin:\$PATH"/,
     )
     expect(await finding()).toMatchObject({
       state: "warn",
@@ -390,7 +390,7 @@ describe("the command blackbox5", () => {
     const { code, text } = await running
     expect([code, text]).toEqual([
       0,
-      expect.stringContaining(`The command blackbox5 is ${command()} now.`),
+      expect.stringContaining(`Installed the command blackbox5 at ${command()}.`),
     ])
   }, 60_000)
 
@@ -402,7 +402,7 @@ describe("the command blackbox5", () => {
     expect((await onTerminal(line, "n\n", env)).text).toContain("connect shell")
     expect(existsSync(command())).toBe(false)
     const asked = await onTerminal(line, "\n", env)
-    expect(asked.text).toContain(`The command blackbox5 is ${command()} now.`)
+    expect(asked.text).toContain(`Installed the command blackbox5 at ${command()}.`)
     expect(existsSync(command())).toBe(true)
     // Once it is there, nobody is asked again.
     expect((await onTerminal(line, "", env)).text).not.toContain("[Y/n]")

@@ -62,7 +62,7 @@ describe("connect", () => {
     }
     const said = await connect(["claude-code", "--code-root", world.codeRoot], settings)
     expect(said).toMatchObject({ code: 0, stderr: "" })
-    expect(said.stdout).toContain('Then ask, in a new session of Claude Code: "')
+    expect(said.stdout).toContain('Then start a new session of Claude Code and ask: "')
     const env = { ...settings, BLACKBOX5_CODE_ROOT: world.codeRoot }
     expect(claudeKnows()).toEqual({ blackbox5: { type: "stdio", ...usual, env } })
     // Settings that say the default are none.
@@ -151,7 +151,7 @@ describe("connect", () => {
     expect(said.stdout).toContain(backup)
     expect(readFileSync(join(home, backup), "utf8")).toBe(before)
     const again = await connect(["claude-desktop", "--code-root", world.codeRoot])
-    expect(again.stdout).toContain("nothing was changed")
+    expect(again.stdout).toContain("Nothing was changed")
     expect(files()).toHaveLength(2)
   })
 
@@ -172,7 +172,7 @@ describe("connect", () => {
           code: 1,
           stdout: "",
           stderr: expect.stringMatching(
-            /(is not JSON|JSON object).*\nnext: Correct it, or move it aside/,
+            /(is not JSON|JSON object).*\nnext: Nothing was changed\. Fix the file/,
           ),
         },
       ])

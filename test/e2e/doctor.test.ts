@@ -16,7 +16,7 @@ import { dirname, join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { z } from "zod"
 import { checkHooks, checkRoot } from "../../src/roles/doctor/claude.ts"
-import { spaceOf } from "../../src/roles/doctor/machine.ts"
+import { checkSpace } from "../../src/roles/doctor/machine.ts"
 import { version } from "../../src/settings/version.ts"
 import { say } from "../model/model.ts"
 import { main, makeWorld, processesOf, type World } from "./world.ts"
@@ -78,7 +78,7 @@ describe("doctor", () => {
     const { code, stdout, stderr } = await run([], { BLACKBOX5_STATE: state })
     expect(stderr).toBe("")
     const lines = stdout.trimEnd().split("\n")
-    expect(lines.at(-1)).toBe("Agents can work here.")
+    expect(lines.at(-1)).toBe("This machine is ready for agents.")
     expect(code).toBe(0)
     for (const line of lines.slice(0, -1)) expect(line).toMatch(/^(ok {2}|warn) {2}\S/)
     const checks = [
@@ -115,7 +115,7 @@ describe("doctor", () => {
     mkdirSync(bin)
     writeFileSync(join(bin, "claude"), "#!/bin/sh\necho broken >&2\nexit 1\n", { mode: 0o700 })
     expect(await said("claude", { PATH: `${bin}:/usr/bin:/bin` })).toMatchObject(
-      fail(/Install it again/),
+      fail(/Reinstall it/),
     )
     expect(
       await said("login", { PATH: world.env.PATH ?? "", ANTHROPIC_API_KEY: "", HOME: bin }),
@@ -287,10 +287,10 @@ describe("what doctor makes of", () => {
 
   it("room on the disk", () => {
     const gib = 1024 ** 3
-    expect(spaceOf("/x", 2 * gib)).toMatchObject({ state: "ok", what: "2.0 GiB free for /x" })
-    expect(spaceOf("/x", 2 * gib - 1).state).toBe("warn")
-    expect(spaceOf("/x", 200 * 1024 ** 2).state).toBe("warn")
-    expect(spaceOf("/x", 200 * 1024 ** 2 - 1)).toMatchObject({
+    expect(checkSpace("/x", 2 * gib)).toMatchObject({ state: "ok", what: "2.0 GiB free for /x" })
+    expect(checkSpace("/x", 2 * gib - 1).state).toBe("warn")
+    expect(checkSpace("/x", 200 * 1024 ** 2).state).toBe("warn")
+    expect(checkSpace("/x", 200 * 1024 ** 2 - 1)).toMatchObject({
       state: "FAIL",
       what: "Only 199 MiB free for /x.",
     })

@@ -395,7 +395,7 @@ describe("what cannot be taken back", () => {
         else {
           expect(result).toMatchObject({
             isError: true,
-            content: [{ text: expect.stringMatching(/nothing was changed/) }],
+            content: [{ text: expect.stringMatching(/Nothing was changed/) }],
           })
           expect(fleet.byName.get("shop-1")?.deletedAtMs).toBeUndefined()
         }
@@ -418,7 +418,11 @@ describe("what cannot be taken back", () => {
       expect(uncounted).toMatchObject({
         isError: true,
         content: [
-          { text: expect.stringMatching(/nobody to confirm it; nothing was changed.*as expect/) },
+          {
+            text: expect.stringMatching(
+              /cannot ask a person to confirm\. Nothing was changed\..*as expect/,
+            ),
+          },
         ],
       })
       const wrong = await one.callTool({
@@ -576,7 +580,7 @@ describe("sessions", () => {
     expect(fifth.status).toBe(429)
     expect(await fifth.json()).toMatchObject({
       id: 5,
-      error: { message: expect.stringMatching(/4 requests.*Next: Wait/) },
+      error: { message: expect.stringMatching(/4 unanswered requests.*Next: Wait/) },
     })
     for (const one of waiting) await one.body?.cancel()
     await eventually(() => hung.ended === 4, "they are cancelled")

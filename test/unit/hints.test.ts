@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { type Field, inputFields } from "../../src/core/decode.ts"
-import { flagOf, kebab, parseInput } from "../../src/roles/flags.ts"
+import { kebab, parseInput, renderFlag } from "../../src/roles/flags.ts"
 import { createHints } from "../../src/roles/hints.ts"
 import { tools } from "../../tools/index.ts"
 
@@ -216,7 +216,7 @@ it("flags bring every input of every tool through a shell as it was", () => {
     fc.assert(
       fc.property(inputs, (input) => {
         const line = fields
-          .flatMap((field) => (field.name in input ? [flagOf(field, input[field.name])] : []))
+          .flatMap((field) => (field.name in input ? [renderFlag(field, input[field.name])] : []))
           .join(" ")
         const parsed = parseInput(fields, line === "" ? [] : wordsOf(line))
         expect(parsed).toEqual({

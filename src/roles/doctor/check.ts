@@ -2,15 +2,12 @@ import { execFile } from "node:child_process"
 import { asFault, Fault } from "../../core/faults.ts"
 import { clean } from "../../core/view.ts"
 
-/**
- * What `doctor` says of one thing. `FAIL`: agents cannot work so; `warn`: they can, with less than
- * there could be.
- */
+/** One finding of `doctor`. `FAIL`: agents cannot work; `warn`: they can, but something is missing. */
 export interface Finding {
   readonly check: string
   readonly state: "ok" | "warn" | "FAIL"
   readonly what: string
-  /** What to do now. */
+  /** What to do about it. */
   readonly next?: string
 }
 
@@ -27,7 +24,7 @@ export const fail = (check: string, what: string, next: string): Finding => ({
   what,
   next,
 })
-/** A Fault says both. */
+/** A Fault has both texts. */
 export const failWith = (check: string, error: unknown): Finding => {
   const fault = asFault(error)
   const why =
@@ -35,38 +32,38 @@ export const failWith = (check: string, error: unknown): Finding => {
   return fail(check, clean(fault.whole) + clean(why), clean(fault.next))
 }
 
-/** What a program says of itself is small, and comes soon. */
+/** Programs describe themselves quickly and briefly. */
 const programMs = 20_000
 const programBytesMax = 1_048_576
 
 /**
- * Runs a program, in no project, to look at what it says. Exit code -1: it could not be run, or did
- * not end in time.
+ * Runs a program outside of any project for its output. Exit code -1: it could not be run, or did
+ * not finish in time.
  */
-export const ask = (
+export const runProgram = (
   program: string,
   args: readonly string[],
   env: NodeJS.ProcessEnv,
-): Promise<{ code: number; said: string }> =>
+): Promise<{ code: number; output: string }> =>
   new Promise((resolve) => {
     const options = { cwd: "/", env, timeout: programMs, maxBuffer: programBytesMax }
     const child = execFile(program, args, options, (error, stdout, stderr) =>
       resolve({
         code: child.exitCode ?? -1,
-        said: clean(stdout || stderr || (error?.message ?? "")).trim(),
+        output: clean(stdout || stderr || (error?.message ?? "")).trim(),
       }),
     )
-    child.stdin?.on("error", () => {}) // it may have ended without reading
+    child.stdin?.on("error", () => {}) // it may exit without reading
     child.stdin?.end()
   })
 
-/** A finding that is a Fault where the look itself failed. */
-export const looked = async (
+/** The findings of a check, or one that the check itself failed. */
+export const guarded = async (
   check: string,
-  look: () => Promise<readonly Finding[]> | readonly Finding[],
+  run: () => Promise<readonly Finding[]> | readonly Finding[],
 ): Promise<readonly Finding[]> => {
   try {
-    return await look()
+    return await run()
   } catch (error) {
     return [
       failWith(
@@ -75,8 +72,8 @@ export const looked = async (
           ? error
           : new Fault(
               "Internal",
-              `${check} could not be looked at: ${error}`,
-              "Tell the makers of blackbox5.",
+              `The check itself failed: ${error}`,
+              "Please report this as a bug in blackbox5.",
               error,
             ),
       ),

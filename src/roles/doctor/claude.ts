@@ -2,11 +2,11 @@ import { readFileSync } from "node:fs"
 import { z } from "zod"
 import { oneLine } from "../../core/view.ts"
 import { findClaude } from "../../host/find-claude.ts"
-import { ask, type Finding, fail, failWith, ok, warn } from "./check.ts"
+import { type Finding, fail, failWith, ok, runProgram, warn } from "./check.ts"
 
-/** What claude needs to work for a loop. */
+/** Checks that claude can work for a loop. */
 
-/** Managed settings of Claude Code, which beat every other: code.claude.com/docs/en/settings. */
+/** Managed settings of Claude Code, which override all others: code.claude.com/docs/en/settings. */
 export const managedSettings = (platform: NodeJS.Platform): string =>
   platform === "darwin"
     ? "/Library/Application Support/ClaudeCode/managed-settings.json"
@@ -14,9 +14,7 @@ export const managedSettings = (platform: NodeJS.Platform): string =>
 
 const authSchema = z.object({ loggedIn: z.boolean(), authMethod: z.string().optional() })
 
-/**
- * Its path and version, and whether somebody is logged in. Costs nothing: the model is not asked.
- */
+/** Path, version and login. Costs nothing, because no model is called. */
 export async function checkClaude(
   named: string | undefined,
   environment: NodeJS.ProcessEnv,
@@ -33,29 +31,29 @@ export async function checkClaude(
     DISABLE_AUTOUPDATER: "1",
   }
   const [version, help] = await Promise.all([
-    ask(path, ["--version"], env),
-    ask(path, ["--help"], env),
+    runProgram(path, ["--version"], env),
+    runProgram(path, ["--help"], env),
   ])
   if (version.code !== 0)
     return [
       fail(
         "claude",
-        `${path} does not run: ${oneLine(version.said, 200)}`,
-        "Install it again: npm install -g @anthropic-ai/claude-code",
+        `${path} does not run: ${oneLine(version.output, 200)}`,
+        "Reinstall it: npm install -g @anthropic-ai/claude-code",
       ),
     ]
-  const found = ok("claude", `${version.said.split("\n")[0]} at ${path}`)
-  // One that has no such command would take it for a prompt.
-  const auth = /^ +auth\b/m.test(help.said)
-    ? authOf((await ask(path, ["auth", "status", "--json"], env)).said)
+  const found = ok("claude", `${version.output.split("\n")[0]} at ${path}`)
+  // A claude without this command would take it for a prompt.
+  const auth = /^ +auth\b/m.test(help.output)
+    ? parseAuth((await runProgram(path, ["auth", "status", "--json"], env)).output)
     : undefined
   if (!auth)
     return [
       found,
       warn(
         "login",
-        "This claude does not say whether somebody is logged in.",
-        "Try it: claude -p hello; or update it.",
+        "This version of claude cannot say whether you are logged in.",
+        "Try `claude -p hello`, or update claude.",
       ),
     ]
   return [
@@ -63,79 +61,73 @@ export async function checkClaude(
     auth.loggedIn
       ? ok(
           "login",
-          `claude is logged in${auth.authMethod === undefined ? "" : ` (${auth.authMethod})`}; whether it is accepted shows the first iteration`,
+          `claude is logged in${auth.authMethod === undefined ? "" : ` (${auth.authMethod})`}; the first iteration shows whether the login is accepted`,
         )
       : fail(
           "login",
-          "Nobody is logged in to claude.",
+          "claude is not logged in.",
           "Run `claude auth login`, or set ANTHROPIC_API_KEY where `blackbox5 serve` starts.",
         ),
   ]
 }
 
-function authOf(said: string): z.output<typeof authSchema> | undefined {
+function parseAuth(output: string): z.output<typeof authSchema> | undefined {
   try {
-    return authSchema.safeParse(JSON.parse(said)).data
+    return authSchema.safeParse(JSON.parse(output)).data
   } catch {
     return undefined
   }
 }
 
-/**
- * claude refuses `--dangerously-skip-permissions`, which loops use, to root outside of a sandbox.
- */
-export const checkRoot = (uid: number | undefined, environment: NodeJS.ProcessEnv): Finding =>
-  uid !== 0
-    ? ok("user", `user ${uid ?? "unknown"}, not root`)
-    : environment.IS_SANDBOX === "1"
-      ? ok("user", "root, and the environment says IS_SANDBOX=1")
-      : fail(
-          "user",
-          "This is root, to whom claude refuses --dangerously-skip-permissions.",
-          "Run as another user, or set IS_SANDBOX=1 if this machine is a sandbox.",
-        )
+/** Loops use `--dangerously-skip-permissions`, which claude refuses for root outside a sandbox. */
+export function checkRoot(uid: number | undefined, environment: NodeJS.ProcessEnv): Finding {
+  if (uid !== 0) return ok("user", `user ${uid ?? "unknown"}, not root`)
+  if (environment.IS_SANDBOX === "1") return ok("user", "root, with IS_SANDBOX=1")
+  return fail(
+    "user",
+    "This is root, and claude refuses --dangerously-skip-permissions for root.",
+    "Run as another user, or set IS_SANDBOX=1 if this machine is a sandbox.",
+  )
+}
 
 const managedSchema = z.object({
   allowManagedHooksOnly: z.unknown().optional(),
   disableAllHooks: z.unknown().optional(),
 })
 
-/**
- * Managed settings that silence other hooks close the doors through which agents get mail and tell
- * what they do.
- */
+/** Agents get their mail and report their work through hooks, which managed settings can forbid. */
 export function checkHooks(path: string): Finding {
   let text: string
   try {
     text = readFileSync(path, "utf8")
   } catch (error) {
     return error instanceof Error && "code" in error && error.code === "ENOENT"
-      ? ok("hooks", "no managed settings stand in their way")
+      ? ok("hooks", "no managed settings forbid them")
       : warn(
           "hooks",
-          `${path} cannot be read, so whether it forbids hooks is unknown.`,
-          "Ask whoever manages this machine.",
+          `Cannot read ${path}, so it is unknown whether it forbids hooks.`,
+          "Ask the administrator of this machine.",
         )
   }
   let settings: z.output<typeof managedSchema> | undefined
   try {
     settings = managedSchema.safeParse(JSON.parse(text)).data
   } catch {
-    // Told below.
+    // Reported below.
   }
   if (!settings)
     return warn(
       "hooks",
-      `${path} is not JSON: claude may refuse to start.`,
-      "Tell whoever manages this machine.",
+      `${path} is not valid JSON, so claude may refuse to start.`,
+      "Tell the administrator of this machine.",
     )
-  const silencing = (["allowManagedHooksOnly", "disableAllHooks"] as const).filter(
+  const forbidding = (["allowManagedHooksOnly", "disableAllHooks"] as const).filter(
     (name) => settings[name] === true,
   )
-  if (silencing.length === 0) return ok("hooks", `${path} leaves them alone`)
+  if (forbidding.length === 0) return ok("hooks", `${path} allows them`)
   return fail(
     "hooks",
-    `${path} says ${silencing.join(" and ")}: agents would get no mail, and every iteration would end as Uncontrolled.`,
-    "Ask whoever manages this machine to take that out.",
+    `${path} sets ${forbidding.join(" and ")}, so agents would get no mail and every iteration would end as Uncontrolled.`,
+    "Ask the administrator of this machine to remove that.",
   )
 }

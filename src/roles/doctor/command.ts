@@ -7,23 +7,23 @@ import {
 } from "../shell-command.ts"
 import { type Finding, ok, warn } from "./check.ts"
 
-/** Whether a shell finds `blackbox5`, and whether that is this program. */
+/** Checks that a shell finds `blackbox5`, and that it is this program. */
 export function checkCommand(): Finding {
   const found = commandOnPath()
-  const made = lookAtCommand(launcherPath())
+  const launcher = lookAtCommand(launcherPath())
   const next = `${programInShell()} connect shell`
   if (found && runsThisProgram(found))
     return ok("command", `blackbox5 at ${found.path} runs this program`)
-  if (made?.main !== undefined && !made.isThere)
+  if (launcher?.main !== undefined && !launcher.isThere)
     return warn(
       "command",
-      `${made.path} runs ${made.main}, which is gone.`,
-      `${next}; or delete the file.`,
+      `${launcher.path} runs ${launcher.main}, which no longer exists.`,
+      `${next} (or delete the file)`,
     )
-  if (made && runsThisProgram(made) && !found)
+  if (launcher && runsThisProgram(launcher) && !found)
     return warn(
       "command",
-      `${made.path} runs this program, but is not on your PATH.`,
+      `${launcher.path} runs this program, but is not on your PATH.`,
       'export PATH="$HOME/.local/bin:$PATH"',
     )
   if (found)
@@ -32,7 +32,7 @@ export function checkCommand(): Finding {
       `blackbox5 at ${found.path} runs ${found.main ?? "another program"}, not this one.`,
       found.path === launcherPath() && found.main !== undefined
         ? next
-        : "Nothing, if you mean it so; else move it aside.",
+        : "If that is not what you want, move it away.",
     )
-  return warn("command", "Shells find no command blackbox5.", next)
+  return warn("command", "The command blackbox5 is not installed.", next)
 }

@@ -8,13 +8,13 @@ import { listeningPath } from "../../host/local-socket.ts"
 import { type Finding, fail, ok } from "./check.ts"
 
 /**
- * Whether an agent reaches the control plane here: its own way of connecting is tried, with a
- * credential that must be refused.
+ * Checks that an agent can connect to the control plane, by connecting as it does with a credential
+ * that must be refused.
  */
 
 const connectMs = 5000
 
-/** Opens the link as a supervisor does. Undefined when a gateway answered; else why not. */
+/** Opens the link as a supervisor does. Undefined when a gateway answers, else why not. */
 const knock = (socketPath: string): Promise<string | undefined> =>
   new Promise((resolve) => {
     const link = openLinkSocket({ url: socketUrl(socketPath) }, "doctor")
@@ -27,11 +27,11 @@ const knock = (socketPath: string): Promise<string | undefined> =>
     link.on("unexpected-response", (_, { statusCode }) =>
       done(statusCode === 401 ? undefined : `HTTP status ${statusCode}`),
     )
-    link.on("open", () => done("it let a stranger in"))
+    link.on("open", () => done("it accepted an invalid credential"))
     link.on("error", (error) => done(clean(error.message)))
   })
 
-/** A socket like that of serve, beside it, for as long as the knock takes. */
+/** Tries a socket like that of serve, in the same directory. */
 async function knockBeside(stateDirectory: string): Promise<string | undefined> {
   const path = join(stateDirectory, `doctor-${randomBytes(3).toString("hex")}.sock`)
   const server = createServer().on("upgrade", (_, socket) =>
@@ -47,11 +47,11 @@ async function knockBeside(stateDirectory: string): Promise<string | undefined> 
     return clean(error instanceof Error ? error.message : String(error))
   } finally {
     server.closeAllConnections()
-    server.close() // takes the socket away, too
+    server.close() // also removes the socket
   }
 }
 
-/** `serves`: one answers there already. The state directory must be there. */
+/** `serves`: whether serve is listening already. The state directory must exist. */
 export async function checkSocket(
   { stateDirectory, socketPath }: { readonly stateDirectory: string; readonly socketPath: string },
   serves: boolean,
@@ -60,11 +60,11 @@ export async function checkSocket(
   if (why === undefined)
     return ok(
       "socket",
-      serves ? `${socketPath} takes agents` : `one can be made in ${stateDirectory}`,
+      serves ? `${socketPath} accepts agents` : `can be created in ${stateDirectory}`,
     )
   return fail(
     "socket",
     `Agents cannot connect to ${socketPath}: ${why}.`,
-    "Set BLACKBOX5_STATE to a directory of a local file system that this user may write.",
+    "Set BLACKBOX5_STATE to a directory on a local file system that this user can write to.",
   )
 }
