@@ -49,7 +49,7 @@ const rules: Readonly<Partial<Record<Reason, Rule>>> = {
   BudgetReached: {
     ...held,
     phase: "BudgetReached",
-    fix: ({ update }) => `Raise its budget: ${update('"budget":{…}')}`,
+    fix: ({ raiseBudget }) => `Raise its budget: ${raiseBudget}`,
   },
   NeedsAnswer: {
     ...held,
@@ -66,7 +66,7 @@ const rules: Readonly<Partial<Record<Reason, Rule>>> = {
   },
   OutsideWindow: {
     ...passing,
-    fix: ({ update }) => `Nothing to do; to change its schedule: ${update('"schedule":…')}`,
+    fix: ({ reschedule }) => `Nothing to do; to change its schedule: ${reschedule}`,
   },
   AwaitingInstances: {
     ...passing,

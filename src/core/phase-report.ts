@@ -66,5 +66,6 @@ export const callsOn = (name: string) => ({
   /** `replyTo`: the mail that it answers. */
   message: (replyTo?: string): string =>
     `message_instances {"to":["${name}"]${replyTo === undefined ? "" : `,"replyTo":"${replyTo}"`},"text":"…"}`,
-  update: (fields: string): string => `update_instance {"name":"${name}",${fields}}`,
+  raiseBudget: `update_instance {"name":"${name}","budget":{…}}`,
+  reschedule: `update_instance {"name":"${name}","schedule":…}`,
 })
