@@ -1,10 +1,11 @@
 import { z } from "zod"
-import { asFault, Fault, faultText } from "./faults.ts"
+import { asFault, Fault } from "./faults.ts"
 import { describeInstance, type Readings, readingsOf } from "./fleet-view.ts"
 import { hasLiveRun, type Instance, type Spec } from "./instance.ts"
 import type { PhaseReport } from "./phase-report.ts"
 import { nameOf } from "./principal.ts"
 import { targetFields } from "./selector.ts"
+import { writeLatest } from "./spec-change.ts"
 import type { TextRow, ToolContext } from "./tool.ts"
 import { counted, countWithin, withSaid } from "./view.ts"
 
@@ -13,7 +14,6 @@ import { counted, countWithin, withSaid } from "./view.ts"
  * about each.
  */
 
-const repeatsMax = 5
 const shownMax = 200
 /** All rows together, whatever their reasons say. */
 const bytesMax = 65_536
@@ -22,54 +22,66 @@ const atOnceMax = 16
 export const expectSchema = z.int().min(0).optional()
 export const changeFields = {
   ...targetFields,
-  expect: expectSchema.describe("how many a dryRun counted; required with all"),
+  expect: expectSchema.describe("count of the dryRun; required with all"),
   dryRun: z.boolean().default(false),
 }
 export const changeOutput = {
   count: z.int(),
   changed: z.int(),
+  dryRun: z.boolean().optional(),
   instances: z.array(
     z.strictObject({
-      ...{ name: z.string(), changed: z.boolean(), phase: z.string(), why: z.string() },
+      name: z.string(),
+      changed: z.boolean(),
+      phase: z.string(),
+      why: z.string(),
       untrusted: z.string().optional(),
     }),
   ),
   next: z.string(),
 }
+export interface ChangeRow {
+  readonly name: string
+  readonly changed: boolean
+  readonly phase: string
+  readonly why: string
+  readonly untrusted?: string | undefined
+}
 export interface ChangeReport {
   readonly count: number
   readonly changed: number
-  readonly instances: {
-    name: string
-    changed: boolean
-    phase: string
-    why: string
-    untrusted?: string | undefined
-  }[]
+  /** True where nothing was changed, because the call only asked what would be. */
+  readonly dryRun?: boolean | undefined
+  readonly instances: ChangeRow[]
 }
 
 /** Why, in our words, and what others said about it. */
 type Reason = Pick<PhaseReport, "why" | "untrusted">
 /** What is to happen to one instance: nothing, another spec, or its removal. */
-export type ChangeStep =
+export type ChangeDecision =
   | Reason
   | { readonly spec: Spec }
   | { readonly remove: true; readonly kept: Reason }
-export interface SpecChange {
-  /** For the timeline: `Paused`. */
+export interface BulkChange {
+  /** `paused`: what the timeline and a dry run call it. */
   readonly past: string
+  /** For the timeline: ` (iteration-end)`. */
+  readonly detail?: string
   /**
    * `urgent` needs no count, even for all: whoever must halt the fleet cannot look first, and a
    * pause is undone by its batch. `final` needs one wherever the instances are not named, because
    * nobody may have been asked to confirm it. Otherwise `all` needs one.
    */
-  readonly weight?: "urgent" | "final"
+  readonly weight?: "urgent" | "final" | undefined
   /** Decided anew for each version of the instance that is seen. */
-  step(instance: Instance, readings: Readings): ChangeStep
+  decide(instance: Instance, readings: Readings): ChangeDecision
 }
-type Outcome = ChangeReport["instances"][number] & { readonly fault?: Fault }
+interface Outcome {
+  readonly row: ChangeRow
+  readonly fault?: Fault
+}
 
-interface Options {
+interface BulkOptions {
   readonly names?: readonly string[] | undefined
   readonly all?: boolean | undefined
   readonly expect?: number | undefined
@@ -82,24 +94,11 @@ interface Options {
  */
 export async function changeAll(
   ctx: ToolContext,
-  { names, all, expect, dryRun }: Options,
-  change: SpecChange,
+  options: BulkOptions,
+  change: BulkChange,
 ): Promise<ChangeReport> {
   const { targets, signal } = ctx
-  const isCounted =
-    change.weight === "final" ? names === undefined : change.weight !== "urgent" && all === true
-  if (!dryRun && isCounted && expect === undefined)
-    throw new Fault(
-      "Invalid",
-      `This means ${counted(targets.length, "instance")} now, and needs expect: not every client can ask a person to confirm it.`,
-      "Call it with dryRun: true, then again with the count it gives as expect.",
-    )
-  if (!dryRun && expect !== undefined && expect !== targets.length)
-    throw new Fault(
-      "Conflict",
-      `${counted(targets.length, "instance matches", "instances match")} now, not ${expect}; nothing was changed.`,
-      `Look at them with dryRun: true; if all are meant, call it with expect: ${targets.length}.`,
-    )
+  checkCount(targets.length, options, change)
   const readings = await readingsOf(ctx)
   const outcomes: Outcome[] = []
   // What runs comes first: it spends money, and changes things, while the others are dealt with.
@@ -109,111 +108,130 @@ export async function changeAll(
       throw new Fault(
         "Unavailable",
         `The call was cancelled after ${outcomes.length} of ${counted(targets.length, "instance")}.`,
-        "Call it again: those that are done stay as they are.",
+        "Call it again to do the rest.",
       )
     const some = ordered.slice(outcomes.length, outcomes.length + atOnceMax)
     outcomes.push(
       ...(await Promise.all(
-        some.map((target) => changeOne(ctx, target, readings, dryRun, change)),
+        some.map((target) => changeOne(ctx, target, readings, options.dryRun, change)),
       )),
     )
     ctx.progress(outcomes.length, `${outcomes.length} of ${counted(targets.length, "instance")}`)
   }
-  const failed = outcomes.find(({ fault }) => fault)?.fault
+  const failure = outcomes.find(({ fault }) => fault)?.fault
   // A failure in between is a row of the answer; where nothing succeeded it is the answer.
-  if (failed && outcomes.every(({ fault }) => fault)) throw failed
-  const rows = outcomes.slice(0, shownMax).map(({ fault: _, ...row }) => row)
+  if (failure && outcomes.every(({ fault }) => fault)) throw failure
   return {
     count: outcomes.length,
-    changed: outcomes.filter(({ changed }) => changed).length,
-    instances: shownRows(rows),
+    changed: outcomes.filter(({ row }) => row.changed).length,
+    dryRun: options.dryRun || undefined,
+    instances: shownRows(outcomes.map(({ row }) => row)),
   }
 }
 
 /** As many as an answer may hold. */
-export const shownRows = (rows: ChangeReport["instances"]): ChangeReport["instances"] =>
-  rows.slice(0, countWithin(rows, bytesMax))
+export function shownRows(rows: readonly ChangeRow[]): ChangeRow[] {
+  const first = rows.slice(0, shownMax)
+  return first.slice(0, countWithin(first, bytesMax))
+}
+
+function checkCount(
+  count: number,
+  { names, all, expect, dryRun }: BulkOptions,
+  { weight }: BulkChange,
+): void {
+  if (dryRun) return
+  const isAsked = weight === "final" ? names === undefined : weight !== "urgent" && all === true
+  if (isAsked && expect === undefined)
+    throw new Fault(
+      "Invalid",
+      `This means ${counted(count, "instance")} now, so it needs expect: not every client can ask a person to confirm it.`,
+      "Call it with dryRun: true, then again with the count from its answer as expect.",
+    )
+  if (expect !== undefined && expect !== count)
+    throw new Fault(
+      "Conflict",
+      `${counted(count, "instance matches", "instances match")} now, not ${expect}; nothing was changed.`,
+      `Look at them with dryRun: true; if you mean all of them, call it with expect: ${count}.`,
+    )
+}
 
 async function changeOne(
   ctx: ToolContext,
   target: Instance,
   readings: Readings,
   dryRun: boolean,
-  change: SpecChange,
+  change: BulkChange,
 ): Promise<Outcome> {
-  const { store, timeline, clock, who, newId } = ctx
-  const { name, uid } = target
-  const row = (now: Instance, changed: boolean, reason?: Reason): Outcome => {
+  const { store } = ctx
+  const { name } = target
+  const rowOf = (now: Instance, changed: boolean, reason?: Reason): Outcome => {
     const seen = describeInstance(now, readings)
     const { why, untrusted } = reason ?? seen
-    return { name, changed, phase: seen.phase, why, ...(untrusted !== undefined && { untrusted }) }
+    return { row: { name, changed, phase: seen.phase, why, untrusted } }
   }
-  const tell = (kind: "Changed" | "Removed"): Promise<void> =>
-    timeline
-      .append({
-        id: newId("e"),
-        uid,
-        kind,
-        message: `${change.past} by ${nameOf(who)}.`,
-        atMs: clock.nowMs(),
-      })
-      // The change stands, and the audit names it, also when the timeline cannot be told.
-      .catch(() => undefined)
-  const gone: Outcome = { name, changed: false, phase: "Stopped", why: "It was removed meanwhile." }
-  for (let repeat = 0; ; repeat++) {
-    try {
-      const instance = repeat === 0 ? target : await store.get(name)
-      if (instance?.uid !== uid) return gone
-      const step = change.step(instance, readings)
-      if ("why" in step) return row(instance, false, step)
-      const removed: Instance = { ...instance, deletedAtMs: readings.nowMs }
-      const kept =
-        "remove" in step
-          ? { ...step.kept, why: `${describeInstance(removed, readings).why}${step.kept.why}` }
-          : undefined
-      if (dryRun)
-        return row("remove" in step ? removed : { ...instance, spec: step.spec }, true, kept)
-      if ("spec" in step) {
-        const after = await store.updateSpec(instance, step.spec)
-        await tell("Changed")
-        return row(after, true)
+  const wouldBe = `Would be ${change.past}.`
+  try {
+    return await writeLatest(ctx, target, async (instance) => {
+      const decision = change.decide(instance, readings)
+      if ("why" in decision) return rowOf(instance, false, decision)
+      if ("spec" in decision) {
+        const { spec } = decision
+        if (dryRun) return rowOf({ ...instance, spec }, true, { why: wouldBe })
+        const after = await store.updateSpec(instance, spec)
+        await tell(ctx, instance, "Changed", change)
+        return rowOf(after, true)
       }
+      const removed: Instance = { ...instance, deletedAtMs: readings.nowMs }
+      const { why, untrusted } = decision.kept
+      const withKept = (text: string): Reason => ({
+        why: text + why,
+        ...(untrusted !== undefined && { untrusted }),
+      })
+      if (dryRun) return rowOf(removed, true, withKept(wouldBe))
       await store.delete(instance)
-      await tell("Removed")
-      return row(removed, true, kept)
-    } catch (error) {
-      const fault = asFault(error)
-      if (fault.code === "NotFound") return gone
-      if (fault.code !== "Conflict" || repeat >= repeatsMax)
-        return {
-          ...row(target, false, {
-            why: `Not changed: ${fault.message} ${fault.next}`,
-            ...faultText(fault),
-          }),
-          fault,
-        }
+      await tell(ctx, instance, "Removed", change)
+      return rowOf(removed, true, withKept(describeInstance(removed, readings).why))
+    })
+  } catch (error) {
+    const fault = asFault(error)
+    if (fault.code === "NotFound")
+      return { row: { name, changed: false, phase: "Stopped", why: "It was removed meanwhile." } }
+    const why = `Not changed: ${fault.message} ${fault.next}`
+    const { untrusted } = fault
+    return {
+      ...rowOf(target, false, { why, ...(untrusted !== undefined && { untrusted }) }),
+      fault,
     }
   }
 }
 
-/** What to say when the call was a dry run, or met nobody. */
-export const nextOf = (
+/** The change stands, and the audit names it, also when the timeline cannot be told. */
+async function tell(
+  { timeline, clock, who, newId }: ToolContext,
+  { uid }: Instance,
+  kind: "Changed" | "Removed",
+  { past, detail = "" }: BulkChange,
+): Promise<void> {
+  const message = `${past.charAt(0).toUpperCase()}${past.slice(1)}${detail} by ${nameOf(who)}.`
+  await timeline
+    .append({ id: newId("e"), uid, kind, message, atMs: clock.nowMs() })
+    .catch(() => undefined)
+}
+
+/** What to do after the change; `otherwise` where it changed something. */
+export const nextAfterChange = (
   changes: ChangeReport,
-  options: Options,
   otherwise: string,
   { limits }: Pick<ToolContext, "limits">,
 ): string => {
   const { disk } = limits()
-  const next = nextStep(changes, options, otherwise)
-  return disk && disk.held > 0 && changes.changed > 0 && !options.dryRun
-    ? `The disk is full, so this holds in memory, until \`blackbox5 serve\` restarts: make room on it. ${next}`
+  const next = nextStep(changes, otherwise)
+  return disk && disk.held > 0 && changes.changed > 0 && !changes.dryRun
+    ? `The disk is full, so this holds in memory only, until \`blackbox5 serve\` restarts: make room on it. ${next}`
     : next
 }
-const nextStep = (
-  { count, changed, instances }: ChangeReport,
-  { dryRun }: Options,
-  otherwise: string,
-): string => {
+function nextStep({ count, changed, dryRun, instances }: ChangeReport, otherwise: string): string {
   if (count === 0) return "No instance matches: list_instances {} shows those that exist."
   if (dryRun)
     return `Nothing was changed. Call it without dryRun and with "expect":${count} to do it.`
@@ -224,16 +242,19 @@ const nextStep = (
 }
 
 export const showChanges =
-  (verb: string) =>
+  (past: string) =>
   ({
     count,
     changed,
+    dryRun,
     instances,
     next,
   }: ChangeReport & { next: string }): { text: string; rows: readonly TextRow[] } => ({
-    text: `${changed} of ${counted(count, "instance")} ${verb}. ${next}`,
-    rows: instances.map(({ name, phase, changed: yes, why, untrusted }) => ({
-      ...{ name, phase, changed: yes ? "yes" : "no" },
+    text: `${changed} of ${counted(count, "instance")} ${dryRun ? "would be " : ""}${past}. ${next}`,
+    rows: instances.map(({ name, phase, changed: isChanged, why, untrusted }) => ({
+      name,
+      phase,
+      changed: isChanged ? "yes" : "no",
       why: withSaid(why, untrusted),
     })),
   })

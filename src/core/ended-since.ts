@@ -5,7 +5,7 @@ import type { Uid } from "./instance.ts"
 import { isoOf } from "./moment.ts"
 import type { ToolContext } from "./tool.ts"
 import { bounded } from "./view.ts"
-import { eventsSeen } from "./visible-events.ts"
+import { visibleUids } from "./visible-events.ts"
 
 /**
  * What a person missed: which loops ended since a moment, and how. From the timeline, so removed
@@ -27,23 +27,23 @@ const endedSchema = z.strictObject({
   untrusted: z.looseObject({}).optional(),
 })
 type Ended = z.output<typeof endedSchema>
-export const happenedSchema = z.strictObject({
+export const endedSinceSchema = z.strictObject({
   from: z.string(),
   completed: z.array(endedSchema),
   failed: z.array(endedSchema),
   usd: z.number().optional(),
   cut: z.string().optional(),
 })
-export type EventCounts = z.output<typeof happenedSchema>
+export type EndedSince = z.output<typeof endedSinceSchema>
 
 /** Of all that the caller sees, or of `only`. */
-export async function happenedSince(
+export async function endedSince(
   ctx: ToolContext,
   sinceMs: number,
   only: readonly Uid[] | undefined,
-): Promise<EventCounts> {
+): Promise<EndedSince> {
   const { reports, timeline, ledger } = ctx
-  const uids = only ?? (await eventsSeen(ctx))
+  const uids = only ?? (await visibleUids(ctx))
   const [{ events }, names, used, beats] = await Promise.all([
     timeline.lastEvents({ kinds: ["Exited"], sinceMs, limit: readMax, ...(uids && { uids }) }),
     ledger.spent(),
@@ -57,7 +57,7 @@ export async function happenedSince(
     if (event.uid !== undefined && !last.has(event.uid)) last.set(event.uid, event)
   const ends = (outcome: Event["outcome"]) =>
     [...last].filter(([, event]) => event.outcome === outcome)
-  const told = async ([uid, { cursor, atMs }]: [Uid, Event]): Promise<Ended> => {
+  const describeEnd = async ([uid, { cursor, atMs }]: [Uid, Event]): Promise<Ended> => {
     const [words] = (
       await timeline.lastEvents({
         uids: [uid],
@@ -80,7 +80,7 @@ export async function happenedSince(
   }
   const [completed, failed] = [ends("Complete"), ends("Failed")]
   const listed = (all: [Uid, Event][]): Promise<Ended[]> =>
-    Promise.all(all.slice(0, listedMax).map(told))
+    Promise.all(all.slice(0, listedMax).map(describeEnd))
   const cuts =
     [completed, failed].some((all) => all.length > listedMax) || events.length === readMax
   return {
@@ -89,7 +89,7 @@ export async function happenedSince(
     failed: await listed(failed),
     ...(used && { usd: dollars(used.usd) }),
     ...(cuts && {
-      cut: `Of ${completed.length} completed and ${failed.length} failed the newest ${listedMax} each are listed.`,
+      cut: `Only the newest ${listedMax} of each are listed: ${completed.length} completed, ${failed.length} failed.`,
     }),
   }
 }

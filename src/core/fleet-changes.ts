@@ -2,19 +2,13 @@ import type { Uid } from "./instance.ts"
 import type { Source } from "./source.ts"
 import type { ToolContext } from "./tool.ts"
 
-/** How often, at the most, a change is looked at: a busy agent's beats come many in a second. */
+/** The least time between two looks: a busy agent sends many beats a second. */
 const settleMs = 100
-/**
- * Time alone changes some phases (a silence, the end of a pause): looked at this often without any
- * change.
- */
+/** The most between two looks: some phases change by time alone (a silence, the end of a pause). */
 const lookMs = 5000
 
 export interface ChangeStream {
-  /**
-   * True when something of them may have changed; false when the time is over or the caller is
-   * gone.
-   */
+  /** True when one of them may have changed; false when the time is over or the caller is gone. */
   next(): Promise<boolean>
   end(): void
 }
@@ -23,7 +17,7 @@ export interface ChangeStream {
  * Changes of some instances, by spec, status, beat or turn. Begins before it returns, so that none
  * is missed after it.
  */
-export function changesOf(
+export function watchChanges(
   { store, reports, turns, clock, signal }: ToolContext,
   names: ReadonlySet<string>,
   uids: ReadonlySet<Uid>,
@@ -32,11 +26,11 @@ export function changesOf(
   const stop = new AbortController()
   const both = AbortSignal.any([signal, stop.signal])
   let dirty = false
-  let over = waitMs <= 0
+  let isOver = waitMs <= 0
   let wake = (): void => {}
   // By the clock's timer, not by its reading, which may be set back meanwhile.
   const cancelEnd = clock.after(waitMs, () => {
-    over = true
+    isOver = true
     wake()
   })
   const aborted = (): void => wake()
@@ -59,7 +53,7 @@ export function changesOf(
     new Promise((resolve) => {
       const cancel = clock.after(ms, () => resolve())
       wake = () => {
-        if (!over && !both.aborted && !enough()) return
+        if (!isOver && !both.aborted && !enough()) return
         cancel()
         resolve()
       }
@@ -67,9 +61,9 @@ export function changesOf(
     })
   return {
     async next() {
-      if (over || both.aborted) return false
+      if (isOver || both.aborted) return false
       await rest(lookMs, () => dirty)
-      if (dirty && !over) await rest(settleMs, () => false)
+      if (dirty && !isOver) await rest(settleMs, () => false)
       dirty = false
       return !both.aborted
     },

@@ -38,7 +38,7 @@ export async function freeName(
     if (taken >= namesTriedMax)
       throw new Fault(
         "Conflict",
-        `All names ${label}-1 to ${label}-${taken} may be taken.`,
+        `The names ${label}-1 to ${label}-${taken} seem to be taken.`,
         "Give a name of your own.",
       )
   }
@@ -58,7 +58,7 @@ export interface Naming {
   /** One that is free now, like the one that was asked for. */
   free(): Promise<string>
 }
-interface AskedName {
+interface NameRequest {
   readonly name?: string | undefined
   readonly idempotencyKey?: string | undefined
 }
@@ -66,7 +66,7 @@ interface AskedName {
 /** @throws Invalid for a name that could be a child's. */
 export function namingOfPerson(
   ctx: Pick<ToolContext, "store">,
-  { name, idempotencyKey: key }: AskedName,
+  { name, idempotencyKey: key }: NameRequest,
   project: string,
 ): Naming {
   const base = name ?? project
@@ -75,8 +75,8 @@ export function namingOfPerson(
   if (wanted?.includes(below))
     throw new Fault(
       "Invalid",
-      `In the name ${wanted}, two hyphens follow one another: that is how agents' children are named.`,
-      "Give a name or key without.",
+      `The name ${wanted} has two hyphens in a row, which only agents' children have.`,
+      "Give a name or key without them.",
     )
   return { wanted, keyed, free: () => freeName(ctx, labelOf(base, 6)) }
 }
@@ -102,7 +102,7 @@ function nameBelow(parent: Pick<Instance, "name" | "uid">, own: string): string 
   if (own.length > ownMax(parent))
     throw new Fault(
       "Invalid",
-      `A child's name begins with its parent's, and ${JSON.stringify(own)} is too long behind it.`,
+      `A child's name begins with its parent's, and ${JSON.stringify(own)} is too long for the rest.`,
       `Give a name of at most ${ownMax(parent)} characters.`,
     )
   const digits = uid.replace(/[^a-z0-9]/g, "").slice(0, digitsOfUid)
@@ -113,13 +113,15 @@ function nameBelow(parent: Pick<Instance, "name" | "uid">, own: string): string 
  * A child's own part of what it was asked for as: in full, as an answer gives it, or with one
  * hyphen behind its parent's name.
  */
-function ownPart(parent: Pick<Instance, "name" | "uid">, asked: string): string {
-  for (const { index } of asked.matchAll(/--(?=[a-z0-9])/g)) {
-    const own = asked.slice(index + below.length)
-    if (own.length <= ownMax(parent) && nameBelow(parent, own) === asked) return own
+function ownPart(parent: Pick<Instance, "name" | "uid">, requested: string): string {
+  for (const { index } of requested.matchAll(/--(?=[a-z0-9])/g)) {
+    const own = requested.slice(index + below.length)
+    if (own.length <= ownMax(parent) && nameBelow(parent, own) === requested) return own
   }
   const before = `${parent.name}-`
-  return asked.startsWith(before) ? asked.slice(before.length).replace(/^-+/, "") : asked
+  return requested.startsWith(before)
+    ? requested.slice(before.length).replace(/^-+/, "")
+    : requested
 }
 
 /**
@@ -130,7 +132,7 @@ function ownPart(parent: Pick<Instance, "name" | "uid">, asked: string): string 
  */
 export function namingOfChild(
   ctx: Pick<ToolContext, "store">,
-  { name, idempotencyKey: key }: AskedName,
+  { name, idempotencyKey: key }: NameRequest,
   parent: Pick<Instance, "name" | "uid">,
 ): Naming {
   const own = name === undefined ? undefined : ownPart(parent, name)

@@ -3,7 +3,7 @@ import { isoOf } from "./moment.ts"
 import type { LogLine, LogSource } from "./ports.ts"
 import { redactedLines } from "./secrets.ts"
 import type { ToolContext } from "./tool.ts"
-import { bounded, counted, stripped } from "./view.ts"
+import { bounded, counted, countWithin, leftOut, stripped } from "./view.ts"
 
 const lineCharactersMax = 4000
 /** How far a search looks in one call. */
@@ -18,24 +18,24 @@ interface Query {
   readonly sinceMs?: number
   readonly grep?: string
 }
-export interface Logged {
+export interface LogExcerpt {
   readonly count: number
   readonly text: string
   /** Goes on after the last line of the text. */
   readonly cursor: string
   /** What was left out, in words. */
-  readonly cut?: string
+  readonly cut: string | undefined
 }
 
 /**
  * Lines of an instance that match, as text: never more than `bytesMax`; of the last lines the
  * newest, after a cursor the oldest.
  */
-export async function loggedOf(
+export async function readExcerpt(
   { logs }: ToolContext,
   { name, uid }: Instance,
   query: Query,
-): Promise<Logged> {
+): Promise<LogExcerpt> {
   const { source, count, bytesMax, after, sinceMs, grep } = query
   const page = await logs(
     { name, uid },
@@ -60,23 +60,15 @@ export async function loggedOf(
 const shown = ({ atMs, text }: LogLine): string =>
   `${isoOf(atMs)} ${bounded(text, lineCharactersMax)}`
 /** How many of these fit, the first ones first. */
-function fitting(lines: readonly string[], bytesMax: number): number {
-  let bytes = 0
-  const over = lines.findIndex((line) => {
-    bytes += new TextEncoder().encode(line).length + 1
-    return bytes > bytesMax
-  })
-  return over < 0 ? lines.length : over
-}
-const said = (cuts: readonly string[]): { cut?: string } =>
-  cuts.length > 0 ? { cut: `Left out: ${cuts.join("; ")}.` } : {}
+const fitting = (lines: readonly string[], bytesMax: number): number =>
+  countWithin(lines, bytesMax, (line) => line)
 
 function lastOf(
   matching: readonly LogLine[],
   read: number,
   cursor: string,
   { count, bytesMax, grep }: Pick<Query, "count" | "bytesMax" | "grep">,
-): Logged {
+): LogExcerpt {
   const kept = matching.slice(-count).map(shown)
   const fit = fitting(kept.toReversed(), bytesMax)
   const cuts = [
@@ -86,12 +78,17 @@ function lastOf(
     ...(grep !== undefined && matching.length > count
       ? [`${counted(matching.length - count, "older match", "older matches")}`]
       : []),
-    ...(read >= searchedMax ? [`what is older than ${searchedMax} lines was not searched`] : []),
+    ...(read >= searchedMax ? [`only the newest ${searchedMax} lines were searched`] : []),
     ...(fit < kept.length
-      ? [`${counted(kept.length - fit, "older line")}, for more than ${bytesMax} bytes`]
+      ? [`${counted(kept.length - fit, "older line")} beyond ${bytesMax} bytes`]
       : []),
   ]
-  return { count: fit, text: kept.slice(kept.length - fit).join("\n"), cursor, ...said(cuts) }
+  return {
+    count: fit,
+    text: kept.slice(kept.length - fit).join("\n"),
+    cursor,
+    cut: leftOut(cuts),
+  }
 }
 
 function firstOf(
@@ -102,14 +99,16 @@ function firstOf(
     more,
   }: { readonly cursor: string; readonly lost: boolean; readonly more: boolean },
   { count, bytesMax }: Pick<Query, "count" | "bytesMax">,
-): Logged {
+): LogExcerpt {
   const kept = matching.slice(0, count)
   const texts = kept.map(shown)
   const fit = fitting(texts, bytesMax)
   const last = fit < matching.length ? kept[fit - 1] : undefined
   const cuts = [
     ...(lost
-      ? ["what came after that cursor is gone: this begins with the oldest that is kept"]
+      ? [
+          "lines right after that cursor: they are gone, so this begins with the oldest that is kept",
+        ]
       : []),
     ...(last || more ? ["newer lines: call again with cursor as after"] : []),
   ]
@@ -117,6 +116,6 @@ function firstOf(
     count: fit,
     text: texts.slice(0, fit).join("\n"),
     cursor: last?.cursor ?? cursor,
-    ...said(cuts),
+    cut: leftOut(cuts),
   }
 }

@@ -2,8 +2,8 @@ import { z } from "zod"
 import { Fault } from "./faults.ts"
 
 /**
- * The one place where a caller's words for a moment are read: a span like `30m`, or an ISO time
- * with its zone.
+ * The one place that reads a caller's text for a moment: a span like `30m`, or an ISO time with its
+ * zone.
  */
 
 const units: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
@@ -42,7 +42,7 @@ export function untilOf(text: string, nowMs: number, daysMax = pauseDaysMax): nu
     throw new Fault(
       "Invalid",
       `${JSON.stringify(text)} is more than ${daysMax} days away.`,
-      "Give an earlier time, or leave it out: then there is no end.",
+      "Give an earlier time, or leave it out for no end.",
     )
   return atMs
 }

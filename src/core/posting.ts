@@ -5,6 +5,7 @@ import type { Mail, Receipt } from "./mail.ts"
 import type { Phase } from "./phase-report.ts"
 import { type Address, operators } from "./ports.ts"
 import { may, nameOf } from "./principal.ts"
+import { writeLatest } from "./spec-change.ts"
 import type { ToolContext } from "./tool.ts"
 import { cut } from "./view.ts"
 import { answerMs, type Question } from "./waits.ts"
@@ -33,7 +34,7 @@ export const operatorsRecipient: Recipient = { to: operators, name: operators }
  * The same key from the same sender to the same recipient is the same mail; nobody else's key can
  * stand for it.
  */
-export function mailIdOf(
+export function mailIdFor(
   { who, newId, sha256 }: Pick<ToolContext, "who" | "newId" | "sha256">,
   key: string | undefined,
   to: Address,
@@ -44,13 +45,13 @@ export function mailIdOf(
 }
 
 /** Why an instance gets no mail: it would never read it. */
-export function refusalOf({ instance }: Recipient, nowMs: number): string | undefined {
+export function refusalToSend({ instance }: Recipient, nowMs: number): string | undefined {
   if (!instance) return undefined
   if (instance.deletedAtMs !== undefined) return "It is being removed."
   if (desiredState(instance.spec, nowMs) === "Stopped")
-    return "It is stopped: resume_instances first."
+    return "It is stopped: resume it first with resume_instances."
   return hasFinished(instance)
-    ? "Its loop has ended: resume_instances starts it afresh."
+    ? "Its loop has finished: resume_instances starts it over."
     : undefined
 }
 
@@ -58,13 +59,18 @@ export function refusalOf({ instance }: Recipient, nowMs: number): string | unde
  * Running, or about to, or unheard of because `serve` has just begun: a message of urgency `now`
  * can arrive within seconds.
  */
-const soon: ReadonlySet<string> = new Set<Phase>(["Running", "Waiting", "Starting", "Unknown"])
+const readingSoon: ReadonlySet<string> = new Set<Phase>([
+  "Running",
+  "Waiting",
+  "Starting",
+  "Unknown",
+])
 
-export const reachable = ({ instance }: Recipient, readings: Readings): boolean =>
-  instance !== undefined && soon.has(describeInstance(instance, readings).phase)
+export const isReachable = ({ instance }: Recipient, readings: Readings): boolean =>
+  instance !== undefined && readingSoon.has(describeInstance(instance, readings).phase)
 
 /** Where a mail waits, or where its reader got it. */
-export function noteOf(
+export function deliveryNote(
   { instance }: Recipient,
   { iteration, door, state }: Receipt,
   { urgency }: Mail,
@@ -74,22 +80,22 @@ export function noteOf(
     ...(iteration === undefined ? [] : [`iteration ${iteration}`]),
     ...(door === undefined ? [] : [door]),
   ].join(", ")
-  if (state === "Returned") return "It ended before it read this."
+  if (state === "Returned") return "It ended without reading this."
   if (state !== "Queued") return place || `${state}.`
-  if (!instance) return "People read it with read_messages."
+  if (!instance) return "A person reads it with read_messages."
   const { phase } = describeInstance(instance, readings)
-  if (phase === "Paused") return "Paused; delivered on resume."
-  if (phase === "Unknown") return "Its supervisor is not heard of now; delivered when it is."
-  if (phase !== "Running") return `${phase}; delivered at its next start.`
+  if (phase === "Paused") return "Paused; delivered when it resumes."
+  if (phase === "Unknown") return "Its supervisor is not reporting; delivered when it does."
+  if (phase !== "Running") return `${phase}; delivered when it next starts.`
   if (beatOf(instance, readings)?.turn?.state !== "Running")
-    return "Between iterations; delivered at the next start."
+    return "Between iterations; delivered when the next one starts."
   const now = `In iteration ${iterationOf(instance, readings)}`
   return urgency === "now"
     ? `${now}; delivered after its next tool call.`
-    : `${now}; delivered when it ends, or at the next start.`
+    : `${now}; delivered when it ends, or when the next one starts.`
 }
 
-/** An answer marks its question: only whom it was sent to may give one. */
+/** An answer marks its question as answered, so only its recipient may give one. */
 export async function checkReply({ mailboxes, who }: ToolContext, replyTo: string): Promise<void> {
   const mine: Address = who.kind === "instance" ? who.uid : operators
   const [question] = await mailboxes.posted({ mails: [replyTo], to: mine, limit: 1 })
@@ -102,7 +108,6 @@ export async function checkReply({ mailboxes, who }: ToolContext, replyTo: strin
 }
 
 const orderBytesMax = 500
-const repeatsMax = 5
 
 /**
  * @throws TooLarge for a text that is no standing order: each of them is paid for in every
@@ -113,7 +118,7 @@ export function checkOrder(text: string): void {
     throw new Fault(
       "TooLarge",
       `A standing order has at most ${orderBytesMax} bytes.`,
-      "Shorten it, or send it as a message without standing: true.",
+      "Shorten it, or send it without standing: true.",
     )
 }
 
@@ -130,36 +135,26 @@ export async function addOrder(
   if (verdict !== true)
     throw new Fault("Forbidden", verdict.message, "Send it without standing: true.")
   const order = orderSchema.parse({ id: `o-${id.slice(2)}`, text })
-  for (let repeat = 0, seen: Instance | undefined = instance; ; repeat++) {
-    if (seen?.uid !== instance.uid)
-      throw new Fault("NotFound", `${instance.name} was removed meanwhile.`, "Call list_instances.")
-    const { orders } = seen.spec
+  return writeLatest({ store }, instance, async (latest) => {
+    const { orders } = latest.spec
     if (orders.some((one) => one.id === order.id)) return order.id
     if (orders.length >= ordersMax)
       throw new Fault(
         "TooLarge",
-        `${instance.name} has ${ordersMax} standing orders, which is the most.`,
-        `Take some away: update_instance {"name":"${instance.name}","removeOrders":["${orders[0]?.id ?? ""}"]}`,
+        `${latest.name} already has ${ordersMax} standing orders, the most there may be.`,
+        `Remove some: update_instance {"name":"${latest.name}","removeOrders":["${orders[0]?.id ?? ""}"]}`,
       )
-    try {
-      await store.updateSpec(seen, { ...seen.spec, orders: [...orders, order] })
-      return order.id
-    } catch (error) {
-      if (!(error instanceof Fault) || error.code !== "Conflict" || repeat >= repeatsMax)
-        throw error
-      seen = await store.get(instance.name)
-    }
-  }
+    await store.updateSpec(latest, { ...latest.spec, orders: [...orders, order] })
+    return order.id
+  })
 }
 
 /** The wait that a question to the people is, for the turn in which it was asked. */
-export const isQuestion = ({ id, text, atMs }: Mail, turn: string): Question => ({
-  ...{
-    kind: "answer",
-    mail: id,
-    text: cut(text, 500),
-    turn,
-    sinceMs: atMs,
-    untilMs: atMs + answerMs,
-  },
+export const questionInTurn = ({ id, text, atMs }: Mail, turn: string): Question => ({
+  kind: "answer",
+  mail: id,
+  text: cut(text, 500),
+  turn,
+  sinceMs: atMs,
+  untilMs: atMs + answerMs,
 })

@@ -7,8 +7,8 @@ import type { TextRow } from "./tool.ts"
 /** What the three operations on people's tokens have in common. */
 
 /**
- * No blank and no colon: it stands in mail and audit lines, and those whom an identity provider
- * names have a colon.
+ * No blank and no colon: it stands in mail and audit lines, where only names from an identity
+ * provider have a colon.
  */
 export const tokenNameSchema = z
   .string()
@@ -27,20 +27,21 @@ export const tokenSchema = z.strictObject({
   revoked: z.string().optional(),
 })
 
-export const shownToken = (
-  { name, role, createdAtMs, expiresAtMs, revokedAtMs }: Token,
+const stateOf = (
+  { expiresAtMs, revokedAtMs }: Token,
   nowMs: number,
-): z.output<typeof tokenSchema> => ({
-  ...{ name, role },
-  state:
-    revokedAtMs !== undefined
-      ? "revoked"
-      : expiresAtMs !== undefined && expiresAtMs <= nowMs
-        ? "expired"
-        : "valid",
-  created: isoOf(createdAtMs),
-  ...(expiresAtMs !== undefined && { expires: isoOf(expiresAtMs) }),
-  ...(revokedAtMs !== undefined && { revoked: isoOf(revokedAtMs) }),
+): z.output<typeof tokenSchema>["state"] => {
+  if (revokedAtMs !== undefined) return "revoked"
+  return expiresAtMs !== undefined && expiresAtMs <= nowMs ? "expired" : "valid"
+}
+
+export const shownToken = (token: Token, nowMs: number): z.output<typeof tokenSchema> => ({
+  name: token.name,
+  role: token.role,
+  state: stateOf(token, nowMs),
+  created: isoOf(token.createdAtMs),
+  expires: token.expiresAtMs === undefined ? undefined : isoOf(token.expiresAtMs),
+  revoked: token.revokedAtMs === undefined ? undefined : isoOf(token.revokedAtMs),
 })
 
 export const tokenRow = ({
@@ -51,7 +52,10 @@ export const tokenRow = ({
   expires,
   revoked,
 }: z.output<typeof tokenSchema>): TextRow => ({
-  ...{ name, role, state, created },
+  name,
+  role,
+  state,
+  created,
   expires: expires ?? "never",
   revoked: revoked ?? "",
 })

@@ -152,16 +152,33 @@ export function bounded(given: string, max: number): string {
   return `${kept}… [${counted(text.length - kept.length, "more character")}]`
 }
 
-/** How many of these, the first ones first, fit into so many bytes of JSON: at least one. */
-export function countWithin(items: readonly unknown[], bytesMax: number): number {
+/**
+ * How many of these, the first ones first, fit into so many bytes, of JSON unless `render` says
+ * otherwise: at least one.
+ */
+export function countWithin<T>(
+  items: readonly T[],
+  bytesMax: number,
+  render: (item: T) => string = (item) => JSON.stringify(item),
+): number {
   const encoder = new TextEncoder()
   let bytes = 0
-  const over = items.findIndex((item) => {
-    bytes += encoder.encode(JSON.stringify(item)).length + 1
+  const firstBeyond = items.findIndex((item) => {
+    bytes += encoder.encode(render(item)).length + 1
     return bytes > bytesMax
   })
-  return over < 0 ? items.length : Math.max(1, over)
+  return firstBeyond < 0 ? items.length : Math.max(1, firstBeyond)
 }
+
+/** `a, b, c and 5 more`. */
+export function listed(items: readonly string[], max: number): string {
+  const shown = items.slice(0, max).join(", ")
+  return items.length > max ? `${shown} and ${items.length - max} more` : shown
+}
+
+/** What an answer has not room for: `Left out: older messages.`; undefined where that is nothing. */
+export const leftOut = (parts: readonly string[]): string | undefined =>
+  parts.length > 0 ? `Left out: ${parts.join("; ")}.` : undefined
 
 /**
  * Text of somebody who gives no orders here. The nonce, new for each result, cannot be forged by
@@ -182,9 +199,9 @@ export const withSaid = (ours: string, untrusted: string | undefined): string =>
   untrusted === undefined ? ours : `${ours} Said: "${untrusted}"`
 
 /**
- * Every string of a result cleaned, also of words that begin with one of `prefixes`; those under a
- * key named `untrusted`, at any depth, fenced as well. `reveals`: the top field that is left as it
- * is.
+ * A result without its undefined fields, and every string of it cleaned, also of words that begin
+ * with one of `prefixes`; those under a key named `untrusted`, at any depth, fenced as well.
+ * `reveals`: the top field that is left as it is.
  */
 export function presented<T>(
   value: T,
@@ -199,10 +216,9 @@ export function presented<T>(
     if (Array.isArray(node)) return node.map((item) => walk(item, fence))
     if (node === null || typeof node !== "object") return node
     return Object.fromEntries(
-      Object.entries(node).map(([name, inner]) => [
-        name,
-        walk(inner, fence || name === "untrusted"),
-      ]),
+      Object.entries(node).flatMap(([name, inner]) =>
+        inner === undefined ? [] : [[name, walk(inner, fence || name === "untrusted")]],
+      ),
     )
   }
   const kept = reveals !== undefined && typeof value === "object" ? Object.entries(value ?? {}) : []

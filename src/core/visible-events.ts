@@ -5,7 +5,7 @@ import type { ToolContext } from "./tool.ts"
  * Whose events the caller may see: all for people; its own and its descendants', removed ones too,
  * for an instance.
  */
-export async function eventsSeen({
+export async function visibleUids({
   who,
   ledger,
 }: ToolContext): Promise<readonly Uid[] | undefined> {

@@ -82,7 +82,7 @@ describe("a full disk", () => {
       expect(paused.next).not.toMatch(/restarts/)
       for (const name of ["one", "two", "three"])
         await eventually(() => standsStill(client, name), `${name} still stands still`)
-    } else expect(paused.next).toMatch(/holds in memory, until `blackbox5 serve` restarts/)
+    } else expect(paused.next).toMatch(/holds in memory only, until `blackbox5 serve` restarts/)
 
     await client.call("stop_instances", { names: ["one"] })
     await client.call("stop_instances", { names: ["two", "three"], remove: true })
@@ -130,7 +130,7 @@ describe("a full disk", () => {
         changedSchema.parse(await client.call("pause_instances", { all: true, until })).next,
       )
     expect(answers.at(-1)).toMatch(
-      /The disk is full, so this holds in memory, until `blackbox5 serve` restarts/,
+      /The disk is full, so this holds in memory only, until `blackbox5 serve` restarts/,
     )
     await eventually(() => standsStill(client, "one"), "one stands still")
     expect(statusSchema.parse(await client.call("fleet_status")).warnings[0]).toMatch(

@@ -44,8 +44,8 @@ describe("a child's name", () => {
   })
 
   it("is an error where its own part is too long for any parent's, and says how long it may be", () => {
-    expect(() => wantedOf(longest, "x".repeat(42))).toThrow(/is too long behind it/)
-    expect(() => wantedOf(fox, "x".repeat(49))).toThrow(/is too long behind it/)
+    expect(() => wantedOf(longest, "x".repeat(42))).toThrow(/is too long for the rest/)
+    expect(() => wantedOf(fox, "x".repeat(49))).toThrow(/is too long for the rest/)
     expect(wantedOf(longest, "x".repeat(41))).toBe(`l-3f9b2a10--${"x".repeat(41)}`)
   })
 

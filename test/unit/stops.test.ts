@@ -32,8 +32,8 @@ describe("a person's stop", () => {
       ["resume_instances", {}, why],
       ["resume_instances", { dryRun: true }, why],
       ["stop_instances", { remove: true }, why],
-      ["stop_instances", {}, "It was told to stop already by operator ann 5 min ago."],
-      ["pause_instances", { until: "1s" }, "It is stopped: there is nothing to pause."],
+      ["stop_instances", {}, "It was already told to stop by operator ann 5 min ago."],
+      ["pause_instances", { until: "1s" }, "It is stopped, so there is nothing to pause."],
     ]
     for (const who of ["parent", "root"] as const)
       for (const [tool, more, words] of tries) {

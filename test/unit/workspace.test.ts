@@ -199,7 +199,7 @@ describe("spawn_instance and trees", () => {
 describe("stop_instances with remove", () => {
   const path = "/trees/x"
   it.each([
-    [{ own: true, branch: "ralf/x", commits: 0, dirty: false }, /ending\.$/, undefined],
+    [{ own: true, branch: "ralf/x", commits: 0, dirty: false }, /(ending|removed)\.$/, undefined],
     [
       { own: true, branch: "ralf/x", commits: 1, dirty: false },
       /Its 1 commit is kept on its branch\.$/,
@@ -207,15 +207,15 @@ describe("stop_instances with remove", () => {
     ],
     [
       { own: true, branch: "ralf/x", commits: 2, dirty: true },
-      /Its tree holds work .* is kept, with its branch\.$/,
+      /Its tree has uncommitted work, .* kept, with its branch\.$/,
       "tree /trees/x, branch ralf/x",
     ],
     [
       { own: true, commits: 0, dirty: true },
-      /Its tree holds work that is not committed: it is kept\.$/,
+      /Its tree has uncommitted work, so it is kept\.$/,
       "tree /trees/x",
     ],
-    [{ own: false, branch: "main", commits: 9, dirty: true }, /ending\.$/, undefined],
+    [{ own: false, branch: "main", commits: 9, dirty: true }, /(ending|removed)\.$/, undefined],
   ])("says what is kept of %j", async (work, words, said) => {
     const fleet = makeFleet()
     fleet.running("x", {}, { work: { path, ...work } })
@@ -234,10 +234,12 @@ describe("stop_instances with remove", () => {
         { why: expect.stringMatching(words), ...(said !== undefined && { untrusted: said }) },
       ],
     })
+    expect(dry.instances[0].why).toMatch(/^Would be removed\./)
     // Nothing ends here: the answer comes when its time is over, and says so.
     const answer = fleet.call(operator)("stop_instances", { names: ["x"], remove: true })
     const { instances, next } = await passing(fleet, answer)
     expect(instances[0].why).toMatch(words)
+    expect(instances[0].why).toMatch(/^It is being removed; its processes are ending\./)
     if (work.own) expect(next).toMatch(/still ending: read_events/)
     else expect(next).not.toMatch(/still ending/)
   })
@@ -267,7 +269,7 @@ describe("stop_instances with remove", () => {
           name: "x",
           changed: true,
           phase: "Removed",
-          why: "x was removed. Work that is nowhere else was kept.",
+          why: "x was removed. Work that exists nowhere else was kept.",
         },
         untrusted: kept,
       },

@@ -1,5 +1,5 @@
 import { z } from "zod"
-import { type EventCounts, happenedSchema, happenedSince } from "../../src/core/ended-since.ts"
+import { type EndedSince, endedSince, endedSinceSchema } from "../../src/core/ended-since.ts"
 import { byRank, dollars, rankedOf, readingsOf } from "../../src/core/fleet-view.ts"
 import { hasLiveRun, type Instance, projectSchema } from "../../src/core/instance.ts"
 import { momentTextSchema, sinceOf } from "../../src/core/moment.ts"
@@ -46,7 +46,7 @@ export default defineTool({
       z.strictObject({ name: z.string(), codeRoot: z.string().optional(), instances: z.int() }),
     ),
     isolation: z.string(),
-    since: happenedSchema.optional(),
+    since: endedSinceSchema.optional(),
     warnings: z.array(z.string()),
     // What is wrong in a file that people wrote, with words of that file.
     untrusted: z.string().optional(),
@@ -72,7 +72,7 @@ export default defineTool({
     const seen = targets.filter((one) => may(who, "see", one) === true)
     const only = project === undefined ? undefined : seen.map(({ uid }) => uid)
     const happened =
-      since === undefined ? undefined : await happenedSince(ctx, sinceOf(since, nowMs), only)
+      since === undefined ? undefined : await endedSince(ctx, sinceOf(since, nowMs), only)
     const all = targets.map((instance) => rankedOf(instance, readings))
     const needing = all
       .filter(({ instance, seen }) => seen.needsPerson && may(who, "see", instance) === true)
@@ -214,7 +214,7 @@ function headline(
   return spend ? `${agents}; $${spend.usd.toFixed(2)} today${charged}` : agents
 }
 
-function sinceLines({ from, completed, failed, usd, cut }: EventCounts): readonly string[] {
+function sinceLines({ from, completed, failed, usd, cut }: EndedSince): readonly string[] {
   const names = (what: string, all: readonly { readonly name: string }[]): string =>
     `${all.length} ${what}${all.length > 0 ? ` (${all.map(({ name }) => name).join(", ")})` : ""}`
   const spent = usd === undefined ? "" : `, $${usd.toFixed(2)} in the full hours since`

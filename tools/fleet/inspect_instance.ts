@@ -9,7 +9,7 @@ import {
   usageOf,
 } from "../../src/core/fleet-view.ts"
 import { type Instance, nameSchema } from "../../src/core/instance.ts"
-import { loggedOf } from "../../src/core/log-excerpt.ts"
+import { readExcerpt } from "../../src/core/log-excerpt.ts"
 import { isoOf } from "../../src/core/moment.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { bounded, counted, oneLine, spanOf, withSaid } from "../../src/core/view.ts"
@@ -126,7 +126,7 @@ export default defineTool({
         ? ctx.timeline.lastEvents({ uids: [instance.uid], limit: recentMax })
         : undefined,
       asked.has("log")
-        ? loggedOf(ctx, instance, { source: "loop", count: recentMax, bytesMax: 8192 })
+        ? readExcerpt(ctx, instance, { source: "loop", count: recentMax, bytesMax: 8192 })
         : undefined,
     ])
     return {

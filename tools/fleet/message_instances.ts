@@ -1,46 +1,33 @@
 import { z } from "zod"
 import { describeTargets } from "../../src/core/audit.ts"
-import { watchDeliveries } from "../../src/core/delivery-watch.ts"
-import { asFault, Fault } from "../../src/core/faults.ts"
-import { readingsOf } from "../../src/core/fleet-view.ts"
-import { type Mail, urgencySchema } from "../../src/core/mail.ts"
-import { operators, type Posted } from "../../src/core/ports.ts"
+import { type AwaitedReader, watchDeliveries } from "../../src/core/delivery-watch.ts"
+import { Fault } from "../../src/core/faults.ts"
+import { type Readings, readingsOf } from "../../src/core/fleet-view.ts"
+import { urgencySchema } from "../../src/core/mail.ts"
+import { operators } from "../../src/core/ports.ts"
 import {
-  addOrder,
   checkOrder,
   checkReply,
-  isQuestion,
-  mailIdOf,
-  noteOf,
+  deliveryNote,
+  isReachable,
   operatorsRecipient,
   type Recipient,
-  reachable,
   recipientOf,
-  refusalOf,
+  refusalToSend,
 } from "../../src/core/posting.ts"
-import { nameOf } from "../../src/core/principal.ts"
 import { targetFields, targetsOf } from "../../src/core/selector.ts"
-import { defineTool } from "../../src/core/tool.ts"
+import { type Sent, sendAll } from "../../src/core/sending.ts"
+import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { counted } from "../../src/core/view.ts"
 
 const recipientsMax = 200
 const textBytesMax = 16_384
 
-interface Sent {
-  readonly recipient: Recipient
-  readonly mail: Mail
-  /** Id of the standing order that it became. */
-  readonly order?: string
-  /** Why it was not sent. */
-  readonly refused?: string
-  readonly fault?: Fault
-}
-
 export default defineTool({
   name: "message_instances",
   title: "Message instances",
   description:
-    'Tells running agents something: urgency now reaches them in the middle of an iteration; standing holds for all later iterations too. Agents write to the people with to ["@operators"], and ask with question: true.',
+    'Tells running agents something: urgency now reaches them in the middle of an iteration; standing holds for all later iterations too. Agents write to people with to ["@operators"], and ask with question: true.',
   toolset: "fleet",
   route: "POST /v1/messages",
   verb: "message",
@@ -101,137 +88,30 @@ export default defineTool({
     on: receipts.map(({ to }) => to),
     made: receipts.flatMap(({ mail }) => (mail === undefined ? [] : [mail])),
   }),
-  async handler(
-    ctx,
-    { to, text, urgency, standing, question, replyTo, waitSeconds, idempotencyKey, dryRun },
-  ) {
-    const { mailboxes, reports, timeline, turns, clock, who, newId } = ctx
+  async handler(ctx, { to, waitSeconds, dryRun, ...letter }) {
     const recipients = [
       ...ctx.targets.map(recipientOf),
       ...(to?.includes(operators) ? [operatorsRecipient] : []),
     ]
-    if (recipients.length === 0)
-      throw new Fault(
-        "NotFound",
-        "No instance matches.",
-        "list_instances {} shows those that exist.",
-      )
-    if (recipients.length > recipientsMax)
-      throw new Fault(
-        "TooLarge",
-        `${counted(recipients.length, "instance matches", "instances match")}.`,
-        `Name at most ${recipientsMax}, by project or selector.`,
-      )
-    if (replyTo !== undefined) await checkReply(ctx, replyTo)
-    if (standing) checkOrder(text)
+    checkRecipients(recipients)
+    if (letter.replyTo !== undefined) await checkReply(ctx, letter.replyTo)
+    if (letter.standing) checkOrder(letter.text)
     const before = await readingsOf(ctx)
-    if (dryRun) {
-      const receipts = recipients.map((recipient) => {
-        const refused = refusalOf(recipient, before.nowMs)
-        return {
-          to: recipient.name,
-          state: refused === undefined ? "would be sent" : "refused",
-          note: refused ?? "",
-        }
-      })
-      return { receipts, next: "Nothing was sent: call it without dryRun." }
-    }
-    // Asked in an iteration, it withholds the next one until there is an answer.
-    const turn = question && who.kind === "instance" ? (await turns.list()).get(who.uid) : undefined
-    const awaited =
-      urgency === "now" && waitSeconds > 0 && recipients.some((one) => reachable(one, before))
-    const watch = awaited ? watchDeliveries(ctx, waitSeconds * 1000) : undefined
-
-    const tell = async ({ instance }: Recipient, mail: Mail): Promise<void> => {
-      const message = `${mail.id} from ${mail.from} (${urgency}).`
-      const event = { id: newId("e"), kind: "MailSent" as const, message, atMs: mail.atMs }
-      // The mail is sent, whether or not the timeline can be told.
-      await timeline
-        .append({ ...event, ...(instance && { uid: instance.uid }) })
-        .catch(() => undefined)
-    }
-    const send = async (recipient: Recipient): Promise<Sent> => {
-      const mail: Mail = {
-        ...{
-          id: mailIdOf(ctx, idempotencyKey, recipient.to),
-          from: nameOf(who),
-          text,
-          urgency,
-          atMs: clock.nowMs(),
-        },
-        authority: who.kind === "human" ? "operator" : "peer",
-        ...(replyTo !== undefined && { replyTo }),
-        ...(question && { question }),
+    if (dryRun)
+      return {
+        receipts: recipients.map((recipient) => foreseenReceipt(recipient, before)),
+        next: "Nothing was sent. Call it without dryRun to send it.",
       }
-      const refused = refusalOf(recipient, before.nowMs)
-      if (refused !== undefined) return { recipient, mail, refused }
-      try {
-        // First what lasts: an order without its mail is heard at the next iteration, a mail
-        // without its order would be forgotten.
-        const order =
-          standing && recipient.instance ? await addOrder(ctx, recipient.instance, mail) : undefined
-        if (turn && who.kind === "instance" && !recipient.instance)
-          await reports.wait(who.uid, isQuestion(mail, turn.id))
-        if ((await mailboxes.send(recipient.to, mail)) === "Accepted") await tell(recipient, mail)
-        return { recipient, mail, ...(order !== undefined && { order }) }
-      } catch (error) {
-        const fault = asFault(error)
-        return { recipient, mail, refused: `${fault.message} ${fault.next}`, fault }
-      }
-    }
+    const isAwaited =
+      letter.urgency === "now" &&
+      waitSeconds > 0 &&
+      recipients.some((one) => isReachable(one, before))
+    const watch = isAwaited ? watchDeliveries(ctx, waitSeconds * 1000) : undefined
     try {
-      const sent = await Promise.all(recipients.map(send))
-      const fault = sent.find((one) => one.fault)?.fault
-      if (sent.every(({ refused }) => refused !== undefined))
-        throw (
-          fault ??
-          new Fault(
-            "Conflict",
-            `Nobody could be told. ${sent
-              .slice(0, 5)
-              .map(({ recipient, refused }) => `${recipient.name}: ${refused}`)
-              .join(" ")}`,
-            "resume_instances starts those that ended; list_instances {} shows which run.",
-          )
-        )
-      const mails = sent.filter(({ refused }) => refused === undefined).map(({ mail }) => mail.id)
-      const waitFor = sent.filter(
-        ({ recipient, refused }) => refused === undefined && reachable(recipient, before),
-      )
-      const hasStirred = async ({ to }: Recipient, { atMs }: Mail): Promise<boolean> => {
-        const beat = to === operators ? undefined : (await reports.beats()).get(to)
-        // Unheard of since `serve` began, it may still connect.
-        return beat === undefined || beat.atMs >= atMs
-      }
-      if (waitFor.length > 0)
-        await watch?.settled(
-          new Map(
-            waitFor.map(({ mail, recipient }) => [
-              mail.id,
-              { name: recipient.name, hasStirred: () => hasStirred(recipient, mail) },
-            ]),
-          ),
-        )
-      const posted = new Map<string, Posted>(
-        (await mailboxes.posted({ mails, limit: mails.length })).map((one) => [one.mail.id, one]),
-      )
-      const after = await readingsOf(ctx)
-      const receipts = sent.map(({ recipient, mail, refused, order }) => {
-        if (refused !== undefined) return { to: recipient.name, state: "refused", note: refused }
-        const receipt = posted.get(mail.id)?.receipt ?? { mail: mail.id, state: "Queued" as const }
-        const where = noteOf(recipient, receipt, mail, after)
-        const note =
-          order === undefined ? where : `${where.replace(/\.$/, "")}; standing order ${order}.`
-        return { mail: mail.id, to: recipient.name, state: receipt.state.toLowerCase(), note }
-      })
-      const waiting = receipts
-        .filter(({ state }) => state === "queued")
-        .flatMap(({ mail }) => mail ?? [])
-      const next =
-        waiting.length === 0
-          ? "inspect_instance shows what an agent makes of it."
-          : `read_messages {"sent":true,"mails":${JSON.stringify(waiting.slice(0, 10))}} shows later what became of it.`
-      return { receipts, next }
+      const sent = await sendAll(ctx, recipients, letter, before)
+      await watch?.settled(readersOf(ctx, sent, before))
+      const receipts = await receiptsOf(ctx, sent)
+      return { receipts, next: nextStep(receipts) }
     } finally {
       watch?.end()
     }
@@ -246,3 +126,74 @@ export default defineTool({
     ].join("\n"),
   }),
 })
+
+type ReceiptRow = {
+  readonly mail?: string | undefined
+  readonly to: string
+  readonly state: string
+  readonly note: string
+}
+
+/** @throws NotFound where nobody is meant, TooLarge for too many. */
+function checkRecipients({ length }: readonly Recipient[]): void {
+  if (length === 0)
+    throw new Fault("NotFound", "No instance matches.", "list_instances {} shows those that exist.")
+  if (length > recipientsMax)
+    throw new Fault(
+      "TooLarge",
+      `${counted(length, "instance matches", "instances match")}.`,
+      `Choose at most ${recipientsMax}, by project or selector.`,
+    )
+}
+
+function foreseenReceipt(recipient: Recipient, { nowMs }: Readings): ReceiptRow {
+  const refusal = refusalToSend(recipient, nowMs)
+  const state = refusal === undefined ? "would be sent" : "would be refused"
+  return { to: recipient.name, state, note: refusal ?? "" }
+}
+
+/** Those who can read it within seconds. */
+const readersOf = (
+  { reports }: ToolContext,
+  sent: readonly Sent[],
+  readings: Readings,
+): ReadonlyMap<string, AwaitedReader> =>
+  new Map(
+    sent
+      .filter(({ recipient, refusal }) => refusal === undefined && isReachable(recipient, readings))
+      .map(({ mail, recipient: { name, to } }) => [
+        mail.id,
+        {
+          name,
+          async hasBeaten() {
+            const beat = to === operators ? undefined : (await reports.beats()).get(to)
+            // Unheard of since `serve` began, it may still connect.
+            return beat === undefined || beat.atMs >= mail.atMs
+          },
+        },
+      ]),
+  )
+
+async function receiptsOf(ctx: ToolContext, sent: readonly Sent[]): Promise<ReceiptRow[]> {
+  const mails = sent.filter(({ refusal }) => refusal === undefined).map(({ mail }) => mail.id)
+  const posted = await ctx.mailboxes.posted({ mails, limit: mails.length })
+  const receiptAt = new Map(posted.map(({ mail, receipt }) => [mail.id, receipt]))
+  const after = await readingsOf(ctx)
+  return sent.map(({ recipient, mail, refusal, order }) => {
+    if (refusal !== undefined) return { to: recipient.name, state: "refused", note: refusal }
+    const receipt = receiptAt.get(mail.id) ?? { mail: mail.id, state: "Queued" as const }
+    const where = deliveryNote(recipient, receipt, mail, after)
+    const note =
+      order === undefined ? where : `${where.replace(/\.$/, "")}; standing order ${order}.`
+    return { mail: mail.id, to: recipient.name, state: receipt.state.toLowerCase(), note }
+  })
+}
+
+function nextStep(receipts: readonly ReceiptRow[]): string {
+  const waiting = receipts
+    .filter(({ state }) => state === "queued")
+    .flatMap(({ mail }) => mail ?? [])
+  return waiting.length === 0
+    ? "inspect_instance shows what an agent does with it."
+    : `read_messages {"sent":true,"mails":${JSON.stringify(waiting.slice(0, 10))}} shows later what became of it.`
+}

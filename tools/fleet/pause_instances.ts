@@ -1,11 +1,11 @@
 import { z } from "zod"
 import {
-  type ChangeStep,
+  type ChangeDecision,
   changeAll,
   changeFields,
   changeOutput,
   expectSchema,
-  nextOf,
+  nextAfterChange,
   showChanges,
 } from "../../src/core/bulk-change.ts"
 import { desiredState, hasFinished, type Instance, type Spec } from "../../src/core/instance.ts"
@@ -17,29 +17,28 @@ import { defineTool } from "../../src/core/tool.ts"
 type Pause = NonNullable<Spec["pause"]>
 
 /**
- * The pause as it should read now. What stands still is never woken to finish its iteration, so
- * "now" outlives "iteration-end". Of somebody whose pause is overridden nothing else is left:
- * neither an end nor a note.
+ * The pause as it should read now. A frozen iteration is never woken to finish, so "now" outlives
+ * "iteration-end". Of an overridden pause nothing else stays, neither its end nor its note.
  */
-const merged = (earlier: Pause | undefined, asked: Pause, isOverridden: boolean): Pause => ({
+const merged = (earlier: Pause | undefined, wanted: Pause, isOverridden: boolean): Pause => ({
   ...(isOverridden ? {} : earlier),
-  ...asked,
-  when: earlier?.when === "now" ? "now" : asked.when,
+  ...wanted,
+  when: earlier?.when === "now" ? "now" : wanted.when,
 })
-const same = (a: Pause, b: Pause): boolean =>
+const isSame = (a: Pause, b: Pause): boolean =>
   a.when === b.when && a.untilMs === b.untilMs && a.note === b.note
 
 export default defineTool({
   name: "pause_instances",
   title: "Pause instances",
   description:
-    "Freezes instances at once, or after their iteration; they keep their work and place. until ends the pause by itself. The batch in the result resumes exactly those this call paused.",
+    "Freezes instances at once, or after their iteration; they keep their work and place. until ends the pause by itself. The returned batch resumes exactly those paused.",
   toolset: "fleet",
   route: "POST /v1/instances:pause",
   verb: "operate",
   input: z.strictObject({
     ...changeFields,
-    expect: expectSchema.describe("how many a dryRun counted"),
+    expect: expectSchema.describe("count of a dryRun"),
     when: z.enum(["now", "iteration-end"]).default("now"),
     until: momentTextSchema.optional().describe("8h, 30m, or an ISO time"),
     note: z.string().min(1).max(500).optional(),
@@ -55,27 +54,28 @@ export default defineTool({
   outcome: ({ batch }) => ({ ...(batch !== undefined && { made: [batch] }) }),
   async handler(ctx, input) {
     const batch = ctx.newId("b")
-    const asked: Pause = {
+    const wanted: Pause = {
       when: input.when,
       ...(input.until !== undefined && { untilMs: untilOf(input.until, ctx.clock.nowMs()) }),
       ...(input.note !== undefined && { note: input.note }),
     }
-    const step = (instance: Instance, { nowMs }: { nowMs: number }): ChangeStep => {
+    const decide = (instance: Instance, { nowMs }: { nowMs: number }): ChangeDecision => {
       const { spec } = instance
       if (instance.deletedAtMs !== undefined) return { why: "It is being removed." }
       const state = desiredState(spec, nowMs)
-      if (state === "Stopped") return { why: "It is stopped: there is nothing to pause." }
-      if (hasFinished(instance)) return { why: "Its loop has ended: there is nothing to pause." }
+      if (state === "Stopped") return { why: "It is stopped, so there is nothing to pause." }
+      if (hasFinished(instance))
+        return { why: "Its loop has finished, so there is nothing to pause." }
       const earlier: Pause | undefined =
         state === "Paused" ? (spec.pause ?? { when: "now" }) : undefined
       const [act] = standingActs(spec, nowMs)
       const isOverridden = act !== undefined && overrides(ctx.who, act, spec.lineage)
-      const pause = merged(earlier, asked, isOverridden)
+      const pause = merged(earlier, wanted, isOverridden)
       const refusal = refusalToLift(ctx.who, spec, nowMs)
       if (refusal !== undefined) return { why: refusal }
-      if (earlier && !isOverridden && same(earlier, pause))
+      if (earlier && !isOverridden && isSame(earlier, pause))
         return {
-          why: `It was paused already${earlier.batch === undefined ? "" : `, in batch ${earlier.batch}`}.`,
+          why: `It was already paused${earlier.batch === undefined ? "" : `, in batch ${earlier.batch}`}.`,
         }
       return {
         spec: {
@@ -86,15 +86,15 @@ export default defineTool({
       }
     }
     const changes = await changeAll(ctx, input, {
-      past: `Paused (${input.when})`,
+      past: "paused",
+      detail: ` (${input.when})`,
       weight: "urgent",
-      step,
+      decide,
     })
-    const used = changes.changed > 0 && !input.dryRun
     return {
       ...changes,
-      ...(used && { batch }),
-      next: nextOf(changes, input, `resume_instances {"batch":"${batch}"} lets them go on.`, ctx),
+      batch: changes.changed > 0 && !input.dryRun ? batch : undefined,
+      next: nextAfterChange(changes, `resume_instances {"batch":"${batch}"} resumes them.`, ctx),
     }
   },
   show: showChanges("paused"),

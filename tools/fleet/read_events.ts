@@ -6,7 +6,7 @@ import type { EventPage, EventQuery } from "../../src/core/ports.ts"
 import { stopwatch } from "../../src/core/stopwatch.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { bounded, counted, countWithin } from "../../src/core/view.ts"
-import { eventsSeen } from "../../src/core/visible-events.ts"
+import { visibleUids } from "../../src/core/visible-events.ts"
 
 const messageCharactersMax = 1000
 /** All texts of one answer together: Claude Code warns of results above ten thousand tokens. */
@@ -29,7 +29,7 @@ const ours: ReadonlySet<EventKind> = new Set<EventKind>([
 
 const uidsOf = async (ctx: ToolContext): Promise<readonly Uid[] | undefined> => {
   const [target] = ctx.targets
-  return target ? [target.uid] : eventsSeen(ctx)
+  return target ? [target.uid] : visibleUids(ctx)
 }
 type Query = Pick<EventQuery, "kinds" | "limit">
 

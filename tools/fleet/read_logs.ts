@@ -1,16 +1,27 @@
 import { z } from "zod"
 import { nameSchema } from "../../src/core/instance.ts"
-import { loggedOf } from "../../src/core/log-excerpt.ts"
+import { type LogExcerpt, readExcerpt } from "../../src/core/log-excerpt.ts"
 import { momentTextSchema, sinceOf } from "../../src/core/moment.ts"
 import { defineTool } from "../../src/core/tool.ts"
 
 const bytesMax = 65_536
 
+/** Why there is nothing, or how to see more; ends with a blank. */
+function hintFor(
+  { count, cut }: LogExcerpt,
+  { isSearch, isTranscript }: { isSearch: boolean; isTranscript: boolean },
+): string {
+  if (count > 0)
+    return cut === undefined ? "" : "Give grep, or a larger tail (at most 2000), to see more. "
+  if (isSearch) return "No line matches: leave out grep or since. "
+  return isTranscript ? "It has no transcript yet. " : ""
+}
+
 export default defineTool({
   name: "read_logs",
   title: "Read an instance's log",
   description:
-    "The last lines that an instance's loop printed, for finding out why it fails, or its transcript: what claude said and did, as far as it is now (the loop shows nothing of an iteration before its end).",
+    "The last lines that an instance's loop printed, to find out why it fails, or its transcript: what claude has said and done so far (the loop shows nothing of an iteration before its end).",
   toolset: "fleet",
   route: "GET /v1/instances/{name}/logs",
   verb: "see",
@@ -34,24 +45,24 @@ export default defineTool({
   async handler(ctx, { name, source, tail, after, since, grep }) {
     const [instance] = ctx.targets
     if (!instance) throw new Error(`invoke gave no target for ${name}`)
-    const { count, text, cursor, cut } = await loggedOf(ctx, instance, {
-      ...{ source, count: tail, bytesMax },
+    const excerpt = await readExcerpt(ctx, instance, {
+      source,
+      count: tail,
+      bytesMax,
       ...(after !== undefined && { after }),
       ...(since !== undefined && { sinceMs: sinceOf(since, ctx.clock.nowMs()) }),
       ...(grep !== undefined && { grep }),
     })
-    const inspect = `inspect_instance {"name":"${name}"} says what it does now`
+    const { count, text, cursor, cut } = excerpt
+    const hint = hintFor(excerpt, {
+      isSearch: grep !== undefined || since !== undefined,
+      isTranscript: source === "transcript",
+    })
     const next =
-      after !== undefined
-        ? "Call again with cursor as after for what comes."
-        : count === 0 && (grep !== undefined || since !== undefined)
-          ? `No line matches: leave out grep or since. ${inspect}.`
-          : count === 0 && source === "transcript"
-            ? `No iteration of it has a transcript yet. ${inspect}.`
-            : cut === undefined
-              ? `${inspect}.`
-              : `Give grep, or a larger tail (at most 2000), to see more; ${inspect}.`
-    return { lines: count, untrusted: text, cursor, ...(cut !== undefined && { cut }), next }
+      after === undefined
+        ? `${hint}inspect_instance {"name":"${name}"} says what it is doing now.`
+        : "Call again with cursor as after for newer lines."
+    return { lines: count, untrusted: text, cursor, cut, next }
   },
   show: ({ lines, untrusted, cut, next }) => ({
     text: lines === 0 ? next : [untrusted, cut].filter(Boolean).join("\n"),

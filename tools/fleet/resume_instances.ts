@@ -1,10 +1,10 @@
 import { z } from "zod"
 import {
-  type ChangeStep,
+  type ChangeDecision,
   changeAll,
   changeFields,
   changeOutput,
-  nextOf,
+  nextAfterChange,
   showChanges,
 } from "../../src/core/bulk-change.ts"
 import { Fault } from "../../src/core/faults.ts"
@@ -15,8 +15,8 @@ import { targetsOf } from "../../src/core/selector.ts"
 import { refusalToLift } from "../../src/core/stops.ts"
 import { defineTool } from "../../src/core/tool.ts"
 
-/** What a resume starts afresh, because letting it go on would change nothing. */
-const ended: ReadonlySet<Phase> = new Set<Phase>([
+/** What a resume starts over, because letting it go on would change nothing. */
+const startedOver: ReadonlySet<Phase> = new Set<Phase>([
   "Blocked",
   "CrashLoop",
   "Completed",
@@ -29,7 +29,7 @@ export default defineTool({
   name: "resume_instances",
   title: "Resume instances",
   description:
-    "Lets paused instances go on, and starts stopped, completed, failed, blocked and crash-looping ones afresh. Give the batch of a pause_instances call, or say which.",
+    "Lets paused instances go on, and starts stopped, completed, failed, blocked and crash-looping ones over. Give the batch of a pause_instances call, or say which.",
   toolset: "fleet",
   route: "POST /v1/instances:resume",
   verb: "operate",
@@ -53,29 +53,34 @@ export default defineTool({
     }
   },
   async handler(ctx, input) {
-    const step = (instance: Instance, readings: Readings): ChangeStep => {
+    const decide = (instance: Instance, readings: Readings): ChangeDecision => {
       const { pause: _pause, stop: _stop, ...spec } = instance.spec
       if (instance.deletedAtMs !== undefined) return { why: "It is being removed." }
       const refusal = refusalToLift(ctx.who, instance.spec, readings.nowMs)
       if (refusal !== undefined) return { why: refusal }
       const state = desiredState(instance.spec, readings.nowMs)
       const running: Spec = { ...spec, state: "Running" }
-      const afresh =
+      const startsOver =
         state === "Stopped" ||
-        ended.has(describeInstance({ ...instance, spec: running }, readings).phase)
+        startedOver.has(describeInstance({ ...instance, spec: running }, readings).phase)
       const seen = describeInstance(instance, readings)
-      if (state === "Running" && !afresh) return { ...seen, why: `It is not paused. ${seen.why}` }
-      return { spec: { ...running, attempt: spec.attempt + (afresh ? 1 : 0) } }
+      if (state === "Running" && !startsOver)
+        return { ...seen, why: `It is not paused. ${seen.why}` }
+      return { spec: { ...running, attempt: spec.attempt + (startsOver ? 1 : 0) } }
     }
-    const changes = await changeAll(ctx, input, { past: "Resumed", step })
+    const changes = await changeAll(ctx, input, { past: "resumed", decide })
     if (changes.count === 0 && input.batch !== undefined)
       return {
         ...changes,
-        next: "No instance is paused in this batch any more: list_instances {} shows how they are.",
+        next: "No instance is paused in this batch any more: list_instances {} shows how they are doing.",
       }
     return {
       ...changes,
-      next: nextOf(changes, input, "list_instances {} shows in a moment how they go on.", ctx),
+      next: nextAfterChange(
+        changes,
+        "list_instances {} shows in a moment how they are doing.",
+        ctx,
+      ),
     }
   },
   show: showChanges("resumed"),

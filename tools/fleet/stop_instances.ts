@@ -1,39 +1,33 @@
 import { z } from "zod"
 import type { Work } from "../../src/core/beat.ts"
 import {
-  type ChangeReport,
-  type ChangeStep,
+  type ChangeDecision,
+  type ChangeRow,
   changeAll,
   changeFields,
   changeOutput,
-  nextOf,
+  nextAfterChange,
   showChanges,
   shownRows,
 } from "../../src/core/bulk-change.ts"
-import { changesOf } from "../../src/core/fleet-changes.ts"
+import { watchChanges } from "../../src/core/fleet-changes.ts"
 import { hasFinished, type Instance, type Uid } from "../../src/core/instance.ts"
-import { targetsOf } from "../../src/core/selector.ts"
+import { type TargetInput, targetsOf } from "../../src/core/selector.ts"
 import { authorOf, byWhom, overrides, refusalToLift } from "../../src/core/stops.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
-import { counted } from "../../src/core/view.ts"
+import { counted, listed } from "../../src/core/view.ts"
 
-/**
- * From the end of the loop's grace to the last look at its tree. What takes longer is told by an
- * event.
- */
+/** For a loop's grace and the last look at its tree. What takes longer, an event tells. */
 const endMs = 15_000
 
-/**
- * What its removal leaves, as far as its last report goes: for a dry run, and where the end does
- * not come in time.
- */
+/** What its removal leaves, by its last report: for a dry run, and where the end comes late. */
 function keptOf(work: Work | undefined): { why: string; untrusted?: string } {
   if (!work?.own) return { why: "" }
   const { dirty, branch, commits = 0 } = work
   const place = branch === undefined ? "" : `branch ${branch}`
   if (dirty)
     return {
-      why: ` Its tree holds work that is not committed: it is kept${branch === undefined ? "" : ", with its branch"}.`,
+      why: ` Its tree has uncommitted work, so it is kept${branch === undefined ? "" : ", with its branch"}.`,
       untrusted: [`tree ${work.path}`, place].filter(Boolean).join(", "),
     }
   return commits > 0 && branch !== undefined
@@ -48,7 +42,7 @@ export default defineTool({
   name: "stop_instances",
   title: "Stop instances",
   description:
-    "Ends instances and their running iteration; resume_instances starts them afresh. remove: true also deletes them for good. To halt work for a while use pause_instances.",
+    "Ends instances and their running iteration; resume_instances starts them over. remove: true also deletes them for good. To halt work for a while use pause_instances.",
   toolset: "fleet",
   route: "POST /v1/instances:stop",
   verb: "operate",
@@ -58,28 +52,23 @@ export default defineTool({
   targets: targetsOf,
   confirm(input) {
     if (input.dryRun || !(input.remove || input.all)) return undefined
-    const { names = [], project, selector, expect } = input
-    const which = input.all
-      ? "all instances of the fleet"
-      : names.length > 0
-        ? `${names.slice(0, 10).join(", ")}${names.length > 10 ? ` and ${names.length - 10} more` : ""}`
-        : `the instances of ${[project && `project ${project}`, selector && `label ${selector}`].filter(Boolean).join(", ")}`
+    const { names = [], expect } = input
     const count = expect === undefined || names.length > 0 ? "" : ` (${expect})`
     return input.remove
-      ? `Remove ${which}${count} for good? Running iterations end, and the names become free.`
-      : `Stop ${which}${count}? Running iterations end.`
+      ? `Remove ${whichOf(input)}${count} for good? Running iterations end, and the names become free.`
+      : `Stop ${whichOf(input)}${count}? Running iterations end.`
   },
   async handler(ctx, input) {
     const awaited = new Map<string, Uid>()
     const changes = await changeAll(ctx, input, {
-      past: input.remove ? "Removed" : "Stopped",
-      ...(input.remove && { weight: "final" as const }),
-      step(instance, readings): ChangeStep {
+      past: input.remove ? "removed" : "stopped",
+      weight: input.remove ? "final" : undefined,
+      decide(instance, readings): ChangeDecision {
         const { name, uid, spec } = instance
         const { who } = ctx
-        if (instance.deletedAtMs !== undefined) return { why: "It is being removed already." }
+        if (instance.deletedAtMs !== undefined) return { why: "It is already being removed." }
         if (input.remove) {
-          // Removed and spawned again, it would have been started after all.
+          // Removing and spawning it again would start it after all.
           const refusal = refusalToLift(who, spec, readings.nowMs)
           if (refusal !== undefined) return { why: refusal }
           const work = readings.beats.get(uid)?.work
@@ -92,36 +81,42 @@ export default defineTool({
         const stop = { by: authorOf(who), atMs: readings.nowMs }
         const counts = overrides(who, before, spec.lineage)
         if (isStopped && !counts)
-          return { why: `It was told to stop already${byWhom(spec.stop ?? {}, readings.nowMs)}.` }
+          return { why: `It was already told to stop${byWhom(spec.stop ?? {}, readings.nowMs)}.` }
         if (isStopped || !hasFinished(instance))
           return { spec: { ...spec, state: "Stopped", stop } }
         // Nothing is left to stop, but somebody below could start it afresh.
-        return counts
-          ? { spec: { ...spec, stop } }
-          : { why: "Its loop has ended by itself: nothing of it runs." }
+        return counts ? { spec: { ...spec, stop } } : { why: "Its loop has already finished." }
       },
     })
     const ended = input.dryRun ? new Map<string, string>() : await endOf(ctx, awaited)
-    const rows = changes.instances.map((row): ChangeReport["instances"][number] => {
+    const rows = changes.instances.map((row): ChangeRow => {
       const kept = ended.get(row.name)
       const { name, changed } = row
       if (kept === undefined) return row
-      const why = `${name} was removed.${kept === "" ? "" : " Work that is nowhere else was kept."}`
+      const why = `${name} was removed.${kept === "" ? "" : " Work that exists nowhere else was kept."}`
       return { name, changed, phase: "Removed", why, ...(kept !== "" && { untrusted: kept }) }
     })
     const instances = shownRows(rows)
     const late =
       ended.size < awaited.size
-        ? ' Some are still ending: read_events {"kinds":["Removed"]} will say what was kept.'
+        ? ' Some are still ending: read_events {"kinds":["Removed"]} will tell what was kept.'
         : ""
     const after = input.remove
       ? `A name is free again when list_instances {} no longer shows it. \`blackbox5 trees\` lists and removes what was kept.${late}`
-      : "resume_instances starts them afresh; stop_instances with remove: true deletes them."
+      : "resume_instances starts them over; stop_instances with remove: true deletes them."
     const shown = { ...changes, instances }
-    return { ...shown, next: nextOf(shown, input, after, ctx) }
+    return { ...shown, next: nextAfterChange(shown, after, ctx) }
   },
   show: showChanges("stopped"),
 })
+
+/** Whom a person is asked about. */
+function whichOf({ names = [], project, selector, all }: TargetInput): string {
+  if (all) return "all instances of the fleet"
+  if (names.length > 0) return listed(names, 10)
+  const parts = [project && `project ${project}`, selector && `label ${selector}`].filter(Boolean)
+  return `the instances of ${parts.join(", ")}`
+}
 
 /** It has one by what was asked for, also before its supervisor reports it. */
 const hasOwnTree = ({ spec, status }: Instance): boolean =>
@@ -141,7 +136,7 @@ async function endOf(
   const left = new Map(awaited)
   const gone = new Map<string, Uid>()
   if (left.size === 0) return new Map()
-  const changes = changesOf(ctx, new Set(left.keys()), new Set(), endMs)
+  const changes = watchChanges(ctx, new Set(left.keys()), new Set(), endMs)
   try {
     do {
       for (const [name, uid] of left)
@@ -149,7 +144,7 @@ async function endOf(
           gone.set(name, uid)
           left.delete(name)
         }
-      ctx.progress(gone.size, `${gone.size} of ${awaited.size} have ended`)
+      ctx.progress(gone.size, `${gone.size} of ${counted(awaited.size, "instance")} ended`)
     } while (left.size > 0 && (await changes.next()))
   } finally {
     changes.end()

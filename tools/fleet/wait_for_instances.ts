@@ -1,6 +1,6 @@
 import { z } from "zod"
 import { Fault } from "../../src/core/faults.ts"
-import { changesOf } from "../../src/core/fleet-changes.ts"
+import { watchChanges } from "../../src/core/fleet-changes.ts"
 import { describeInstance, ownUsage, type Readings, readingsOf } from "../../src/core/fleet-view.ts"
 import { type Instance, nameSchema } from "../../src/core/instance.ts"
 import type { Phase, PhaseReport } from "../../src/core/phase-report.ts"
@@ -181,7 +181,7 @@ export default defineTool({
       who.kind === "instance" ? Math.min(timeoutSeconds, iterationSecondsMax) : timeoutSeconds
     const uids = new Set(targets.map(({ uid }) => uid))
     const names = new Set(targets.map(({ name }) => name))
-    const changes = changesOf(ctx, names, uids, seconds * 1000)
+    const changes = watchChanges(ctx, names, uids, seconds * 1000)
     let look = await lookAt(ctx, wanted)
     try {
       for (

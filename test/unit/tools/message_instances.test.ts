@@ -27,11 +27,11 @@ describe("message_instances", () => {
       say(["inside", "between", "paused", "queued", operators]),
     )
     expect(receipts.map(({ to, state, note }: Result) => [to, state, note])).toEqual([
-      ["inside", "queued", "In iteration 1; delivered when it ends, or at the next start."],
-      ["between", "queued", "Between iterations; delivered at the next start."],
-      ["paused", "queued", "Paused; delivered on resume."],
-      ["queued", "queued", "Queued; delivered at its next start."],
-      [operators, "queued", "People read it with read_messages."],
+      ["inside", "queued", "In iteration 1; delivered when it ends, or when the next one starts."],
+      ["between", "queued", "Between iterations; delivered when the next one starts."],
+      ["paused", "queued", "Paused; delivered when it resumes."],
+      ["queued", "queued", "Queued; delivered when it next starts."],
+      [operators, "queued", "A person reads it with read_messages."],
     ])
     expect(next).toContain(`"mails":["${receipts[0].mail}"`)
     expect(

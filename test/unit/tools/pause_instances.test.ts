@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest"
 import { Fault } from "../../../src/core/faults.ts"
+import { tools } from "../../../tools/index.ts"
 import { expectFault } from "../../contract/expect-fault.ts"
 import { makeFleet, operator, type Result } from "../fleet.ts"
 import { messagesOf, namesOf, snapshot } from "./fleet-facts.ts"
@@ -17,11 +18,11 @@ describe("pause_instances", () => {
     expect(night).toMatchObject({
       count: 3,
       changed: 2,
-      next: `resume_instances {"batch":"${night.batch}"} lets them go on.`,
+      next: `resume_instances {"batch":"${night.batch}"} resumes them.`,
     })
     expect(night.instances.find(({ name }: { name: string }) => name === "c")).toMatchObject({
       changed: false,
-      why: expect.stringContaining("paused already, in batch"),
+      why: expect.stringContaining("already paused, in batch"),
     })
     expect(fleet.specOf("a")).toMatchObject({
       state: "Paused",
@@ -86,8 +87,8 @@ describe("pause_instances", () => {
     })
     expect(changed).toBe(0)
     expect(instances.map(({ why }: { why: string }) => why)).toEqual([
-      "It is stopped: there is nothing to pause.",
-      "Its loop has ended: there is nothing to pause.",
+      "It is stopped, so there is nothing to pause.",
+      "Its loop has finished, so there is nothing to pause.",
       "It is being removed.",
     ])
   })
@@ -114,6 +115,10 @@ describe("pause_instances", () => {
       const dry = await fleet.call(operator)(tool, { all: true, dryRun: true })
       expect(dry).toMatchObject({ count: 2, next: expect.stringContaining('"expect":2') })
       expect(dry.changed).toBeGreaterThan(0)
+      expect(dry).toMatchObject({ dryRun: true })
+      expect(tools.find(({ name }) => name === tool)?.show(dry).text).toMatch(
+        /^\d of 2 instances would be (paused|resumed|stopped)\./,
+      )
       expect(dry).not.toHaveProperty("batch")
       expect(snapshot(fleet)).toBe(before)
       await fleet.call(operator)(tool, { all: true, expect: 2 })
@@ -164,7 +169,7 @@ describe("pause_instances", () => {
       if (now) fleet.put({ ...now, spec: { ...now.spec, state: "Stopped" } })
     })
     expect((await fleet.call(operator)("stop_instances", { names: ["a"] })).instances).toEqual([
-      { name: "a", changed: false, phase: "Stopping", why: "It was told to stop already." },
+      { name: "a", changed: false, phase: "Stopping", why: "It was already told to stop." },
     ])
     fleet.running("b")
     meddle(1, () => fleet.byName.set("b", fleet.add("b2")))

@@ -55,6 +55,6 @@ describe("read_logs", () => {
     const cut = await fleet.call(operator)("read_logs", { name: "a", tail: 2000 })
     expect(Buffer.byteLength(cut.untrusted)).toBeLessThan(65_600)
     expect(linesOf(cut).at(-1)).toContain(" 99 é")
-    expect(cut.cut).toMatch(/Left out: \d+ older lines, for more than 65536 bytes/)
+    expect(cut.cut).toMatch(/Left out: \d+ older lines beyond 65536 bytes/)
   })
 })

@@ -17,12 +17,12 @@ describe("stop_instances", () => {
         phase: "Stopping",
         why: "It was told to stop; its processes are ending.",
       },
-      { name: "b", changed: false, phase: "Stopped", why: "It was told to stop already." },
+      { name: "b", changed: false, phase: "Stopped", why: "It was already told to stop." },
       {
         name: "c",
         changed: false,
         phase: "Completed",
-        why: "Its loop has ended by itself: nothing of it runs.",
+        why: "Its loop has already finished.",
       },
     ])
     expect(messagesOf(fleet, "Changed")).toEqual(["Stopped by operator ann."])
