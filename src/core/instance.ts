@@ -9,18 +9,21 @@ export type Uid = z.output<typeof uidSchema>
 /** A DNS label of at most 53 characters, so that `ralf-<name>` is a valid pod name. */
 export const nameSchema = z
   .string()
-  .regex(/^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$/, "a lower-case DNS label of 1 to 53 characters")
+  .regex(
+    /^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$/,
+    "must be a lower-case DNS label of 1 to 53 characters",
+  )
 /** A directory name, never a path: no separator, and neither `.` nor `..`. */
 export const projectSchema = z
   .string()
-  .regex(/^(?!\.{1,2}$)[A-Za-z0-9._-]{1,63}$/, "1 to 63 of A-Z a-z 0-9 . _ -")
+  .regex(/^(?!\.{1,2}$)[A-Za-z0-9._-]{1,63}$/, "must be 1 to 63 characters of A-Z a-z 0-9 . _ -")
 export const labelsSchema = z
   .record(z.string().regex(/^[A-Za-z0-9]([-A-Za-z0-9_./]{0,61}[A-Za-z0-9])?$/), z.string().max(63))
-  .refine((labels) => Object.keys(labels).length <= 32, "at most 32 labels")
+  .refine((labels) => Object.keys(labels).length <= 32, "must have at most 32 labels")
 export const goalSchema = z
   .string()
   .min(1)
-  .refine((text) => new TextEncoder().encode(text).length <= 16_384, "at most 16 KiB")
+  .refine((text) => new TextEncoder().encode(text).length <= 16_384, "must be at most 16 KiB")
 
 /**
  * Why the system lets an instance run or not. Closed: a new reason is a new line here, in holds.ts

@@ -1,7 +1,7 @@
-import type { z } from "zod"
 import { type AuditedCall, describeTargets, flagsOf, namesIn } from "./audit.ts"
 import { readInput } from "./decode.ts"
 import { asFault, Fault } from "./faults.ts"
+import { renderFindings } from "./findings.ts"
 import type { Instance } from "./instance.ts"
 import type { Instances } from "./ports.ts"
 import type { may as mayFunction, Principal, Verb } from "./principal.ts"
@@ -17,6 +17,11 @@ import { cut, presented } from "./view.ts"
  */
 export type Invoke = (tool: string, input: unknown, call: Call) => Promise<Record<string, unknown>>
 
+const whoCanHelp: Readonly<Record<Principal["kind"], string>> = {
+  human: "Ask somebody who has that role.",
+  instance: 'Ask a person: message_instances {"to":["@operators"],"text":"…"}.',
+}
+
 export interface InvokeOptions {
   readonly tools: ReadonlyMap<string, Tool>
   readonly ports: Omit<ToolContext, keyof Call | "who" | "targets" | "visible" | "store"> & {
@@ -31,13 +36,6 @@ export interface InvokeOptions {
   secretPrefixes(): readonly string[]
   audit(call: AuditedCall): Promise<void>
 }
-
-/** zod's findings, one a line, each with its path: `budget.usd: expected number`. */
-const explain = (error: z.ZodError): string =>
-  error.issues
-    .slice(0, 10)
-    .map(({ path, message }) => `${path.length > 0 ? `${path.join(".")}: ` : ""}${message}`)
-    .join("\n")
 
 /** A refusal may quote what it refuses. */
 function withoutSecrets(fault: Fault, prefixes: readonly string[]): Fault {
@@ -62,20 +60,20 @@ export const invokeHere =
       throw new Fault(
         "NotFound",
         `There is no tool ${JSON.stringify(cut(name, 80))}.`,
-        "List the tools.",
+        "List the tools to see their names.",
       )
     let record: AuditedCall = { who, tool: name, on: namesIn(raw) }
     /**
-     * Those to whom the caller may do that. Of a person's rights no instance decides, so that
-     * nobody goes through a large fleet for them.
+     * Those to whom the caller may do that. A person's rights are the same for every instance, so
+     * a large fleet is not gone through for them.
      */
-    const whom = (verb: Verb, all: readonly Instance[]): readonly Instance[] =>
+    const allowedTargets = (verb: Verb, all: readonly Instance[]): readonly Instance[] =>
       who.kind === "human" && may(who, verb) === true
         ? all
         : all.filter((one) => may(who, verb, one) === true)
     // A stranger is not found, never forbidden.
     const visible = async (): Promise<readonly Instance[]> =>
-      whom("outline", await ports.store.list())
+      allowedTargets("outline", await ports.store.list())
     const find = async (wanted: Targets): Promise<readonly Instance[]> => {
       // A description means those of them that the caller may do it to; a name means that one.
       if (!("names" in wanted)) {
@@ -86,7 +84,7 @@ export const invokeHere =
             : call.codeRoot
         const meant = await asCallerMeans(wanted, callers, ports.projects)
         const described = Object.keys(meant).length === 0 ? all : all.filter(matches(meant))
-        const found = whom(tool.verb, described)
+        const found = allowedTargets(tool.verb, described)
         if (!tool.hints.readOnlyHint) checkOneCheckout(meant, found)
         return found
       }
@@ -100,7 +98,7 @@ export const invokeHere =
         throw new Fault(
           "NotFound",
           `There is no instance ${missing.join(", ")}.`,
-          "Call list_instances for the names that exist.",
+          "list_instances {} shows those that exist.",
         )
       return seen
     }
@@ -108,15 +106,15 @@ export const invokeHere =
       if (!offered(tool))
         throw new Fault(
           "Forbidden",
-          `${name} is not offered here.`,
-          "Whoever runs `blackbox5 serve` started it with --read-only or --toolsets.",
+          `${name} is not available here.`,
+          "`blackbox5 serve` was started with --read-only or --toolsets: ask whoever runs it.",
         )
       // A face that could not read what it was sent gives its Fault instead: such a call counts,
       // and is audited, as any other.
       if (raw instanceof Fault) throw raw
-      const input = tool.input.safeParse(readInput(tool.input, raw))
+      const input = tool.input.safeParse(readInput(tool.input, raw), { reportInput: true })
       if (!input.success)
-        throw new Fault("Invalid", explain(input.error), "Correct what is named, then call again.")
+        throw new Fault("Invalid", renderFindings(input.error), "Correct that and call again.")
       const wanted = tool.targets?.(input.data)
       const described = tool.subject?.(input.data) ?? (wanted ? describeTargets(wanted) : [])
       record = { who, tool: name, on: described, flags: flagsOf(input.data) }
@@ -124,8 +122,7 @@ export const invokeHere =
       if (targets.length > 0) record = { ...record, on: targets.map((target) => target.name) }
       for (const target of [undefined, ...targets]) {
         const verdict = may(who, tool.verb, target)
-        if (verdict !== true)
-          throw new Fault("Forbidden", verdict.message, "Ask with message_instances to @operators.")
+        if (verdict !== true) throw new Fault("Forbidden", verdict.message, whoCanHelp[who.kind])
       }
       const output = await tool.handler({ ...ports, ...call, who, targets, visible }, input.data)
       const checked = tool.output.parse(output)

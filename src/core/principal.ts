@@ -35,17 +35,23 @@ const allowed: Record<Role, ReadonlySet<Verb>> = {
   admin: new Set<Verb>(["outline", "see", "operate", "spawn", "message", "administer"]),
 }
 
+const roleWords: Record<Role, string> = {
+  viewer: "Viewers",
+  operator: "Operators",
+  admin: "Admins",
+}
+
 /** True, or why not. Without a target: whether the principal may do it at all. */
 export function may(who: Principal, verb: Verb, target?: Instance): true | Problem {
   if (who.kind === "human")
     return (
       allowed[who.role].has(verb) || {
         reason: "Role",
-        message: `A ${who.role} may not ${verb}: it needs a higher role.`,
+        message: `${roleWords[who.role]} cannot do this; ${verb === "administer" ? "an admin" : "an operator"} can.`,
       }
     )
   const refused = (message: string): Problem => ({ reason: "Lineage", message })
-  if (verb === "administer") return refused("An instance may not administer the fleet.")
+  if (verb === "administer") return refused("Agents cannot administer the fleet.")
   if (!target) return true
   const self = target.uid === who.uid
   const descendant = target.spec.lineage.includes(who.uid)
@@ -54,10 +60,10 @@ export function may(who: Principal, verb: Verb, target?: Instance): true | Probl
   switch (verb) {
     case "outline":
     case "message":
-      return inTree || refused("An instance knows its own tree alone.")
+      return inTree || refused("An agent can reach only its own tree.")
     case "see":
-      return self || descendant || refused("An instance sees itself and its descendants.")
+      return self || descendant || refused("An agent can see only itself and its descendants.")
     default:
-      return descendant || refused("An instance operates only its descendants.")
+      return descendant || refused("An agent can change only its descendants.")
   }
 }

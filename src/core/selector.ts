@@ -67,11 +67,7 @@ export function targetsOf({ names, project, selector, all }: TargetInput): Targe
     )
   if (names) return { names }
   if (!described)
-    throw new Fault(
-      "Invalid",
-      "It is not said which instances are meant.",
-      "Give names, project, selector or all: true.",
-    )
+    throw new Fault("Invalid", "Which agents?", "Give names, project, selector or all: true.")
   return { ...(project !== undefined && { project }), ...(selector !== undefined && { selector }) }
 }
 

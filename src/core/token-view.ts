@@ -14,7 +14,7 @@ export const tokenNameSchema = z
   .string()
   .regex(
     /^[a-z0-9]([-a-z0-9._]{0,61}[a-z0-9])?$/,
-    "1 to 63 of a-z 0-9 - . _, like ann or ann-laptop",
+    "must be 1 to 63 characters of a-z 0-9 - . _, like ann or ann-laptop",
   )
 export const roleSchema = z.enum(roles)
 

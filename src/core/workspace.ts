@@ -10,7 +10,7 @@ export const repositorySchema = z
   .string()
   .regex(
     /^[A-Za-z0-9][A-Za-z0-9-]{0,38}\/(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._][A-Za-z0-9._-]{0,99}$/,
-    "owner/name",
+    "must be owner/name",
   )
 
 /** What git check-ref-format(1) refuses, and what git could take for an option or an expression. */
@@ -21,7 +21,7 @@ export const refSchema = z
   .string()
   .min(1)
   .max(200)
-  .refine((ref) => !noRef.test(ref), "the name of a branch or tag, or a commit")
+  .refine((ref) => !noRef.test(ref), "must be a branch, a tag or a commit")
 
 /** The commands of a git filter driver: gitattributes(5). */
 export const filterCommands = ["clean", "smudge", "process"] as const
@@ -39,11 +39,22 @@ export type FilterCommands = z.output<typeof filterCommandsSchema>
 export const trustedFiltersSchema = z.record(z.string().min(1).max(100), filterCommandsSchema)
 export type TrustedFilters = z.output<typeof trustedFiltersSchema>
 
-interface Asked {
+interface TreeRequest {
   readonly workspace: z.output<typeof workspaceSchema>
   readonly repository?: string | undefined
   readonly ref?: string | undefined
   readonly lineage: readonly unknown[]
+}
+
+function whyNotShared(
+  repository: string | undefined,
+  ref: string | undefined,
+  isChild: boolean,
+): string | undefined {
+  if (repository !== undefined) return "A repository is cloned, so there is no tree to share."
+  if (ref !== undefined)
+    return "A shared tree stays at the commit that the person has checked out: ref needs a tree of its own."
+  return isChild ? "An agent's child works in a tree of its own." : undefined
 }
 
 /**
@@ -53,20 +64,13 @@ interface Asked {
  * @throws Invalid for what contradicts itself or cannot be.
  */
 export function ownTree(
-  { workspace, repository, ref, lineage }: Asked,
+  { workspace, repository, ref, lineage }: TreeRequest,
   { git, taken }: { git: boolean; taken: boolean },
 ): boolean {
   const child = lineage.length > 0
-  if (workspace === "shared" && (repository !== undefined || ref !== undefined || (child && git)))
-    throw new Fault(
-      "Invalid",
-      repository !== undefined
-        ? "A repository is worked on in a clone, which has no tree that could be shared."
-        : ref !== undefined
-          ? "A shared tree stays at the commit where the person has it: ref is for a tree of its own."
-          : "What an instance spawns works in a tree of its own.",
-      'Leave workspace out, or give "worktree".',
-    )
+  const obstacle = workspace === "shared" ? whyNotShared(repository, ref, child && git) : undefined
+  if (obstacle !== undefined)
+    throw new Fault("Invalid", obstacle, 'Leave workspace out, or give "worktree".')
   if (repository !== undefined) return true
   if (git)
     return (
@@ -75,7 +79,7 @@ export function ownTree(
   if (workspace === "worktree" || ref !== undefined)
     throw new Fault(
       "Invalid",
-      "The project is not tracked by a git repository, so there is only the one tree.",
+      "The project is not tracked by git, so it has only the one tree.",
       "Leave workspace and ref out, or run git init there and commit the project first.",
     )
   return false

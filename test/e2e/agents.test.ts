@@ -126,7 +126,7 @@ describe("an agent with the fleet's tools", () => {
     })
     expect(JSON.parse(said("goal of the parent", 2)).receipts).toMatchObject([{ to: "@operators" }])
     expect(said("goal of the parent", 3)).toMatch(/no instance stranger/)
-    expect(said("goal of the parent", 4)).toMatch(/operates only its descendants/)
+    expect(said("goal of the parent", 4)).toMatch(/change only its descendants/)
     // From its shell: the same one, whatever its environment says besides.
     expect(namesIn(said("goal of the parent", 5))).toEqual(["parent", "parent--child"])
     expect(said("goal of the parent", 6)).toMatch(/no instance stranger/)
@@ -135,9 +135,9 @@ describe("an agent with the fleet's tools", () => {
       { to: "parent--child" },
     ])
     // Its child.
-    expect(said("goal of a helper", 0)).toMatch(/operates only its descendants/)
+    expect(said("goal of a helper", 0)).toMatch(/change only its descendants/)
     expect(namesIn(said("goal of a helper", 1))).toEqual(["parent", "parent--child"])
-    expect(said("goal of a helper", 2)).toMatch(/sees itself and its descendants/)
+    expect(said("goal of a helper", 2)).toMatch(/see only itself and its descendants/)
 
     // As the people see it.
     expect(await phaseOf(call, "parent")).not.toBe("Paused")

@@ -334,37 +334,37 @@ describe("a call that cannot be done", () => {
       what: "a name that is none",
       ...spawnOn({ name: "Kept!" }),
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /name: a lower-case DNS label/, next: /Correct what is named/ },
+      ...{ message: /name must be a lower-case DNS label/, next: /Correct that and call again/ },
     },
     {
       what: "an unknown key",
       ...spawnOn({ colour: "red" }),
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /Unrecognized key: "colour"/, next: /Correct what is named/ },
+      ...{ message: /has no field "colour"/, next: /Correct that and call again/ },
     },
     {
       what: "an unknown key within",
       ...spawnOn({ budget: { euros: 3 } }),
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /budget: Unrecognized key: "euros"/, next: /Correct what is named/ },
+      ...{ message: /budget has no field "euros"/, next: /Correct that and call again/ },
     },
     {
       what: "a text of more than 16 KiB",
       ...{ tool: "message_instances", input: { to: ["kept"], text: "ü".repeat(8193) } },
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /text: at most 16 KiB/, next: /Correct what is named/ },
+      ...{ message: /text must be at most 16 KiB/, next: /Correct that and call again/ },
     },
     {
       what: "a goal of more than 16 KiB",
       ...spawnOn({ goal: "x".repeat(16_385) }),
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /goal: at most 16 KiB/, next: /Correct what is named/ },
+      ...{ message: /goal must be at most 16 KiB/, next: /Correct that and call again/ },
     },
     {
       what: "a number that is none, in a query",
       ...{ tool: "list_instances", input: { limit: "many" } },
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /limit: .*expected number/, next: /Correct what is named/ },
+      ...{ message: /limit must be a number/, next: /Correct that and call again/ },
     },
     {
       what: "an instance that is none, beside one that is",
@@ -388,7 +388,7 @@ describe("a call that cannot be done", () => {
       what: "nobody in particular",
       ...{ tool: "pause_instances", input: {} },
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /not said which instances/, next: /Give names/ },
+      ...{ message: /Which agents/, next: /Give names/ },
     },
   ]
 

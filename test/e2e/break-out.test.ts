@@ -175,7 +175,7 @@ const tries: readonly (readonly [tool: string, input: object, words: RegExp])[] 
   ["spawn_instance", { name: "free", project: "blog" }, /parent's project, shop, not blog/],
   ["spawn_instance", { name: "free", priority: 100 }, /at most its parent's/],
   ["spawn_instance", { name: "free", budget: { tokens: 9_000_001 } }, / has [0-9.]+ left/],
-  ["spawn_instance", { name: "free", project: "../blog" }, /1 to 63 of/],
+  ["spawn_instance", { name: "free", project: "../blog" }, /1 to 63 characters of/],
   // Whether a stranger has the name, or nobody, makes no difference.
   [
     "spawn_instance",
@@ -189,11 +189,11 @@ const tries: readonly (readonly [tool: string, input: object, words: RegExp])[] 
   ],
   ["fleet_status", { project: "blog" }, /"projects":\[\]/],
   ["pause_instances", { names: ["hen"] }, /no instance hen/],
-  ["stop_instances", { names: ["fox"], remove: true }, /operates only its descendants/],
+  ["stop_instances", { names: ["fox"], remove: true }, /change only its descendants/],
   [
     "update_instance",
     { name: "fox", budget: { tokens: 90_000_000 } },
-    /operates only its descendants/,
+    /change only its descendants/,
   ],
   ["update_instance", { name: "hen", goal: "Obey the fox." }, /no instance hen/],
   ["message_instances", { to: ["hen"], text: "Come out." }, /no instance hen/],
@@ -289,7 +289,7 @@ describe("an agent that wants out", () => {
         ),
         403,
         "Forbidden",
-        /may not administer/,
+        /cannot administer/,
       )
     // Where only supervisors go, or only people, by whatever spelling.
     for (const path of [

@@ -209,10 +209,10 @@ describe("several agents in one project", () => {
     rmSync(join(shop, ".git"), { recursive: true })
     const client = await world.connect()
     await expect(client.call("spawn_instance", { workspace: "worktree" })).rejects.toThrow(
-      /not tracked by a git repository.*git init/,
+      /not tracked by git.*git init/,
     )
     await expect(client.call("spawn_instance", { ref: "main" })).rejects.toThrow(
-      /not tracked by a git repository/,
+      /not tracked by git/,
     )
     const go = join(world.directory, "go")
     const waiting = { goal: run(`while [ ! -e ${go} ]; do sleep 0.05; done`) }
@@ -243,7 +243,7 @@ describe("several agents in one project", () => {
     for (const [input, message] of [
       [{ ref: "v2" }, /no branch, tag or commit v2/],
       [{ ref: "--upload-pack=x" }, /ref/],
-      [{ ref: "v1", workspace: "shared" }, /ref is for a tree of its own/],
+      [{ ref: "v1", workspace: "shared" }, /ref needs a tree of its own/],
       [{ repository: "acme/shop", workspace: "shared" }, /clone/],
       [{ repository: "../etc" }, /owner\/name/],
     ] as const)

@@ -27,9 +27,9 @@ describe("ownTree", () => {
   })
 
   it.each([
-    [{ workspace: "worktree" }, false, /not tracked by a git repository/],
+    [{ workspace: "worktree" }, false, /not tracked by git/],
     [{ ref: "v1" }, false, /not tracked/],
-    [{ workspace: "shared", ref: "v1" }, true, /ref is for a tree of its own/],
+    [{ workspace: "shared", ref: "v1" }, true, /ref needs a tree of its own/],
     [{ workspace: "shared", repository: "acme/shop" }, true, /clone/],
     [{ workspace: "shared", lineage: [parent] }, true, /a tree of its own/],
   ] as const)("refuses %j, git: %s", (asked, git, message) => {

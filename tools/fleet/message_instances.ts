@@ -38,7 +38,7 @@ export default defineTool({
           .string()
           .regex(
             /^(@operators|[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?)$/,
-            "a name of an instance, or @operators",
+            "must be the name of an instance, or @operators",
           ),
       )
       .min(1)
@@ -50,7 +50,10 @@ export default defineTool({
     text: z
       .string()
       .min(1)
-      .refine((text) => new TextEncoder().encode(text).length <= textBytesMax, "at most 16 KiB"),
+      .refine(
+        (text) => new TextEncoder().encode(text).length <= textBytesMax,
+        "must be at most 16 KiB",
+      ),
     urgency: urgencySchema.default("next-iteration"),
     standing: z.boolean().default(false).describe("at most 500 bytes"),
     question: z.boolean().default(false),

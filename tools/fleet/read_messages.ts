@@ -68,7 +68,7 @@ export default defineTool({
       .string()
       .regex(
         /^(@operators|[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?)$/,
-        "a name of an instance, or @operators",
+        "must be the name of an instance, or @operators",
       )
       .optional(),
     sent: z.boolean().default(false),

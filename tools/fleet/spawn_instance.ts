@@ -58,7 +58,7 @@ const asked = z.strictObject({
     .default("auto")
     .describe("auto: a work tree of its own where others work already"),
   ref: refSchema
-    .refine((ref) => stripped(ref) === ref, "has a character that nobody sees")
+    .refine((ref) => stripped(ref) === ref, "has an invisible character")
     .optional()
     .describe("where its own tree begins"),
   mode: modeSchema.default("until-complete"),
@@ -74,7 +74,7 @@ const asked = z.strictObject({
     // Without a letter it would name the same instances as the numbers that are given out.
     .regex(
       /^(?=.*[a-z])[a-z0-9]([-a-z0-9]{0,34}[a-z0-9])?$/,
-      "1 to 36 of a-z 0-9 -, at least one of them a letter",
+      "must be 1 to 36 characters of a-z 0-9 -, at least one of them a letter",
     )
     .optional()
     .describe("becomes the name's suffix"),

@@ -76,14 +76,14 @@ describe("the catalogue", () => {
     ["spawn_instance", { budget: { usd: -1 } }, /budget\.usd/],
     ["spawn_instance", { idempotencyKey: "42" }, /at least one of them a letter/],
     ["spawn_instance", { loop: "rm -rf" }, /no loop "rm -rf"/],
-    ["spawn_instance", { ref: "main\u200b" }, /ref: has a character that nobody sees/],
+    ["spawn_instance", { ref: "main\u200b" }, /ref has an invisible character/],
     ["list_instances", { limit: 201 }, /limit/],
     ["list_instances", { phases: ["Happy"] }, /phases/],
     ["list_instances", { cursor: "x" }, /no cursor/],
     ["list_instances", { names: ["a"], project: "shop" }, /not both/],
     ["list_instances", { selector: "a=b=c" }, /not a label requirement/],
     ["inspect_instance", { name: "shop-1", sections: ["secrets"] }, /sections/],
-    ["pause_instances", {}, /not said which/],
+    ["pause_instances", {}, /Which agents/],
     ["pause_instances", { names: ["a"], all: true }, /not both/],
     ["resume_instances", { all: true }, /needs expect/],
     [
@@ -103,7 +103,7 @@ describe("the catalogue", () => {
     ["message_instances", { to: ["shop-1"], text: "" }, /text/],
     ["message_instances", { to: ["shop-1"], text: "é".repeat(8193) }, /16 KiB/],
     ["message_instances", { to: ["@everybody"], text: "x" }, /@operators/],
-    ["message_instances", { text: "x" }, /not said which/],
+    ["message_instances", { text: "x" }, /Which agents/],
     ["message_instances", { to: ["@operators"], text: "x", waitSeconds: 51 }, /waitSeconds/],
     ["read_messages", { limit: 0 }, /limit/],
     ["read_logs", { name: "shop-1", tail: 2001 }, /tail/],
@@ -140,6 +140,10 @@ describe("the catalogue", () => {
     ["stop_instances", { all: true, expect: 0 }],
     ["message_instances", { to: ["@operators"], text: "x" }],
   ])("%s is nothing for a viewer, also where it would change nothing", async (tool, input) => {
-    await expectFault(makeFleet().call(viewer)(tool, input), "Forbidden", /viewer/)
+    await expectFault(
+      makeFleet().call(viewer)(tool, input),
+      "Forbidden",
+      /Viewers cannot do this; an operator can/,
+    )
   })
 })
