@@ -228,7 +228,7 @@ describe("the whole tree", () => {
         calls: ["spawn(node, ["],
         how: "this Node, absolute; serve leaves the directory once it knows its code root",
       },
-      "src/adapters/local/runtime.ts": {
+      "src/adapters/local/supervisors.ts": {
         calls: ["spawn(program, ["],
         how: "serve's own Node and main file, in the state directory",
       },
