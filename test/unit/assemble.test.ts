@@ -1,0 +1,228 @@
+/**
+ * The whole control plane over the memory adapter, with pods that are not there: the second
+ * composition, which needs nothing of the machine's. It is called over HTTP, as people do.
+ */
+import { once } from "node:events"
+import type { Server } from "node:http"
+import type { AddressInfo } from "node:net"
+import { createAdaptorServer } from "@hono/node-server"
+import { Client } from "@modelcontextprotocol/sdk/client/index.js"
+import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
+import { pino } from "pino"
+import { afterEach, expect, it } from "vitest"
+import { cronWindows } from "../../src/adapters/cron/windows.ts"
+import { createMemoryBackend } from "../../src/adapters/memory/backend.ts"
+import { connectMemory } from "../../src/adapters/memory/connect.ts"
+import { through } from "../../src/api/app.ts"
+import { bearerOf } from "../../src/api/auth.ts"
+import type { Gateway } from "../../src/api/gateway.ts"
+import { assemble, type PlaneSettings, type Ports } from "../../src/assemble/assemble.ts"
+import type { Directive } from "../../src/core/directive.ts"
+import { Fault } from "../../src/core/faults.ts"
+import type { DownFrame, UpFrame } from "../../src/core/frames.ts"
+import type { Projects, Workload } from "../../src/core/ports.ts"
+import type { Principal } from "../../src/core/principal.ts"
+import type { Source } from "../../src/core/source.ts"
+import { noUsage } from "../../src/core/usage.ts"
+import { systemClock } from "../../src/host/clock.ts"
+import { createMcpHttp } from "../../src/mcp/http.ts"
+import { mountMcp } from "../../src/roles/mount-mcp.ts"
+import { policySchema } from "../../src/settings/policy.ts"
+import { tools } from "../../tools/index.ts"
+import { type FakeProcess, fakeRuntime } from "../contract/fake-runtime.ts"
+
+const admin: Principal = { kind: "human", id: "Ann", role: "admin" }
+const bearer = "the-admin's-token"
+
+/** A supervisor that does as it is told at once, linked to the gateway without a wire. */
+function fakeSupervisor(gateway: Gateway, workload: Workload, place: string): FakeProcess {
+  const { name, uid, number } = workload
+  let directive: Directive | undefined
+  let seq = 0
+  const say = (frame: UpFrame): void => link.receive(JSON.stringify(frame))
+  const beat = (): void =>
+    say({
+      type: "beat",
+      beat: {
+        place,
+        frozen: directive?.freeze !== undefined,
+        used: noUsage,
+        atMs: Date.now(),
+        ...(directive?.turn === undefined && {
+          turn: { id: `t-${place}`.slice(0, 64), state: "Wanted", sinceMs: 1 },
+        }),
+      },
+    })
+  const take = (frame: DownFrame): void => {
+    if (frame.type === "directive") {
+      directive = frame.directive
+      beat()
+    }
+    if (frame.type === "mail")
+      say({
+        type: "receipt",
+        seq: ++seq,
+        receipt: { mail: frame.mail.id, state: "Delivered", iteration: 1, door: "Stop" },
+      })
+  }
+  const link = gateway.connect({
+    name,
+    uid,
+    place,
+    number,
+    // As over a wire: never before `connect` has returned.
+    send: (frame) => void setImmediate(take, frame),
+    close: () => {},
+  })
+  return { stop: () => link.closed() }
+}
+
+const noProjects: Projects = {
+  list: async () => ["shop"],
+  shared: async () => new Map(),
+  async named(root) {
+    throw new Fault("NotFound", `No code root ${root} is known here.`, "Give none.")
+  },
+  rootOf: async (_, callers) => callers,
+  foresee: async () => ({ loop: "built-in", sharedWith: [], at: () => ({}) }),
+}
+
+const stopping: (() => Promise<void>)[] = []
+afterEach(async () => {
+  for (const stop of stopping.splice(0)) await stop()
+})
+
+async function startPlane() {
+  const ended = new AbortController()
+  const failures: unknown[] = []
+  const report = (error: unknown): void => void failures.push(error)
+  const policy = policySchema.parse({})
+  const memory = connectMemory(createMemoryBackend(systemClock), { clock: systemClock, report })
+  await memory.ready()
+  const runtime = fakeRuntime((workload, place) => fakeSupervisor(plane.gateway, workload, place))
+  const ports: Ports = {
+    ...memory,
+    store: memory.instances,
+    runtime,
+    authenticate: async ({ authorization }) =>
+      bearerOf(authorization) === bearer ? admin : undefined,
+    logs: async () => ({ lines: [], cursor: "", lost: false, more: false }),
+    projects: noProjects,
+    keptTrees: { list: async () => [], remove: async () => ({}) },
+    windows: cronWindows(),
+    clock: systemClock,
+  }
+  const settings: PlaneSettings = {
+    version: "0.0.0",
+    offer: { readOnly: false },
+    log: pino({ level: "silent" }),
+    report: () => (_, error) => {
+      if (!(error instanceof Fault && error.code === "Conflict")) report(error)
+    },
+    policy: () => policy,
+    async *policyChanged() {},
+    limits: () => ({
+      instancesMax: policy.instancesMax,
+      turnsMax: policy.turnsMax,
+      loops: ["ralf"],
+      defaultLoop: "ralf",
+      budget: policy.budget,
+      children: policy.children,
+      isolation: { kind: "pod" },
+      billing: "metered",
+    }),
+    secretPrefixes: () => [],
+    serversOfProject: () => ({ servers: [], left: [] }),
+    isLocal: () => false,
+  }
+  const plane = assemble(ports, settings, ended.signal)
+  const { invokeAs } = plane
+  const mcp = createMcpHttp({ tools, version: "0.0.0", invokeAs, nowMs: systemClock.nowMs })
+  mountMcp(plane.app, mcp)
+  const server = createAdaptorServer({ fetch: through(plane.app, "tcp") }) as Server // plain HTTP is the default
+  server.listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const running = plane.run()
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}` // TCP, so no path
+  stopping.push(async () => {
+    ended.abort()
+    await mcp.close()
+    await new Promise((resolve) => server.close(resolve).closeAllConnections())
+    await running
+    memory.close()
+    expect(failures).toEqual([])
+  })
+  const call = async (method: string, path: string, body?: unknown) => {
+    const response = await fetch(url + path, {
+      method,
+      headers: { authorization: `Bearer ${bearer}`, "content-type": "application/json" },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    })
+    return { status: response.status, json: await response.json() }
+  }
+  return { url, call, runtime, memory }
+}
+
+/** Waits until it is so; looks again at each change that the source tells of. */
+async function until(source: Source, isSo: () => Promise<boolean>): Promise<void> {
+  const ended = new AbortController()
+  try {
+    for await (const _ of source(ended.signal)) if (await isSo()) return
+  } finally {
+    ended.abort()
+  }
+}
+
+it("composes over any ports: an agent is spawned, told, paused, resumed and stopped over HTTP", async () => {
+  const { url, call, runtime, memory } = await startPlane()
+  const runNow = async () => (await memory.instances.get("shop-1"))?.status.run
+  const reachesPhase = (phase: string, number: number) =>
+    until(memory.instances.watch, async () => {
+      const run = await runNow()
+      return run?.phase === phase && run.number === number
+    })
+  const turnsFrozen = (isFrozen: boolean) =>
+    until(memory.reports.watch, async () => {
+      const beats = [...(await memory.reports.beats()).values()]
+      return beats.some(({ frozen }) => frozen === isFrozen)
+    })
+  const steer = (verb: string) => call("POST", `/v1/instances:${verb}`, { names: ["shop-1"] })
+
+  const spawned = await call("POST", "/v1/instances", { project: "shop", goal: "Sell tea." })
+  expect(spawned).toMatchObject({ status: 200, json: { name: "shop-1" } })
+  await reachesPhase("Running", 1)
+  expect(await call("GET", "/v1/instances")).toMatchObject({
+    status: 200,
+    json: { instances: [{ name: "shop-1", project: "shop" }] },
+  })
+
+  // MCP finds what REST made: both faces stand before the same control plane.
+  const client = new Client({ name: "assemble", version: "1" })
+  const headers = { authorization: `Bearer ${bearer}` }
+  await client.connect(
+    new StreamableHTTPClientTransport(new URL(`${url}/mcp`), { requestInit: { headers } }),
+  )
+  expect(await client.callTool({ name: "list_instances", arguments: {} })).toMatchObject({
+    structuredContent: { instances: [{ name: "shop-1" }] },
+  })
+  await client.close()
+
+  await call("POST", "/v1/messages", { to: ["shop-1"], text: "Sell coffee too." })
+  const delivered = await call("GET", "/v1/events?kinds=MailDelivered&after=&waitSeconds=20")
+  expect(delivered).toMatchObject({ status: 200, json: { events: [{ kind: "MailDelivered" }] } })
+
+  await turnsFrozen(false)
+  expect(await steer("pause")).toMatchObject({ status: 200 })
+  await turnsFrozen(true)
+  expect(await steer("resume")).toMatchObject({ status: 200 })
+  await turnsFrozen(false)
+  expect(await steer("stop")).toMatchObject({ status: 200 })
+  await reachesPhase("Exited", 1)
+  expect(runtime.lives("shop-1")).toBe(false)
+
+  // Started afresh, it is the same instance in another run.
+  const { place } = (await runNow()) ?? {}
+  expect(await steer("resume")).toMatchObject({ status: 200 })
+  await reachesPhase("Running", 2)
+  expect((await runNow())?.place).not.toBe(place)
+})
