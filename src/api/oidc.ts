@@ -1,92 +1,57 @@
-import { createHash } from "node:crypto"
-import type { FetchImplementation, JWTPayload, JWTVerifyGetKey } from "jose"
-import { LRUCache } from "lru-cache"
+import type { errors as JoseErrors, JWTPayload, JWTVerifyGetKey } from "jose"
+import type { Authenticate, Authenticated } from "../core/authenticate-port.ts"
 import { Fault } from "../core/faults.ts"
 import type { Principal } from "../core/principal.ts"
 import { type Role, roles } from "../core/role.ts"
 import { cut, oneLine } from "../core/view.ts"
-import type { BearerOwner } from "./auth.ts"
+import { fetchIssuerKeys, issuerAnswerMs } from "./issuer-keys.ts"
+import { shareQuestions } from "./shared-questions.ts"
 
 /**
  * People whom an identity provider vouches for: JSON Web Tokens, checked against the keys that
- * their issuer publishes (JWKS).
+ * their issuer publishes.
  */
 
 export interface Oidc {
   readonly issuer: string
   readonly audience: string
-  /** Which values of which claim make whom what. Nobody has a role without them. */
+  /** From values of a claim to roles. Whoever has none of the values has no role. */
   readonly roles: { readonly claim: string; readonly map: Readonly<Record<string, Role>> }
 }
 
 /** Asymmetric ones alone: under the others whoever can check a token can also make one. */
 const algorithms = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA Ed25519".split(" ")
 /** How far the issuer's clock may be off. */
-const toleranceSeconds = 30
-/**
- * The issuer's time to answer; for one question about its configuration, and one about its keys.
- */
-const answerMs = 5000
-const answerBytesMax = 1_048_576
-/** After a failure it is left alone this long, and everybody hears so at once. */
+const toleranceMs = 30_000
+/** After a failure the issuer is left alone for so long, and callers are told at once. */
 const failedMs = 5000
-/** Keys are fetched again after this; for a key that is not among them at most every 30 s. */
-const keysMs = 600_000
-const unknownKeyMs = 30_000
-/** A token that was checked is believed this long, so that a key that is withdrawn counts soon. */
-const believedMs = 60_000
-const believedMax = 1000
-const waitingMax = 100
+const bounds = {
+  waitingMax: 100,
+  // Its configuration, its keys, and a little for the check itself.
+  answerMs: 2 * issuerAnswerMs + 2000,
+  // Short, so that a key that the issuer withdraws soon stops counting.
+  believedMs: 60_000,
+  believedMax: 1000,
+}
 const subjectPattern = /^[\x21-\x7e]{1,128}$/
 
 const refused = (message: string, cause?: unknown): Fault =>
   new Fault(
     "Unauthenticated",
     message,
-    "Sign in again with the issuer, for this fleet's audience.",
+    "Sign in again with the fleet's issuer, for the fleet's audience.",
+    cause,
+  )
+const unavailable = (issuer: string, cause?: unknown): Fault =>
+  new Fault(
+    "Unavailable",
+    `Your token cannot be checked now: ${issuer} did not give its keys.`,
+    "Try again in 5 seconds.",
     cause,
   )
 
-/** Redirects are not followed (jose asks so), and what is too large is no answer. */
-const fetchBounded = async (url: string, options: RequestInit): Promise<Response> => {
-  const response = await fetch(url, options)
-  const chunks: Uint8Array[] = []
-  let bytes = 0
-  for await (const chunk of response.body ?? []) {
-    bytes += chunk.byteLength
-    if (bytes > answerBytesMax)
-      throw new Error(`${url} answered with more than ${answerBytesMax} bytes`)
-    chunks.push(chunk)
-  }
-  return new Response(Buffer.concat(chunks), { status: response.status })
-}
-
-async function keysOf(issuer: string): Promise<JWTVerifyGetKey> {
-  const { createRemoteJWKSet, customFetch } = await import("jose")
-  const url = `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`
-  const response = await fetchBounded(url, {
-    redirect: "manual",
-    signal: AbortSignal.timeout(answerMs),
-  })
-  if (response.status !== 200) throw new Error(`${url} answered ${response.status}`)
-  const said: unknown = await response.json()
-  const { issuer: its, jwks_uri: keys } =
-    typeof said === "object" && said !== null ? { issuer: "", jwks_uri: "", ...said } : {}
-  if (its !== issuer || typeof keys !== "string")
-    throw new Error(`${url} is not the configuration of ${issuer}`)
-  // Keys of an issuer that is reached by TLS are fetched by TLS.
-  if (issuer.startsWith("https:") && !keys.startsWith("https:"))
-    throw new Error(`${keys} is not reached by TLS`)
-  return createRemoteJWKSet(new URL(keys), {
-    timeoutDuration: answerMs,
-    cooldownDuration: unknownKeyMs,
-    cacheMaxAge: keysMs,
-    [customFetch]: fetchBounded satisfies FetchImplementation,
-  })
-}
-
 /** A claim by its whole name, else by a path with dots (`realm_access.roles`). */
-function claimOf(payload: JWTPayload, claim: string): readonly string[] {
+function readClaim(payload: JWTPayload, claim: string): readonly string[] {
   const at = (node: unknown, key: string): unknown =>
     typeof node === "object" && node !== null && Object.hasOwn(node, key)
       ? Reflect.get(node, key)
@@ -95,131 +60,108 @@ function claimOf(payload: JWTPayload, claim: string): readonly string[] {
   return [found].flat().filter((value) => typeof value === "string")
 }
 
-/** Of several roles the highest. @throws Forbidden for who has none. */
-function personOf(payload: JWTPayload, { issuer, roles: { claim, map } }: Oidc): Principal {
+/** The highest of several roles counts. @throws Forbidden without any. */
+function readPerson(payload: JWTPayload, { issuer, roles: { claim, map } }: Oidc): Principal {
   const { sub = "" } = payload
   if (!subjectPattern.test(sub))
-    throw refused("The token names no subject that could stand in an audit.")
-  const values = claimOf(payload, claim)
+    throw refused("The subject of the token must be 1 to 128 printable ASCII characters.")
+  const values = readClaim(payload, claim)
   const role = roles.findLast((one) =>
     values.some((value) => Object.hasOwn(map, value) && map[value] === one),
   )
+  if (!role)
+    throw new Fault(
+      "Forbidden",
+      `${issuer} knows you as ${sub}, but no value of your claim ${claim} has a role here.`,
+      `Ask whoever runs this fleet to map one under oidc.roles.map in policy.yaml; yours are: ${oneLine(values.slice(0, 20).join(", "), 500) || "none"}.`,
+    )
+  const id = `oidc:${sub}`
   const name = [payload.preferred_username, payload.email, payload.name].find(
     (one) => typeof one === "string" && one !== "",
   )
-  if (role)
-    return {
-      kind: "human",
-      id: `oidc:${sub}`,
-      role,
-      ...(name !== undefined && { name: cut(String(name), 80) }),
-    }
-  throw new Fault(
-    "Forbidden",
-    `${issuer} knows you as ${sub}, but no value of your claim ${claim} has a role here.`,
-    `Whoever runs this fleet gives one under oidc.roles.map in policy.yaml; yours are: ${oneLine(values.slice(0, 20).join(", "), 500) || "none"}.`,
-  )
+  return name === undefined
+    ? { kind: "human", id, role }
+    : { kind: "human", id, role, name: cut(String(name), 80) }
 }
 
-interface Checker {
-  readonly settings: Oidc
-  readonly believed: LRUCache<string, Principal>
-  keys: Promise<JWTVerifyGetKey> | undefined
-  failed: { readonly atMs: number; readonly why: string } | undefined
+/** What a failed check says of the token; undefined when the issuer is to blame. */
+function tokenProblem(error: unknown, errors: typeof JoseErrors): string | undefined {
+  if (error instanceof errors.JWTExpired) return "The token has expired."
+  if (error instanceof errors.JWTClaimValidationFailed)
+    return `The token's claim ${error.claim} is missing or wrong.`
+  if (
+    error instanceof errors.JWKSNoMatchingKey ||
+    error instanceof errors.JWSSignatureVerificationFailed
+  )
+    return "The token is not signed with a key of the issuer."
+  if (
+    error instanceof errors.JWSInvalid ||
+    error instanceof errors.JWTInvalid ||
+    error instanceof errors.JOSEAlgNotAllowed
+  )
+    return "The bearer is not a valid JSON Web Token."
+  return undefined
+}
+
+/** Checks the tokens of one issuer, and remembers its keys and its last failure. */
+function createChecker(settings: Oidc, nowMs: () => number): Authenticate {
+  const { issuer, audience } = settings
+  let keys: Promise<JWTVerifyGetKey> | undefined
+  let failure: { readonly atMs: number; readonly cause: unknown } | undefined
+
+  return async (bearer): Promise<Authenticated> => {
+    const { decodeJwt, decodeProtectedHeader, errors, jwtVerify } = await import("jose")
+    let claims: JWTPayload
+    let algorithm: string | undefined
+    try {
+      claims = decodeJwt(bearer)
+      algorithm = decodeProtectedHeader(bearer).alg
+    } catch (error) {
+      throw refused("The bearer is not a valid JSON Web Token.", error)
+    }
+    // What can be seen without a key is not worth a question to the issuer.
+    if (claims.iss !== issuer) throw refused("The token comes from another issuer.")
+    if (!algorithms.includes(algorithm ?? ""))
+      throw refused("The token is signed with an algorithm that is not accepted here.")
+    if (failure && nowMs() - failure.atMs < failedMs) throw unavailable(issuer, failure.cause)
+    try {
+      keys ??= fetchIssuerKeys(issuer)
+      const { payload } = await jwtVerify(bearer, await keys, {
+        issuer,
+        audience,
+        algorithms,
+        clockTolerance: toleranceMs / 1000,
+        currentDate: new Date(nowMs()),
+        requiredClaims: ["exp", "sub"],
+      })
+      const untilMs = (payload.exp ?? 0) * 1000 + toleranceMs
+      return { who: readPerson(payload, settings), untilMs }
+    } catch (error) {
+      if (error instanceof Fault) throw error
+      const problem = tokenProblem(error, errors)
+      if (problem !== undefined) throw refused(problem, error)
+      keys = undefined
+      failure = { atMs: nowMs(), cause: error }
+      throw unavailable(issuer, error)
+    }
+  }
 }
 
 /**
- * @param settings as the policy says now; other settings begin anew, and believe nothing of before.
+ * @param settings as the policy has them now; when they change, everything that was believed under
+ * the old ones is forgotten.
  */
-export function issuedBy(settings: () => Oidc | undefined, nowMs: () => number): BearerOwner {
-  let checker: Checker | undefined
-  let waiting = 0
-  const current = (now: Oidc): Checker => {
-    if (JSON.stringify(checker?.settings) !== JSON.stringify(now))
-      checker = {
-        settings: now,
-        believed: new LRUCache({ max: believedMax }),
-        keys: undefined,
-        failed: undefined,
-      }
-    return checker as Checker // just made, where it was none
-  }
-  const unavailable = (why: string, cause?: unknown): Fault =>
-    new Fault(
-      "Unavailable",
-      `Who you are cannot be checked now: ${why}.`,
-      "Try again in 5 seconds.",
-      cause,
-    )
-
-  const check = async (one: Checker, bearer: string): Promise<Principal> => {
-    const { decodeJwt, decodeProtectedHeader, errors, jwtVerify } = await import("jose")
-    const { issuer, audience } = one.settings
-    let said: JWTPayload
-    let algorithm: string | undefined
-    try {
-      said = decodeJwt(bearer)
-      algorithm = decodeProtectedHeader(bearer).alg
-    } catch (error) {
-      throw refused("The bearer is no token that could be read.", error)
-    }
-    // What can be seen without a key is not worth a question to the issuer.
-    if (said.iss !== issuer) throw refused("The token is of another issuer than this fleet's.")
-    if (!algorithms.includes(algorithm ?? ""))
-      throw refused("The token is signed in a way that is not taken here.")
-    if (one.failed && nowMs() - one.failed.atMs < failedMs) throw unavailable(one.failed.why)
-    try {
-      one.keys ??= keysOf(issuer)
-      const { payload } = await jwtVerify(bearer, await one.keys, {
-        ...{
-          issuer,
-          audience,
-          algorithms,
-          clockTolerance: toleranceSeconds,
-          currentDate: new Date(nowMs()),
-        },
-        requiredClaims: ["exp", "sub"],
-      })
-      const who = personOf(payload, one.settings)
-      const leftMs = (payload.exp ?? 0) * 1000 + toleranceSeconds * 1000 - nowMs()
-      one.believed.set(createHash("sha256").update(bearer).digest("base64url"), who, {
-        ttl: Math.max(1, Math.min(believedMs, leftMs)),
-      })
-      return who
-    } catch (error) {
-      if (error instanceof Fault) throw error
-      if (error instanceof errors.JWTExpired) throw refused("The token has expired.", error)
-      if (error instanceof errors.JWTClaimValidationFailed)
-        throw refused(`The token's claim ${error.claim} is not what it must be.`, error)
-      if (
-        error instanceof errors.JWKSNoMatchingKey ||
-        error instanceof errors.JWSSignatureVerificationFailed
-      )
-        throw refused("The token's signature is of no key of the issuer.", error)
-      const ofToken =
-        error instanceof errors.JWSInvalid ||
-        error instanceof errors.JWTInvalid ||
-        error instanceof errors.JOSEAlgNotAllowed
-      if (ofToken) throw refused("The bearer is no token that could be checked.", error)
-      one.keys = undefined
-      one.failed = { atMs: nowMs(), why: `${issuer} did not give its keys` }
-      throw unavailable(one.failed.why, error)
-    }
-  }
-
-  return async (bearer) => {
+export function authenticateByIssuer(
+  settings: () => Oidc | undefined,
+  nowMs: () => number,
+): Authenticate {
+  let current: { readonly text: string; readonly authenticate: Authenticate } | undefined
+  return async (bearer, signal) => {
     const now = settings()
     if (!now || bearer.split(".").length !== 3) return undefined
-    const one = current(now)
-    const known = one.believed.get(createHash("sha256").update(bearer).digest("base64url"))
-    if (known) return known
-    // Each that waits for the issuer holds a connection.
-    if (waiting >= waitingMax) throw unavailable("many wait for it already")
-    waiting++
-    try {
-      return await check(one, bearer)
-    } finally {
-      waiting--
-    }
+    const text = JSON.stringify(now)
+    if (current?.text !== text)
+      current = { text, authenticate: shareQuestions(createChecker(now, nowMs), bounds, nowMs) }
+    return current.authenticate(bearer, signal)
   }
 }

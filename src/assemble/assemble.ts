@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto"
+import type { Server } from "node:http"
 import { tools } from "../../tools/index.ts"
 import { type App, createApp } from "../api/app.ts"
-import type { Authenticate } from "../api/auth.ts"
 import { watchCredentials } from "../api/credential-watch.ts"
 import { createGateway, type Gateway } from "../api/gateway.ts"
+import { acceptLinks } from "../api/link.ts"
 import { createMetrics, type Metrics } from "../api/metrics.ts"
 import { limitRate } from "../api/rate.ts"
 import { mountSupervisorServers } from "../api/supervisor-servers.ts"
@@ -12,6 +13,7 @@ import { operate } from "../control/operator.ts"
 import { schedule } from "../control/scheduler.ts"
 import { type AuditedCall, auditEntryOf } from "../core/audit.ts"
 import type { Audit } from "../core/audit-port.ts"
+import type { Authenticate } from "../core/authenticate-port.ts"
 import { type Invoke, invokeHere } from "../core/invoke.ts"
 import type { McpServers } from "../core/mcp-servers.ts"
 import { createPace, paced } from "../core/pace.ts"
@@ -73,8 +75,8 @@ export interface PlaneSettings {
   secretPrefixes(): readonly string[]
   /** The MCP servers that people give the agents of a project, secrets included. */
   serversOfProject(project: string): McpServers
-  /** Whether a caller is the admin of the machine that the control plane runs on. */
-  isLocal(who: Principal): boolean
+  /** The admin of the machine that the control plane runs on, if it is one person's machine. */
+  readonly localAdmin?: Principal
   /** Remembers the code root that a client found where it runs; undefined when it is none. */
   admitCodeRoot?(path: string): string | undefined
 }
@@ -82,7 +84,8 @@ export interface PlaneSettings {
 /** The control plane, whatever it runs on. */
 export interface ControlPlane {
   readonly app: App
-  readonly gateway: Gateway
+  /** Lets supervisors link through a server. */
+  acceptLinks(server: Server): void
   /** Calls as one caller: limited, measured and audited, as every face makes them. */
   readonly invokeAs: (who: Principal) => Invoke
   /** Runs the scheduler, the operator and the gateway until the signal. */
@@ -95,12 +98,14 @@ export function assemble(ports: Ports, settings: PlaneSettings, signal: AbortSig
   const gateway = gatewayOver(ports, settings)
   const invokeAs = callers(ports, settings, metrics)
   const leadership = { held: false }
+  const credentialWatch = watchCredentials(ports.authenticate, ports.tokens.watch, signal)
   const app = createApp({
     tools,
     offered: offers(settings.offer),
     invokeAs,
     authenticate: ports.authenticate,
-    standing: watchCredentials(ports.authenticate, ports.tokens.watch, signal),
+    ...(settings.localAdmin && { localAdmin: settings.localAdmin }),
+    credentialWatch,
     publicUrl: () => settings.policy().publicUrl,
     issuer: () => settings.policy().oidc?.issuer,
     ready: async () => ({
@@ -115,8 +120,18 @@ export function assemble(ports: Ports, settings: PlaneSettings, signal: AbortSig
   mountSupervisorServers(app, ports.store, settings.serversOfProject)
   return {
     app,
-    gateway,
     invokeAs,
+    acceptLinks: (server) =>
+      acceptLinks(
+        server,
+        {
+          gateway,
+          authenticate: ports.authenticate,
+          watch: credentialWatch,
+          report: (error) => settings.report("link")("upgrade", error),
+        },
+        signal,
+      ),
     async run() {
       keepAuditBounded(ports.audit, ports.clock, settings.report("audit"), signal)
       await Promise.all([runLoops(ports, settings, leadership, signal), gateway.run(signal)])
@@ -170,7 +185,7 @@ function callers(
   settings: PlaneSettings,
   metrics: Metrics,
 ): (who: Principal) => Invoke {
-  const { log, limits, secretPrefixes, isLocal } = settings
+  const { log, limits, secretPrefixes, localAdmin } = settings
   const audit = async (call: AuditedCall): Promise<void> => {
     const entry = auditEntryOf(call)
     // The call has taken effect and must not look as if it had failed: the log keeps what the audit
@@ -191,7 +206,7 @@ function callers(
       secretPrefixes,
       audit,
     }),
-    isLocal,
+    isLocal: (who) => who === localAdmin,
     // So far a caller may have named a tool that does not exist, in any words.
     refused: (call) => audit(names.has(call.tool) ? call : { ...call, tool: "unknown" }),
   })

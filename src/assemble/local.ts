@@ -12,15 +12,18 @@ import { sqliteTimeline } from "../adapters/sqlite/timeline.ts"
 import { sqliteTokens } from "../adapters/sqlite/tokens.ts"
 import { sqliteTurns } from "../adapters/sqlite/turns.ts"
 import {
-  type Authenticate,
-  firstOf,
-  localAuthenticate,
-  ownerByCredential,
-  ownerByToken,
-  readToken,
-} from "../api/auth.ts"
-import { type Credentials, createCredentials } from "../api/link.ts"
-import { issuedBy } from "../api/oidc.ts"
+  authenticateByFirst,
+  authenticateByMachineToken,
+  authenticateByToken,
+} from "../api/authenticate.ts"
+import {
+  authenticateByCredential,
+  type Credentials,
+  createCredentials,
+} from "../api/credentials.ts"
+import { readToken } from "../api/machine-token.ts"
+import { authenticateByIssuer } from "../api/oidc.ts"
+import type { Authenticate } from "../core/authenticate-port.ts"
 import type { Projects, Tokens } from "../core/ports.ts"
 import type { Principal } from "../core/principal.ts"
 import { machineTokenPrefix } from "../core/secrets.ts"
@@ -100,7 +103,7 @@ export async function assembleLocal(
     limits: () => limitsNow({ policy, outside, machine, database }),
     secretPrefixes,
     serversOfProject: (project) => serversFor(project, outside.current()),
-    isLocal: (who) => who === admin,
+    localAdmin: admin,
     admitCodeRoot: machine.admitCodeRoot,
   }
   return {
@@ -143,15 +146,12 @@ const authenticateLocally = ({
   credentials: Credentials
   stores: Pick<Ports, "tokens" | "store">
 }): Authenticate =>
-  localAuthenticate({
-    token,
-    admin,
-    owner: firstOf(
-      ownerByToken(tokens),
-      issuedBy(() => policy.current().oidc, systemClock.nowMs),
-      ownerByCredential(credentials, store),
-    ),
-  })
+  authenticateByFirst(
+    authenticateByMachineToken(token, admin),
+    authenticateByToken(tokens),
+    authenticateByIssuer(() => policy.current().oidc, systemClock.nowMs),
+    authenticateByCredential(credentials, store.read),
+  )
 
 function limitsNow({
   policy,

@@ -179,14 +179,12 @@ async function run(
   })
   mountMcp(plane.app, mcp)
   const controllers = plane.run()
-  const listening = await openSockets(config, plane, stopping.signal).catch(
-    async (error: unknown) => {
-      stopping.abort()
-      await controllers
-      plane.close()
-      throw error
-    },
-  )
+  const listening = await openSockets(config, plane).catch(async (error: unknown) => {
+    stopping.abort()
+    await controllers
+    plane.close()
+    throw error
+  })
   writeServeFile(config, plane, listening.url, log)
   log.info({ url: listening.url, socket: config.socketPath, version }, "serving")
   setTimeout(collectOften, collectOftenAfterMs).unref()

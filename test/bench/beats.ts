@@ -1,7 +1,7 @@
 import { once } from "node:events"
 import { join } from "node:path"
 import WebSocket from "ws"
-import { createCredentials } from "../../src/api/link.ts"
+import { createCredentials } from "../../src/api/credentials.ts"
 import type { Beat } from "../../src/core/beat.ts"
 import type { UpFrame } from "../../src/core/frames.ts"
 import type { Instance } from "../../src/core/instance.ts"

@@ -162,7 +162,10 @@ describe("an agent with the fleet's tools", () => {
     await call("stop_instances", { names: ["parent"] })
     await eventually(async () => (await phaseOf(call, "parent")) === "Stopped", "stopped")
     const over = await ask(world, credential, "/v1/instances")
-    expect(over).toMatchObject({ status: 401, text: expect.stringContaining("a run that is over") })
+    expect(over).toMatchObject({
+      status: 401,
+      text: expect.stringContaining("a run that has ended"),
+    })
     await call("resume_instances", { names: ["parent"] })
     await eventually(async () => (await phaseOf(call, "parent")) === "Running", "runs again")
     expect((await ask(world, credential, "/v1/instances")).status).toBe(401)

@@ -14,14 +14,17 @@ import { createParser } from "eventsource-parser"
 import { pino } from "pino"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { z } from "zod"
+import type { Listener } from "../../src/api/admission.ts"
 import { createApp, through } from "../../src/api/app.ts"
-import { type Listener, localAuthenticate, readToken } from "../../src/api/auth.ts"
+import { authenticateByMachineToken } from "../../src/api/authenticate.ts"
+import { readToken } from "../../src/api/machine-token.ts"
 import { createMetrics } from "../../src/api/metrics.ts"
 import { invokeOver } from "../../src/client/calls.ts"
 import { ensureServe } from "../../src/client/find-serve.ts"
 import { invokeServe } from "../../src/client/invoke-serve.ts"
 import { type Endpoint, endpointAt, socketUrl } from "../../src/core/endpoint.ts"
 import { Fault, type FaultCode, faultCodes } from "../../src/core/faults.ts"
+import type { Principal } from "../../src/core/principal.ts"
 import { defineTool, noProgress, type Tool, type ToolContext } from "../../src/core/tool.ts"
 import { readConfig } from "../../src/settings/config.ts"
 
@@ -101,6 +104,7 @@ const socketPath = join(directory, "serve.sock")
 const token = readToken(directory)
 const metrics = createMetrics(tools)
 let ready = true
+const tester: Principal = { kind: "human", id: "tester", role: "admin" }
 const app = createApp({
   tools,
   invokeAs: (who) =>
@@ -113,15 +117,12 @@ const app = createApp({
       // The handlers above use nothing of their context but the call.
       return tool.handler({ ...call, who } as ToolContext, input.data)
     }),
-  authenticate: localAuthenticate({
-    token,
-    admin: { kind: "human", id: "tester", role: "admin" },
-    owner: async () => undefined,
-  }),
+  authenticate: authenticateByMachineToken(token, tester),
+  localAdmin: tester,
   offered: () => true,
   publicUrl: () => undefined,
   issuer: () => undefined,
-  standing: { whileValid: () => () => {} },
+  credentialWatch: { whileValid: () => () => {}, untilExpired: () => () => {} },
   ready: async () => ({ ready, why: ready ? "well" : "starting" }),
   metrics,
   version: "0.0.0",
@@ -130,11 +131,11 @@ const app = createApp({
 const servers: Server[] = []
 let port = 0
 const listen = async (
-  door: Listener,
+  listener: Listener,
   at: { path: string } | { host: string; port: number },
 ): Promise<Server> => {
   const server = createAdaptorServer({
-    fetch: through(app, door),
+    fetch: through(app, listener),
     overrideGlobalObjects: false,
   }) as Server // plain HTTP is the default
   server.listen(at)

@@ -94,9 +94,12 @@ beforeEach(async () => {
     offered: () => true,
     publicUrl: () => undefined,
     issuer: () => undefined,
-    standing: { whileValid: () => () => {} },
+    credentialWatch: { whileValid: () => () => {}, untilExpired: () => () => {} },
     invokeAs: fleet.asCaller,
-    authenticate: async ({ authorization = "" }) => people[authorization],
+    async authenticate(bearer) {
+      const who = people[`Bearer ${bearer}`]
+      return who && { who }
+    },
     ready: async () => ({ ready: true, why: "" }),
     metrics: createMetrics(everything),
     version: "0",

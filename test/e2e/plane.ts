@@ -13,7 +13,6 @@ import { pino } from "pino"
 import { openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
 import { through } from "../../src/api/app.ts"
-import { acceptLinks } from "../../src/api/link.ts"
 import { assembleLocal, type LocalControlPlane } from "../../src/assemble/local.ts"
 import type { Instance, Uid } from "../../src/core/instance.ts"
 import type { Role } from "../../src/core/role.ts"
@@ -125,7 +124,7 @@ export async function startPlane(
     fetch: through(plane.app, "tcp"),
     overrideGlobalObjects: false,
   }) as Server // plain HTTP is the default
-  acceptLinks(server, plane.gateway, plane.credentials, ended.signal)
+  plane.acceptLinks(server)
   server.listen(0, "127.0.0.1")
   await once(server, "listening")
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}` // TCP, so no path

@@ -19,7 +19,7 @@ import { pino } from "pino"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { z } from "zod"
 import { createApp, through } from "../../src/api/app.ts"
-import { localAuthenticate } from "../../src/api/auth.ts"
+import { authenticateByMachineToken } from "../../src/api/authenticate.ts"
 import { createMetrics } from "../../src/api/metrics.ts"
 import { Fault } from "../../src/core/faults.ts"
 import { type Call, defineTool } from "../../src/core/tool.ts"
@@ -47,15 +47,11 @@ const app = createApp({
     calls.push({ name, input, call })
     return answering(call)
   },
-  authenticate: localAuthenticate({
-    token,
-    admin: { kind: "human", id: "tester", role: "admin" },
-    owner: async () => undefined,
-  }),
+  authenticate: authenticateByMachineToken(token, { kind: "human", id: "tester", role: "admin" }),
   offered: () => true,
   publicUrl: () => undefined,
   issuer: () => undefined,
-  standing: { whileValid: () => () => {} },
+  credentialWatch: { whileValid: () => () => {}, untilExpired: () => () => {} },
   ready: async () => ({ ready: true, why: "" }),
   metrics: createMetrics(tools),
   version: "0",

@@ -2,8 +2,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
-import { localAuthenticate, ownerByToken, readToken } from "../../src/api/auth.ts"
-import { createCredentials } from "../../src/api/link.ts"
+import { authenticateByMachineToken } from "../../src/api/authenticate.ts"
+import { createCredentials } from "../../src/api/credentials.ts"
+import { readToken } from "../../src/api/machine-token.ts"
 import { clean } from "../../src/core/view.ts"
 import { uid } from "../contract/harness.ts"
 import { admin } from "./fleet.ts"
@@ -17,16 +18,8 @@ beforeEach(() => {
 afterEach(() => rmSync(state, { recursive: true }))
 
 describe("the machine's token", () => {
-  const callerOf = (token: string, bearer: string) => {
-    const owner = ownerByToken({ find: async () => undefined })
-    const arrival = {
-      door: "tcp" as const,
-      host: "127.0.0.1",
-      origin: undefined,
-      authorization: `Bearer ${bearer}`,
-    }
-    return localAuthenticate({ token, admin, owner })(arrival)
-  }
+  const callerOf = async (token: string, bearer: string) =>
+    (await authenticateByMachineToken(token, admin)(bearer, new AbortController().signal))?.who
 
   it("begins with a prefix of its own, is no person's, and stays as it is", async () => {
     const token = readToken(state)

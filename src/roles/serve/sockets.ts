@@ -2,9 +2,8 @@ import { chmodSync, rmSync } from "node:fs"
 import type { Server } from "node:http"
 import type { AddressInfo } from "node:net"
 import { createAdaptorServer } from "@hono/node-server"
+import type { Listener } from "../../api/admission.ts"
 import { through } from "../../api/app.ts"
-import type { Listener } from "../../api/auth.ts"
-import { acceptLinks } from "../../api/link.ts"
 import type { LocalControlPlane } from "../../assemble/local.ts"
 import { Fault } from "../../core/faults.ts"
 import { listeningPath } from "../../host/local-socket.ts"
@@ -25,18 +24,14 @@ export interface Listening {
 type Address = { readonly path: string } | { readonly host: string; readonly port: number }
 
 /** @throws Unavailable when the port cannot be opened; then nothing listens any more. */
-export async function openSockets(
-  config: Config,
-  plane: LocalControlPlane,
-  stopping: AbortSignal,
-): Promise<Listening> {
+export async function openSockets(config: Config, plane: LocalControlPlane): Promise<Listening> {
   const servers: Server[] = []
   const open = async (listener: Listener, address: Address): Promise<Server> => {
     const server = createAdaptorServer({
       fetch: through(plane.app, listener),
       overrideGlobalObjects: false,
     }) as Server // neither TLS nor HTTP/2 is requested
-    acceptLinks(server, plane.gateway, plane.credentials, stopping)
+    plane.acceptLinks(server)
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject)
       server.listen(address, resolve)
