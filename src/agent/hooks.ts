@@ -70,7 +70,7 @@ export interface Hooks {
   mail(mail: Mail): void
   /**
    * `isUnheard`: claude has given up waiting for the answer. Then it gets no mail, which a later
-   * door may still give.
+   * hook may still give.
    */
   hook(input: HookInput, isUnheard?: boolean): HookAnswer
   /** What the next iteration would hear that the last one did not. */
@@ -103,7 +103,7 @@ const pathCharactersMax = 4096
 const deliveredMax = 1000
 
 /**
- * The doors by which mail gets into a running claude: its hooks. Only the main agent of the outer
+ * The hooks by which mail gets into a running claude: its hooks. Only the main agent of the outer
  * session takes mail.
  */
 export function createHooks(options: HooksOptions): Hooks {
@@ -128,8 +128,8 @@ export function createHooks(options: HooksOptions): Hooks {
     if (!turn || proved.length === 0) return
     // The receipts first: they are kept until the gateway has them, while the turn's file goes with
     // the iteration.
-    for (const { mail, door } of proved) {
-      const receipt: Receipt = { mail, state: "Delivered", iteration: turn.iteration, door }
+    for (const { mail, hook } of proved) {
+      const receipt: Receipt = { mail, state: "Delivered", iteration: turn.iteration, hook }
       waiting.delete(mail)
       delivered.set(mail, receipt)
       options.receipt(receipt)
@@ -150,10 +150,10 @@ export function createHooks(options: HooksOptions): Hooks {
     return (
       delivered.get(mail) ??
       (turn &&
-        offered && { mail, state: "Delivered", iteration: turn.iteration, door: offered.door })
+        offered && { mail, state: "Delivered", iteration: turn.iteration, hook: offered.hook })
     )
   }
-  const offer = (door: Hook, taken = 0): readonly Mail[] => {
+  const offer = (hook: Hook, taken = 0): readonly Mail[] => {
     const turn = options.turn()
     // Behind mail of which nobody knows whether it was given, other mail would overtake it.
     if (!turn || turn.offered.some(({ given, proved }) => !given && !proved)) return []
@@ -162,15 +162,15 @@ export function createHooks(options: HooksOptions): Hooks {
     // with the clock.
     const mails = choose(
       [...waiting.values()].filter(({ id }) => !known.has(id)),
-      door,
+      hook,
       taken,
     )
     if (mails.length === 0) return []
     const atMs = options.nowMs()
-    const offered = mails.map(({ id }) => ({ mail: id, door, atMs, given: false, proved: false }))
+    const offered = mails.map(({ id }) => ({ mail: id, hook, atMs, given: false, proved: false }))
     const kept = options.keep({
       ...turn,
-      stops: turn.stops + (door === "Stop" ? 1 : 0),
+      stops: turn.stops + (hook === "Stop" ? 1 : 0),
       offered: [...turn.offered, ...offered],
     })
     if (kept) return mails
@@ -254,7 +254,7 @@ export function createHooks(options: HooksOptions): Hooks {
           // only that from before the last batch of tools is proved: tools of one answer run side
           // by side.
           if (main) options.working()
-          if (main) prove(({ door, atMs }) => door === "UserPromptSubmit" || atMs <= batchAtMs)
+          if (main) prove(({ hook, atMs }) => hook === "UserPromptSubmit" || atMs <= batchAtMs)
           return {}
         case "PostToolUse":
         case "PostToolUseFailure":

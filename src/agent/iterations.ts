@@ -48,7 +48,7 @@ export interface Iterations {
   toldBefore(): string | undefined
   /**
    * Waits in line until the turn is granted; undefined when the wait was too long for one call, or
-   * the caller is gone. `self` is the turnstile as it sees itself. @throws Error when it is no
+   * the caller is gone. `self` is the claude shim as it sees itself. @throws Error when it is no
    * process of this run, Fault when too many wait.
    */
   ask(id: string, self: ProcessId, signal: AbortSignal): Promise<Granted | undefined>
@@ -87,9 +87,9 @@ export interface Iterations {
    * believed.
    */
   uncontrolled(): boolean
-  /** The turnstile of the running iteration, if it died without a word. */
+  /** The claude shim of the running iteration, if it died without a word. */
   orphaned(): TurnFile | undefined
-  /** Forgets a turnstile that asked and died; follows a clock that was set back. */
+  /** Forgets a claude shim that asked and died; follows a clock that was set back. */
   look(): void
   /** What a beat says of them. */
   report(granted: Directive["turn"]): Pick<Beat, "turn" | "used" | "last" | "hold">
@@ -109,7 +109,7 @@ export interface IterationsOptions extends FinalMessageContext {
   steadyMs(): number
   /** Looks for the real claude. */
   claude(): ClaudeSearch
-  /** What a turnstile is given with its turn, with where claude is. */
+  /** What a claude shim is given with its turn, with where claude is. */
   granted(): Omit<Granted, "claude">
   emit(kind: Reported["kind"], message: string): void
   /** Something that a beat says has changed. */
@@ -177,11 +177,9 @@ export function createIterations(options: IterationsOptions): Iterations {
    * False when it could not be written down: an iteration that no successor would know does not
    * begin.
    */
-  const begin = (id: string, turnstile: ProcessId): boolean => {
+  const begin = (id: string, shim: ProcessId): boolean => {
     const iteration = run.iterationsBefore + book.used().iterations + 1
-    if (
-      !keep({ id, turnstile, iteration, sinceMs: nowMs(), stops: 0, unheard: true, offered: [] })
-    ) {
+    if (!keep({ id, shim, iteration, sinceMs: nowMs(), stops: 0, unheard: true, offered: [] })) {
       turn = undefined
       keeper.remove("turn")
       return false
@@ -213,9 +211,9 @@ export function createIterations(options: IterationsOptions): Iterations {
     async ask(id, self, signal) {
       const path = claude.path()
       if (turn?.id === id) return path === undefined ? undefined : grantOf(path) // granted before, but the answer was lost
-      const turnstile = identify(self, search)
-      if (!turnstile) throw new Error("who asks is no process of this instance")
-      const answer = queue.ask({ id, turnstile, sinceMs: nowMs() }, signal)
+      const shim = identify(self, search)
+      if (!shim) throw new Error("who asks is no process of this instance")
+      const answer = queue.ask({ id, shim, sinceMs: nowMs() }, signal)
       changed()
       return answer
     },
@@ -225,8 +223,8 @@ export function createIterations(options: IterationsOptions): Iterations {
         return
       const path = claude.path()
       if (path === undefined) return // it is looked for while somebody waits
-      const asks = isAlive(wanted.turnstile)
-      if (asks && !begin(wanted.id, wanted.turnstile)) return // asked again while it waits
+      const asks = isAlive(wanted.shim)
+      if (asks && !begin(wanted.id, wanted.shim)) return // asked again while it waits
       queue.answer(asks ? grantOf(path) : undefined)
       changed()
     },
@@ -301,7 +299,7 @@ export function createIterations(options: IterationsOptions): Iterations {
     ran: () => turn !== undefined || lastHere() !== undefined,
     lastOutcome: () => lastHere()?.outcome,
     uncontrolled: () => hold?.reason === "Uncontrolled",
-    orphaned: () => (turn && !isAlive(turn.turnstile) ? turn : undefined),
+    orphaned: () => (turn && !isAlive(turn.shim) ? turn : undefined),
     look() {
       const backMs = offsetMs - (nowMs() - steadyMs())
       offsetMs -= backMs

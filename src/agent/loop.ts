@@ -22,7 +22,7 @@ const ownPrompt =
 
 /**
  * The built-in loop, for projects without a loop script: the same contract as ralf-loop.sh. Its
- * claude is the turnstile, so that turns, mail and pauses hold here as there. Resolves with the
+ * claude is the claude shim, so that turns, mail and pauses hold here as there. Resolves with the
  * exit code: 0 on COMPLETE, 130 when it is told to end.
  */
 export async function runLoop(directory: string): Promise<number> {

@@ -27,7 +27,7 @@ import { logsPath, nestedLogsPath } from "./settings.ts"
 import { turnFileBytesMax } from "./turn-files.ts"
 
 /**
- * The loopback port of a supervisor: what the turnstile and the running claude talk to. Guarded by
+ * The loopback port of a supervisor: what the claude shim and the running claude talk to. Guarded by
  * a random token.
  */
 export interface LoopbackHandlers {

@@ -21,7 +21,7 @@ import type { PortAccess } from "./settings.ts"
  */
 
 export interface AgentServers {
-  /** What the turnstile gives claude as `--mcp-config`, as the control plane has it now. */
+  /** What the claude shim gives claude as `--mcp-config`, as the control plane has it now. */
   configuration(door: PortAccess): Promise<string>
   /** A call to a server that stays behind the port. */
   call(c: ForwardContext, name: string): Promise<Response>

@@ -28,7 +28,7 @@ import { graceSeconds } from "./launch.ts"
 export interface TurnEnd {
   /**
    * Somebody says that the iteration is over. `conclude` is called once nothing of it runs, unless
-   * its own turnstile has yet to tell its end.
+   * its own claude shim has yet to tell its end.
    */
   said(turn: TurnFile, conclude: () => void): Promise<void>
   /** Ends an iteration from outside, with all of its processes. */
@@ -56,7 +56,7 @@ export interface TurnEndOptions {
 }
 /** What claude forked last ends with it: it is looked at again before anybody is accused. */
 const settleMs = 200
-/** A turnstile whose claude was ended tells that within milliseconds. */
+/** A claude shim whose claude was ended tells that within milliseconds. */
 const tellMsMax = 5000
 /** From when on what starts claude again and again is ended with it. */
 const patienceMs = (graceSeconds + 2) * 1000
@@ -93,17 +93,17 @@ export function createTurnEnd(options: TurnEndOptions): TurnEnd {
   }
   const look = (turn: TurnFile) => {
     const all = processesOf(search)
-    const { turnstile } = turn
+    const { shim } = turn
     const isBelow = ({ parent }: Process): boolean => {
-      if (parent === turnstile.pid) return true
+      if (parent === shim.pid) return true
       const up = all.get(parent)
       return up !== undefined && isBelow(up)
     }
-    const main = isAlive(turnstile) ? [...all.values()].filter(isBelow) : []
+    const main = isAlive(shim) ? [...all.values()].filter(isBelow) : []
     const entry = entryOf(processesOfTurn(turn.id))
     const isOfTurn = (one: Process): boolean =>
       isMarked(one.pid, entry) ||
-      (one.startTicks >= turnstile.startTicks && one.pid !== turnstile.pid && !isLoops(one, all))
+      (one.startTicks >= shim.startTicks && one.pid !== shim.pid && !isLoops(one, all))
     const others = [...all.values()].filter(
       (one) => !main.includes(one) && isClaude(one) && isOfTurn(one),
     )
@@ -120,19 +120,19 @@ export function createTurnEnd(options: TurnEndOptions): TurnEnd {
   }
   const grace = (): number => (isFrozen() ? 0 : graceSeconds)
 
-  /** Its turnstile tells how its claude ended. One that does not is none, and is ended too. */
+  /** Its claude shim tells how its claude ended. One that does not is none, and is ended too. */
   const heard = async (turn: TurnFile): Promise<void> => {
     const isRunning = (): boolean => running()?.id === turn.id
     for (
       let waitedMs = 0;
-      isRunning() && isAlive(turn.turnstile) && waitedMs < tellMsMax;
+      isRunning() && isAlive(turn.shim) && waitedMs < tellMsMax;
       waitedMs += 20
     )
       await sleep(20)
     if (!isRunning()) return
     await endFound(0, () => {
-      const turnstile = isAlive(turn.turnstile) ? read(turn.turnstile.pid) : undefined
-      return turnstile ? [turnstile] : []
+      const shim = isAlive(turn.shim) ? read(turn.shim.pid) : undefined
+      return shim ? [shim] : []
     })
     if (isRunning()) ended(turn.id, killed)
   }
@@ -145,7 +145,7 @@ export function createTurnEnd(options: TurnEndOptions): TurnEnd {
       const { main, others } = look(turn)
       const { id, iteration } = turn
       if (running()?.id !== id) return
-      // Its own turnstile speaks when its claude is gone: who spoke before was somebody else.
+      // Its own claude shim speaks when its claude is gone: who spoke before was somebody else.
       const over = (): void | Promise<void> => (first.main.length > 0 ? heard(turn) : conclude())
       if (main.length + others.length === 0) return over()
       if (accused !== id)

@@ -3,12 +3,12 @@ import { isAlive, type ProcessId } from "../host/processes.ts"
 
 /** A loop that starts more side by side has lost count of them. */
 export const waitingMax = 64
-/** One question of the turnstile waits at most this long; it asks again, and keeps its place. */
+/** One question of the claude shim waits at most this long; it asks again, and keeps its place. */
 const askMsMax = 50_000
 
 export interface Waiting {
   readonly id: string
-  readonly turnstile: ProcessId
+  readonly shim: ProcessId
   readonly sinceMs: number
 }
 /**
@@ -64,7 +64,7 @@ export function createTurnQueue<Grant>(): TurnQueue<Grant> {
     },
     dropDead() {
       const left = waiting.filter(({ question, settle }) => {
-        const lives = isAlive(question.turnstile)
+        const lives = isAlive(question.shim)
         if (!lives) settle(undefined)
         return lives
       })

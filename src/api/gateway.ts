@@ -126,9 +126,9 @@ export function createGateway({
     if (receipt.state !== "Delivered") return
     const now = await mailboxes.receipt(uid, receipt)
     if (!now || now.state === "Returned") return // another's mail, or one that went back to its sender
-    const { mail, iteration, door } = now
+    const { mail, iteration, hook } = now
     const where =
-      iteration === undefined || door === undefined ? "" : ` in iteration ${iteration}, by ${door}`
+      iteration === undefined || hook === undefined ? "" : ` in iteration ${iteration}, by ${hook}`
     const message = `${mail} was delivered to ${name}${where}.`
     await timeline.append({
       id: `d-${mail}`,

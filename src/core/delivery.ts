@@ -2,10 +2,10 @@ import type { Directive } from "./directive.ts"
 import type { Hook, Mail } from "./mail.ts"
 import { clean, fenced, oneLine, partsOf } from "./view.ts"
 
-/** Which mail goes in at which door, and in which words. */
+/** Which mail goes in at which hook, and in which words. */
 
 /**
- * A Stop door opens at most this often in one iteration, so that mail cannot keep an iteration
+ * A Stop hook opens at most this often in one iteration, so that mail cannot keep an iteration
  * alive for ever.
  */
 export const stopsMax = 3
@@ -23,21 +23,21 @@ export const reasonCharactersMax = 96_000
 const openingCharactersMax = 4_900
 
 /**
- * The mail of `waiting` (in order) for a door: all of it at UserPromptSubmit and Stop; at
+ * The mail of `waiting` (in order) for a hook: all of it at UserPromptSubmit and Stop; at
  * PostToolUse, if any is urgent, up to and with the last urgent one, because mail is delivered in
  * order. Cut to what the model would get whole; a single one that is larger comes at Stop. `taken`
- * characters of the door's room are used already.
+ * characters of the hook's room are used already.
  */
-export function choose(waiting: readonly Mail[], door: Hook, taken = 0): readonly Mail[] {
+export function choose(waiting: readonly Mail[], hook: Hook, taken = 0): readonly Mail[] {
   const last =
-    door === "PostToolUse"
+    hook === "PostToolUse"
       ? waiting.findLastIndex(({ urgency }) => urgency === "now")
       : waiting.length - 1
-  const room = door === "Stop" ? reasonCharactersMax : contextCharactersMax
+  const room = hook === "Stop" ? reasonCharactersMax : contextCharactersMax
   let characters = taken
   return waiting.slice(0, last + 1).filter((mail, index) => {
     characters += renderMail(mail, nonceOfSize).length + 2 // and the blank line between two
-    return characters <= room || (door === "Stop" && index === 0)
+    return characters <= room || (hook === "Stop" && index === 0)
   })
 }
 /** As long as the nonces that fence mail. */

@@ -1,4 +1,5 @@
 import { z } from "zod"
+import { renamedField } from "./renamed-field.ts"
 
 /** Messages to and from instances, and what became of them. */
 
@@ -26,13 +27,17 @@ export type Mail = z.output<typeof mailSchema>
 
 export const hookSchema = z.enum(["UserPromptSubmit", "PostToolUse", "Stop"])
 export type Hook = z.output<typeof hookSchema>
-export const receiptSchema = z.strictObject({
-  mail: z.string().max(64),
-  state: z.enum(["Queued", "Delivered", "Answered", "Returned"]),
-  iteration: z.int().optional(),
-  door: hookSchema.optional(),
-})
-/** What became of a mail. `iteration` and `door` say where the model got it. */
+/** Supervisors up to 0.2 call the hook a door. */
+export const receiptSchema = z.preprocess(
+  renamedField("door", "hook"),
+  z.strictObject({
+    mail: z.string().max(64),
+    state: z.enum(["Queued", "Delivered", "Answered", "Returned"]),
+    iteration: z.int().optional(),
+    hook: hookSchema.optional(),
+  }),
+)
+/** What became of a mail. `iteration` and `hook` say where the model got it. */
 export type Receipt = z.output<typeof receiptSchema>
 
 const receiptRank: Record<Receipt["state"], number> = {

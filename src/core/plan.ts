@@ -124,7 +124,7 @@ export function plan(snapshot: FleetSnapshot, holds: readonly Hold[], nowMs: num
             reason: "FleetFull",
             message: allTaken(policy.instancesMax, "the fleet"),
           })
-    // Who waits for others must not keep them from a place: it sleeps in the turnstile.
+    // Who waits for others must not keep them from a place: it sleeps in the claude shim.
     if (
       value.verdict === "Admitted" ||
       (hasLiveRun(instance) && value.reason !== "AwaitingInstances")

@@ -72,13 +72,13 @@ export const isReachable = ({ instance }: Recipient, readings: Readings): boolea
 /** Where a mail waits, or where its reader got it. */
 export function deliveryNote(
   { instance }: Recipient,
-  { iteration, door, state }: Receipt,
+  { iteration, hook, state }: Receipt,
   { urgency }: Mail,
   readings: Readings,
 ): string {
   const place = [
     ...(iteration === undefined ? [] : [`iteration ${iteration}`]),
-    ...(door === undefined ? [] : [door]),
+    ...(hook === undefined ? [] : [hook]),
   ].join(", ")
   if (state === "Returned") return "It ended without reading this."
   if (state !== "Queued") return place || `${state}.`

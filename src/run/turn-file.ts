@@ -1,14 +1,14 @@
 import { z } from "zod"
 import { failureSchema, finalMessageSchema } from "../core/iteration-outcome.ts"
 import { hookSchema } from "../core/mail.ts"
+import { renamedField } from "../core/renamed-field.ts"
 import { transcriptSchema } from "./usage-file.ts"
 
 export const processIdSchema = z.strictObject({ pid: z.int(), startTicks: z.int() })
 
-/** The running iteration, as its supervisor keeps it for a successor. */
-export const turnSchema = z.strictObject({
+const turnFields = z.strictObject({
   id: z.string(),
-  turnstile: processIdSchema,
+  shim: processIdSchema,
   iteration: z.int(),
   /** When it began, by the clock as it is now. */
   sinceMs: z.int(),
@@ -47,17 +47,25 @@ export const turnSchema = z.strictObject({
     .strictObject({ why: z.enum(["Stopped", "Failed", "TooLong"]), message: z.string() })
     .optional(),
   /**
-   * Mail that was offered at a door in this iteration: `given` once the answer went out, `proved`
+   * Mail that was offered at a hook in this iteration: `given` once the answer went out, `proved`
    * once the model is known to have read it.
    */
   offered: z.array(
-    z.strictObject({
-      mail: z.string(),
-      door: hookSchema,
-      atMs: z.int(),
-      given: z.boolean().default(true),
-      proved: z.boolean(),
-    }),
+    z.preprocess(
+      renamedField("door", "hook"),
+      z.strictObject({
+        mail: z.string(),
+        hook: hookSchema,
+        atMs: z.int(),
+        given: z.boolean().default(true),
+        proved: z.boolean(),
+      }),
+    ),
   ),
 })
+/**
+ * The running iteration, as its supervisor keeps it for a successor. Supervisors up to 0.2 call the
+ * shim a turnstile, and a hook a door.
+ */
+export const turnSchema = z.preprocess(renamedField("turnstile", "shim"), turnFields)
 export type TurnFile = z.output<typeof turnSchema>

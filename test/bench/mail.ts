@@ -74,7 +74,7 @@ export async function timeMail(
 }
 
 /**
- * The iteration is a real one: the loop, the turnstile, claude, held open by a model that does not
+ * The iteration is a real one: the loop, the claude shim, claude, held open by a model that does not
  * end its answer.
  */
 export const mailPart: Part = {

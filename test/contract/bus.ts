@@ -128,7 +128,7 @@ export function describeBus(
 
       it("keeps mail and receipts over a restart", async () => {
         for (const id of ["1", "2"]) await bus.send(a, aMail(id))
-        await bus.receipt(a, { mail: "1", state: "Delivered", iteration: 4, door: "Stop" })
+        await bus.receipt(a, { mail: "1", state: "Delivered", iteration: 4, hook: "Stop" })
         const before = await bus.posted({ to: a, limit: 10 })
         await reopen()
         expect(await bus.posted({ to: a, limit: 10 })).toEqual(before)
@@ -155,13 +155,13 @@ export function describeBus(
       it("keeps where a mail was delivered when it is answered", async () => {
         await bus.send(a, aMail("1"))
         expect(await stateOf("1")).toEqual({ mail: "1", state: "Queued" })
-        await bus.receipt(a, { mail: "1", state: "Delivered", iteration: 4, door: "PostToolUse" })
+        await bus.receipt(a, { mail: "1", state: "Delivered", iteration: 4, hook: "PostToolUse" })
         await bus.send(operators, aMail("2", { replyTo: "1" }))
         expect(await stateOf("1")).toEqual({
           mail: "1",
           state: "Answered",
           iteration: 4,
-          door: "PostToolUse",
+          hook: "PostToolUse",
         })
         expect(await stateOf("2")).toEqual({ mail: "2", state: "Queued" })
       })

@@ -119,7 +119,7 @@ export const attempts: readonly Attempt[] = [
     },
   },
   {
-    name: "overwrites the program that supervisors and turnstiles run",
+    name: "overwrites the program that supervisors and claude shims run",
     needs: "namespaces",
     script: `
       echo "// mine" >> "$CHECKOUT/dist/main.js"

@@ -6,7 +6,7 @@ import { describe, expect, it } from "vitest"
 import { z } from "zod"
 import { type ModelRequest, say, use } from "../model/model.ts"
 import { pick, random } from "../random.ts"
-import { claudesOf, isStopped, isTurnstile, type Process } from "./iteration-processes.ts"
+import { claudesOf, isClaudeShim, isStopped, type Process } from "./iteration-processes.ts"
 import {
   eventually,
   type McpClient,
@@ -40,7 +40,7 @@ const roles = {
     all.filter(({ command }) => command.includes("main.js agent")),
   loop: loopsOf,
   claude: claudesOf,
-  turnstile: (all: readonly Process[]) => all.filter(isTurnstile),
+  shim: (all: readonly Process[]) => all.filter(isClaudeShim),
   stdio: (all: readonly Process[]) => all.filter(({ command }) => command.includes("main.js mcp")),
 } as const
 type Role = keyof typeof roles
@@ -241,7 +241,7 @@ describe("chaos", () => {
       "loop",
       "claude",
       "claude",
-      "turnstile",
+      "shim",
       "stdio",
     ]
     const stillAt = Math.floor(chance() * Math.min(10, blowsMax))

@@ -176,11 +176,11 @@ describe("a loop of any shape keeps every promise", () => {
         )
       const running = () => {
         const all = agents()
-        const turnstiles = new Set(
+        const shims = new Set(
           all.filter(({ command }) => command.includes("main.js turn")).map(({ pid }) => pid),
         )
         return all.filter(
-          ({ parent, command }) => turnstiles.has(parent) && command.includes("--settings"),
+          ({ parent, command }) => shims.has(parent) && command.includes("--settings"),
         )
       }
       const client = await world.connect()

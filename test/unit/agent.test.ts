@@ -72,7 +72,7 @@ const until = async (holds: () => boolean): Promise<void> => {
   while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5))
 }
 
-describe("the turnstile", () => {
+describe("the claude shim", () => {
   it.each<[boolean, string[]]>([
     [true, ["-p", "--dangerously-skip-permissions"]],
     [true, []],
@@ -270,7 +270,7 @@ function session(
     begin(iteration: number) {
       turn = {
         id: `t-${iteration}`,
-        turnstile: { pid: 1, startTicks: 1 },
+        shim: { pid: 1, startTicks: 1 },
         iteration,
         sinceMs: ++atMs,
         stops: 0,
@@ -307,7 +307,7 @@ function session(
     },
     /** Asked, but the answer may not have gone out. */
     cut: (event: string) => doors.hook({ hook_event_name: event }),
-    proved: () => receipts.map(({ mail, iteration, door }) => `${mail} ${iteration} ${door}`),
+    proved: () => receipts.map(({ mail, iteration, hook }) => `${mail} ${iteration} ${hook}`),
   }
 }
 const late = (id: string): Mail => aMail(id)
@@ -512,8 +512,8 @@ describe("the doors", () => {
       claude.hook("PostToolUse")
       claude.hook("Stop", { last_assistant_message: "Status: PARTIAL" })
       expect(claude.receipts).toEqual([
-        { mail: "1", state: "Delivered", iteration: 3, door: "UserPromptSubmit" },
-        { mail: "2", state: "Delivered", iteration: 3, door: "PostToolUse" },
+        { mail: "1", state: "Delivered", iteration: 3, hook: "UserPromptSubmit" },
+        { mail: "2", state: "Delivered", iteration: 3, hook: "PostToolUse" },
       ])
       expect(claude.said).toEqual(["PARTIAL"])
     })
@@ -580,7 +580,7 @@ describe("the doors", () => {
     claude.mail(now("1"))
     claude.hook("UserPromptSubmit")
     claude.hook("Stop")
-    const delivered = { mail: "1", state: "Delivered", iteration: 1, door: "UserPromptSubmit" }
+    const delivered = { mail: "1", state: "Delivered", iteration: 1, hook: "UserPromptSubmit" }
     expect(claude.receipts).toEqual([delivered])
     meanwhile(claude)
     claude.mail(now("1")) // the receipt was not acknowledged yet when the link came back
@@ -796,10 +796,10 @@ describe("an iteration whose claude asks no hook", () => {
   }
   const begun = (unheard: boolean): RunDirectory => {
     const directory = aRun()
-    const turnstile = { pid: 1, startTicks: 1 }
+    const shim = { pid: 1, startTicks: 1 }
     directory.set("turn", {
       id: "t-1",
-      turnstile,
+      shim,
       iteration: 3,
       sinceMs: 1,
       stops: 0,
@@ -892,10 +892,10 @@ describe("an iteration that fails", () => {
   }
   const begun = (unheard = false): RunDirectory => {
     const directory = aRun()
-    const turnstile = { pid: 1, startTicks: 1 }
+    const shim = { pid: 1, startTicks: 1 }
     directory.set("turn", {
       id: "t-1",
-      turnstile,
+      shim,
       iteration: 1,
       sinceMs: 1,
       stops: 0,

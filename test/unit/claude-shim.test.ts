@@ -25,12 +25,12 @@ interface Heard {
  * Runs it under a supervisor that answers so; what that was asked, what claude was called with, and
  * how it ended.
  */
-async function turnstile(
+async function runShim(
   answer: (path: string, asked: number) => Answer,
   args: readonly string[],
   env: Record<string, string> = {},
 ) {
-  const directory = mkdtempSync(join(tmpdir(), "bb5-turnstile-"))
+  const directory = mkdtempSync(join(tmpdir(), "bb5-shim-"))
   ends.push(() => rmSync(directory, { recursive: true, force: true }))
   const claude = join(directory, "claude")
   writeFileSync(claude, '#!/bin/sh\nprintf "turn=%s\\n" "$BLACKBOX5_TURN"\nprintf "%s\\n" "$@"\n', {
@@ -86,7 +86,7 @@ const given = (path: string): Answer => {
 
 describe("claude under a supervisor", () => {
   it("gets its settings and its servers as files, and its end is told", async () => {
-    const { heard, code, ran } = await turnstile(given, ["-p", "go", "--settings", '{"model":"m"}'])
+    const { heard, code, ran } = await runShim(given, ["-p", "go", "--settings", '{"model":"m"}'])
     expect(code).toBe(0)
     expect(heard.map(({ path }) => path)).toEqual([
       "/turns/ID",
@@ -108,7 +108,7 @@ describe("claude under a supervisor", () => {
   })
 
   it("gets them as an argument from one of before, which knows no files", async () => {
-    const { code, ran } = await turnstile(
+    const { code, ran } = await runShim(
       (path) => (path.endsWith("/settings") ? [404] : given(path)),
       ["-p", "go"],
     )
@@ -122,7 +122,7 @@ describe("claude under a supervisor", () => {
       409,
       { error: { code: "Conflict", message: "No iteration runs.", next: "Do that." } },
     ]
-    const { heard, code, ran, stderr } = await turnstile(
+    const { heard, code, ran, stderr } = await runShim(
       (path) => (path.endsWith("/settings") ? over : given(path)),
       ["-p", "go"],
     )
@@ -132,7 +132,7 @@ describe("claude under a supervisor", () => {
   })
 
   it("waits where the instance asks too often", async () => {
-    const { heard, code } = await turnstile(
+    const { heard, code } = await runShim(
       (path, asked) => (asked === 0 ? [429] : given(path)),
       ["-p", "go"],
     )
@@ -145,7 +145,7 @@ describe("a claude inside of an iteration", () => {
   const nested = { BLACKBOX5_TURN: "t-before" }
 
   it("belongs to the one that runs now, and is counted", async () => {
-    const { heard, code, ran } = await turnstile(
+    const { heard, code, ran } = await runShim(
       () => [200, { path: "/run/n.json", turn: "t-now" }],
       ["-p", "go"],
       nested,
@@ -161,12 +161,12 @@ describe("a claude inside of an iteration", () => {
       409,
       { error: { code: "Conflict", message: "No iteration runs.", next: "Do that." } },
     ]
-    const { code, ran } = await turnstile(() => over, ["-p", "go"], nested)
+    const { code, ran } = await runShim(() => over, ["-p", "go"], nested)
     expect([code, ran]).toEqual([75, [""]])
   })
 
   it("asks nothing to print its version", async () => {
-    const { heard, ran } = await turnstile(() => [500], ["--version"], nested)
+    const { heard, ran } = await runShim(() => [500], ["--version"], nested)
     expect([heard, ran]).toEqual([[], ["turn=t-before", "--version"]])
   })
 })

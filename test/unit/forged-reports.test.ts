@@ -37,8 +37,8 @@ const aRun = (): RunDirectory => {
     ...{ iterationsBefore: 0, command: ["true"], directory: "/", claude: "/claude" },
     ...{ isolation: "process tree", socketPath: "/none", credential: "none" },
   })
-  const turnstile = { pid: 1, startTicks: 1 }
-  directory.set("turn", { id: "t-1", turnstile, iteration: 1, sinceMs: 1, stops: 0, offered: [] })
+  const shim = { pid: 1, startTicks: 1 }
+  directory.set("turn", { id: "t-1", shim, iteration: 1, sinceMs: 1, stops: 0, offered: [] })
   return directory
 }
 const running = (directory = aRun()) => {

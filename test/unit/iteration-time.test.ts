@@ -37,8 +37,8 @@ function iteration(existing?: { run: RunDirectory; atMs: number }) {
       ...{ iterationsBefore: 0, command: ["true"], directory: "/", claude: process.execPath },
       ...{ isolation: "process tree", socketPath: "/none", credential: "none" },
     })
-    const turnstile = { pid: 1, startTicks: 1 }
-    run.set("turn", { id: "t-1", turnstile, iteration: 9, sinceMs: bornMs, stops: 0, offered: [] })
+    const shim = { pid: 1, startTicks: 1 }
+    run.set("turn", { id: "t-1", shim, iteration: 9, sinceMs: bornMs, stops: 0, offered: [] })
   }
   const file = run.get("run")
   if (!file) throw new Error("no run")
@@ -128,7 +128,7 @@ describe("the time of an iteration", () => {
     one.iterations.time.still(false)
     expect([one.ranMs(), one.shownMs()]).toEqual([6 * minuteMs, 6 * minuteMs])
     one.pass(minuteMs)
-    one.iterations.ended("t-1", 0, 607 * minuteMs) // the turnstile counts by a clock that knows of no freeze
+    one.iterations.ended("t-1", 0, 607 * minuteMs) // the claude shim counts by a clock that knows of no freeze
     expect(one.ranMs()).toBe(7 * minuteMs)
     expect(one.events.at(-1)).toContain("Iteration 9 ended after 420 s")
   })

@@ -122,7 +122,7 @@ function bookOf(directory = aRun()) {
     book.iterationEnded(
       {
         id: "t",
-        turnstile: { pid: 1, startTicks: 1 },
+        shim: { pid: 1, startTicks: 1 },
         iteration: book.used().iterations + 1,
         sinceMs: 1000,
         stops: 0,

@@ -167,10 +167,10 @@ describe("a clock that is set back under a supervisor", () => {
     let offsetMs = 0
     const nowMs = (): number => Math.round(performance.timeOrigin + performance.now()) + offsetMs
     const sinceMs = nowMs() - 5000
-    const turnstile = { pid: 1, startTicks: 1 }
+    const shim = { pid: 1, startTicks: 1 }
     run.set("turn", {
       id: "t-1",
-      turnstile,
+      shim,
       iteration: 1,
       sinceMs,
       stops: 0,

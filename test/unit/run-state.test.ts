@@ -13,7 +13,7 @@ import type { TurnFile } from "../../src/run/run-directory.ts"
 
 const turn: TurnFile = {
   id: "t-1",
-  turnstile: { pid: 7, startTicks: 7 },
+  shim: { pid: 7, startTicks: 7 },
   iteration: 1,
   sinceMs: 0,
   stops: 0,

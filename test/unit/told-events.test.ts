@@ -103,7 +103,7 @@ function link({ name, uid }: Instance) {
     sendRaw({
       type: "receipt",
       seq: ++seq,
-      receipt: { state: "Delivered", iteration: 1, door: "Stop", ...more },
+      receipt: { state: "Delivered", iteration: 1, hook: "Stop", ...more },
     })
   return {
     event,

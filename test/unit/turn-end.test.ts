@@ -110,10 +110,10 @@ describe("a turn", () => {
   const uid = "0b4c3d2e-0000-4000-8000-000000000000"
   const run = { [instanceVariable]: `${uid}/place` }
   const ofTurn = { ...run, [turnVariable]: "t-1" }
-  /** A turnstile that runs a shell command, and says when that is there. */
+  /** A claude shim that runs a shell command, and says when that is there. */
   const begun = async (claude: string, command: string, isFrozen = false) => {
     // A command that is last would take the shell's place.
-    const turnstile = await there(
+    const shim = await there(
       await start("/bin/sh", ["-c", `${command}\nwait\necho over; read -r answer`], run),
     )
     const warnings: string[] = []
@@ -121,7 +121,7 @@ describe("a turn", () => {
     let turn: TurnFile | undefined = {
       ...{
         id: "t-1",
-        turnstile: idOf(turnstile),
+        shim: idOf(shim),
         iteration: 3,
         sinceMs: Date.now(),
         stops: 0,
@@ -144,13 +144,13 @@ describe("a turn", () => {
         ended.push(code)
       },
     })
-    turnstile.stdout?.on("data", (said) => {
+    shim.stdout?.on("data", (said) => {
       if (!String(said).includes("over") || !turn) return
       ended.push(0) // as the real one, it tells how its claude ended, and waits for an answer
       turn = undefined
-      turnstile.stdin?.end("heard\n")
+      shim.stdin?.end("heard\n")
     })
-    return { end, turn, turnstile, warnings, ended, search }
+    return { end, turn, shim, warnings, ended, search }
   }
 
   it("is over at once when its claude is gone, whatever else it left", async () => {
@@ -164,15 +164,15 @@ describe("a turn", () => {
     expect(isAlive(idOf(server))).toBe(true)
   })
 
-  it("is not over while its claude runs: that one is ended, and its turnstile tells how", async () => {
+  it("is not over while its claude runs: that one is ended, and its claude shim tells how", async () => {
     const claude = aClaude()
-    const { end, turn, turnstile, warnings, ended, search } = await begun(
+    const { end, turn, shim, warnings, ended, search } = await begun(
       claude,
       `${claude} -c 'echo there; read -r line; read -r line'`,
     )
     const before = search().length
     let concluded = 0
-    const gone = once(turnstile, "exit")
+    const gone = once(shim, "exit")
     await Promise.all([end.said(turn, () => concluded++), end.said(turn, () => concluded++)])
     await gone
     expect(before).toBeGreaterThan(1)
@@ -185,12 +185,12 @@ describe("a turn", () => {
 
   it("takes a frozen claude with it, which cannot end by itself", async () => {
     const claude = aClaude()
-    const { end, turn, turnstile, search } = await begun(
+    const { end, turn, shim, search } = await begun(
       claude,
       `trap '' TERM; ${claude} -c 'echo there; kill -STOP $$; read -r line'`,
       true,
     )
-    const gone = once(turnstile, "exit")
+    const gone = once(shim, "exit")
     await end.said(turn, () => {})
     await gone
     expect(search()).toEqual([])
@@ -210,12 +210,12 @@ describe("a turn", () => {
     expect(isAlive(idOf(other))).toBe(true)
   })
 
-  it("ends with a process that asked for it and is no turnstile, when it is ended from outside", async () => {
-    const { end, turn, turnstile, ended } = await begun(
+  it("ends with a process that asked for it and is no claude shim, when it is ended from outside", async () => {
+    const { end, turn, shim, ended } = await begun(
       aClaude(),
       "trap '' TERM; echo there; read -r line; read -r line",
     )
-    const gone = once(turnstile, "exit")
+    const gone = once(shim, "exit")
     await end.force(turn)
     await gone
     expect(ended).toEqual([137])

@@ -11,7 +11,7 @@ const alive = (pid = process.pid): ProcessId => {
   return id
 }
 const never = new AbortController().signal
-const asks = (id: string, sinceMs = 1) => ({ id, turnstile: alive(), sinceMs })
+const asks = (id: string, sinceMs = 1) => ({ id, shim: alive(), sinceMs })
 
 it("gives claudes side by side their turn in the order in which they asked, each once", async () => {
   const queue = createTurnQueue<string>()
@@ -48,7 +48,7 @@ it("gives one up that went away, and keeps its place for its next question", asy
 it("forgets those that died, so that the next one has its turn", async () => {
   const queue = createTurnQueue<string>()
   const child = spawn("sleep", ["1000"])
-  const dead = queue.ask({ id: "a", turnstile: alive(child.pid), sinceMs: 1 }, never)
+  const dead = queue.ask({ id: "a", shim: alive(child.pid), sinceMs: 1 }, never)
   void queue.ask(asks("b"), never)
   expect(queue.dropDead()).toBe(false)
   child.kill("SIGKILL")

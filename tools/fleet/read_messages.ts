@@ -120,7 +120,7 @@ export default defineTool({
     const messageOf = ({ to: address, mail, receipt }: Posted) => {
       const where = [
         receipt.iteration === undefined ? undefined : `iteration ${receipt.iteration}`,
-        receipt.door,
+        receipt.hook,
       ].filter((part) => part !== undefined)
       return {
         ...{

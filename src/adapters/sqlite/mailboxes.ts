@@ -24,7 +24,7 @@ const receiptOf = (row: Row): Receipt =>
     mail: row.id,
     state: row.state,
     ...(row.iteration !== null && { iteration: row.iteration }),
-    ...(row.door !== null && { door: row.door }),
+    ...(row.door !== null && { hook: row.door }),
   })
 const postedOf = (row: Row): Posted => {
   const to = stringOf(row, "address")
@@ -60,10 +60,10 @@ export function sqliteMailboxes(database: Database): Mailboxes {
   const readers = new Map<Address, Set<() => void>>()
 
   /** Inside a transaction. An unknown mail is one that was trimmed long after it was settled. */
-  const move = ({ mail, state, iteration, door }: Receipt): void => {
+  const move = ({ mail, state, iteration, hook }: Receipt): void => {
     const row = byId.get(mail)
     if (!row || rank[state] <= rank[receiptOf(row).state]) return
-    settle.run(state, iteration ?? null, door ?? null, mail)
+    settle.run(state, iteration ?? null, hook ?? null, mail)
     trim.run(stringOf(row, "address"))
   }
 

@@ -112,7 +112,7 @@ describe("message_instances", () => {
         mail: post.mail.id,
         state: "Delivered",
         iteration: 14,
-        door: "PostToolUse",
+        hook: "PostToolUse",
       })
       await fleet.memory.bus.append({
         id: `d${index}`,
