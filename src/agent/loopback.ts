@@ -11,7 +11,7 @@ import type { ProcessId } from "../host/processes.ts"
 import { processIdSchema } from "../run/run-directory.ts"
 import type { Grant } from "./claude-shim.ts"
 import { type ForwardContext, forward } from "./forward.ts"
-import { type HookAnswer, type HookInput, hookInputSchema } from "./hooks.ts"
+import { type HookAnswer, type HookInput, hookInputSchema } from "./hook-input.ts"
 import { logsSchema, type TelemetryLogs } from "./meter.ts"
 import {
   callsMax,

@@ -167,14 +167,14 @@ describe("a model's service that refuses", () => {
       }),
       "Held",
       /cannot pay for the model: "Credit balance is too low"\. Add credit/,
-      /Mend that, then resume_instances/,
+      /Fix it, then run resume_instances/,
     ],
     [
       "an organization that is disabled",
       fail(400, { message: "This organization has been disabled.", type: "invalid_request_error" }),
       "Held",
       /organization of this login.*disabled organization.*administrator/,
-      /Mend that, then resume_instances/,
+      /Fix it, then run resume_instances/,
     ],
     [
       "a service that fails",

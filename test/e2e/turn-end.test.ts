@@ -157,7 +157,7 @@ it("is not given to what an ended iteration left behind, by the shim or by its p
   )
   writeFileSync(at("go"), "")
   expect(await codeOf("shim")).toBe("75")
-  expect(readFileSync(at("shim"), "utf8")).toContain("No iteration runs.")
+  expect(readFileSync(at("shim"), "utf8")).toContain("No iteration is running.")
   expect(["143", "137"]).toContain(await codeOf("path"))
   expect(claudesOf(world)).toEqual([])
   expect(await saidIn(call, "leaver")).toContain(
