@@ -109,7 +109,7 @@ async function examine(): Promise<readonly Finding[]> {
       ? [
           ok(
             "policy",
-            `${existsSync(path) ? path : "the defaults"}: at most ${counted(policy.instancesMax, "instance")}, ${counted(policy.turnsMax, "iteration")} at once`,
+            `${existsSync(path) ? path : "the defaults"}: at most ${counted(policy.instancesMax, "instance")} and ${counted(policy.turnsMax, "iteration")} at once`,
           ),
         ]
       : [

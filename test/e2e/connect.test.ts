@@ -179,7 +179,7 @@ describe("connect", () => {
       expect(readFileSync(desktop(), "utf8")).toBe(text)
     }
     writeFileSync(desktop(), "")
-    expect((await connect(["claude-desktop", "--dry-run"])).stdout).toContain("Would write")
+    expect((await connect(["claude-desktop", "--dry-run"])).stdout).toContain("Would add")
     expect(readFileSync(desktop(), "utf8")).toBe("")
     expect(readdirSync(dirname(desktop()))).toEqual(["claude_desktop_config.json"])
     expect(await connect(["claude-desktop"])).toMatchObject({

@@ -145,7 +145,7 @@ describe("doctor", () => {
     const bin = join(world.directory, "bin without git")
     mkdirSync(bin)
     expect(await said("git", { PATH: bin })).toMatchObject([
-      { state: "FAIL", next: expect.stringContaining("Install it") },
+      { state: "FAIL", next: expect.stringContaining("Install git") },
     ])
   })
 
@@ -234,10 +234,13 @@ describe("doctor", () => {
     await world.cli("fleet-status")
     const pid = world.servePid()
     expect(await said("serve")).toMatchObject([
-      { state: "ok", what: expect.stringContaining(`version ${version} runs as process ${pid}`) },
+      {
+        state: "ok",
+        what: expect.stringContaining(`version ${version} is running as process ${pid}`),
+      },
     ])
     expect(await said("port", { BLACKBOX5_PORT: "" })).toMatchObject([
-      { state: "ok", what: expect.stringContaining("is ours") },
+      { state: "ok", what: expect.stringContaining("is used by serve") },
     ])
     process.kill(pid, "SIGSTOP")
     expect(await said("serve")).toMatchObject([

@@ -166,7 +166,9 @@ describe("what a person sees who starts serve", () => {
     expect(lines).toContain("Projects     blog, shop")
     expect(lines).toContain(`State        ${state}`)
     expect(lines).toContainEqual(
-      expect.stringMatching(/^Policy .*config\/policy\.yaml: 50 instances, 3 iterations at once$/),
+      expect.stringMatching(
+        /^Policy .*config\/policy\.yaml: at most 50 instances and 3 iterations at once$/,
+      ),
     )
     expect(lines).toContainEqual(expect.stringContaining(`REST         ${url} `))
   })

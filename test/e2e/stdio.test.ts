@@ -357,7 +357,7 @@ describe("the real MCP client over stdio", () => {
     })
     expect(result).toMatchObject({
       isError: true,
-      content: [{ text: expect.stringMatching(/nothing was changed/) }],
+      content: [{ text: expect.stringMatching(/Nothing was changed/) }],
     })
     expect(asked).toEqual([expect.stringMatching(/Remove shop-1 for good/)])
     expect(calls.filter(({ name }) => name === "stop_instances")).toHaveLength(before)

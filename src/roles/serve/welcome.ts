@@ -26,7 +26,7 @@ export async function welcome(
     "",
     `  Code root    ${codeRoot ?? "none found: start in a checkout, or pass --code-root"}`,
     `  Projects     ${names.length > 0 ? shown + more : "none yet"}`,
-    `  Policy       ${policy.path}: at most ${counted(limits.instancesMax, "instance")}, ${counted(limits.turnsMax, "iteration")} at once`,
+    `  Policy       ${policy.path}: at most ${counted(limits.instancesMax, "instance")} and ${counted(limits.turnsMax, "iteration")} at once`,
     ...invalid,
     `  State        ${config.stateDirectory}`,
     `  REST         ${url}   (documented at /openapi.json)`,
