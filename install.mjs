@@ -1,5 +1,5 @@
-// Brings the packages that package-lock.json names, if they are not there yet. Plain JavaScript for whatever Node the machine has:
-// the project itself then runs on the Node that comes as one of these packages.
+// Installs the packages of package-lock.json if they are missing or outdated. Plain JavaScript, for any Node that the machine has:
+// the project itself runs on the Node that is one of these packages.
 import { spawnSync } from "node:child_process"
 import { statSync } from "node:fs"
 
@@ -13,7 +13,7 @@ if (changedMs("node_modules/.package-lock.json") < changedMs("package-lock.json"
   })
   if (status !== 0) {
     process.stderr.write(
-      "The packages could not be installed: is the npm registry reachable? Run npm ci to see more.\n",
+      "Could not install the packages. Is the npm registry reachable? Run `npm ci` for details.\n",
     )
     process.exit(1)
   }

@@ -9,46 +9,46 @@ import { promptTemplates } from "../src/mcp/prompts.ts"
 import { tools } from "../tools/index.ts"
 
 /**
- * Makes the MCPB bundle, which a person installs in Claude Desktop: the built program, and a
- * manifest that says how to start it.
+ * Makes the MCPB bundle, which people install in Claude Desktop: the built program, and a manifest
+ * that describes it.
  */
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
-/** What a person may say in the app's form, by the variable that it becomes. */
+/** The fields of the app's form, by the environment variable that each becomes. */
 const settings = {
   BLACKBOX5_CODE_ROOT: {
     type: "directory",
     title: "Code root",
     description:
-      "The checkout that agents work in: a RALF layout, or any git repository. Not needed for a control plane elsewhere.",
+      "The checkout in which agents work: a RALF code root, or any git repository. Leave it empty if the control plane is elsewhere.",
   },
   BLACKBOX5_STATE: {
     type: "directory",
     title: "State directory",
-    description: "Where the database, the logs and the token are. Empty: ~/.local/state/blackbox5.",
+    description: "Holds the database, the logs and the token. Empty: ~/.local/state/blackbox5.",
   },
   BLACKBOX5_LOG: {
     type: "string",
     title: "Log level",
-    description: "Of the control plane that is started: debug, info, warn or error.",
+    description: "For the control plane that is started: debug, info, warn or error.",
     default: "info",
   },
   BLACKBOX5_URL: {
     type: "string",
     title: "Control plane elsewhere",
     description:
-      "Its address, for example https://fleet.example.com. Empty: the one of this machine, which runs agents on Linux only.",
+      "Its address, for example https://fleet.example.com. Empty: the one on this machine, which can run agents only on Linux.",
   },
   BLACKBOX5_TOKEN: {
     type: "string",
     title: "Token",
     description:
-      "For the control plane elsewhere; its admin makes one with blackbox5 create-token.",
+      "For the control plane elsewhere. Its admin creates one with `blackbox5 create-token`.",
     sensitive: true,
   },
 } as const
-const keyOf = (variable: string): string => variable.replace("BLACKBOX5_", "").toLowerCase()
+const settingKey = (variable: string): string => variable.replace("BLACKBOX5_", "").toLowerCase()
 
 const manifest = {
   manifest_version: "0.3",
@@ -65,25 +65,25 @@ const manifest = {
       command: "node",
       args: [`\${__dirname}/server/index.js`],
       env: Object.fromEntries(
-        Object.keys(settings).map((name) => [name, `\${user_config.${keyOf(name)}}`]),
+        Object.keys(settings).map((name) => [name, `\${user_config.${settingKey(name)}}`]),
       ),
     },
   },
-  // What only people on the command line have is in no MCP server.
+  // Admin tools are for the command line and REST only.
   tools: tools
     .filter(({ toolset }) => toolset !== "admin")
     .map(({ name, description }) => ({ name, description })),
   prompts: promptTemplates((argument) => `\${arguments.${argument}}`),
   compatibility: { platforms: ["darwin", "linux"], runtimes: { node: about.engines.node } },
   user_config: Object.fromEntries(
-    Object.entries(settings).map(([name, option]) => [keyOf(name), { required: false, ...option }]),
+    Object.entries(settings).map(([name, option]) => [
+      settingKey(name),
+      { required: false, ...option },
+    ]),
   ),
 }
 
-/**
- * Writes the bundle of what is built into a directory. Gives its path. @throws when the manifest is
- * not valid.
- */
+/** Packs what is built into a directory. Resolves with the bundle's path. @throws when it is invalid. */
 export async function makeBundle(directory: string): Promise<string> {
   const staged = mkdtempSync(join(tmpdir(), "blackbox5-bundle-"))
   const path = join(directory, `${about.name}-${about.version}.mcpb`)
@@ -96,7 +96,7 @@ export async function makeBundle(directory: string): Promise<string> {
     mkdirSync(directory, { recursive: true })
     if (!(await packExtension({ extensionPath: staged, outputPath: path, silent: true })))
       throw new Error(
-        "The bundle could not be packed: `mcpb validate` says what is wrong with its manifest.",
+        "Could not pack the bundle. Run `mcpb validate` to see what is wrong with its manifest.",
       )
   } finally {
     rmSync(staged, { recursive: true })

@@ -1,5 +1,5 @@
-// The entry of the MCPB bundle. Hosts differ in what stands in process.argv (Claude Desktop loads this file into a process of its own), and
-// leave the manifest's placeholder in a variable for which nothing was given.
+// The entry of the MCPB bundle. Hosts differ in process.argv (Claude Desktop loads this file into a process of its own), and
+// leave the manifest's placeholder in a variable that the user left empty.
 import { fileURLToPath } from "node:url"
 
 for (const [name, value] of Object.entries(process.env))

@@ -25,7 +25,7 @@ export type Confirmation = Action | "silence" | "unasked"
 
 /** How often a question was asked, and when last, in milliseconds of the steady clock. */
 export interface Asking {
-  readonly asked: number
+  readonly attempts: number
   readonly atMs: number
 }
 
@@ -33,10 +33,13 @@ export interface Asking {
  * What an answer means; undefined when the question must be asked again. A key pressed just as the
  * form appears cancels as fast as a client without a person, but not twice in a row.
  */
-export function confirmationOf(action: Action, { asked, atMs }: Asking): Confirmation | undefined {
+export function confirmationOf(
+  action: Action,
+  { attempts, atMs }: Asking,
+): Confirmation | undefined {
   const isUnread = action === "cancel" && performance.now() - atMs < readingMs
   if (!isUnread) return action
-  return asked < 2 ? undefined : "unasked"
+  return attempts < 2 ? undefined : "unasked"
 }
 
 /**

@@ -28,7 +28,7 @@ export { isLegacyRequest }
 const programMs = 300_000
 const cachedLong = { ttlMs: programMs, cacheScope: "private" as const }
 
-const askingSchema = z.object({ asked: z.int(), atMs: z.number() })
+const askingSchema = z.object({ attempts: z.int(), atMs: z.number() })
 /**
  * The state of the question, as the client returned it. It could be forged, but so could the
  * person's acceptance.
@@ -37,7 +37,7 @@ function readAsking(state: unknown): Asking {
   try {
     return askingSchema.parse(JSON.parse(String(state)))
   } catch {
-    return { asked: 0, atMs: Number.NEGATIVE_INFINITY }
+    return { attempts: 0, atMs: Number.NEGATIVE_INFINITY }
   }
 }
 
@@ -74,7 +74,7 @@ export function createModernServer(
           return inputRequired({
             inputRequests: { confirm: inputRequired.elicit(jsonForm(question)) },
             requestState: JSON.stringify({
-              asked: asking.asked + 1,
+              attempts: asking.attempts + 1,
               atMs: performance.now(),
             } satisfies Asking),
           })

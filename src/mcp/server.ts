@@ -48,7 +48,7 @@ async function confirm(
   question: string,
   options: { readonly signal: AbortSignal; readonly relatedRequestId: RequestId },
 ): Promise<Confirmation> {
-  for (let asked = 1; ; asked++) {
+  for (let attempts = 1; ; attempts++) {
     const atMs = performance.now()
     try {
       const { action } = await server.request(
@@ -59,7 +59,7 @@ async function confirm(
           ...options,
         },
       )
-      const confirmation = confirmationOf(action, { asked, atMs })
+      const confirmation = confirmationOf(action, { attempts, atMs })
       if (confirmation !== undefined) return confirmation
     } catch (error) {
       const isUnknownMethod = error instanceof McpError && error.code === ErrorCode.MethodNotFound
