@@ -88,7 +88,7 @@ export async function serve(
   const stopping = new AbortController()
   plane = await assemble(config, log, stopping.signal)
   if (plane === undefined) {
-    process.stdout.write(`blackbox5 already serves ${config.socketPath}; this one exits.\n`)
+    process.stdout.write(`blackbox5 is already serving on ${config.socketPath}; this one exits.\n`)
     return 0
   }
   // The code root around the old directory is known by now. Child processes must not start in a
@@ -111,7 +111,7 @@ function makeStateDirectory(path: string): void {
   } catch (error) {
     throw new Fault(
       "Invalid",
-      `Cannot write to the state directory ${path}.`,
+      `The state directory ${path} cannot be created or written.`,
       "Set BLACKBOX5_STATE to a directory that this user can write.",
       error,
     )

@@ -119,7 +119,7 @@ describe("a serve that cannot begin", () => {
     expect(ran).toMatchObject({
       code: 0,
       stdout: expect.stringMatching(
-        /^blackbox5 already serves on .*serve\.sock; this one exits\.\n$/,
+        /^blackbox5 is already serving on .*serve\.sock; this one exits\.\n$/,
       ),
     })
     expect(world.servePid()).toBe(pid)
@@ -242,7 +242,7 @@ describe("a serve that cannot begin", () => {
         expect([ran.code, ran.stdout]).toEqual([1, ""])
         expect(toldBy(ran)).toEqual({
           message: expect.stringContaining(`The state directory ${state} cannot be `),
-          next: "Set BLACKBOX5_STATE to a directory that this user may write.",
+          next: "Set BLACKBOX5_STATE to a directory that this user can write.",
         })
       }
       const child = await run(world, ["list-instances", "--json"], env)

@@ -102,7 +102,7 @@ it("validates, offers what its manifest says, and its agents outlive it", async 
     expect.objectContaining({
       name: "triage",
       arguments: ["name"],
-      text: expect.stringContaining(`the agent \${arguments.name} does`),
+      text: expect.stringContaining(`the agent \${arguments.name} is stuck`),
     }),
   )
   expect(await client.callTool({ name: "fleet_status", arguments: {} })).toMatchObject({

@@ -155,7 +155,9 @@ describe("raw lines", () => {
         id,
         result: {
           isError: true,
-          content: [{ text: expect.stringMatching(/state directory .* cannot be made.* Next: /s) }],
+          content: [
+            { text: expect.stringMatching(/state directory .* cannot be created.* Next: /s) },
+          ],
         },
       })
     }

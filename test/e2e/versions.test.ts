@@ -165,7 +165,7 @@ it("a newer serve that a person starts takes the place of an older one, and an o
   expect(serving(world).map(({ pid }) => pid)).toEqual([person.pid])
   expect(await run(world, older, "serve")).toMatchObject({
     code: 0,
-    stdout: expect.stringContaining("already serves"),
+    stdout: expect.stringContaining("is already serving"),
   })
   expect(served(world).pid).toBe(person.pid)
 })
