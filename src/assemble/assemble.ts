@@ -15,6 +15,7 @@ import { type AuditedCall, auditEntryOf } from "../core/audit.ts"
 import type { Audit } from "../core/audit-port.ts"
 import type { Authenticate } from "../core/authenticate-port.ts"
 import { type Invoke, invokeHere } from "../core/invoke.ts"
+import { policyDefaults } from "../core/limits.ts"
 import type { McpServers } from "../core/mcp-servers.ts"
 import { createPace, paced } from "../core/pace.ts"
 import type {
@@ -149,9 +150,10 @@ const runLoops = (
   ports.lead(signal, async (term, until) => {
     leadership.held = true
     const { policy, policyChanged, report } = settings
+    const defaults = () => policyDefaults(settings.limits())
     await Promise.all([
       operate({ ...ports, newId }, term, report("operator"), until),
-      schedule({ ...ports, policy, policyChanged }, term, report("scheduler"), until),
+      schedule({ ...ports, policy, defaults, policyChanged }, term, report("scheduler"), until),
     ])
   })
 

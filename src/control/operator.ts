@@ -1,12 +1,12 @@
 import { isDeepStrictEqual } from "node:util"
-import { decide } from "../core/decide.ts"
-import { DiskFull, Fault } from "../core/faults.ts"
-import { indexOf } from "../core/fleet-index.ts"
-import { type Exit, hasFinished, type Instance, type Run } from "../core/instance.ts"
-import type { Mail } from "../core/mail.ts"
+import { isBorn } from "../core/birth.ts"
+import { type Decision, decide } from "../core/decide.ts"
+import { hasFinished, type Instance, type Run, type Spec } from "../core/instance.ts"
+import { effectiveSpec } from "../core/limits.ts"
 import type {
   Clock,
   Instances,
+  Ledger,
   Mailboxes,
   Observed,
   Reports,
@@ -14,8 +14,9 @@ import type {
   Timeline,
 } from "../core/ports.ts"
 import { revisionOf } from "../core/revision.ts"
-import { counted } from "../core/view.ts"
+import type { Accounts } from "../core/spending.ts"
 import { control, type Reconcile } from "./controller.ts"
+import { mailEndToParent } from "./parent-mail.ts"
 
 export interface OperatorPorts {
   readonly store: Instances
@@ -23,9 +24,16 @@ export interface OperatorPorts {
   readonly mailboxes: Mailboxes
   readonly reports: Reports
   readonly timeline: Timeline
+  readonly ledger: Pick<Ledger, "spent">
   readonly clock: Clock
   newId(prefix: string): string
 }
+
+/** A run before a leader has put its term on it. */
+type RunFacts = Omit<Run, "term">
+
+/** What an instance without an account waits, until the scheduler has opened it. */
+const unbornMs = 1000
 
 /**
  * One act for one instance: writes what is seen, then does the one thing that is due. The only user
@@ -34,181 +42,168 @@ export interface OperatorPorts {
 export const reconcileInstance =
   (ports: OperatorPorts, term: number): Reconcile<string> =>
   async (name) => {
-    const { store, runtime, mailboxes, timeline, clock, newId } = ports
+    const { store, runtime, ledger, clock } = ports
     const wanted = await store.get(name)
     const observed = await runtime.get(name)
-    const revision = wanted ? revisionOf(wanted.spec) : ""
-    const { act, run, afterMs } = decide(wanted, revision, observed, clock.nowMs())
-    const say = (
-      instance: Instance,
-      kind: "Started" | "Exited" | "Removed",
-      id: string,
-      message: string,
-      outcome?: Exit["outcome"],
-    ): Promise<void> =>
-      timeline.append({
-        id,
-        uid: instance.uid,
-        kind,
-        message,
-        ...(outcome && { outcome }),
-        atMs: clock.nowMs(),
-      })
-
-    let current = wanted
-    const write = async (value: Omit<Run, "term">): Promise<void> => {
-      if (!current) return
-      const { term: _term, ...before } = current.status.run ?? { term }
-      if (isDeepStrictEqual(before, value)) return
-      const was = current.status.run
-      current = await store.updateStatus(current, "run", { ...value, term })
-      if (value.phase === "Exited" && (was?.phase !== "Exited" || was.place !== value.place))
-        await say(
-          current,
-          "Exited",
-          `exit-${value.place}`,
-          exitWords(value),
-          value.lastExit?.outcome,
-        )
+    const accounts = await ledger.spent()
+    const revision = wanted ? wantedRevision(wanted, accounts) : ""
+    const decision = decide(wanted, revision, observed, clock.nowMs())
+    if (!wanted) {
+      if (observed) await endUnwanted(ports, name, observed, decision)
+      return {}
     }
-    if (run) await write(run)
-    // Mail that waits for an instance that will not run again by itself goes back to its sender,
-    // and whoever spawned it learns of its end.
-    if (
-      current &&
-      (hasFinished(current) || (current.spec.state === "Stopped" && observed?.phase === "Exited"))
-    ) {
-      await mailboxes.returnAll(current.uid)
-      await tellParent(ports, current)
+    const current = decision.run ? await writeRun(ports, term, wanted, decision.run) : wanted
+    if (hasEnded(current, observed)) {
+      await ports.mailboxes.returnAll(current.uid)
+      await mailEndToParent(ports, current)
     }
-
-    switch (act) {
-      case "start": {
-        if (!wanted) break
-        const started = await runtime.start({
-          name,
-          uid: wanted.uid,
+    switch (decision.act) {
+      case "start":
+        if (!isBorn(wanted.uid, accounts)) return { afterMs: unbornMs }
+        await start(ports, term, current, {
           revision,
           number: nextRunNumber(wanted, observed),
-          spec: wanted.spec,
+          before: decision.run,
+          spec: effectiveSpec(wanted, accounts),
         })
-        const restarts = run?.revision === started.revision ? run.restarts : 0
-        // Written at once: the gateway lets a supervisor in only at the place that stands here.
-        await write({
-          phase: started.phase,
-          revision,
-          place: started.place,
-          number: started.number,
-          startedAtMs: started.startedAtMs,
-          restarts,
-          ...(run?.lastExit && { lastExit: run.lastExit }),
-        })
-        await say(
-          wanted,
-          "Started",
-          `start-${started.place}`,
-          restarts === 0
-            ? "The loop was started."
-            : `The loop was started again (restart ${restarts}).`,
-        )
         break
-      }
       case "stop":
         if (observed) await runtime.stop(name, observed.uid)
         break
-      case "clean": {
-        if (!observed) break
-        const kept = await runtime.clean(name, observed.uid)
-        if (kept !== undefined)
-          await timeline.append({
-            id: newId("e"),
-            uid: observed.uid,
-            kind: "Removed",
-            message: removedWords(name, kept),
-            atMs: clock.nowMs(),
-          })
+      case "release":
+        await release(ports, wanted)
         break
-      }
-      case "release": {
-        if (!wanted) break
-        await mailboxes.returnAll(wanted.uid)
-        const kept = await runtime.clean(name, wanted.uid)
-        // Behind what makes room on a full disk.
-        await tellParent(ports, { ...wanted, spec: { ...wanted.spec, state: "Stopped" } })
-        // Told before it is released: whoever sees that it is gone finds what was kept. Without
-        // room it is told behind what makes some.
-        const tell = (): Promise<void> =>
-          say(wanted, "Removed", `removed-${wanted.uid}`.slice(0, 64), removedWords(name, kept))
-        const isTold = await tell().then(
-          () => true,
-          () => false,
-        )
-        await store.release(wanted)
-        if (!isTold) await tell()
-        break
-      }
       default:
     }
-    return afterMs === undefined ? {} : { afterMs }
+    return decision.afterMs === undefined ? {} : { afterMs: decision.afterMs }
   }
 
 /** The status may lag behind the runtime, and the runtime may have lost what it ran. */
 const nextRunNumber = ({ uid, status }: Instance, observed: Observed | undefined): number =>
   Math.max(status.run?.number ?? 0, observed?.uid === uid ? observed.number : 0) + 1
 
+/** Without its account the model may be unknown: what runs then is not taken for outdated. */
+const wantedRevision = (instance: Instance, accounts: Accounts): string =>
+  isBorn(instance.uid, accounts)
+    ? revisionOf(effectiveSpec(instance, accounts))
+    : (instance.status.run?.revision ?? revisionOf(instance.spec))
+
+/** It will not run again by itself: its mail goes back to the senders, and its parent learns of it. */
+const hasEnded = (instance: Instance, observed: Observed | undefined): boolean =>
+  hasFinished(instance) || (instance.spec.state === "Stopped" && observed?.phase === "Exited")
+
 /**
- * The end of a child is mailed to its parent, once for each run: with its last message, and what it
- * left. A parent that ended is told nothing.
+ * Events come before the status that they follow from: a control plane that ends in between finds
+ * the same difference again, and the event's id makes it count once.
  */
-async function tellParent(
-  { store, mailboxes, reports, clock }: OperatorPorts,
-  child: Instance,
-): Promise<void> {
-  const uid = child.spec.lineage.at(-1)
-  const parent = uid && indexOf(await store.list()).byUid.get(uid)
-  if (
-    !parent ||
-    parent.deletedAtMs !== undefined ||
-    parent.spec.state === "Stopped" ||
-    hasFinished(parent)
-  )
-    return
-  const { run } = child.status
-  const { last, work } = (await reports.beats()).get(child.uid) ?? {}
-  const outcome = run?.lastExit?.outcome
-  const how =
-    outcome === "Complete" ? "is complete" : outcome === "Failed" ? "failed" : "was stopped"
-  const words = last
-    ? ` Its last message, of iteration ${last.iteration} (${last.outcome}):\n${last.text}`
-    : ""
-  const commits = work?.commits === undefined ? "its work" : counted(work.commits, "commit")
-  const made =
-    work?.own && work.branch !== undefined ? ` It left ${commits} on branch ${work.branch}.` : ""
-  const mail: Mail = {
-    id: `end-${run?.place ?? child.uid}`.slice(0, 64),
-    from: `instance ${child.name}`,
-    authority: "peer",
-    text: `${child.name}, which you spawned, ${how}.${made}${words}`,
-    urgency: "next-iteration",
-    atMs: clock.nowMs(),
-  }
-  try {
-    await mailboxes.send(parent.uid, mail)
-  } catch (error) {
-    // Neither a full inbox nor a full disk keeps the child's end from being dealt with: its parent
-    // finds it in the timeline.
-    if (!(error instanceof DiskFull) && !(error instanceof Fault && error.code === "RateLimited"))
-      throw error
-  }
+async function writeRun(
+  { store, timeline, clock }: Pick<OperatorPorts, "store" | "timeline" | "clock">,
+  term: number,
+  instance: Instance,
+  run: RunFacts,
+): Promise<Instance> {
+  const former = instance.status.run
+  const { term: _term, ...before } = former ?? { term }
+  if (isDeepStrictEqual(before, run)) return instance
+  const { uid } = instance
+  const atMs = clock.nowMs()
+  const isNewPlace = former?.place !== run.place
+  if (isNewPlace)
+    await timeline.append({
+      id: `start-${run.place}`,
+      uid,
+      kind: "Started",
+      message: startMessage(run),
+      atMs,
+    })
+  if (run.phase === "Exited" && (isNewPlace || former.phase !== "Exited"))
+    await timeline.append({
+      id: `exit-${run.place}`,
+      uid,
+      kind: "Exited",
+      message: exitMessage(run),
+      ...(run.lastExit?.outcome && { outcome: run.lastExit.outcome }),
+      atMs,
+    })
+  return store.updateStatus(instance, "run", { ...run, term })
 }
 
-const removedWords = (name: string, kept: string | undefined): string =>
+interface StartPlan {
+  readonly revision: string
+  readonly number: number
+  /** The run before, as it is written now. */
+  readonly before: RunFacts | undefined
+  readonly spec: Spec
+}
+async function start(
+  ports: OperatorPorts,
+  term: number,
+  current: Instance,
+  { revision, number, before, spec }: StartPlan,
+): Promise<void> {
+  const { name, uid } = current
+  const started = await ports.runtime.start({ name, uid, revision, number, spec })
+  // Written at once: the gateway lets a supervisor in only at the place that stands here.
+  await writeRun(ports, term, current, {
+    phase: started.phase,
+    revision,
+    place: started.place,
+    number: started.number,
+    startedAtMs: started.startedAtMs,
+    restarts: before?.revision === started.revision ? before.restarts : 0,
+    ...(before?.lastExit && { lastExit: before.lastExit }),
+  })
+}
+
+/** Of what nobody wants any more. */
+async function endUnwanted(
+  { runtime, timeline, clock, newId }: OperatorPorts,
+  name: string,
+  { uid }: Observed,
+  { act }: Decision,
+): Promise<void> {
+  if (act === "stop") await runtime.stop(name, uid)
+  if (act !== "clean") return
+  const kept = await runtime.clean(name, uid)
+  if (kept === undefined) return
+  const message = removedMessage(name, kept)
+  await timeline.append({ id: newId("e"), uid, kind: "Removed", message, atMs: clock.nowMs() })
+}
+
+async function release(ports: OperatorPorts, instance: Instance): Promise<void> {
+  const { store, runtime, mailboxes, timeline, clock } = ports
+  const { name, uid } = instance
+  await mailboxes.returnAll(uid)
+  const kept = await runtime.clean(name, uid)
+  // Only now: cleaning is what makes room on a full disk.
+  await mailEndToParent(ports, { ...instance, spec: { ...instance.spec, state: "Stopped" } })
+  const tell = (): Promise<void> =>
+    timeline.append({
+      id: `removed-${uid}`.slice(0, 64),
+      uid,
+      kind: "Removed",
+      message: removedMessage(name, kept),
+      atMs: clock.nowMs(),
+    })
+  // Whoever sees that it is gone finds in the timeline what was kept. Without room for the event,
+  // the release makes some.
+  const isTold = await tell().then(
+    () => true,
+    () => false,
+  )
+  await store.release(instance)
+  if (!isTold) await tell()
+}
+const removedMessage = (name: string, kept: string | undefined): string =>
   `${name} was removed.${kept === undefined ? "" : ` Kept: ${kept}.`}`
 
-const exitWords = ({ lastExit, problem }: Omit<Run, "term">): string =>
+const startMessage = ({ restarts }: RunFacts): string =>
+  restarts === 0 ? "The loop started." : `The loop started again (restart ${restarts}).`
+
+const exitMessage = ({ lastExit, problem }: RunFacts): string =>
   problem?.message ??
   (lastExit?.outcome === "Complete"
-    ? "The loop ended as complete."
+    ? "The loop finished: its work is complete."
     : `The loop exited with code ${lastExit?.code ?? "unknown"}.`)
 
 /** Runs until the signal; several instances at once, one act at a time for each. */
@@ -223,8 +218,8 @@ export const operate = (
       sources: [ports.store.watch, ports.runtime.watch],
       reconcile: reconcileInstance(ports, term),
       workersMax: 16,
-      // What runs costs money, and people wait for its end: a thousand that never ran are forgotten
-      // behind it.
+      // What runs costs money, and people wait for its end: it goes before the cleaning up after
+      // thousands that never ran.
       isUrgent: ports.runtime.lives,
       clock: ports.clock,
       report,

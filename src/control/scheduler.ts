@@ -1,8 +1,9 @@
-import { completeBirths } from "../core/birth.ts"
+import { birthFor, newborns, spawnedEvent, withoutUnborn } from "../core/birth.ts"
 import { Fault } from "../core/faults.ts"
 import { indexOf } from "../core/fleet-index.ts"
 import { holds } from "../core/holds.ts"
-import { type FleetSnapshot, plan } from "../core/plan.ts"
+import type { Defaults, Instance } from "../core/instance.ts"
+import { type FleetSnapshot, type Plan, plan } from "../core/plan.ts"
 import type { Clock, Instances, Ledger, Reports, Timeline, Turns, Windows } from "../core/ports.ts"
 import type { Source } from "../core/source.ts"
 import { control, type Reconcile } from "./controller.ts"
@@ -16,57 +17,92 @@ export interface SchedulerPorts {
   readonly clock: Clock
   readonly windows: Windows
   policy(): FleetSnapshot["policy"]
+  /** What an account keeps of the policy as it is when the account is opened. */
+  defaults(): Defaults
   /** Tells that the policy changed. */
   readonly policyChanged: Source<string>
 }
 
+/** In one pass; the next one opens the rest. Turns must not wait for a thousand births. */
+export const openingsMax = 100
+
 /**
- * One pass over the fleet: read one snapshot, plan, write what changes. Turns first: they are what
- * agents wait for.
+ * One pass over the fleet: open the accounts that are missing, read one snapshot, plan, write what
+ * changes. Turns first: they are what agents wait for.
  */
 export const reconcileFleet =
-  (
-    { store, reports, turns, ledger, clock, windows, policy }: SchedulerPorts,
-    term: number,
-  ): Reconcile<"fleet"> =>
+  (ports: SchedulerPorts, term: number): Reconcile<"fleet"> =>
   async () => {
-    const [instances, beats, granted, spent, waits] = await Promise.all([
-      store.list(),
+    const { store, reports, turns, ledger, clock, windows, policy } = ports
+    const instances = await store.list()
+    const opening = await openAccounts(ports, instances)
+    const [beats, granted, spent, waits] = await Promise.all([
       reports.beats(),
       turns.list(),
       ledger.spent(),
       reports.waits(),
     ])
     const nowMs = clock.nowMs()
-    const { admit, grant, end, wakeAtMs } = plan(
-      {
-        policy: policy(),
-        fleet: indexOf(instances),
-        beats,
-        turns: granted,
-        spent,
-        waits,
-        windows: windows.at,
-      },
-      holds,
-      nowMs,
-    )
-    if (grant.length + end.length > 0) await turns.set(term, grant, end)
-    let conflict: Fault | undefined
-    for (const { instance, value } of admit) {
-      try {
-        await store.updateStatus(instance, "admission", { ...value, term })
-      } catch (error) {
-        // Somebody changed or removed it meanwhile: the others are served, then all is planned
-        // again.
-        if (!(error instanceof Fault) || (error.code !== "Conflict" && error.code !== "NotFound"))
-          throw error
-        conflict = error
-      }
+    const fleet = indexOf(instances)
+    const unborn = opening.isNeeded ? newborns(instances, spent) : []
+    const snapshot: FleetSnapshot = {
+      policy: policy(),
+      fleet: unborn.length === 0 ? fleet : withoutUnborn(fleet, spent),
+      beats,
+      turns: granted,
+      spent,
+      waits,
+      windows: windows.at,
     }
-    if (conflict) return { afterMs: 0 }
+    const { admit, grant, end, wakeAtMs } = plan(snapshot, holds, nowMs)
+    if (grant.length + end.length > 0) await turns.set(term, grant, end)
+    const isStale = await writeVerdicts(store, admit, term)
+    if (opening.failure !== undefined) throw opening.failure
+    if (isStale || unborn.length > 0) return { afterMs: 0 }
     return Number.isFinite(wakeAtMs) ? { afterMs: wakeAtMs - nowMs } : {}
   }
+
+/**
+ * Whoever created an instance, here its account is opened and its birth is told. The event comes
+ * first: a control plane that ends in between repeats both, and the event's id makes it count once.
+ * A failure keeps those instances waiting, not the others.
+ */
+async function openAccounts(
+  { timeline, ledger, defaults }: SchedulerPorts,
+  instances: readonly Instance[],
+): Promise<{ readonly isNeeded: boolean; readonly failure?: unknown }> {
+  const missing = newborns(instances, await ledger.spent())
+  const { byUid } = indexOf(instances)
+  try {
+    for (const instance of missing.slice(0, openingsMax)) {
+      await timeline.append(spawnedEvent(instance))
+      const accounts = await ledger.spent()
+      await ledger.open(instance.uid, birthFor(instance, defaults(), { byUid }, accounts))
+    }
+  } catch (failure) {
+    return { isNeeded: true, failure }
+  }
+  return { isNeeded: missing.length > 0 }
+}
+
+/** True when somebody changed or removed one of them meanwhile: then all is planned again. */
+async function writeVerdicts(
+  store: Pick<Instances, "updateStatus">,
+  admit: Plan["admit"],
+  term: number,
+): Promise<boolean> {
+  let isStale = false
+  for (const { instance, value } of admit) {
+    try {
+      await store.updateStatus(instance, "admission", { ...value, term })
+    } catch (error) {
+      if (!(error instanceof Fault) || (error.code !== "Conflict" && error.code !== "NotFound"))
+        throw error
+      isStale = true
+    }
+  }
+  return isStale
+}
 
 /** Every change of anything is a change of the fleet. */
 const asFleet = (source: Source): Source<"fleet"> =>
@@ -74,14 +110,13 @@ const asFleet = (source: Source): Source<"fleet"> =>
     for await (const _ of source(signal)) yield "fleet"
   }
 
-export async function schedule(
+export const schedule = (
   ports: SchedulerPorts,
   term: number,
   report: (key: string, error: unknown) => void,
   signal: AbortSignal,
-): Promise<void> {
-  await completeBirths(ports).catch((error: unknown) => report("births", error))
-  await control(
+): Promise<void> =>
+  control(
     {
       sources: [ports.store.watch, ports.reports.watch, ports.turns.watch, ports.policyChanged].map(
         (source) => asFleet(source),
@@ -93,4 +128,3 @@ export async function schedule(
     },
     signal,
   )
-}

@@ -1,41 +1,100 @@
-import type { Instance } from "./instance.ts"
-import type { Instances, Ledger, Timeline } from "./ports.ts"
-
-export interface BirthPorts {
-  readonly store: Pick<Instances, "list">
-  readonly ledger: Pick<Ledger, "born" | "spent">
-  readonly timeline: Pick<Timeline, "append">
-}
-
-/**
- * What is written of a new instance besides itself. It may be repeated: whoever made it may have
- * ended in between.
- */
-export async function recordBirth(
-  { ledger, timeline }: Pick<BirthPorts, "ledger" | "timeline">,
-  instance: Instance,
-): Promise<void> {
-  const { uid, name, spec, createdAtMs } = instance
-  await ledger.born(uid, name, spec.lineage, createdAtMs)
-  // Of what was made before it was known by whom, the event has another id.
-  if (!spec.origin) return
-  const message = `Spawned by ${spec.origin.by} for project ${spec.project}.`
-  await timeline.append({ id: "spawned", uid, kind: "Spawned", message, atMs: createdAtMs })
-}
-
-/** More than were being made at the moment when a control plane ended. */
-const newestMax = 50
+import type { Emitted } from "./event.ts"
+import type { FleetIndex } from "./fleet-index.ts"
+import { type Defaults, hasLiveRun, type Instance, type Uid } from "./instance.ts"
+import { instanceLimits } from "./limits.ts"
+import { childrenWithin, shareForChild } from "./lineage.ts"
+import { Overlay } from "./overlay.ts"
+import type { Birth } from "./ports.ts"
+import { type Accounts, familyOf, totalsBelow } from "./spending.ts"
+import { noUsage } from "./usage.ts"
 
 /**
- * Completes what the end of a control plane interrupted: an instance without a birth would not
- * count as its parent's child.
+ * The account of an instance follows from the instance being there. The leading scheduler opens
+ * those that are missing before it admits anybody; until then, tools foresee them.
  */
-export async function completeBirths(ports: BirthPorts): Promise<void> {
-  const [instances, spent] = await Promise.all([ports.store.list(), ports.ledger.spent()])
-  const newest = new Set(
-    instances.toSorted((a, b) => b.createdAtMs - a.createdAtMs).slice(0, newestMax),
-  )
-  for (const instance of instances)
-    if (newest.has(instance) || spent.get(instance.uid)?.name === undefined)
-      await recordBirth(ports, instance)
+
+export const isBorn = (uid: Uid, accounts: Pick<Accounts, "get">): boolean =>
+  accounts.get(uid)?.birth !== undefined
+
+/** Those without an account, in the order to open them: a child's depends on its parent's. */
+export const newborns = (instances: readonly Instance[], accounts: Accounts): readonly Instance[] =>
+  instances
+    .filter(({ uid }) => !isBorn(uid, accounts))
+    .toSorted(
+      (a, b) =>
+        a.spec.lineage.length - b.spec.lineage.length ||
+        a.createdAtMs - b.createdAtMs ||
+        (a.uid < b.uid ? -1 : 1),
+    )
+
+/** A plan leaves out whose account could not be opened yet: unknown births break every limit. */
+export const withoutUnborn = ({ byUid, open }: FleetIndex, accounts: Accounts): FleetIndex => ({
+  byUid,
+  open: () => open().filter((one) => hasLiveRun(one) || isBorn(one.uid, accounts)),
+})
+
+export function birthFor(
+  { name, createdAtMs, spec }: Instance,
+  policy: Defaults,
+  fleet: Pick<FleetIndex, "byUid">,
+  accounts: Accounts,
+): Omit<Birth, "rank"> {
+  const { lineage } = spec
+  const parentUid = lineage.at(-1)
+  const parent = parentUid === undefined ? undefined : fleet.byUid.get(parentUid)
+  const defaults = parent ? defaultsForChild(parent, fleet, accounts) : policy
+  return { name, lineage, bornAtMs: createdAtMs, defaults }
+}
+
+/** What a child gets of its parent where its spec says nothing. */
+function defaultsForChild(
+  parent: Instance,
+  { byUid }: Pick<FleetIndex, "byUid">,
+  accounts: Accounts,
+): Defaults {
+  const { children, model } = instanceLimits(parent, accounts)
+  const relations = {
+    byUid,
+    spent: accounts,
+    totals: totalsBelow(accounts),
+    family: familyOf(accounts),
+  }
+  return {
+    budget: shareForChild(parent, relations),
+    children: childrenWithin(children, children),
+    ...(model !== undefined && { model }),
+  }
+}
+
+/** Its id makes it told once, however often an opening is repeated. */
+export const spawnedEvent = ({ uid, spec, createdAtMs }: Instance): Emitted & { uid: Uid } => ({
+  id: "spawned",
+  uid,
+  kind: "Spawned",
+  message: `${spec.origin ? `Spawned by ${spec.origin.by}` : "Created"} for project ${spec.project}.`,
+  atMs: createdAtMs,
+})
+
+/** Behind every rank that a ledger gives. */
+const foreseenRank = 2 ** 52
+
+/** The accounts as they will be when the scheduler has opened those of all these instances. */
+export function withForeseen(
+  accounts: Accounts,
+  instances: readonly Instance[],
+  policy: Defaults,
+  fleet: Pick<FleetIndex, "byUid">,
+): Accounts {
+  const missing = newborns(instances, accounts)
+  if (missing.length === 0) return accounts
+  let foreseen = Overlay.of(accounts)
+  for (const [index, instance] of missing.entries()) {
+    const { uid } = instance
+    const birth = {
+      ...birthFor(instance, policy, fleet, foreseen),
+      rank: foreseenRank + index,
+    }
+    foreseen = foreseen.patched([[uid, { birth, used: foreseen.get(uid)?.used ?? noUsage }]])
+  }
+  return foreseen
 }

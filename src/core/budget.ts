@@ -11,21 +11,41 @@ export function exceededLimit(
   used: Usage,
   how: "reached" | "exceeded" = "reached",
 ): string | undefined {
-  const over = (value: number, limit: number | undefined): boolean =>
+  const isOver = (value: number, limit: number | undefined): boolean =>
     limit !== undefined && (how === "reached" ? value >= limit : value > limit * (1 + rounding))
-  if (over(used.usd, budget.usd)) return `${dollarsOf(used.usd, budget.usd)} are spent`
-  if (over(used.tokens, budget.tokens))
+  if (isOver(used.usd, budget.usd)) return `${dollarsOf(used.usd, budget.usd)} are spent`
+  if (isOver(used.tokens, budget.tokens))
     return `${used.tokens} of ${counted(budget.tokens ?? 0, "token is", "tokens are")} used`
-  if (over(used.iterations, budget.iterations))
+  if (isOver(used.iterations, budget.iterations))
     return `${used.iterations} of ${counted(budget.iterations ?? 0, "iteration is", "iterations are")} done`
   const hours = used.ms / hourMs
-  if (over(hours, budget.hours))
+  if (isOver(hours, budget.hours))
     return `${amount(hours, budget.hours, 1)} of ${plain(budget.hours ?? 0)} ${budget.hours === 1 ? "hour is" : "hours are"} used`
   return undefined
 }
 /** What adding floats may miss. */
 const rounding = 1e-9
 const hourMs = 3_600_000
+
+export const budgetDimensions = ["usd", "tokens", "iterations", "hours"] as const
+export type BudgetDimension = (typeof budgetDimensions)[number]
+
+export const amountsUsed = ({
+  usd,
+  tokens,
+  iterations,
+  ms,
+}: Usage): Record<BudgetDimension, number> => ({
+  usd,
+  tokens,
+  iterations,
+  hours: ms / hourMs,
+})
+/** The largest budget of that dimension that is no more than the value. */
+export const wholeAmount = (dimension: BudgetDimension, value: number): number =>
+  dimension === "tokens" || dimension === "iterations"
+    ? Math.floor(value)
+    : Math.floor(value * 1e6) / 1e6
 
 /** More digits than any amount here has: what still looks the same then is the same. */
 const digitsMax = 12

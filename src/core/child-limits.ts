@@ -1,17 +1,12 @@
-import type { z } from "zod"
+import { withForeseen } from "./birth.ts"
+import { amountsUsed, type BudgetDimension, budgetDimensions, wholeAmount } from "./budget.ts"
 import { Fault } from "./faults.ts"
 import { indexOf } from "./fleet-index.ts"
 import type { Readings } from "./fleet-view.ts"
-import {
-  type Budget,
-  type Children,
-  childrenSchema,
-  type Instance,
-  type Spec,
-  type Uid,
-} from "./instance.ts"
+import type { Budget, Children, Instance, PartialChildren, Spec, Uid } from "./instance.ts"
+import { completeChildren, instanceLimits, policyDefaults } from "./limits.ts"
 import { childLimit, childrenWithin, committed, type Relations } from "./lineage.ts"
-import { familyOf } from "./spending.ts"
+import { familyOf, totalsBelow } from "./spending.ts"
 import type { ToolContext } from "./tool.ts"
 import { noUsage, type Usage } from "./usage.ts"
 import { counted } from "./view.ts"
@@ -21,15 +16,16 @@ import { counted } from "./view.ts"
  * scheduler decides again at admission.
  */
 
-const hourMs = 3_600_000
-
-export const relationsOf = (
+/** Children whose account is not open yet count as well: they may have been spawned a moment ago. */
+export function relationsOf(
+  { limits }: Pick<ToolContext, "limits">,
   instances: readonly Instance[],
-  { spent, totals }: Readings,
-): Relations => ({
-  byUid: indexOf(instances).byUid,
-  ...{ spent, totals, family: familyOf(spent) },
-})
+  readings: Readings,
+): Relations {
+  const { byUid } = indexOf(instances)
+  const spent = withForeseen(readings.spent, instances, policyDefaults(limits()), { byUid })
+  return { byUid, spent, totals: totalsBelow(spent), family: familyOf(spent) }
+}
 
 const ask = (text: string): string =>
   `message_instances {"to":["@operators"],"question":true,"text":"${text}"}`
@@ -106,11 +102,14 @@ export function checkChild(parent: Instance, asked: AskedChild, relations: Relat
   const limit = childLimit([...parent.spec.lineage, parent.uid], undefined, relations)
   if (limit) throw refused(`${limit}.`, `Do the work yourself, or ${ask("may I spawn more?")}`)
   const { spec } = parent
-  const same = (field: "project" | "repository" | "codeRoot" | "loop" | "model"): void => {
+  const same = (
+    field: "project" | "repository" | "codeRoot" | "loop" | "model",
+    own: string | undefined = spec[field],
+  ): void => {
     const wanted = asked[field]
-    if (wanted === undefined || wanted === spec[field]) return
+    if (wanted === undefined || wanted === own) return
     throw refused(
-      `A child works with its parent's ${field}, ${spec[field] ?? "the default"}, not ${wanted}.`,
+      `A child works with its parent's ${field}, ${own ?? "the default"}, not ${wanted}.`,
       `Leave ${field} out, or ${ask("please spawn …")}`,
     )
   }
@@ -118,7 +117,7 @@ export function checkChild(parent: Instance, asked: AskedChild, relations: Relat
   same("repository")
   same("codeRoot")
   same("loop")
-  same("model")
+  same("model", instanceLimits(parent, relations.spent).model)
   if (asked.schedule) throw refused("A child works in its parent's windows.", "Leave schedule out.")
   if (asked.priority !== undefined && asked.priority > spec.priority)
     throw refused(
@@ -127,33 +126,12 @@ export function checkChild(parent: Instance, asked: AskedChild, relations: Relat
     )
 }
 
-/** What is left out is as it is otherwise. */
-export const completed = (asked: PartialChildren | undefined, otherwise: Children): Children => ({
-  depth: asked?.depth ?? otherwise.depth,
-  total: asked?.total ?? otherwise.total,
-  running: asked?.running ?? otherwise.running,
-})
 /** As many as it asks for, within what its parent has. */
 export const childrenOf = (parent: Children, asked: PartialChildren | undefined): Children =>
-  childrenWithin(parent, completed(asked, parent))
+  childrenWithin(parent, completeChildren(asked, parent))
 
-/** As a call gives them: what is left out stays as it would be. */
-export const partialChildrenSchema = childrenSchema.partial()
-export type PartialChildren = z.output<typeof partialChildrenSchema>
-
-const amounts = ({ usd, tokens, iterations, ms }: Usage): Budget => ({
-  usd,
-  tokens,
-  iterations,
-  hours: ms / hourMs,
-})
-const dimensions = ["usd", "tokens", "iterations", "hours"] as const
-const amountOf = (dimension: (typeof dimensions)[number], value: number): string =>
+const amountOf = (dimension: BudgetDimension, value: number): string =>
   dimension === "usd" ? `$${value}` : counted(value, dimension.slice(0, -1))
-const whole = (dimension: (typeof dimensions)[number], value: number): number =>
-  dimension === "tokens" || dimension === "iterations"
-    ? Math.floor(value)
-    : Math.floor(value * 1e6) / 1e6
 
 /**
  * The budget of a child: a part of what its parent has left, set aside for it; half of that where
@@ -166,17 +144,18 @@ export function budgetWithin(
   relations: Relations,
   replaces: Usage = noUsage,
 ): Budget {
-  const taken = amounts(committed(parent.uid, relations))
-  const freed = amounts(replaces)
-  const given = dimensions.flatMap((dimension): [string, number][] => {
-    const own = parent.spec.budget[dimension]
+  const { budget } = instanceLimits(parent, relations.spent)
+  const taken = amountsUsed(committed(parent.uid, relations))
+  const freed = amountsUsed(replaces)
+  const given = budgetDimensions.flatMap((dimension): [string, number][] => {
+    const own = budget[dimension]
     const wanted = asked[dimension]
     if (own === undefined) return wanted === undefined ? [] : [[dimension, wanted]]
-    const left = own - (taken[dimension] ?? 0) + (freed[dimension] ?? 0)
-    const amount = wanted ?? whole(dimension, left / 2)
+    const left = own - taken[dimension] + freed[dimension]
+    const amount = wanted ?? wholeAmount(dimension, left / 2)
     if (amount > 0 && amount <= left) return [[dimension, amount]]
     throw refused(
-      `${parent.name}'s budget of ${amountOf(dimension, own)} has ${whole(dimension, Math.max(0, left))} left.`,
+      `${parent.name}'s budget of ${amountOf(dimension, own)} has ${wholeAmount(dimension, Math.max(0, left))} left.`,
       amount > left && left > 0
         ? `Give at most that.`
         : `Do the work yourself, or ${ask("I need a larger budget")}`,

@@ -1,8 +1,10 @@
+import { withForeseen } from "./birth.ts"
 import { Fault } from "./faults.ts"
 import { indexOf, indexWith } from "./fleet-index.ts"
 import { describeInstance, type Readings } from "./fleet-view.ts"
 import { holds } from "./holds.ts"
-import { type Budget, type Instance, projectSchema, type Spec } from "./instance.ts"
+import { type Instance, projectSchema, type Spec } from "./instance.ts"
+import { policyDefaults } from "./limits.ts"
 import type { PhaseReport } from "./phase-report.ts"
 import { plan } from "./plan.ts"
 import type { Projects } from "./ports.ts"
@@ -66,22 +68,6 @@ export function loopOf({ limits }: Pick<ToolContext, "limits">, asked: string | 
   )
 }
 
-/** An empty budget is none: it would otherwise be a way around the policy's default. */
-export function budgetOf(
-  { limits }: Pick<ToolContext, "limits">,
-  asked: Budget | undefined,
-): { budget: Budget; from: "call" | "policy default" } {
-  if (asked && Object.keys(asked).length > 0) return { budget: asked, from: "call" }
-  const { billing, budget } = limits()
-  const { usd, ...rest } = budget
-  // Subscription usage is list price and not charged: dollars would hold an instance for money that
-  // nobody pays.
-  return {
-    budget: { ...rest, ...(usd !== undefined && billing === "metered" && { usd }) },
-    from: "policy default",
-  }
-}
-
 /**
  * What the scheduler will say of an instance it has not seen yet: its own rules, over what the
  * caller may see.
@@ -92,11 +78,13 @@ export function foreseen(
   others: readonly Instance[],
   now: Readings,
 ): PhaseReport {
+  const policy = limits()
+  const fleet = indexWith(indexOf(others), made)
   const snapshot = {
-    policy: limits(),
-    fleet: indexWith(indexOf(others), made),
+    policy,
+    fleet,
     beats: now.beats,
-    spent: now.spent,
+    spent: withForeseen(now.spent, [...others, made], policyDefaults(policy), fleet),
     waits: now.waits,
     windows: windows.at,
     turns: new Map(),

@@ -72,7 +72,7 @@ export async function endedSince(
       ...(words && { said: bounded(words.message, wordsCharactersMax) }),
     }
     return {
-      name: names.get(uid)?.name ?? uid,
+      name: names.get(uid)?.birth?.name ?? uid,
       at: isoOf(atMs),
       ...(branch !== undefined && commits !== undefined && { commits }),
       ...(Object.keys(untrusted).length > 0 && { untrusted }),

@@ -1,8 +1,9 @@
 import type { Beat } from "./beat.ts"
 import type { Instance, Uid } from "./instance.ts"
+import { instanceLimits } from "./limits.ts"
 import { phaseOf } from "./phase.ts"
 import { type PhaseReport, phases } from "./phase-report.ts"
-import type { Clock, Ledger, Reports, Spent, Turns } from "./ports.ts"
+import type { Account, Clock, Ledger, Reports, Turns } from "./ports.ts"
 import { totalsBelow } from "./spending.ts"
 import type { Limits } from "./tool.ts"
 import { noUsage, type Usage } from "./usage.ts"
@@ -15,7 +16,7 @@ import type { WaitsByUid } from "./waits.ts"
  */
 export interface Readings {
   readonly beats: ReadonlyMap<Uid, Beat>
-  readonly spent: ReadonlyMap<Uid, Spent>
+  readonly spent: ReadonlyMap<Uid, Account>
   /** What each and all its descendants used. */
   readonly totals: ReadonlyMap<Uid, Usage>
   readonly waits: WaitsByUid
@@ -119,7 +120,8 @@ export function fleetViewOf(
   seen: PhaseReport = describeInstance(instance, readings),
 ) {
   const activity = activityOf(instance, readings)
-  const { budget, project } = instance.spec
+  const { project } = instance.spec
+  const { budget } = instanceLimits(instance, readings.spent)
   const work = beatOf(instance, readings)?.work
   const untrusted = {
     ...(seen.untrusted !== undefined && { said: seen.untrusted }),

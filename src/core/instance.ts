@@ -73,6 +73,20 @@ export const childrenSchema = z.strictObject({
 })
 /** What an instance may spawn. */
 export type Children = z.output<typeof childrenSchema>
+/** As a spec or a call gives them: what is left out is filled in from the defaults. */
+export const partialChildrenSchema = childrenSchema.partial()
+export type PartialChildren = z.output<typeof partialChildrenSchema>
+
+export const defaultsSchema = z.strictObject({
+  budget: budgetSchema.optional(),
+  children: childrenSchema.optional(),
+  model: z.string().min(1).max(200).optional(),
+})
+/**
+ * What counts where a spec says nothing. Taken from the policy (for a child, from its parent) when
+ * the instance's account is opened, and kept there: a later change of the policy changes nothing.
+ */
+export type Defaults = z.output<typeof defaultsSchema>
 
 /**
  * A person has a role, an instance a uid. The server alone writes it: rows of before 0.4 have none.
@@ -142,9 +156,9 @@ export const specSchema = z.strictObject({
   priority: prioritySchema,
   labels: labelsSchema,
   schedule: scheduleSchema.optional(),
-  budget: budgetSchema,
-  // Instances of before this field was there may spawn nobody.
-  children: childrenSchema.default({ depth: 0, total: 0, running: 0 }),
+  /** Read it, `children` and `model` through `instanceLimits`, which fills in the defaults. */
+  budget: budgetSchema.optional(),
+  children: partialChildrenSchema.optional(),
   lineage: z.array(uidSchema).max(16),
   /** Who spawned it, as the audit names them, and a digest of what the call asked for. */
   origin: z.strictObject({ by: z.string().max(200), input: z.string().max(64) }).optional(),

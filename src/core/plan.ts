@@ -10,7 +10,8 @@ import {
   type Uid,
   type Verdict,
 } from "./instance.ts"
-import type { Spent, Turn, Windows } from "./ports.ts"
+import { instanceLimits } from "./limits.ts"
+import type { Account, Turn, Windows } from "./ports.ts"
 import { type Family, familyOf, totalsBelow } from "./spending.ts"
 import type { WaitsByUid } from "./waits.ts"
 
@@ -30,7 +31,7 @@ export interface FleetSnapshot {
   readonly fleet: FleetIndex
   readonly beats: ByUid<Beat>
   readonly turns: ByUid<Turn>
-  readonly spent: ByUid<Spent>
+  readonly spent: ByUid<Account>
   readonly waits: WaitsByUid
   readonly windows: Windows["at"]
 }
@@ -100,12 +101,13 @@ export function plan(snapshot: FleetSnapshot, holds: readonly Hold[], nowMs: num
   // 2 Verdicts: the first hold that speaks, else a place while there is one.
   let room = policy.instancesMax
   const below = new Map<Uid, number>()
+  const runningMax = (one: Instance): number => instanceLimits(one, spent).children.running
   const fullOf = ({ spec: { lineage } }: Instance): Verdict | undefined => {
     const owner = lineage
       .map((uid) => byUid.get(uid))
-      .find((one) => one !== undefined && (below.get(one.uid) ?? 0) >= one.spec.children.running)
+      .find((one) => one !== undefined && (below.get(one.uid) ?? 0) >= runningMax(one))
     if (!owner) return undefined
-    const message = allTaken(owner.spec.children.running, `the descendants of ${owner.name}`)
+    const message = allTaken(runningMax(owner), `the descendants of ${owner.name}`)
     return { verdict: "Queued", reason: "ChildrenFull", message }
   }
   const verdicts = ordered.map((instance) => {

@@ -1,6 +1,7 @@
 import type { Beat } from "./beat.ts"
 import type { Emitted, Event, EventKind } from "./event.ts"
 import type {
+  Defaults,
   Exit,
   Instance,
   Problem,
@@ -238,25 +239,35 @@ export interface Turns {
   readonly watch: Source<Uid>
 }
 
-/** Spend. Outlives instances; keeps the maximum of each (uid, place), so a repeat counts once. */
+/** Accounts: births and spend. They outlive instances. */
 export interface Ledger {
-  /** Own usage of each uid, all places added up. */
-  readonly accounts: Replica<Uid, Spent>
+  readonly accounts: Replica<Uid, Account>
+  /** Keeps the maximum of each (uid, place), so a repeat counts once. */
   record(uid: Uid, place: string, used: Usage): Promise<void>
-  born(uid: Uid, name: string, lineage: readonly Uid[], atMs: number): Promise<void>
   /**
-   * Own usage of each uid, all places added up: the same map while nothing changed, and one that is
-   * never changed.
+   * Opens the account of an instance and ranks its birth. The leading scheduler calls it for every
+   * instance that has none, whoever created it. Idempotent: the first birth counts.
    */
-  spent(): Promise<ReadonlyMap<Uid, Spent>>
+  open(uid: Uid, birth: Omit<Birth, "rank">): Promise<void>
+  /**
+   * The account of each uid, its places added up: the same map while nothing changed, and one that
+   * is never changed.
+   */
+  spent(): Promise<ReadonlyMap<Uid, Account>>
   /** Usage of the whole fleet recorded since a moment. */
   spentSince(ms: number): Promise<Usage>
 }
-export interface Spent {
-  /** Its name at birth, and when; absent while only its usage is known. */
-  readonly name?: string
-  readonly bornAtMs?: number
+export interface Birth {
+  readonly name: string
   readonly lineage: readonly Uid[]
+  readonly bornAtMs: number
+  /** Place in the order of births, given by the ledger: it grows, and no two are alike. */
+  readonly rank: number
+  readonly defaults: Defaults
+}
+/** `birth` is absent while only the usage of an instance is known. */
+export interface Account {
+  readonly birth?: Birth
   readonly used: Usage
 }
 

@@ -1,7 +1,7 @@
 import { type Difference, derive } from "./derived.ts"
 import type { Uid } from "./instance.ts"
 import { Overlay } from "./overlay.ts"
-import type { Spent } from "./ports.ts"
+import type { Account } from "./ports.ts"
 import { addUsage, lessUsage, noUsage, type Usage } from "./usage.ts"
 
 /**
@@ -9,7 +9,7 @@ import { addUsage, lessUsage, noUsage, type Usage } from "./usage.ts"
  * it. What was derived of one snapshot of the ledger is brought along to the next.
  */
 
-export type SpentByUid = ReadonlyMap<Uid, Spent>
+export type Accounts = ReadonlyMap<Uid, Account>
 
 /** What each and all its descendants used. */
 export type Totals = ReadonlyMap<Uid, Usage>
@@ -27,12 +27,16 @@ interface FamilyTree extends Family {
 }
 
 /** What each uid and every descendant it ever had used, removed ones too. */
-export const totalsBelow: (spent: SpentByUid) => Totals = derive<Uid, Spent, Overlay<Uid, Usage>>({
-  all(spent) {
+export const totalsBelow: (accounts: Accounts) => Totals = derive<
+  Uid,
+  Account,
+  Overlay<Uid, Usage>
+>({
+  all(accounts) {
     const totals = new Map<Uid, Usage>()
-    for (const [uid, { lineage, used }] of spent)
-      for (const owner of [uid, ...lineage])
-        totals.set(owner, addUsage(totals.get(owner) ?? noUsage, used))
+    for (const [uid, account] of accounts)
+      for (const owner of [uid, ...lineageIn(account)])
+        totals.set(owner, addUsage(totals.get(owner) ?? noUsage, account.used))
     return Overlay.of(totals)
   },
   after(totals, differences) {
@@ -42,23 +46,24 @@ export const totalsBelow: (spent: SpentByUid) => Totals = derive<Uid, Spent, Ove
       // sums are made anew.
       if (!now || (before && isBirth(before, now))) return undefined
       const more = lessUsage(now.used, before?.used ?? noUsage)
-      for (const owner of [uid, ...now.lineage])
+      for (const owner of [uid, ...lineageIn(now)])
         changed.set(owner, addUsage(changed.get(owner) ?? totals.get(owner) ?? noUsage, more))
     }
     return totals.patched(changed)
   },
 })
 
-const isBirth = (before: Spent | undefined, { lineage }: Spent): boolean =>
-  lineage.length > 0 && (before === undefined || before.lineage.length === 0)
+const lineageIn = ({ birth }: Account): readonly Uid[] => birth?.lineage ?? []
 
-const older = (
-  [a, { bornAtMs: x = 0 }]: readonly [Uid, Spent],
-  [b, { bornAtMs: y = 0 }]: readonly [Uid, Spent],
-): number => x - y || (a < b ? -1 : 1)
+/** A birth that makes a family larger. */
+const isBirth = (before: Account | undefined, now: Account): boolean =>
+  lineageIn(now).length > 0 && before?.birth === undefined
 
-export const familyOf: (spent: SpentByUid) => Family = derive<Uid, Spent, FamilyTree>({
-  all(spent) {
+const byRankOfBirth = ([, a]: readonly [Uid, Account], [, b]: readonly [Uid, Account]): number =>
+  (a.birth?.rank ?? 0) - (b.birth?.rank ?? 0)
+
+export const familyOf: (accounts: Accounts) => Family = derive<Uid, Account, FamilyTree>({
+  all(accounts) {
     const children = new Map<Uid, Uid[]>()
     const below = new Map<Uid, Uid[]>()
     const put = (map: Map<Uid, Uid[]>, owner: Uid, uid: Uid): void => {
@@ -66,9 +71,9 @@ export const familyOf: (spent: SpentByUid) => Family = derive<Uid, Spent, Family
       if (list) list.push(uid)
       else map.set(owner, [uid])
     }
-    for (const [uid, { lineage }] of [...spent]
-      .filter(([, one]) => one.lineage.length > 0)
-      .sort(older)) {
+    const born = [...accounts].filter(([, account]) => lineageIn(account).length > 0)
+    for (const [uid, account] of born.sort(byRankOfBirth)) {
+      const lineage = lineageIn(account)
       for (const owner of lineage) put(below, owner, uid)
       const parent = lineage.at(-1)
       if (parent !== undefined) put(children, parent, uid)
@@ -78,30 +83,29 @@ export const familyOf: (spent: SpentByUid) => Family = derive<Uid, Spent, Family
   after: familyAfter,
 })
 
-/**
- * Undefined when a newborn is not the youngest of its family, as after a clock that was set back.
- */
+/** Undefined when births are seen in another order than that of their ranks. */
 function familyAfter(
   { children, below }: FamilyTree,
-  differences: readonly Difference<Uid, Spent>[],
-  spent: SpentByUid,
+  differences: readonly Difference<Uid, Account>[],
+  accounts: Accounts,
 ): FamilyTree | undefined {
   if (differences.some(({ now }) => !now)) return undefined
   const born = differences
     .flatMap(({ key, before, now }) => (now && isBirth(before, now) ? [[key, now] as const] : []))
-    .sort(older)
+    .sort(byRankOfBirth)
   const grown = new Map<Uid, readonly Uid[]>()
   const siblings = new Map<Uid, readonly Uid[]>()
   for (const [uid, now] of born) {
-    for (const owner of now.lineage) {
+    const lineage = lineageIn(now)
+    for (const owner of lineage) {
       const list = grown.get(owner) ?? below.get(owner) ?? []
       const youngest = list.at(-1)
-      const other = youngest === undefined ? undefined : spent.get(youngest)
-      if (youngest !== undefined && other && older([youngest, other], [uid, now]) > 0)
+      const other = youngest === undefined ? undefined : accounts.get(youngest)
+      if (youngest !== undefined && other && byRankOfBirth([youngest, other], [uid, now]) > 0)
         return undefined
       grown.set(owner, [...list, uid])
     }
-    const parent = now.lineage.at(-1)
+    const parent = lineage.at(-1)
     if (parent !== undefined)
       siblings.set(parent, [...(siblings.get(parent) ?? children.get(parent) ?? []), uid])
   }

@@ -1,3 +1,4 @@
+import { isBorn } from "./birth.ts"
 import type { Uid } from "./instance.ts"
 import type { ToolContext } from "./tool.ts"
 
@@ -8,10 +9,16 @@ import type { ToolContext } from "./tool.ts"
 export async function visibleUids({
   who,
   ledger,
+  visible,
 }: ToolContext): Promise<readonly Uid[] | undefined> {
   if (who.kind === "human") return undefined
-  const below = [...(await ledger.spent())]
-    .filter(([, { lineage }]) => lineage.includes(who.uid))
+  const [accounts, instances] = await Promise.all([ledger.spent(), visible()])
+  const below = [...accounts]
+    .filter(([, { birth }]) => birth?.lineage.includes(who.uid))
     .map(([uid]) => uid)
-  return [who.uid, ...below]
+  // A child that was created a moment ago may have no account yet.
+  const newest = instances
+    .filter(({ uid, spec }) => spec.lineage.includes(who.uid) && !isBorn(uid, accounts))
+    .map(({ uid }) => uid)
+  return [who.uid, ...below, ...newest]
 }

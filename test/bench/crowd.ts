@@ -70,7 +70,8 @@ export async function fillWith(
         ...{ startedAtMs: nowMs - 1_000_000 },
         ...(!lives && { lastExit: { code: 143, atMs: nowMs - 500_000 } }),
       })
-      await ledger.born(instance.uid, instance.name, lineage, nowMs)
+      const { uid, name } = instance
+      await ledger.open(uid, { name, lineage, bornAtMs: nowMs, defaults: {} })
       await ledger.record(instance.uid, place, {
         usd: 0.5,
         tokens: 100_000,

@@ -78,6 +78,7 @@ async function perSecond(count: number, others: number): Promise<number> {
           ...ports,
           windows: cronWindows(),
           policy: () => ({ instancesMax: count, turnsMax: 4 }),
+          defaults: () => ({}),
           async *policyChanged() {},
         },
         1,

@@ -6,7 +6,7 @@
 import type { Beat } from "../../src/core/beat.ts"
 import { type Instance, type Run, type Spec, type Uid, uidSchema } from "../../src/core/instance.ts"
 import type { Mail } from "../../src/core/mail.ts"
-import type { Clock } from "../../src/core/ports.ts"
+import type { Birth, Clock } from "../../src/core/ports.ts"
 
 /** An adapter as a suite gets it. `reopen` ends it and opens what it left behind. */
 export interface Opened<T> {
@@ -111,6 +111,15 @@ export const aRun = (more: Partial<Run> = {}): Run => ({
   startedAtMs: startMs,
   restarts: 0,
   term: 1,
+  ...more,
+})
+
+export const aBirth = (name: string, more: Partial<Birth> = {}): Birth => ({
+  name,
+  lineage: [],
+  bornAtMs: startMs,
+  rank: 1,
+  defaults: {},
   ...more,
 })
 

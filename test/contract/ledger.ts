@@ -2,7 +2,15 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import type { Ledger } from "../../src/core/ports.ts"
 import type { Usage } from "../../src/core/usage.ts"
-import { type ManualClock, manualClock, type Open, type Opened, startMs, uid } from "./harness.ts"
+import {
+  aBirth,
+  type ManualClock,
+  manualClock,
+  type Open,
+  type Opened,
+  startMs,
+  uid,
+} from "./harness.ts"
 
 const used = (usd: number, more: Partial<Usage> = {}): Usage => ({
   usd,
@@ -53,23 +61,38 @@ export function describeLedger(name: string, open: Open<Ledger>): void {
     })
 
     it("knows the lineage of who was born, whether its usage or its birth came first", async () => {
-      await ledger.born(uid("root"), "shop", [], startMs)
+      const root = aBirth("shop", { defaults: { budget: { usd: 5 }, model: "m-1" } })
+      const child = aBirth("shop-1", { lineage: [uid("root")] })
+      await ledger.open(uid("root"), root)
       await ledger.record(uid("child"), "p1", used(1))
-      await ledger.born(uid("child"), "shop-1", [uid("root")], startMs)
-      await ledger.born(uid("child"), "shop-1", [], startMs)
+      expect((await ledger.spent()).get(uid("child"))).toEqual({ used: used(1) })
+      await ledger.open(uid("child"), child)
+      await ledger.open(uid("child"), { ...child, lineage: [], defaults: { budget: { usd: 9 } } })
       const spent = await ledger.spent()
       expect(spent.get(uid("root"))).toEqual({
-        name: "shop",
-        bornAtMs: startMs,
-        lineage: [],
+        birth: { ...root, rank: expect.any(Number) },
         used: { usd: 0, tokens: 0, iterations: 0, ms: 0 },
       })
       expect(spent.get(uid("child"))).toEqual({
-        name: "shop-1",
-        bornAtMs: startMs,
-        lineage: [uid("root")],
+        birth: { ...child, rank: expect.any(Number) },
         used: used(1),
       })
+    })
+
+    it("ranks births in the order in which it learns of them, whatever their clocks said", async () => {
+      const names = ["c", "a", "b"]
+      for (const [index, name] of names.entries()) {
+        await ledger.open(uid(name), aBirth(name, { bornAtMs: startMs - index, rank: 7 }))
+        await ledger.open(uid(name), aBirth(name))
+      }
+      opened = await opened.reopen()
+      ledger = opened.port
+      await ledger.open(uid("d"), aBirth("d", { bornAtMs: 1 }))
+      const ranked = [...(await ledger.spent())].map(
+        ([who, { birth }]) => [birth?.rank ?? Number.NaN, who] as const,
+      )
+      expect(new Set(ranked.map(([rank]) => rank)).size).toBe(4)
+      expect(ranked.toSorted(([a], [b]) => a - b).map(([, who]) => who)).toEqual([...names, "d"])
     })
 
     it("gives the same map while nothing changed, and never changes one that it gave", async () => {
@@ -78,14 +101,14 @@ export function describeLedger(name: string, open: Open<Ledger>): void {
       await ledger.record(uid("a"), "p1", used(1))
       expect(await ledger.spent()).toBe(before)
       await ledger.record(uid("a"), "p1", used(3))
-      await ledger.born(uid("b"), "shop", [], startMs)
+      await ledger.open(uid("b"), aBirth("shop"))
       expect([...before].map(([who, one]) => [who, one.used.usd])).toEqual([["a", 2]])
       const after = await ledger.spent()
-      expect([after.get(uid("a"))?.used.usd, after.get(uid("b"))?.name]).toEqual([3, "shop"])
+      expect([after.get(uid("a"))?.used.usd, after.get(uid("b"))?.birth?.name]).toEqual([3, "shop"])
     })
 
     it("keeps everything over a restart", async () => {
-      await ledger.born(uid("a"), "shop", [uid("root")], startMs)
+      await ledger.open(uid("a"), aBirth("shop", { lineage: [uid("root")] }))
       await ledger.record(uid("a"), "p1", used(2))
       await ledger.record(uid("a"), "p2", used(3))
       const before = new Map(await ledger.spent())

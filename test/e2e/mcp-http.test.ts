@@ -21,7 +21,6 @@ import { createApp, through } from "../../src/api/app.ts"
 import { createMetrics } from "../../src/api/metrics.ts"
 import type { Principal } from "../../src/core/principal.ts"
 import { defineTool } from "../../src/core/tool.ts"
-import { noUsage } from "../../src/core/usage.ts"
 import { defaultBounds } from "../../src/mcp/bounds.ts"
 import { readingMs } from "../../src/mcp/confirmation.ts"
 import { createMcpHttp, type McpHttp } from "../../src/mcp/http.ts"
@@ -304,7 +303,6 @@ describe("clients of every generation", () => {
 describe("changes", () => {
   it("are told to those who asked, in both eras, and only what they may see", async () => {
     const one = fleet.running("mine")
-    fleet.spent.set(one.uid, { name: "mine", lineage: [], used: noUsage })
     people["Bearer mine"] = agent(one)
     const heard = new Map<string, string[]>()
     const hear = (who: string, what: string): void =>

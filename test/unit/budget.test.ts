@@ -2,17 +2,17 @@ import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { dollarsOf, exceededLimit } from "../../src/core/budget.ts"
 import type { Budget, Uid } from "../../src/core/instance.ts"
-import type { Spent } from "../../src/core/ports.ts"
+import type { Account } from "../../src/core/ports.ts"
 import { totalsBelow } from "../../src/core/spending.ts"
 import { noUsage, type Usage } from "../../src/core/usage.ts"
-import { uid } from "../contract/harness.ts"
+import { aBirth, uid } from "../contract/harness.ts"
 
 const used = (more: Partial<Usage>): Usage => ({ ...noUsage, ...more })
-const spentOf = (entries: Record<string, [lineage: string[], Usage]>): Map<Uid, Spent> =>
+const spentOf = (entries: Record<string, [lineage: string[], Usage]>): Map<Uid, Account> =>
   new Map(
     Object.entries(entries).map(([of, [lineage, usage]]) => [
       uid(of),
-      { lineage: lineage.map(uid), used: usage },
+      { birth: aBirth(of, { lineage: lineage.map(uid) }), used: usage },
     ]),
   )
 

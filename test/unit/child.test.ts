@@ -19,12 +19,6 @@ function setUp(spec: Partial<Spec> = {}) {
     },
     ...spec,
   })
-  fleet.spent.set(parent.uid, {
-    name: "parent",
-    bornAtMs: 0,
-    lineage: [],
-    used: { usd: 0, tokens: 0, iterations: 0, ms: 0 },
-  })
   const call = fleet.call(agent(parent))
   const spawn = (input: object = {}) => call("spawn_instance", input)
   return { fleet, parent, call, spawn }
@@ -140,7 +134,7 @@ describe("a child", () => {
       [...fleet.byName.values()].filter(({ spec }) => spec.lineage.includes(parent.uid)).length,
     ).toBe(3)
     // 1.99 are left: enough for one of the two.
-    const first = [...fleet.byName.keys()].filter((name) => fleet.specOf(name)?.budget.usd === 4)
+    const first = [...fleet.byName.keys()].filter((name) => fleet.specOf(name)?.budget?.usd === 4)
     const raised = await Promise.allSettled(
       first.map((name) => call("update_instance", { name, budget: { usd: 5.5 } })),
     )

@@ -13,11 +13,11 @@ import type { Instance, Run, Spec, Status, Uid } from "../../src/core/instance.t
 import { type Invoke, invokeHere } from "../../src/core/invoke.ts"
 import type { Receipt } from "../../src/core/mail.ts"
 import type {
+  Account,
   Instances,
   KeptTree,
   LogLine,
   Posted,
-  Spent,
   Token,
   Tokens,
   Turn,
@@ -33,7 +33,7 @@ import type { Wait } from "../../src/core/waits.ts"
 import { ownTree } from "../../src/core/workspace.ts"
 import { sha256 } from "../../src/settings/config.ts"
 import { tools } from "../../tools/index.ts"
-import { aSpec, type ManualClock, manualClock, uid } from "../contract/harness.ts"
+import { aBirth, aSpec, type ManualClock, manualClock, uid } from "../contract/harness.ts"
 import { type Bus, portsOf } from "../contract/sqlite-bus.ts"
 
 export const operator: Principal = { kind: "human", id: "ann", role: "operator" }
@@ -288,7 +288,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
   const clock = manualClock()
   const { store, byName, put, hooks: storeHooks } = memoryStore(clock)
   const memory = memoryBus(clock)
-  const spent = new Map<Uid, Spent>()
+  const spent = new Map<Uid, Account>()
   const audits: {
     who: string
     tool: string
@@ -336,9 +336,8 @@ export function makeFleet(more: readonly Tool[] = tools) {
       },
       ledger: {
         record: unused,
-        accounts: soleReplica<Uid, Spent>([]),
-        born: async (of, name, lineage) =>
-          void (spent.has(of) || spent.set(of, { name, lineage, used: noUsage })),
+        accounts: soleReplica<Uid, Account>([]),
+        open: unused,
         spent: async () => new Map(spent),
         spentSince: async (ms) => {
           world.spentSinceMs = ms
@@ -422,10 +421,12 @@ export function makeFleet(more: readonly Tool[] = tools) {
       await trail.append(entry)
     },
   })
-  /** With a place, so that it lives; `iteration` puts it into one. */
+  /** With an account, as the scheduler opens it. With a place, so that it lives; `iteration` puts it into one. */
   const add = (name: string, spec: Partial<Spec> = {}, status: Status = {}): Instance => {
     clock.advance(1000)
     const whole = aSpec(spec)
+    const birth = aBirth(name, { lineage: whole.lineage, rank: spent.size + 1 })
+    spent.set(uid(`u-${name}`), { birth, used: noUsage })
     return put({ name, uid: uid(`u-${name}`), createdAtMs: clock.nowMs(), spec: whole, status })
   }
   const runOf = (spec: Spec, more: Partial<Run> = {}): Run => ({
@@ -468,7 +469,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
     turn: { id: "t1", state: "Running", sinceMs: clock.nowMs() },
   })
   const use = (of: Instance, used: Partial<Usage>): void =>
-    void spent.set(of.uid, { lineage: of.spec.lineage, used: { ...noUsage, ...used } })
+    void spent.set(of.uid, { ...spent.get(of.uid), used: { ...noUsage, ...used } })
   const call = (
     who: Principal,
     signal: AbortSignal = new AbortController().signal,

@@ -4,11 +4,11 @@ import type { Uid } from "../../src/core/instance.ts"
 import { freeName } from "../../src/core/instance-names.ts"
 import { Overlay } from "../../src/core/overlay.ts"
 import { createPace } from "../../src/core/pace.ts"
-import type { Spent } from "../../src/core/ports.ts"
+import type { Account } from "../../src/core/ports.ts"
 import { soleReplica } from "../../src/core/replica.ts"
 import { familyOf, totalsBelow } from "../../src/core/spending.ts"
 import { noUsage } from "../../src/core/usage.ts"
-import { uid } from "../contract/harness.ts"
+import { aBirth, uid } from "../contract/harness.ts"
 
 /**
  * What keeps a call's cost from growing with the fleet gives the same answers as going through all
@@ -50,20 +50,22 @@ describe("a map that is never changed", () => {
   })
 })
 
+const lineageOf = (account: Account | undefined): readonly Uid[] => account?.birth?.lineage ?? []
+
 describe("what is derived of the ledger", () => {
   it("is after births and uses in any order what it would be if it were made anew", () => {
     const step = fc.record({
       who: fc.nat(12),
       parent: fc.option(fc.nat(12), { nil: undefined }),
-      atMs: fc.nat(5),
+      rank: fc.nat(1000),
       usd: fc.nat(9),
       looks: fc.boolean(),
     })
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
-        const plain = new Map<Uid, Spent>()
-        const set = soleReplica<Uid, Spent>([])
-        for (const { who, parent, atMs, usd, looks } of steps) {
+        const plain = new Map<Uid, Account>()
+        const set = soleReplica<Uid, Account>([])
+        for (const [index, { who, parent, rank, usd, looks }] of steps.entries()) {
           if (looks) {
             totalsBelow(set.snapshot())
             familyOf(set.snapshot())
@@ -71,16 +73,14 @@ describe("what is derived of the ledger", () => {
           const key = uid(`u-${who}`)
           const before = plain.get(key)
           const above = parent === undefined ? undefined : plain.get(uid(`u-${parent}`))
-          const isBorn = before !== undefined && before.bornAtMs !== undefined
+          const isBorn = before?.birth !== undefined
           const canBeChild =
-            !isBorn && above !== undefined && parent !== who && !above.lineage.includes(key)
-          const lineage = canBeChild
-            ? [...above.lineage, uid(`u-${parent}`)]
-            : (before?.lineage ?? [])
-          const now: Spent = {
-            name: `n-${who}`,
-            bornAtMs: before?.bornAtMs ?? atMs,
-            lineage,
+            !isBorn && above !== undefined && parent !== who && !lineageOf(above).includes(key)
+          const lineage = canBeChild ? [...lineageOf(above), uid(`u-${parent}`)] : lineageOf(before)
+          // No two ranks are alike, and they need not come in their order.
+          const free = rank * steps.length + index
+          const now: Account = {
+            birth: before?.birth ?? aBirth(`n-${who}`, { lineage, rank: free }),
             used: { ...noUsage, usd: (before?.used.usd ?? 0) + usd },
           }
           plain.set(key, now)

@@ -11,10 +11,10 @@ import {
   type Relations,
 } from "../../src/core/lineage.ts"
 import { plan } from "../../src/core/plan.ts"
-import type { Spent } from "../../src/core/ports.ts"
+import type { Account } from "../../src/core/ports.ts"
 import { familyOf, totalsBelow } from "../../src/core/spending.ts"
 import { noUsage } from "../../src/core/usage.ts"
-import { anInstance, aRun, startMs, uid } from "../contract/harness.ts"
+import { aBirth, anInstance, aRun, startMs, uid } from "../contract/harness.ts"
 
 /**
  * A family: each with its parent, its spec, and what it used, in the order of birth. Removed ones
@@ -39,13 +39,14 @@ function family(members: Readonly<Record<string, Member>>) {
     const parent = members[name]?.of
     return parent === undefined ? [] : [...lineageOf(parent), uid(`u-${parent}`)]
   }
-  const spent = new Map<Uid, Spent>()
+  const spent = new Map<Uid, Account>()
   const all: Instance[] = []
   for (const [at, [name, { spec = {}, usd = 0, removed, live, failed }]] of Object.entries(
     members,
   ).entries()) {
     const lineage = lineageOf(name)
-    spent.set(uid(`u-${name}`), { name, bornAtMs: at, lineage, used: { ...noUsage, usd } })
+    const birth = aBirth(name, { bornAtMs: at, rank: at + 1, lineage })
+    spent.set(uid(`u-${name}`), { birth, used: { ...noUsage, usd } })
     const run = failed
       ? { run: aRun({ phase: "Exited", lastExit: { code: 1, atMs: 1, outcome: "Failed" } }) }
       : live

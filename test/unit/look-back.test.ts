@@ -13,12 +13,6 @@ describe("read_events", () => {
     const { bus } = fleet.memory
     const [parent, stranger] = [fleet.running("parent"), fleet.running("stranger")]
     const child = fleet.running("child", { lineage: [parent.uid] })
-    for (const one of [parent, stranger, child])
-      fleet.spent.set(one.uid, {
-        name: one.name,
-        lineage: one.spec.lineage,
-        used: { usd: 0, tokens: 0, iterations: 0, ms: 0 },
-      })
     let ids = 0
     const tell = (
       uid: typeof parent.uid | undefined,
@@ -134,11 +128,6 @@ describe("fleet_status since", () => {
     words: string,
   ) => {
     const one = fleet.byName.get(name) ?? fleet.running(name)
-    fleet.spent.set(one.uid, {
-      name,
-      lineage: one.spec.lineage,
-      used: { usd: 0, tokens: 0, iterations: 0, ms: 0 },
-    })
     const event = { uid: one.uid, atMs: fleet.clock.nowMs() }
     fleet.memory.events.push(
       {

@@ -40,6 +40,7 @@ it("the operator takes an instance that lives before hundreds that do not", asyn
     store,
     runtime,
     ...portsOf({} as Bus),
+    ledger: { spent: async () => new Map() },
     clock: manualClock(),
     newId: (prefix: string) => prefix,
   }

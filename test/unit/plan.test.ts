@@ -60,7 +60,7 @@ const planOf = ({
     spent: new Map(
       Object.entries(spentUsd).map(([name, usd]) => [
         uid(`u-${name}`),
-        { lineage: [], used: { ...noUsage, usd } },
+        { used: { ...noUsage, usd } },
       ]),
     ),
     windows: always,

@@ -9,6 +9,7 @@ import {
   usageOf,
 } from "../../src/core/fleet-view.ts"
 import { type Instance, nameSchema } from "../../src/core/instance.ts"
+import { type InstanceLimits, instanceLimits } from "../../src/core/limits.ts"
 import { readExcerpt } from "../../src/core/log-excerpt.ts"
 import { isoOf } from "../../src/core/moment.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
@@ -22,7 +23,7 @@ const waitingMax = 1000
  * What people want of it; what they or its parent wrote in words of their own stands under
  * `untrusted`.
  */
-const specOf = ({ spec, createdAtMs }: Instance) => ({
+const specOf = ({ spec, createdAtMs }: Instance, { budget, model }: InstanceLimits) => ({
   state: spec.state,
   mode: spec.mode,
   loop: spec.loop,
@@ -31,11 +32,11 @@ const specOf = ({ spec, createdAtMs }: Instance) => ({
   ...(spec.codeRoot !== undefined && { codeRoot: spec.codeRoot }),
   priority: spec.priority,
   attempt: spec.attempt,
-  budget: spec.budget,
+  budget,
   createdAt: isoOf(createdAtMs),
   untrusted: {
     ...(spec.ref !== undefined && { ref: spec.ref }),
-    ...(spec.model !== undefined && { model: oneLine(spec.model, 200) }),
+    ...(model !== undefined && { model: oneLine(model, 200) }),
     labels: oneLine(labelsIn(spec), 4000),
     ...(spec.goal !== undefined && { goal: spec.goal }),
   },
@@ -114,6 +115,7 @@ export default defineTool({
     if (!instance) throw new Error(`invoke gave no target for ${name}`)
     const asked = new Set(sections)
     const readings = await readingsOf(ctx)
+    const limits = instanceLimits(instance, readings.spent)
     const { phase, why, fix, untrusted } = describeInstance(instance, readings)
     const { spec, status } = instance
     const activity = asked.has("activity") ? activityOf(instance, readings) : undefined
@@ -155,11 +157,11 @@ export default defineTool({
       }),
       usage: {
         ...usageOf(instance, readings),
-        ...(spec.budget.usd !== undefined && { of: spec.budget.usd }),
+        ...(limits.budget.usd !== undefined && { of: limits.budget.usd }),
         billing: ctx.limits().billing,
       },
       mail,
-      ...(asked.has("spec") && { spec: specOf(instance) }),
+      ...(asked.has("spec") && { spec: specOf(instance, limits) }),
       ...(events && {
         events: {
           untrusted: events.events

@@ -1,5 +1,7 @@
 import { z } from "zod"
-import { type EventKind, eventKindSchema } from "../../src/core/event.ts"
+import { isBorn } from "../../src/core/birth.ts"
+import { type Event, type EventKind, eventKindSchema } from "../../src/core/event.ts"
+import { indexOf } from "../../src/core/fleet-index.ts"
 import { nameSchema, type Uid } from "../../src/core/instance.ts"
 import { isoOf } from "../../src/core/moment.ts"
 import type { EventPage, EventQuery } from "../../src/core/ports.ts"
@@ -67,6 +69,15 @@ async function following(
   }
 }
 
+/** An event may be told a moment before the account with the name is open. */
+async function namesOf(ctx: ToolContext, events: readonly Event[]): Promise<(uid: Uid) => string> {
+  const accounts = await ctx.ledger.spent()
+  const isKnown = ({ uid }: Event): boolean => uid === undefined || isBorn(uid, accounts)
+  const instances = events.every(isKnown) ? [] : await ctx.visible()
+  const { byUid } = indexOf(instances)
+  return (uid) => accounts.get(uid)?.birth?.name ?? byUid.get(uid)?.name ?? uid
+}
+
 export default defineTool({
   name: "read_events",
   title: "Read events",
@@ -104,13 +115,13 @@ export default defineTool({
     const page = isNewest
       ? await newest(ctx, query)
       : await following(ctx, after ?? "$", query, waitSeconds * 1000)
-    const names = await ctx.ledger.spent()
+    const nameOfUid = await namesOf(ctx, page.events)
     const each = Math.min(
       messageCharactersMax,
       Math.max(100, Math.floor(charactersMax / Math.max(1, page.events.length))),
     )
     const rows = page.events.map(({ cursor, atMs, kind, uid, message }) => {
-      const name = uid === undefined ? undefined : (names.get(uid)?.name ?? uid)
+      const name = uid === undefined ? undefined : nameOfUid(uid)
       const text = bounded(message, each)
       return {
         ...{ cursor, at: isoOf(atMs), kind },

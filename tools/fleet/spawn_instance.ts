@@ -1,19 +1,15 @@
 import { z } from "zod"
-import { recordBirth } from "../../src/core/birth.ts"
 import {
   type AskedChild,
   budgetWithin,
   checkChild,
   childrenOf,
-  completed,
   inherited,
   oneByOne,
-  type PartialChildren,
   parentOf,
-  partialChildrenSchema,
   relationsOf,
 } from "../../src/core/child-limits.ts"
-import { budgetOf, foreseen, loopOf, subjectOf } from "../../src/core/declaration.ts"
+import { foreseen, loopOf, subjectOf } from "../../src/core/declaration.ts"
 import { Fault } from "../../src/core/faults.ts"
 import { indexOf } from "../../src/core/fleet-index.ts"
 import { describeInstance, type Readings, readingsOf } from "../../src/core/fleet-view.ts"
@@ -26,6 +22,8 @@ import {
   labelsSchema,
   modeSchema,
   nameSchema,
+  type PartialChildren,
+  partialChildrenSchema,
   prioritySchema,
   projectSchema,
   type Spec,
@@ -33,6 +31,7 @@ import {
   uidSchema,
 } from "../../src/core/instance.ts"
 import { namingOfChild, namingOfPerson } from "../../src/core/instance-names.ts"
+import { hasLimit, instanceLimits, policyDefaults } from "../../src/core/limits.ts"
 import { may } from "../../src/core/principal.ts"
 import { digestOf, equalBefore, makerOf, originOf, takenBy } from "../../src/core/spawn-repeats.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
@@ -149,16 +148,17 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
     return isIt && indexOf(await ctx.visible()).byUid.get(one.uid) ? one : undefined
   }
   const madeBefore = async (instance: Instance) => {
-    const { name, uid, createdAtMs, spec } = instance
+    const { name, uid, createdAtMs } = instance
     const { phase, why, untrusted } = describeInstance(instance, readings)
-    await recordBirth(ctx, instance) // the call that made it may have ended before this
     const maker = makerOf(instance, who)
     const by = maker === undefined || maker === "you" ? "" : ` of ${maker}`
+    const { spent } = relationsOf(ctx, await ctx.visible(), readings)
+    const { budget } = instanceLimits(instance, spent)
     return {
       ...{ name, uid, created: false, phase },
       why: `An earlier call${by} with this idempotencyKey made it, ${spanOf(readings.nowMs - createdAtMs)} ago. ${why}`,
       ...(untrusted !== undefined && { untrusted }),
-      budget: { ...spec.budget, from: "the earlier call" },
+      budget: { ...budget, from: "the earlier call" },
       next: `inspect_instance {"name":"${name}"}`,
     }
   }
@@ -168,8 +168,9 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
 
   const digest = digestOf(ctx, { ...input, dryRun: false })
   const equal = equalBefore(ctx, others, digest)
-  const { from, ...own } = parent ? ofParent(parent, input, others, readings) : ofPerson(ctx, input)
-  const { budget } = own
+  const { from, ...own } = parent
+    ? ofParent(ctx, parent, input, others, readings)
+    : ofPerson(ctx, input)
   const spec: Spec = {
     ...{
       ...subject,
@@ -184,6 +185,7 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
     ...{ labels: input.labels, lineage: [], ...own, ...(parent && inherited(parent)) },
     origin: originOf(who, digest),
   }
+  const budget = spec.budget ?? policyDefaults(ctx.limits()).budget
   const place = await projects.foresee(spec, indexOf(others).open().filter(waits))
   // A stranger's name is not told.
   const together = (await visibleOf(ctx, place.sharedWith)).slice(0, 3)
@@ -236,7 +238,6 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
   // Whoever cancelled it knows of nothing that was made.
   if (ctx.signal.aborted) await forget(ctx, instance)
   checkWanted(ctx)
-  await recordBirth(ctx, instance)
   const { phase, why } = foreseen(ctx, instance, others, readings)
   const twin = equal
     ? ` An equal call of yours made ${equal.name} ${spanOf(readings.nowMs - equal.createdAtMs)} ago.`
@@ -278,42 +279,38 @@ interface Asked extends AskedChild {
   readonly budget?: Budget | undefined
   readonly children?: PartialChildren | undefined
 }
-type Own = Pick<Spec, "loop" | "budget" | "children" | "priority"> &
-  Partial<Spec> & { from: string }
+type Own = Pick<Spec, "loop" | "priority"> & Partial<Spec> & { readonly from: string }
 
-/** A person decides, within the policy. */
+/** A person decides, within the policy. What is left out is left to the account. */
 function ofPerson(
   ctx: ToolContext,
   { loop, model, schedule, priority, children, budget: asked }: Asked,
 ): Own {
-  const limits = ctx.limits()
   if (schedule) ctx.windows.check(schedule)
-  const named = model ?? limits.model
   return {
-    ...{
-      loop: loopOf(ctx, loop),
-      priority: priority ?? 0,
-      children: completed(children, limits.children),
-      ...budgetOf(ctx, asked),
-    },
-    ...(named !== undefined && { model: named }),
+    loop: loopOf(ctx, loop),
+    priority: priority ?? 0,
+    ...(children && { children }),
+    ...(model !== undefined && { model }),
     ...(schedule && { schedule }),
+    ...(hasLimit(asked) ? { budget: asked, from: "call" } : { from: "policy default" }),
   }
 }
 
 /** An instance gives of its own. */
 function ofParent(
+  ctx: ToolContext,
   parent: Instance,
   asked: Asked,
   visible: readonly Instance[],
   readings: Readings,
 ): Own {
-  const relations = relationsOf(visible, readings)
+  const relations = relationsOf(ctx, visible, readings)
   checkChild(parent, asked, relations)
   const { spec } = parent
   return {
     ...{ loop: spec.loop, priority: asked.priority ?? Math.min(0, spec.priority) },
-    children: childrenOf(spec.children, asked.children),
+    children: childrenOf(instanceLimits(parent, relations.spent).children, asked.children),
     budget: budgetWithin(parent, { ...asked.budget }, relations),
     from: `your own budget, of which it is set aside`,
   }

@@ -1,31 +1,21 @@
 import { z } from "zod"
-import {
-  budgetWithin,
-  childrenOf,
-  completed,
-  oneByOne,
-  type PartialChildren,
-  partialChildrenSchema,
-  relationsOf,
-} from "../../src/core/child-limits.ts"
+import { budgetWithin, childrenOf, oneByOne, relationsOf } from "../../src/core/child-limits.ts"
 import { asFault, Fault } from "../../src/core/faults.ts"
-import {
-  describeInstance,
-  phaseAndWhy,
-  type Readings,
-  readingsOf,
-} from "../../src/core/fleet-view.ts"
+import { describeInstance, phaseAndWhy, readingsOf } from "../../src/core/fleet-view.ts"
 import {
   budgetSchema,
   goalSchema,
   type Instance,
   labelsSchema,
   nameSchema,
+  type PartialChildren,
+  partialChildrenSchema,
   prioritySchema,
   type Spec,
   scheduleSchema,
 } from "../../src/core/instance.ts"
-import { setAside } from "../../src/core/lineage.ts"
+import { completeChildren, type InstanceLimits, instanceLimits } from "../../src/core/limits.ts"
+import { type Relations, setAside } from "../../src/core/lineage.ts"
 import { nameOf } from "../../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { withSaid } from "../../src/core/view.ts"
@@ -84,10 +74,8 @@ async function change(ctx: ToolContext, { name, dryRun, ...asked }: z.output<typ
   const { store, timeline, clock, who, newId } = ctx
   if (asked.schedule) ctx.windows.check(asked.schedule)
   // What an instance changes stays within what the changed one's parent has, as at its birth.
-  const allowed =
-    who.kind === "instance"
-      ? within(target, asked, await ctx.visible(), await readingsOf(ctx))
-      : asked
+  const relations = relationsOf(ctx, await ctx.visible(), await readingsOf(ctx))
+  const allowed = who.kind === "instance" ? within(target, asked, relations) : asked
   for (let repeat = 0, seen: Instance | undefined = target; ; repeat++) {
     if (seen?.uid !== target.uid || seen.deletedAtMs !== undefined)
       throw new Fault(
@@ -95,7 +83,7 @@ async function change(ctx: ToolContext, { name, dryRun, ...asked }: z.output<typ
         `${name} is being removed.`,
         "Call list_instances {} for the names that exist.",
       )
-    const spec = changedSpec(seen.spec, allowed)
+    const spec = changedSpec(seen.spec, allowed, instanceLimits(seen, relations.spent))
     const changed = fields.filter(
       (field) => JSON.stringify(seen?.spec[field]) !== JSON.stringify(spec[field]),
     )
@@ -109,7 +97,8 @@ async function change(ctx: ToolContext, { name, dryRun, ...asked }: z.output<typ
           .catch(() => undefined)
       }
       const { phase, why, untrusted } = describeInstance(after, await readingsOf(ctx))
-      const { budget, orders } = after.spec
+      const { orders } = after.spec
+      const { budget } = instanceLimits(after, relations.spent)
       const next = dryRun
         ? "Nothing was changed: call it without dryRun."
         : changed.length === 0
@@ -137,14 +126,9 @@ interface Asked {
   readonly labels?: Spec["labels"] | undefined
 }
 /** @throws Forbidden for what the parent of the changed one has not itself. */
-function within(
-  { uid, spec }: Instance,
-  asked: Asked,
-  visible: readonly Instance[],
-  readings: Readings,
-): Asked {
+function within(target: Instance, asked: Asked, relations: Relations): Asked {
+  const { uid, spec } = target
   const { schedule, priority, budget, children } = asked
-  const relations = relationsOf(visible, readings)
   const parent = relations.byUid.get(spec.lineage.at(-1) ?? uid)
   if (!parent)
     throw new Fault(
@@ -164,18 +148,22 @@ function within(
       `A child's priority is at most its parent's, ${parent.spec.priority}.`,
       "Give a lower one.",
     )
+  const own = instanceLimits(target, relations.spent)
   return {
     ...asked,
     ...(budget && {
       budget: budgetWithin(
         parent,
-        { ...spec.budget, ...budget },
+        { ...own.budget, ...budget },
         relations,
         setAside(uid, relations),
       ),
     }),
     ...(children && {
-      children: childrenOf(parent.spec.children, completed(children, spec.children)),
+      children: childrenOf(
+        instanceLimits(parent, relations.spent).children,
+        completeChildren(children, own.children),
+      ),
     }),
   }
 }
@@ -184,6 +172,7 @@ function within(
 function changedSpec(
   spec: Spec,
   { goal, removeOrders, priority, budget, children, schedule, labels }: Asked,
+  own: InstanceLimits,
 ): Spec {
   const unknown = removeOrders.filter((id) => !spec.orders.some((order) => order.id === id))
   if (unknown.length > 0) {
@@ -212,8 +201,8 @@ function changedSpec(
     ...(goal !== undefined && { goal }),
     orders: spec.orders.filter(({ id }) => !removeOrders.includes(id)),
     ...(priority !== undefined && { priority }),
-    budget: { ...spec.budget, ...budget },
-    children: completed(children, spec.children),
+    ...(budget && { budget: { ...own.budget, ...budget } }),
+    ...(children && { children: completeChildren(children, own.children) }),
     labels: checked.data,
   }
 }

@@ -2,7 +2,7 @@ import type { AuditRecord } from "../../core/audit.ts"
 import type { Beat } from "../../core/beat.ts"
 import type { Event } from "../../core/event.ts"
 import type { Instance, Uid } from "../../core/instance.ts"
-import type { Clock, Posted, Spent, Token, Turn } from "../../core/ports.ts"
+import type { Account, Clock, Posted, Token, Turn } from "../../core/ports.ts"
 import type { Usage } from "../../core/usage.ts"
 import type { Wait } from "../../core/waits.ts"
 import { Leadership } from "./lead.ts"
@@ -26,8 +26,10 @@ export interface MemoryBackend {
   readonly beats: Truth<Uid, Beat>
   readonly waits: Truth<Uid, readonly Wait[]>
   readonly turns: Truth<Uid, Turn>
-  readonly accounts: Truth<Uid, Spent>
+  readonly accounts: Truth<Uid, Account>
   readonly leadership: Leadership
+  /** How many there were: the rank of the latest. */
+  births: number
   /** The newest leader that wrote turns. */
   turnsTerm: number
   /** By uid and place. */
@@ -68,6 +70,7 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
     turns: new Truth(),
     accounts: new Truth(),
     leadership: new Leadership(),
+    births: 0,
     turnsTerm: 0,
     usage: new Map(),
     hours: new Map(),

@@ -1,5 +1,5 @@
 import type { Uid } from "../../core/instance.ts"
-import type { Ledger, Spent } from "../../core/ports.ts"
+import type { Account, Ledger } from "../../core/ports.ts"
 import { addUsage, lessUsage, maxUsage, noUsage } from "../../core/usage.ts"
 import type { Connection } from "./connection.ts"
 
@@ -10,8 +10,8 @@ const hoursKept = 400 * 24
 export function memoryLedger({ backend, replicaOf, reach }: Connection): Ledger {
   const { accounts: truth, usage, hours, clock } = backend
   const accounts = replicaOf(truth)
-  const change = (uid: Uid, part: Partial<Spent>): readonly [Spent, number] => {
-    const account = { lineage: [], used: noUsage, ...truth.get(uid), ...part }
+  const change = (uid: Uid, part: Partial<Account>): readonly [Account, number] => {
+    const account = { used: noUsage, ...truth.get(uid), ...part }
     return [account, truth.put(uid, account)]
   }
   return {
@@ -32,12 +32,12 @@ export function memoryLedger({ backend, replicaOf, reach }: Connection): Ledger 
       })
       if (put) accounts.put(uid, ...put)
     },
-    async born(uid, name, lineage, atMs) {
-      const put = await reach("ledger.born", () =>
-        truth.get(uid)?.bornAtMs === undefined
-          ? change(uid, { name, bornAtMs: atMs, lineage: [...lineage] })
-          : undefined,
-      )
+    async open(uid, { name, lineage, bornAtMs, defaults }) {
+      const put = await reach("ledger.open", () => {
+        if (truth.get(uid)?.birth) return undefined
+        const birth = { name, lineage: [...lineage], bornAtMs, rank: ++backend.births, defaults }
+        return change(uid, { birth })
+      })
       if (put) accounts.put(uid, ...put)
     },
     spentSince: (ms) =>

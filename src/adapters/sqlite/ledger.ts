@@ -1,5 +1,5 @@
-import { type Uid, uidSchema } from "../../core/instance.ts"
-import type { Clock, Ledger, Spent } from "../../core/ports.ts"
+import { defaultsSchema, type Uid, uidSchema } from "../../core/instance.ts"
+import type { Account, Birth, Clock, Ledger } from "../../core/ports.ts"
 import { soleReplica } from "../../core/replica.ts"
 import { addUsage, lessUsage, maxUsage, noUsage, type Usage } from "../../core/usage.ts"
 import type { Database } from "./open.ts"
@@ -27,23 +27,29 @@ const values = ({ usd, tokens, iterations, ms }: Usage): [number, number, number
   iterations,
   ms,
 ]
+
+const births = "SELECT uid, name, lineage, at_ms, rank, defaults FROM birth"
+const birthOf = (row: Row): Birth => ({
+  name: stringOf(row, "name"),
+  lineage: uidSchema.array().parse(JSON.parse(stringOf(row, "lineage"))),
+  bornAtMs: numberOf(row, "at_ms"),
+  rank: numberOf(row, "rank"),
+  defaults: defaultsSchema.parse(JSON.parse(stringOf(row, "defaults"))),
+})
+
 export function sqliteLedger(database: Database, clock: Clock): Ledger {
-  const read = new Map<Uid, Spent>()
+  const read = new Map<Uid, Account>()
   database.read(() => {
-    const change = (uid: Uid, part: Partial<Spent>): void =>
-      void read.set(uid, { lineage: [], used: noUsage, ...read.get(uid), ...part })
-    for (const row of database.prepare("SELECT uid, name, lineage, at_ms FROM birth").all())
-      change(uidSchema.parse(stringOf(row, "uid")), {
-        name: stringOf(row, "name"),
-        bornAtMs: numberOf(row, "at_ms"),
-        lineage: uidSchema.array().parse(JSON.parse(stringOf(row, "lineage"))),
-      })
+    const change = (uid: Uid, part: Partial<Account>): void =>
+      void read.set(uid, { used: noUsage, ...read.get(uid), ...part })
+    for (const row of database.prepare(births).all())
+      change(uidSchema.parse(stringOf(row, "uid")), { birth: birthOf(row) })
     for (const row of database.prepare(`SELECT uid, ${sums} FROM usage GROUP BY uid`).all())
       change(uidSchema.parse(stringOf(row, "uid")), { used: usageOf(row) })
   })
   const accounts = soleReplica(read)
-  const change = (uid: Uid, part: Partial<Spent>): void =>
-    accounts.put(uid, { lineage: [], used: noUsage, ...accounts.get(uid), ...part })
+  const change = (uid: Uid, part: Partial<Account>): void =>
+    accounts.put(uid, { used: noUsage, ...accounts.get(uid), ...part })
   const known = database.prepare(
     "SELECT usd, tokens, iterations, ms FROM usage WHERE uid = ? AND place = ?",
   )
@@ -57,9 +63,12 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
   )
   const dropHours = database.prepare("DELETE FROM hour WHERE hour <= ?")
   const since = database.prepare(`SELECT ${sums} FROM hour WHERE hour >= ?`)
-  const bear = database.prepare(
-    "INSERT OR IGNORE INTO birth (uid, name, lineage, at_ms) VALUES (?, ?, ?, ?)",
+  const insertBirth = database.prepare(
+    `INSERT INTO birth (uid, name, lineage, at_ms, rank, defaults)
+     SELECT ?, ?, ?, ?, coalesce(max(rank), 0) + 1, ? FROM birth WHERE true
+     ON CONFLICT (uid) DO NOTHING`,
   )
+  const readBirth = database.prepare(`${births} WHERE uid = ?`)
 
   return {
     async record(uid, place, used) {
@@ -79,9 +88,14 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
       })
       if (added) change(uid, { used: addUsage(accounts.get(uid)?.used ?? noUsage, added) })
     },
-    async born(uid, name, lineage, atMs) {
-      const { changes } = database.write(() => bear.run(uid, name, JSON.stringify(lineage), atMs))
-      if (changes === 1) change(uid, { name, bornAtMs: atMs, lineage: [...lineage] })
+    async open(uid, { name, lineage, bornAtMs, defaults }) {
+      if (accounts.get(uid)?.birth) return
+      const row = database.write(() => {
+        const values = [uid, name, JSON.stringify(lineage), bornAtMs, JSON.stringify(defaults)]
+        insertBirth.run(...values)
+        return readBirth.get(uid)
+      })
+      if (row) change(uid, { birth: birthOf(row) })
     },
     accounts,
     spent: async () => accounts.snapshot(),

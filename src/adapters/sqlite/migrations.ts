@@ -187,4 +187,14 @@ export const migrations: readonly string[] = [
     UPDATE event_count SET events = events - 1 WHERE uid = '' AND share = '';
   END;
   `,
+  // The order of births, and what an account keeps of the policy. Older specs say all of that
+  // themselves.
+  `
+  ALTER TABLE birth ADD COLUMN rank INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE birth ADD COLUMN defaults TEXT NOT NULL DEFAULT '{}';
+  UPDATE birth SET rank = older.rank
+    FROM (SELECT uid, row_number() OVER (ORDER BY at_ms, uid) AS rank FROM birth) AS older
+    WHERE older.uid = birth.uid;
+  CREATE UNIQUE INDEX birth_rank ON birth (rank);
+  `,
 ]

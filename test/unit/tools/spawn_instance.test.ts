@@ -4,7 +4,7 @@ import { admin, agent, makeFleet, operator, type Result } from "../fleet.ts"
 import { messagesOf, snapshot } from "./fleet-facts.ts"
 
 describe("spawn_instance", () => {
-  it("declares an instance with the lowest free name, its birth and an event", async () => {
+  it("declares an instance with the lowest free name, and writes its spec alone", async () => {
     const fleet = makeFleet()
     fleet.add("shop-1")
     fleet.add("shop-3")
@@ -33,14 +33,14 @@ describe("spawn_instance", () => {
         workspace: "auto",
         priority: 0,
         labels: { team: "web" },
-        budget: { usd: 10, iterations: 50 },
         lineage: [],
       },
-      children: { depth: 2, total: 20, running: 4 },
       origin: { by: "operator ann", input: expect.stringMatching(/^[0-9a-f]{32}$/) },
     })
-    expect(fleet.spent.get(made.uid)?.lineage).toEqual([])
-    expect(messagesOf(fleet, "Spawned")).toEqual(["Spawned by operator ann for project shop."])
+    // Its account, its defaults and its event are the scheduler's to make.
+    expect(made.budget).toMatchObject({ usd: 10, iterations: 50, from: "policy default" })
+    expect(fleet.spent.has(made.uid)).toBe(false)
+    expect(messagesOf(fleet, "Spawned")).toEqual([])
   })
 
   it("makes a label of a project's name", async () => {
@@ -113,7 +113,6 @@ describe("spawn_instance", () => {
       why: expect.stringContaining("earlier call"),
     })
     expect(fleet.byName.size).toBe(1)
-    expect(messagesOf(fleet, "Spawned")).toHaveLength(1)
     fleet.world.projects = ["shop", "blog"]
     await expectFault(
       spawn("spawn_instance", { project: "blog", name: "shop", idempotencyKey: "issue-7" }),
