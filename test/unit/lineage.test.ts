@@ -27,6 +27,8 @@ interface Member {
   readonly removed?: boolean
   readonly live?: boolean
   readonly failed?: boolean
+  /** Its account is not open yet. */
+  readonly unborn?: boolean
 }
 const admitted: Admission = {
   verdict: "Admitted",
@@ -41,12 +43,12 @@ function family(members: Readonly<Record<string, Member>>) {
   }
   const spent = new Map<Uid, Account>()
   const all: Instance[] = []
-  for (const [at, [name, { spec = {}, usd = 0, removed, live, failed }]] of Object.entries(
+  for (const [at, [name, { spec = {}, usd = 0, removed, live, failed, unborn }]] of Object.entries(
     members,
   ).entries()) {
     const lineage = lineageOf(name)
     const birth = aBirth(name, { bornAtMs: at, rank: at + 1, lineage })
-    spent.set(uid(`u-${name}`), { birth, used: { ...noUsage, usd } })
+    if (!unborn) spent.set(uid(`u-${name}`), { birth, used: { ...noUsage, usd } })
     const run = failed
       ? { run: aRun({ phase: "Exited", lastExit: { code: 1, atMs: 1, outcome: "Failed" } }) }
       : live
@@ -80,6 +82,31 @@ function family(members: Readonly<Record<string, Member>>) {
   }
   return { relations, get, verdicts }
 }
+
+describe("an instance whose account is not open yet", () => {
+  const root = { spec: { budget: { usd: 10 }, children: { depth: 1, total: 2, running: 9 } } }
+
+  it("comes after all of its family who have one", () => {
+    const { relations, get } = family({
+      late: { of: "root", unborn: true },
+      root,
+      one: { of: "root" },
+      two: { of: "root" },
+    })
+    expect(lineageHold(get("late"), relations)?.reason).toBe("ChildLimit")
+    expect(lineageHold(get("two"), relations)).toBeUndefined()
+  })
+
+  it("may have what was set aside for none of them", () => {
+    const { relations, get } = family({
+      root,
+      one: { of: "root", spec: { budget: { usd: 6 } } },
+      late: { of: "root", spec: { budget: { usd: 5 } }, unborn: true },
+    })
+    expect(lineageHold(get("late"), relations)?.reason).toBe("BudgetReached")
+    expect(lineageHold(get("one"), relations)).toBeUndefined()
+  })
+})
 
 describe("a budget", () => {
   it("sets aside what its children were given: the parent may use the rest alone", () => {
