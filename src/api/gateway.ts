@@ -37,6 +37,8 @@ export interface SupervisorLink {
   close(code: number, reason: string): void
 }
 export interface GatewayPorts {
+  /** Tells this process's links from another's. */
+  readonly id: string
   readonly store: Instances
   readonly mailboxes: Mailboxes
   readonly reports: Reports
@@ -68,6 +70,7 @@ const reportedCharactersMax = 500
 
 /** The fleet's end of every link: directives and mail down, beats, receipts and events up. */
 export function createGateway({
+  id,
   store,
   mailboxes,
   reports,
@@ -97,7 +100,7 @@ export function createGateway({
       return {}
     }
     const nowMs = clock.nowMs()
-    const turn = (await turns.list()).get(instance.uid)
+    const turn = turns.replica.get(instance.uid)
     const frame = {
       type: "directive",
       directive: directive(
@@ -186,6 +189,10 @@ export function createGateway({
       links.set(name, { connection })
       linked.set(uid, name)
       const ended = new AbortController()
+      const link = { gateway: id, place: connection.place, sinceMs: clock.nowMs() }
+      const registered = reports.linked(uid, link)
+      const unregister = (): Promise<void> => reports.unlinked(uid, link)
+      registered.catch((error: unknown) => report(name, error))
       connections.changed(name)
       let backlog = 0
       let waitsForRoom = false
@@ -245,6 +252,9 @@ export function createGateway({
           if (links.get(name)?.connection !== connection) return
           links.delete(name)
           linked.delete(uid)
+          void registered
+            .then(unregister, unregister)
+            .catch((error: unknown) => report(name, error))
         },
       }
     },
@@ -253,8 +263,8 @@ export function createGateway({
         {
           sources: [
             store.watch,
-            linkedOf(turns.watch),
-            linkedOf(reports.watch),
+            linkedOf(turns.replica.watch),
+            linkedOf(reports.beats.watch),
             limitsChanged,
             connections.source,
           ],

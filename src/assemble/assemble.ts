@@ -161,6 +161,7 @@ function gatewayOver(ports: Ports, settings: PlaneSettings): Gateway {
   const { mailboxes } = ports
   return createGateway({
     ...ports,
+    id: newId("g"),
     mailboxes: {
       ...mailboxes,
       // Supervisors remove secrets that are known everywhere, but do not know those of the policy.

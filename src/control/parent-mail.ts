@@ -28,7 +28,7 @@ export async function mailEndToParent(ports: ParentMailPorts, child: Instance): 
   )
     return
   const { run } = child.status
-  const { last, work } = (await reports.beats()).get(child.uid) ?? {}
+  const { last, work } = reports.beats.get(child.uid) ?? {}
   const end = ends[run?.lastExit?.outcome ?? "Stopped"]
   const lastMessage = last
     ? ` Its last message, of iteration ${last.iteration} (${last.outcome}):\n${last.text}`

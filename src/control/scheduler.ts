@@ -6,6 +6,7 @@ import type { Defaults, Instance } from "../core/instance.ts"
 import { type FleetSnapshot, type Plan, plan } from "../core/plan.ts"
 import type { Clock, Instances, Ledger, Reports, Timeline, Turns, Windows } from "../core/ports.ts"
 import type { Source } from "../core/source.ts"
+import { currentWaits } from "../core/waits.ts"
 import { control, type Reconcile } from "./controller.ts"
 
 export interface SchedulerPorts {
@@ -36,22 +37,17 @@ export const reconcileFleet =
     const { store, reports, turns, ledger, clock, windows, policy } = ports
     const instances = await store.list()
     const opening = await openAccounts(ports, instances)
-    const [beats, granted, spent, waits] = await Promise.all([
-      reports.beats(),
-      turns.list(),
-      ledger.spent(),
-      reports.waits(),
-    ])
+    const spent = await ledger.spent()
     const nowMs = clock.nowMs()
     const fleet = indexOf(instances)
     const unborn = opening.isNeeded ? newborns(instances, spent) : []
     const snapshot: FleetSnapshot = {
       policy: policy(),
       fleet: unborn.length === 0 ? fleet : withoutUnborn(fleet, spent),
-      beats,
-      turns: granted,
+      beats: reports.beats.snapshot(),
+      turns: turns.replica.snapshot(),
       spent,
-      waits,
+      waits: currentWaits(reports.waits.snapshot(), nowMs),
       windows: windows.at,
     }
     const { admit, grant, end, wakeAtMs } = plan(snapshot, holds, nowMs)
@@ -118,9 +114,13 @@ export const schedule = (
 ): Promise<void> =>
   control(
     {
-      sources: [ports.store.watch, ports.reports.watch, ports.turns.watch, ports.policyChanged].map(
-        (source) => asFleet(source),
-      ),
+      sources: [
+        ports.store.watch,
+        ports.reports.beats.watch,
+        ports.reports.waits.watch,
+        ports.turns.replica.watch,
+        ports.policyChanged,
+      ].map((source) => asFleet(source)),
       reconcile: reconcileFleet(ports, term),
       workersMax: 1,
       clock: ports.clock,

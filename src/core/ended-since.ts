@@ -44,11 +44,10 @@ export async function endedSince(
 ): Promise<EndedSince> {
   const { reports, timeline, ledger } = ctx
   const uids = only ?? (await visibleUids(ctx))
-  const [{ events }, names, used, beats] = await Promise.all([
+  const [{ events }, names, used] = await Promise.all([
     timeline.lastEvents({ kinds: ["Exited"], sinceMs, limit: readMax, ...(uids && { uids }) }),
     ledger.spent(),
     uids === undefined ? ledger.spentSince(sinceMs) : undefined,
-    reports.beats(),
   ])
   // The last end of each is what became of it: an attempt that failed and was completed later is
   // complete.
@@ -66,7 +65,7 @@ export async function endedSince(
         limit: 1,
       })
     ).events
-    const { branch, commits } = beats.get(uid)?.work ?? {}
+    const { branch, commits } = reports.beats.get(uid)?.work ?? {}
     const untrusted = {
       ...(branch !== undefined && { branch }),
       ...(words && { said: bounded(words.message, wordsCharactersMax) }),

@@ -47,8 +47,9 @@ export function watchChanges(
   }
   // A source never throws; it ends with the signal.
   void follow(store.watch, names)
-  void follow(reports.watch, uids)
-  void follow(turns.watch, uids)
+  void follow(reports.beats.watch, uids)
+  void follow(reports.waits.watch, uids)
+  void follow(turns.replica.watch, uids)
   const rest = (ms: number, enough: () => boolean): Promise<void> =>
     new Promise((resolve) => {
       const cancel = clock.after(ms, () => resolve())

@@ -8,7 +8,7 @@ import { totalsBelow } from "./spending.ts"
 import type { Limits } from "./tool.ts"
 import { noUsage, type Usage } from "./usage.ts"
 import { oneLine, spanOf } from "./view.ts"
-import type { WaitsByUid } from "./waits.ts"
+import { currentWaits, type WaitsByUid } from "./waits.ts"
 
 /**
  * What moves in a fleet, as it was read for one answer: all that phases, usage and activity are
@@ -26,7 +26,7 @@ export interface Readings {
 
 export interface Readable {
   readonly reports: Pick<Reports, "beats" | "waits">
-  readonly turns: Pick<Turns, "list">
+  readonly turns: Pick<Turns, "replica">
   readonly ledger: Pick<Ledger, "spent">
   readonly clock: Pick<Clock, "nowMs">
   limits(): Pick<Limits, "turnsMax">
@@ -39,14 +39,16 @@ export async function readingsOf({
   clock,
   limits,
 }: Readable): Promise<Readings> {
-  const [beats, granted, spent, waits] = await Promise.all([
-    reports.beats(),
-    turns.list(),
-    ledger.spent(),
-    reports.waits(),
-  ])
-  const used = { used: granted.size, max: limits().turnsMax }
-  return { beats, spent, waits, totals: totalsBelow(spent), turns: used, nowMs: clock.nowMs() }
+  const spent = await ledger.spent()
+  const nowMs = clock.nowMs()
+  return {
+    beats: reports.beats.snapshot(),
+    spent,
+    totals: totalsBelow(spent),
+    waits: currentWaits(reports.waits.snapshot(), nowMs),
+    turns: { used: turns.replica.snapshot().size, max: limits().turnsMax },
+    nowMs,
+  }
 }
 
 /** Its own use, without what its descendants used. */

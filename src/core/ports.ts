@@ -12,12 +12,13 @@ import type {
   Status,
   Uid,
 } from "./instance.ts"
+import type { Linked } from "./link.ts"
 import type { Mail, Receipt } from "./mail.ts"
 import type { Replica } from "./replica.ts"
 import type { Role } from "./role.ts"
 import type { Source } from "./source.ts"
 import type { Usage } from "./usage.ts"
-import type { Wait, WaitsByUid } from "./waits.ts"
+import type { Wait } from "./waits.ts"
 
 /**
  * The interfaces between the control plane and the world. Adapters implement them; one contract
@@ -219,24 +220,30 @@ export interface Timeline {
 
 /** What instances say of themselves. */
 export interface Reports {
+  /** The latest beat of each. `watch` tells only of those that say something new. */
+  readonly beats: Replica<Uid, Beat>
+  /**
+   * What instances wait for after their iteration: one wait of each kind, the last counts. Those
+   * whose time is over may still be there: `currentWaits` leaves them out.
+   */
+  readonly waits: Replica<Uid, readonly Wait[]>
+  /**
+   * Which gateway each supervisor is linked to. A gateway that is gone takes all its entries with
+   * it.
+   */
+  readonly links: Replica<Uid, Linked>
   beat(uid: Uid, beat: Beat): Promise<void>
-  beats(): Promise<ReadonlyMap<Uid, Beat>>
-  /** What an instance waits for after its iteration: one wait of each kind, the last counts. */
   wait(uid: Uid, wait: Wait): Promise<void>
-  /** Those whose time is not over. */
-  waits(): Promise<WaitsByUid>
-  /** Whose place, frozen, hold, usage, news or wait changed. */
-  readonly watch: Source<Uid>
+  linked(uid: Uid, link: Linked): Promise<void>
+  /** Takes out this very link: one that another gateway has taken since stays. */
+  unlinked(uid: Uid, link: Linked): Promise<void>
 }
-
 /** The permission to run an iteration. */
 export interface Turns {
+  /** Of those that have one. */
   readonly replica: Replica<Uid, Turn>
-  list(): Promise<ReadonlyMap<Uid, Turn>>
   /** The leading scheduler's alone. @throws Conflict for an older term. */
   set(term: number, grant: readonly Turn[], end: readonly Turn[]): Promise<void>
-  /** Whose turn was granted or ended. */
-  readonly watch: Source<Uid>
 }
 
 /** Accounts: births and spend. They outlive instances. */

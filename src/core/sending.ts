@@ -95,7 +95,7 @@ export async function sendAll(
 ): Promise<readonly Sent[]> {
   const { who, turns } = ctx
   const turn =
-    letter.question && who.kind === "instance" ? (await turns.list()).get(who.uid)?.id : undefined
+    letter.question && who.kind === "instance" ? turns.replica.get(who.uid)?.id : undefined
   const sent = await Promise.all(
     recipients.map((recipient) => sendOne(ctx, recipient, letter, readings, turn)),
   )

@@ -107,3 +107,17 @@ export const renderQuestion = ({ sinceMs }: Question, nowMs: number): string =>
   `It asked a question ${spanOf(nowMs - sinceMs)} ago and waits for the answer.`
 
 export type WaitsByUid = ReadonlyMap<Uid, readonly Wait[]>
+
+/** Those whose time is not over. The same map where that is so of all. */
+export function currentWaits(waits: WaitsByUid, nowMs: number): WaitsByUid {
+  const isOver = ({ untilMs }: Wait): boolean => untilMs <= nowMs
+  const ended = [...waits].filter(([, list]) => list.some(isOver))
+  if (ended.length === 0) return waits
+  const current = new Map(waits)
+  for (const [uid, list] of ended)
+    current.set(
+      uid,
+      list.filter((wait) => !isOver(wait)),
+    )
+  return current
+}

@@ -5,7 +5,7 @@ import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
 import type { Instance, Spec } from "../../src/core/instance.ts"
 import { revisionOf } from "../../src/core/revision.ts"
 import { systemClock } from "../../src/host/clock.ts"
-import { sqliteBus } from "../contract/sqlite-bus.ts"
+import { sqlitePorts } from "../contract/sqlite-ports.ts"
 
 /**
  * A fleet that has been used for months: most of it ended long ago, some are paused, one in fifty
@@ -41,7 +41,7 @@ export async function fillWith(
   try {
     const store = sqliteStore(database, systemClock)
     const ledger = sqliteLedger(database, systemClock)
-    const bus = sqliteBus(database, systemClock)
+    const { timeline } = sqlitePorts(database, systemClock)
     const nowMs = Date.now()
     const made: Instance[] = []
     let parent: Instance | undefined
@@ -83,7 +83,13 @@ export async function fillWith(
         ["IterationEnded", "Iteration 12 ended after 60 s: PARTIAL, exit code 0. Status: PARTIAL"],
         ["Exited", "The loop exited with code 143."],
       ] as const)
-        await bus.append({ id: `${kind}-${index}`, uid: instance.uid, kind, message, atMs: nowMs })
+        await timeline.append({
+          id: `${kind}-${index}`,
+          uid: instance.uid,
+          kind,
+          message,
+          atMs: nowMs,
+        })
       if (index % 50 === 0) parent = instance
       made.push(instance)
     }

@@ -11,7 +11,7 @@ import type { Uid } from "../../src/core/instance.ts"
 import type { Observed, Runtime } from "../../src/core/ports.ts"
 import { topic } from "../../src/core/source.ts"
 import { systemClock } from "../../src/host/clock.ts"
-import { portsOf, sqliteBus } from "../contract/sqlite-bus.ts"
+import { sqlitePorts } from "../contract/sqlite-ports.ts"
 import { aSpec, fillWith } from "./crowd.ts"
 import { type Part, row } from "./measure.ts"
 
@@ -61,8 +61,8 @@ async function perSecond(count: number, others: number): Promise<number> {
     await fillWith(others, directory)
     const database = await openDatabase(join(directory, "blackbox5.db"))
     const store = sqliteStore(database, systemClock)
-    const [bus, ledger] = [sqliteBus(database, systemClock), sqliteLedger(database, systemClock)]
-    const ports = { store, ...portsOf(bus), ledger, clock: systemClock }
+    const ledger = sqliteLedger(database, systemClock)
+    const ports = { store, ...sqlitePorts(database, systemClock), ledger, clock: systemClock }
     const failed = Promise.withResolvers<never>()
     const report = (_key: string, error: unknown): void => failed.reject(error)
     let ids = 0

@@ -14,7 +14,7 @@ import type { Audit, AuditRoom } from "../../src/core/audit-port.ts"
 import { Fault } from "../../src/core/faults.ts"
 import type { Principal } from "../../src/core/principal.ts"
 import { manualClock, startMs, uid } from "./harness.ts"
-import { sqliteBus } from "./sqlite-bus.ts"
+import { sqlitePorts } from "./sqlite-ports.ts"
 
 const dayMs = 86_400_000
 const root: Principal = { kind: "human", id: "root", role: "admin" }
@@ -214,8 +214,10 @@ it("takes over the calls that the timeline of before held, and leaves the other 
       verdict: "done",
     },
   ])
-  const bus = sqliteBus(database, clock)
-  expect((await bus.lastEvents({ limit: 10 })).events.map(({ kind }) => kind)).toEqual(["Exited"])
+  const { timeline } = sqlitePorts(database, clock)
+  expect((await timeline.lastEvents({ limit: 10 })).events.map(({ kind }) => kind)).toEqual([
+    "Exited",
+  ])
   room = { keepDays: 1e-9, megabytesMax: 1 }
   clock.advance(1000)
   await audit.trim()

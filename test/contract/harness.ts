@@ -11,11 +11,21 @@ import type { Birth, Clock } from "../../src/core/ports.ts"
 /** An adapter as a suite gets it. `reopen` ends it and opens what it left behind. */
 export interface Opened<T> {
   readonly port: T
+  /** Another process on the same backend; throws where one process alone has it. */
+  second(): Promise<Second<T>>
   reopen(): Promise<Opened<T>>
   close(): Promise<void>
 }
+export interface Second<T> {
+  readonly port: T
+  readonly wire: { cut(): void; resume(): void }
+  /** Resumes the wire, and lets the time pass after which feeds are begun again. */
+  comeBack(): Promise<void>
+  /** As if that process were gone. */
+  close(): void
+}
 /** Opens an empty one. */
-export type Open<T> = (clock: Clock) => Promise<Opened<T>>
+export type Open<T> = (clock: ManualClock) => Promise<Opened<T>>
 
 export interface ManualClock extends Clock {
   /** Moves time on and runs what becomes due. */

@@ -1,44 +1,89 @@
-/** The contract suites on the memory adapter. */
+/** The contract suites on the memory adapter, which several processes may use at once. */
 import { createMemoryBackend } from "../../src/adapters/memory/backend.ts"
 import { connectMemory, type MemoryPorts } from "../../src/adapters/memory/connect.ts"
 import { inboxMax } from "../../src/adapters/memory/mailboxes.ts"
 import { tokensMax } from "../../src/adapters/memory/tokens.ts"
+import { retryMsMax } from "../../src/core/replica.ts"
 import { describeAudit } from "./audit.ts"
-import { describeBus } from "./bus.ts"
 import type { Open, Opened } from "./harness.ts"
 import { describeInstanceStore } from "./instance-store.ts"
 import { describeLead } from "./lead.ts"
 import { describeLedger } from "./ledger.ts"
-import { busOf } from "./sqlite-bus.ts"
+import { describeMailboxes } from "./mailboxes.ts"
+import { describeReports } from "./reports.ts"
+import { describeTimeline } from "./timeline.ts"
 import { describeTokens } from "./tokens.ts"
+import { describeTurns } from "./turns.ts"
 
-/** Opened again, it is another process on the same backend. */
+const hourMs = 3_600_000
+
+/** The second process's own clock is an hour ahead: what counts is the backend's. */
 const opener =
   <T>(port: (ports: MemoryPorts) => T): Open<T> =>
   async (clock) => {
     const backend = createMemoryBackend(clock)
-    const connect = async (): Promise<Opened<T>> => {
-      const ports = connectMemory(backend, { clock })
+    const connected: MemoryPorts[] = []
+    const connect = async (ahead: number): Promise<MemoryPorts> => {
+      const own = { ...clock, nowMs: () => clock.nowMs() + ahead }
+      const ports = connectMemory(backend, { clock: own })
+      connected.push(ports)
       await ports.ready()
-      return {
-        port: port(ports),
-        async reopen() {
-          ports.close()
-          return connect()
-        },
-        async close() {
-          ports.close()
-        },
-      }
+      return ports
     }
-    return connect()
+    const close = (): void => {
+      for (const ports of connected.splice(0)) ports.close()
+    }
+    const again = async (): Promise<Opened<T>> => ({
+      port: port(await connect(0)),
+      async second() {
+        const ports = await connect(hourMs)
+        return {
+          port: port(ports),
+          wire: ports.wire,
+          async comeBack() {
+            ports.wire.resume()
+            clock.advance(retryMsMax)
+            await ports.ready()
+          },
+          close: ports.close,
+        }
+      },
+      async reopen() {
+        close()
+        return again()
+      },
+      async close() {
+        close()
+      },
+    })
+    return again()
   }
+const handles = "several" as const
 
 describeInstanceStore(
   "memory",
   opener(({ instances }) => instances),
 )
-describeBus("memory", opener(busOf), { inboxMax })
+describeMailboxes(
+  "memory",
+  opener(({ mailboxes }) => mailboxes),
+  { inboxMax, handles },
+)
+describeTimeline(
+  "memory",
+  opener(({ timeline }) => timeline),
+  { handles },
+)
+describeReports(
+  "memory",
+  opener(({ reports }) => reports),
+  { handles },
+)
+describeTurns(
+  "memory",
+  opener(({ turns }) => turns),
+  { handles },
+)
 describeLedger(
   "memory",
   opener(({ ledger }) => ledger),

@@ -21,16 +21,18 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import { sqliteAudit } from "../../src/adapters/sqlite/audit.ts"
 import { sqliteLead } from "../../src/adapters/sqlite/lead.ts"
 import { hoursKept, sqliteLedger } from "../../src/adapters/sqlite/ledger.ts"
-import { inboxMax, settledMax } from "../../src/adapters/sqlite/mailboxes.ts"
+import { inboxMax, settledMax, sqliteMailboxes } from "../../src/adapters/sqlite/mailboxes.ts"
 import { migrations } from "../../src/adapters/sqlite/migrations.ts"
 import { type Database, openDatabase } from "../../src/adapters/sqlite/open.ts"
+import { sqliteReports } from "../../src/adapters/sqlite/reports.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
+import { sqliteTimeline } from "../../src/adapters/sqlite/timeline.ts"
 import { shareMax, timelineEventsMax } from "../../src/adapters/sqlite/timeline-room.ts"
 import { sqliteTokens, tokensMax } from "../../src/adapters/sqlite/tokens.ts"
+import { sqliteTurns } from "../../src/adapters/sqlite/turns.ts"
 import type { AuditRoom } from "../../src/core/audit-port.ts"
 import type { Clock } from "../../src/core/ports.ts"
 import { describeAudit } from "./audit.ts"
-import { describeBus } from "./bus.ts"
 import { expectFault } from "./expect-fault.ts"
 import {
   aMail,
@@ -45,8 +47,12 @@ import {
 import { describeInstanceStore } from "./instance-store.ts"
 import { describeLead } from "./lead.ts"
 import { describeLedger } from "./ledger.ts"
-import { sqliteBus } from "./sqlite-bus.ts"
+import { describeMailboxes } from "./mailboxes.ts"
+import { describeReports } from "./reports.ts"
+import { sqlitePorts } from "./sqlite-ports.ts"
+import { describeTimeline } from "./timeline.ts"
 import { describeTokens } from "./tokens.ts"
+import { describeTurns } from "./turns.ts"
 
 const opener =
   <T>(port: (database: Database, clock: Clock) => T): Open<T> =>
@@ -56,6 +62,7 @@ const opener =
       const database = await openDatabase(join(directory, "blackbox5.db"))
       return {
         port: port(database, clock),
+        second: () => Promise.reject(new Error("The file belongs to one process.")),
         async reopen() {
           database.close()
           return again()
@@ -76,8 +83,13 @@ const anAudit =
 let ids = 0
 const newId = (prefix: string): string => `${prefix}-${++ids}`
 
+// One process at a time has the file: another is refused it (below), so none can be stale.
+const handles = "one" as const
 describeInstanceStore("sqlite", opener(sqliteStore))
-describeBus("sqlite", opener(sqliteBus), { inboxMax })
+describeMailboxes("sqlite", opener(sqliteMailboxes), { inboxMax, handles })
+describeTimeline("sqlite", opener(sqliteTimeline), { handles })
+describeReports("sqlite", opener(sqliteReports), { handles })
+describeTurns("sqlite", opener(sqliteTurns), { handles })
 describeLedger("sqlite", opener(sqliteLedger))
 describeLead("sqlite", opener(sqliteLead))
 describeAudit("sqlite", opener(anAudit()))
@@ -172,10 +184,13 @@ describe("the file", () => {
       await writer.exited
       const database = await openHere()
       expect(database.integrityCheck()).toEqual([])
-      const bus = sqliteBus(database, manualClock())
+      const { mailboxes } = sqlitePorts(database, manualClock())
       const found = new Map<string, string>()
       for (let index = 0; index < 50; index++)
-        for (const { mail, receipt } of await bus.posted({ to: uid(`u${index}`), limit: 1000 }))
+        for (const { mail, receipt } of await mailboxes.posted({
+          to: uid(`u${index}`),
+          limit: 1000,
+        }))
           found.set(mail.id, receipt.state)
       expect(acknowledged.filter((id) => !found.has(id))).toEqual([])
       expect(
@@ -283,13 +298,13 @@ describe("the file", () => {
       .prepare("INSERT INTO event (uid, id, body) VALUES (?, ?, ?)")
       .run("a", "e1", JSON.stringify(event))
     old.close()
-    const bus = sqliteBus(await openHere(), manualClock())
+    const { timeline } = sqlitePorts(await openHere(), manualClock())
     const found = [{ ...event, uid: uid("a"), cursor: "1" }]
-    expect(await bus.lastEvents({ kinds: ["Exited"], sinceMs: startMs, limit: 10 })).toEqual({
+    expect(await timeline.lastEvents({ kinds: ["Exited"], sinceMs: startMs, limit: 10 })).toEqual({
       events: found,
       cursor: "1",
     })
-    expect(await bus.lastEvents({ sinceMs: startMs + 1, limit: 10 })).toEqual({
+    expect(await timeline.lastEvents({ sinceMs: startMs + 1, limit: 10 })).toEqual({
       events: [],
       cursor: "1",
     })
@@ -309,7 +324,7 @@ describe("the file", () => {
   it("says that the disk is full, and then holds and tells nothing that is not in it", async () => {
     const database = await openHere()
     const store = sqliteStore(database, manualClock())
-    const bus = sqliteBus(database, manualClock())
+    const { mailboxes } = sqlitePorts(database, manualClock())
     database.prepare("PRAGMA max_page_count = 1").get() // no page more than there are
     const stop = new AbortController()
     const big = "x".repeat(16_000)
@@ -321,11 +336,11 @@ describe("the file", () => {
       }
     }
     await expectFault(failed(), "Unavailable", /full/)
-    await expectFault(bus.send(uid("a"), aMail("1", { text: big })), "Unavailable", /full/)
+    await expectFault(mailboxes.send(uid("a"), aMail("1", { text: big })), "Unavailable", /full/)
     expect((await store.list()).map(({ name }) => name)).toEqual(written)
     database.prepare("PRAGMA max_page_count = 100000").get()
-    expect(await bus.send(uid("a"), aMail("1"))).toBe("Accepted")
-    expect((await stepping(bus.inbox(uid("a"), stop.signal)).next()).id).toBe("1")
+    expect(await mailboxes.send(uid("a"), aMail("1"))).toBe("Accepted")
+    expect((await stepping(mailboxes.inbox(uid("a"), stop.signal)).next()).id).toBe("1")
     stop.abort()
   })
 
@@ -351,13 +366,13 @@ describe("the file", () => {
 
   describe("bounds", () => {
     it("keeps the newest settled mail of an address, and all that waits", async () => {
-      const bus = sqliteBus(await openHere(), manualClock())
-      await bus.send(uid("a"), aMail("waits"))
+      const { mailboxes } = sqlitePorts(await openHere(), manualClock())
+      await mailboxes.send(uid("a"), aMail("waits"))
       for (let count = 0; count < settledMax + 10; count++) {
-        await bus.send(uid("a"), aMail(`m${count}`))
-        await bus.receipt(uid("a"), { mail: `m${count}`, state: "Delivered" })
+        await mailboxes.send(uid("a"), aMail(`m${count}`))
+        await mailboxes.receipt(uid("a"), { mail: `m${count}`, state: "Delivered" })
       }
-      const kept = await bus.posted({
+      const kept = await mailboxes.posted({
         mails: ["waits", "m9", "m10", `m${settledMax + 9}`],
         limit: 10,
       })
@@ -366,9 +381,9 @@ describe("the file", () => {
 
     it("keeps the newest events, and says of an older cursor that what followed it is gone", async () => {
       const database = await openHere()
-      const bus = sqliteBus(database, manualClock())
+      const { timeline } = sqlitePorts(database, manualClock())
       const event = (id: string) => ({ id, kind: "Warning" as const, message: id, atMs: startMs })
-      await bus.append(event("first"))
+      await timeline.append(event("first"))
       const filling = database.prepare(
         `WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT ?)
          INSERT INTO event (uid, id, body, kind, at_ms, share)
@@ -377,16 +392,16 @@ describe("the file", () => {
       )
       database.write(() => filling.run(timelineEventsMax - 1))
       const ids = async (after: string) =>
-        (await bus.events({ after, limit: 2, waitMs: 0 })).events.map(({ id }) => id)
+        (await timeline.events({ after, limit: 2, waitMs: 0 })).events.map(({ id }) => id)
       expect(await ids("")).toEqual(["first", "filled-1"])
-      await bus.append(event("second"))
+      await timeline.append(event("second"))
       expect(await ids("")).toEqual(["filled-1", "filled-2"])
       expect(await ids("1")).toEqual(["filled-1", "filled-2"]) // nothing but the event of the cursor itself is gone
-      await bus.append(event("third"))
+      await timeline.append(event("third"))
       await expectFault(ids("1"), "NotFound", /events after 1 are gone/)
       expect(await ids(String(timelineEventsMax))).toEqual(["second", "third"])
       await expectFault(
-        bus.events({ after: String(timelineEventsMax + 3), limit: 10, waitMs: 0 }),
+        timeline.events({ after: String(timelineEventsMax + 3), limit: 10, waitMs: 0 }),
         "Invalid",
         /Invalid cursor/,
       )
@@ -394,20 +409,20 @@ describe("the file", () => {
 
     it("keeps the newest of what one instance tells, and of what is told of it, and all that others have", async () => {
       const database = await openHere()
-      const bus = sqliteBus(database, manualClock())
+      const { timeline } = sqlitePorts(database, manualClock())
       const tell = (of: string, id: string, kind: "Warning" | "Exited" = "Warning") =>
-        bus.append({ uid: uid(of), id, kind, message: id, atMs: startMs })
+        timeline.append({ uid: uid(of), id, kind, message: id, atMs: startMs })
       await tell("calm", "first")
       await tell("loud", "exit-1", "Exited")
       for (let count = 0; count < shareMax + 100; count++) await tell("loud", `w-${count}`)
       const last = async (of: string) =>
-        (await bus.lastEvents({ uids: [uid(of)], kinds: ["Exited", "Warning"], limit: 1000 }))
+        (await timeline.lastEvents({ uids: [uid(of)], kinds: ["Exited", "Warning"], limit: 1000 }))
           .events
       expect((await last("calm")).map(({ id }) => id)).toEqual(["first"])
       expect(
-        (await bus.lastEvents({ uids: [uid("loud")], kinds: ["Exited"], limit: 9 })).events.map(
-          ({ id }) => id,
-        ),
+        (
+          await timeline.lastEvents({ uids: [uid("loud")], kinds: ["Exited"], limit: 9 })
+        ).events.map(({ id }) => id),
       ).toEqual(["exit-1"])
       const count = database.prepare(
         "SELECT count(*) AS count, min(cursor) AS first FROM event WHERE uid = 'loud' AND kind = 'Warning'",
@@ -423,9 +438,15 @@ describe("the file", () => {
 
     it("keeps the newest events of each instance in memory while the disk is full", async () => {
       const database = await openHere()
-      const bus = sqliteBus(database, manualClock())
+      const { timeline } = sqlitePorts(database, manualClock())
       const tell = (of: string, id: string) =>
-        bus.append({ uid: uid(of), id, kind: "Changed", message: "x".repeat(3000), atMs: startMs })
+        timeline.append({
+          uid: uid(of),
+          id,
+          kind: "Changed",
+          message: "x".repeat(3000),
+          atMs: startMs,
+        })
       await tell("loud", "first")
       database.prepare("PRAGMA max_page_count = 1").get()
       for (let count = 0; count < 400; count++) {
@@ -435,7 +456,7 @@ describe("the file", () => {
       database.prepare("PRAGMA max_page_count = 100000").get()
       await tell("calm", "last")
       const idsOf = async (of: string) =>
-        (await bus.lastEvents({ uids: [uid(of)], limit: 1000 })).events.map(({ id }) => id)
+        (await timeline.lastEvents({ uids: [uid(of)], limit: 1000 })).events.map(({ id }) => id)
       expect(await idsOf("calm")).toEqual(["last", "calm-300", "calm-200", "calm-100", "calm-0"])
       const loud = await idsOf("loud")
       expect(loud.slice(0, 100)).toEqual(

@@ -10,16 +10,18 @@ import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
 import { pino } from "pino"
 import { afterEach, expect, it } from "vitest"
+import { WebSocket } from "ws"
+import { z } from "zod"
 import { cronWindows } from "../../src/adapters/cron/windows.ts"
 import { createMemoryBackend } from "../../src/adapters/memory/backend.ts"
 import { connectMemory } from "../../src/adapters/memory/connect.ts"
 import { through } from "../../src/api/app.ts"
-import { bearerOf } from "../../src/api/auth.ts"
-import type { Gateway } from "../../src/api/gateway.ts"
 import { assemble, type PlaneSettings, type Ports } from "../../src/assemble/assemble.ts"
+import type { Authenticate } from "../../src/core/authenticate-port.ts"
 import type { Directive } from "../../src/core/directive.ts"
 import { Fault } from "../../src/core/faults.ts"
-import type { DownFrame, UpFrame } from "../../src/core/frames.ts"
+import { type DownFrame, downFrameSchema, type UpFrame } from "../../src/core/frames.ts"
+import { uidSchema } from "../../src/core/instance.ts"
 import type { Projects, Workload } from "../../src/core/ports.ts"
 import type { Principal } from "../../src/core/principal.ts"
 import type { Source } from "../../src/core/source.ts"
@@ -34,12 +36,24 @@ import { type FakeProcess, fakeRuntime } from "../contract/fake-runtime.ts"
 const admin: Principal = { kind: "human", id: "Ann", role: "admin" }
 const bearer = "the-admin's-token"
 
-/** A supervisor that does as it is told at once, linked to the gateway without a wire. */
-function fakeSupervisor(gateway: Gateway, workload: Workload, place: string): FakeProcess {
-  const { name, uid, number } = workload
+/** Who a fake supervisor is, as its own bearer. */
+const bearerFor = ({ name, uid }: Workload, place: string): string =>
+  Buffer.from(JSON.stringify({ name, uid, place })).toString("base64url")
+const holderSchema = z.object({ name: z.string(), uid: uidSchema, place: z.string() })
+
+const authenticate: Authenticate = async (given) => {
+  if (given === bearer) return { who: admin }
+  const { name, uid, place } = holderSchema.parse(
+    JSON.parse(Buffer.from(given, "base64url").toString()),
+  )
+  return { who: { kind: "instance", id: name, uid, lineage: [] }, place }
+}
+
+/** A supervisor that does as it is told at once, linked as a real one is. */
+function fakeSupervisor(url: string, workload: Workload, place: string): FakeProcess {
   let directive: Directive | undefined
   let seq = 0
-  const say = (frame: UpFrame): void => link.receive(JSON.stringify(frame))
+  const say = (frame: UpFrame): void => socket.send(JSON.stringify(frame))
   const beat = (): void =>
     say({
       type: "beat",
@@ -62,19 +76,15 @@ function fakeSupervisor(gateway: Gateway, workload: Workload, place: string): Fa
       say({
         type: "receipt",
         seq: ++seq,
-        receipt: { mail: frame.mail.id, state: "Delivered", iteration: 1, door: "Stop" },
+        receipt: { mail: frame.mail.id, state: "Delivered", iteration: 1, hook: "Stop" },
       })
   }
-  const link = gateway.connect({
-    name,
-    uid,
-    place,
-    number,
-    // As over a wire: never before `connect` has returned.
-    send: (frame) => void setImmediate(take, frame),
-    close: () => {},
+  const socket = new WebSocket(`${url.replace("http", "ws")}/v1/link`, {
+    headers: { authorization: `Bearer ${bearerFor(workload, place)}` },
   })
-  return { stop: () => link.closed() }
+  socket.on("message", (data) => take(downFrameSchema.parse(JSON.parse(String(data)))))
+  socket.on("error", () => {}) // the server may close while it connects
+  return { stop: () => socket.close() }
 }
 
 const noProjects: Projects = {
@@ -99,13 +109,13 @@ async function startPlane() {
   const policy = policySchema.parse({})
   const memory = connectMemory(createMemoryBackend(systemClock), { clock: systemClock, report })
   await memory.ready()
-  const runtime = fakeRuntime((workload, place) => fakeSupervisor(plane.gateway, workload, place))
+  let url = ""
+  const runtime = fakeRuntime((workload, place) => fakeSupervisor(url, workload, place))
   const ports: Ports = {
     ...memory,
     store: memory.instances,
     runtime,
-    authenticate: async ({ authorization }) =>
-      bearerOf(authorization) === bearer ? admin : undefined,
+    authenticate,
     logs: async () => ({ lines: [], cursor: "", lost: false, more: false }),
     projects: noProjects,
     keptTrees: { list: async () => [], remove: async () => ({}) },
@@ -133,7 +143,6 @@ async function startPlane() {
     }),
     secretPrefixes: () => [],
     serversOfProject: () => ({ servers: [], left: [] }),
-    isLocal: () => false,
   }
   const plane = assemble(ports, settings, ended.signal)
   const { invokeAs } = plane
@@ -142,8 +151,9 @@ async function startPlane() {
   const server = createAdaptorServer({ fetch: through(plane.app, "tcp") }) as Server // plain HTTP is the default
   server.listen(0, "127.0.0.1")
   await once(server, "listening")
+  plane.acceptLinks(server)
+  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}` // TCP, so no path
   const running = plane.run()
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}` // TCP, so no path
   stopping.push(async () => {
     ended.abort()
     await mcp.close()
@@ -182,8 +192,8 @@ it("composes over any ports: an agent is spawned, told, paused, resumed and stop
       return run?.phase === phase && run.number === number
     })
   const turnsFrozen = (isFrozen: boolean) =>
-    until(memory.reports.watch, async () => {
-      const beats = [...(await memory.reports.beats()).values()]
+    until(memory.reports.beats.watch, async () => {
+      const beats = [...memory.reports.beats.snapshot().values()]
       return beats.some(({ frozen }) => frozen === isFrozen)
     })
   const steer = (verb: string) => call("POST", `/v1/instances:${verb}`, { names: ["shop-1"] })

@@ -229,7 +229,7 @@ describe("an instance that was created straight in the store", () => {
     Object.assign(ledger, failing, { open })
     await pass()
     expect((await verdict(late))?.reason).toBe("Admitted")
-    expect(await reports.waits()).toEqual(new Map())
+    expect(reports.waits.snapshot().size).toBe(0)
   })
 })
 

@@ -53,7 +53,7 @@ describe("list_instances", () => {
 describe("read_events", () => {
   const fill = async (fleet: ReturnType<typeof makeFleet>, count: number): Promise<void> => {
     for (let index = 0; index < count; index++)
-      await fleet.memory.bus.append({
+      await fleet.memory.timeline.append({
         ...{
           id: `e-${index}`,
           kind: "Warning",
@@ -93,7 +93,7 @@ describe("read_messages", () => {
     const fleet = makeFleet()
     const writer = fleet.running("writer")
     for (let index = 0; index < 200; index++)
-      await fleet.memory.bus.send(
+      await fleet.memory.mailboxes.send(
         "@operators",
         aMail(`m-${index}`, {
           from: "instance writer",

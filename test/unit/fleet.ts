@@ -1,40 +1,23 @@
-/**
- * A fleet in memory: the ports, honest about conflicts and versions, and the tools called on them
- * as any face would.
- */
+/** A small fleet over the memory adapter, and the tools called on it as any face would. */
 
 import { cronWindows } from "../../src/adapters/cron/windows.ts"
-import { type AuditRecord, auditEntryOf } from "../../src/core/audit.ts"
-import type { Audit } from "../../src/core/audit-port.ts"
+import { createMemoryBackend } from "../../src/adapters/memory/backend.ts"
+import { connectMemory } from "../../src/adapters/memory/connect.ts"
+import type { Truth } from "../../src/adapters/memory/truth.ts"
+import { auditEntryOf } from "../../src/core/audit.ts"
 import type { Beat } from "../../src/core/beat.ts"
-import type { Event, EventKind } from "../../src/core/event.ts"
 import { Fault } from "../../src/core/faults.ts"
 import type { Instance, Run, Spec, Status, Uid } from "../../src/core/instance.ts"
 import { type Invoke, invokeHere } from "../../src/core/invoke.ts"
-import type { Receipt } from "../../src/core/mail.ts"
-import type {
-  Account,
-  Instances,
-  KeptTree,
-  LogLine,
-  Posted,
-  Token,
-  Tokens,
-  Turn,
-} from "../../src/core/ports.ts"
+import type { Instances, KeptTree, LogLine, Mailboxes, Timeline } from "../../src/core/ports.ts"
 import { may, type Principal } from "../../src/core/principal.ts"
-import { soleReplica } from "../../src/core/replica.ts"
 import { revisionOf } from "../../src/core/revision.ts"
-import { tokenPrefix } from "../../src/core/secrets.ts"
-import { topic } from "../../src/core/source.ts"
 import type { Limits, Tool } from "../../src/core/tool.ts"
 import { noUsage, type Usage } from "../../src/core/usage.ts"
-import type { Wait } from "../../src/core/waits.ts"
 import { ownTree } from "../../src/core/workspace.ts"
 import { sha256 } from "../../src/settings/config.ts"
 import { tools } from "../../tools/index.ts"
 import { aBirth, aSpec, type ManualClock, manualClock, uid } from "../contract/harness.ts"
-import { type Bus, portsOf } from "../contract/sqlite-bus.ts"
 
 export const operator: Principal = { kind: "human", id: "ann", role: "operator" }
 export const admin: Principal = { kind: "human", id: "root", role: "admin" }
@@ -50,228 +33,76 @@ export const agent = ({ name, uid, spec }: Instance): Principal => ({
 // biome-ignore lint/suspicious/noExplicitAny: a test reads fields of many shapes, and a missing one fails its assertion
 export type Result = any
 
-const unused = async (): Promise<never> => {
-  throw new Error("No tool calls this.")
-}
-
-function memoryStore(clock: ManualClock) {
-  const names = topic(async () => byName.keys())
-  const byName = new Map<string, Instance>()
-  let count = 0
+/** What a test may do to the memory that a fleet is in, besides what the ports do. */
+function memoryFleet(clock: ManualClock) {
   const hooks: {
     beforeWrite?: (() => void) | undefined
     failWrite?: ((name: string) => Fault | undefined) | undefined
+    full?: Uid | undefined
+    silent?: boolean
+    waiting?: (() => void) | undefined
   } = {}
-  const current = (seen: Instance): Instance => {
-    hooks.beforeWrite?.()
-    const failure = hooks.failWrite?.(seen.name)
-    if (failure) throw failure
-    const now = byName.get(seen.name)
-    if (now?.uid !== seen.uid)
-      throw new Fault("NotFound", `The instance ${seen.name} is gone.`, "List them.")
-    if (now.version !== seen.version)
-      throw new Fault("Conflict", `The spec of ${seen.name} changed meanwhile.`, "Read it again.")
-    return now
+  const backend = createMemoryBackend(clock)
+  const waitingClock = {
+    ...clock,
+    after(ms: number, then: () => void) {
+      const cancel = clock.after(ms, then)
+      queueMicrotask(() => hooks.waiting?.())
+      return cancel
+    },
   }
-  const put = (instance: Omit<Instance, "version">): Instance => {
-    const kept = { ...instance, version: String(++count) }
-    byName.set(kept.name, kept)
-    names.changed(kept.name)
-    return kept
+  const ports = connectMemory(backend, { clock: waitingClock, isImmediate: true })
+  const interposed = (name: string): void => {
+    hooks.beforeWrite?.()
+    const failure = hooks.failWrite?.(name)
+    if (failure) throw failure
   }
   const store: Instances = {
-    replica: soleReplica<string, Instance>([]),
-    read: async (name) => byName.get(name),
-    watch: names.source,
-    get: async (name) => byName.get(name),
-    list: async () => [...byName.values()],
+    ...ports.instances,
     async create(name, spec) {
       hooks.beforeWrite?.()
-      if (byName.has(name))
-        throw new Fault("Conflict", `The name ${name} is taken.`, "Choose another.")
-      return put({ name, uid: uid(`u${count + 1}`), createdAtMs: clock.nowMs(), spec, status: {} })
+      return ports.instances.create(name, spec)
     },
-    updateSpec: async (seen, spec) => put({ ...current(seen), spec }),
-    updateStatus: unused,
+    async updateSpec(seen, spec) {
+      interposed(seen.name)
+      return ports.instances.updateSpec(seen, spec)
+    },
     async delete(seen) {
-      put({ ...current(seen), deletedAtMs: clock.nowMs() })
+      interposed(seen.name)
+      return ports.instances.delete(seen)
     },
-    release: unused,
   }
-  return { store, byName, put, hooks }
-}
-
-function memoryBus(clock: ManualClock) {
-  const posts: Posted[] = []
-  const events: Event[] = []
-  const beats = new Map<Uid, Beat>()
-  const turns = new Map<Uid, Turn>()
-  const waits = new Map<Uid, readonly Wait[]>()
-  const beatsChanged = topic<Uid>(async () => beats.keys())
-  const waiters = new Set<(event: Event) => void>()
-  const hooks: { full?: Uid | undefined; silent?: boolean; waiting?: (() => void) | undefined } = {}
-  const fits =
-    ({
-      uids,
-      kinds,
-    }: {
-      uids?: readonly Uid[] | undefined
-      kinds?: readonly EventKind[] | undefined
-    }) =>
-    ({ uid: of, kind }: Event): boolean =>
-      (!uids || (of !== undefined && uids.includes(of))) && (!kinds || kinds.includes(kind))
-  const bus: Bus = {
+  const mailboxes: Mailboxes = {
+    ...ports.mailboxes,
     async send(to, mail) {
-      if (posts.some((one) => one.mail.id === mail.id)) return "Duplicate"
-      if (to === hooks.full)
-        throw new Fault("RateLimited", "200 messages wait there already.", "Send again later.")
-      const answered = posts.find(({ mail: { id } }) => id === mail.replyTo)
-      if (answered) await bus.receipt(answered.to, { mail: answered.mail.id, state: "Answered" })
-      posts.unshift({ to, mail, receipt: { mail: mail.id, state: "Queued" } })
-      return "Accepted"
+      const isFull = to === hooks.full && !backend.mail.has(mail.id)
+      if (isFull) throw new Fault("RateLimited", "200 messages wait there already.", "Send later.")
+      return ports.mailboxes.send(to, mail)
     },
-    async *inbox() {},
-    posted: async ({ to, from, mails, waiting, limit }) =>
-      posts
-        .filter((one) => to === undefined || one.to === to)
-        .filter((one) => from === undefined || one.mail.from === from)
-        .filter((one) => !mails || mails.includes(one.mail.id))
-        .filter((one) => !waiting || one.receipt.state === "Queued")
-        .slice(0, limit),
-    async receipt(of, receipt: Receipt) {
-      const index = posts.findIndex(({ to, mail }) => to === of && mail.id === receipt.mail)
-      const post = posts[index]
-      if (!post) return undefined
-      const now = { ...post.receipt, ...receipt }
-      posts[index] = { ...post, receipt: now }
-      return now
-    },
-    returnAll: unused,
+  }
+  const timeline: Timeline = {
+    ...ports.timeline,
     async append(event) {
       if (hooks.silent) throw new Fault("Unavailable", "The timeline is away.", "Try again.")
-      if (events.some(({ id, uid }) => id === event.id && uid === event.uid)) return
-      const told = { ...event, cursor: String(events.length + 1) }
-      events.push(told)
-      for (const wake of [...waiters]) wake(told)
+      return ports.timeline.append(event)
     },
-    async events({ after, uids, kinds, limit, waitMs }, signal) {
-      const from = after === "$" ? events.length : Number(after || 0)
-      const found = () => {
-        const page = events.slice(from).filter(fits({ uids, kinds })).slice(0, limit)
-        return { events: page, cursor: page.at(-1)?.cursor ?? String(events.length) }
-      }
-      if (found().events.length > 0 || waitMs === 0 || signal?.aborted) return found()
-      await new Promise<void>((resolve) => {
-        const done = (): void => {
-          waiters.delete(waiter)
-          cancel()
-          resolve()
-        }
-        const waiter = (event: Event): void => {
-          if (fits({ uids, kinds })(event)) done()
-        }
-        const cancel = clock.after(waitMs, done)
-        waiters.add(waiter)
-        signal?.addEventListener("abort", done)
-        hooks.waiting?.()
-      })
-      return found()
-    },
-    async lastEvents({ uids, kinds, before, sinceMs, limit }) {
-      const page = events
-        .slice(0, before === undefined ? undefined : Number(before) - 1)
-        .filter(fits({ uids, kinds }))
-        .filter(({ atMs }) => atMs >= (sinceMs ?? 0))
-      return { events: page.toReversed().slice(0, limit), cursor: String(events.length) }
-    },
-    async beat(of, beat) {
-      beats.set(of, beat)
-      beatsChanged.changed(of)
-    },
-    beats: async () => beats,
-    turns: async () => turns,
-    turnsReplica: soleReplica<Uid, Turn>([]),
-    setTurns: unused,
-    wait: async (of, wait) =>
-      void waits.set(of, [...(waits.get(of) ?? []).filter(({ kind }) => kind !== wait.kind), wait]),
-    waits: async () => waits,
-    watch: beatsChanged.source,
   }
-  return { bus, posts, events, beats, turns, hooks }
+  return { backend, ports: { ...ports, store, mailboxes, timeline }, hooks }
 }
 
-function memoryTokens(clock: ManualClock): Tokens {
-  const tokens: Token[] = []
-  const valid = ({ revokedAtMs, expiresAtMs }: Token): boolean =>
-    revokedAtMs === undefined && (expiresAtMs ?? Number.POSITIVE_INFINITY) > clock.nowMs()
-  return {
-    async create(asked) {
-      if (tokens.some((one) => one.name === asked.name && valid(one)))
-        throw new Fault("Conflict", `${asked.name} has a valid token already.`, "Revoke it.")
-      const token = { ...asked, createdAtMs: clock.nowMs() }
-      tokens.unshift(token)
-      return { token, bearer: `${tokenPrefix}${"x".repeat(43)}` }
-    },
-    list: async () => tokens,
-    async revoke(name) {
-      const index = tokens.findIndex((one) => one.name === name && valid(one))
-      const token = tokens[index]
-      if (!token) throw new Fault("NotFound", `${name} has no valid token.`, "List them.")
-      const after = { ...token, revokedAtMs: clock.nowMs() }
-      tokens[index] = after
-      return after
-    },
-    find: unused,
-    async *watch() {},
-  }
-}
-
-/** The audit as a list: every call is a record, oldest first, and its cursor is its number. */
-function memoryAudit(clock: ManualClock): Audit {
-  const records: AuditRecord[] = []
-  const fits =
-    ({ who = "", tool, refused, sinceMs = 0 }: Parameters<Audit["last"]>[0]) =>
-    (one: AuditRecord): boolean =>
-      one.who.includes(who) &&
-      [one.tool, undefined].includes(tool) &&
-      !(refused && one.verdict === "done") &&
-      one.atMs >= sinceMs
-  const pageOf = (found: readonly AuditRecord[], limit: number, end: string) => {
-    const page = found.slice(0, limit)
-    const more = found.length > limit
-    return { records: page, more, cursor: more ? (page.at(-1)?.cursor ?? end) : end }
-  }
-  return {
-    async append({ audited }) {
-      const [cursor, atMs] = [String(records.length + 1), clock.nowMs()]
-      records.push({
-        ...audited,
-        id: `a-${cursor}`,
-        cursor,
-        atMs,
-        lastAtMs: atMs,
-        count: 1,
-        isSum: false,
-      })
-    },
-    last: async ({ before, limit, ...query }) =>
-      pageOf(
-        records
-          .slice(0, before === undefined ? undefined : Number(before) - 1)
-          .filter(fits({ limit, ...query }))
-          .toReversed(),
-        limit,
-        "0",
-      ),
-    following: async ({ after, limit, ...query }) =>
-      pageOf(
-        records.slice(Number(after)).filter(fits({ limit, ...query })),
-        limit,
-        String(records.length),
-      ),
-    trim: async () => false,
-  }
-}
+/** A truth as the map that a test reads and writes. */
+const mapOver = <K extends string, V>(truth: Truth<K, V>) => ({
+  get: (key: K): V | undefined => truth.get(key),
+  set: (key: K, value: V): void => void truth.put(key, value),
+  has: (key: K): boolean => truth.get(key) !== undefined,
+  delete: (key: K): void => void truth.gone(key),
+  keys: (): K[] => [...truth.entries()].map(([key]) => key),
+  values: (): V[] => [...truth.entries()].map(([, value]) => value),
+  get size(): number {
+    return [...truth.entries()].length
+  },
+  [Symbol.iterator]: () => truth.entries()[Symbol.iterator](),
+})
 
 const someLimits: Limits = {
   instancesMax: 10,
@@ -286,9 +117,29 @@ const someLimits: Limits = {
 
 export function makeFleet(more: readonly Tool[] = tools) {
   const clock = manualClock()
-  const { store, byName, put, hooks: storeHooks } = memoryStore(clock)
-  const memory = memoryBus(clock)
-  const spent = new Map<Uid, Account>()
+  const { backend, ports, hooks } = memoryFleet(clock)
+  const { store, mailboxes, timeline, reports, turns, tokens } = ports
+  const byName = mapOver(backend.instances)
+  const spent = mapOver(backend.accounts)
+  const memory = {
+    hooks,
+    mailboxes,
+    timeline,
+    beats: mapOver(backend.beats),
+    turns: mapOver(backend.turns),
+    events: backend.events,
+    /** Newest first. */
+    get posts() {
+      return [...backend.mail.values()].reverse()
+    },
+  }
+  /** As somebody else writes it: whoever saw it before has seen another. */
+  const put = (instance: Omit<Instance, "version">): Instance => {
+    const number = backend.nextNumber()
+    const kept = { ...instance, version: `${number}.${number}.${number}` }
+    byName.set(kept.name, kept)
+    return kept
+  }
   const audits: {
     who: string
     tool: string
@@ -296,7 +147,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
     made: readonly string[]
     code: string | undefined
   }[] = []
-  const trail = memoryAudit(clock)
+  const trail = ports.audit
   const logs: Omit<LogLine, "cursor">[] = []
   const progress: string[] = []
   const world = {
@@ -312,7 +163,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
   const asCaller = invokeHere({
     tools: new Map(more.map((tool) => [tool.name, tool])),
     ports: {
-      ...{ store, ...portsOf(memory.bus), clock },
+      ...{ store, mailboxes, timeline, reports, turns, clock },
       async logs(_, { lines: count, after, sinceMs }) {
         // A line's cursor is its number.
         const numbered = logs.map((line, index) => ({ ...line, cursor: String(index + 1) }))
@@ -335,11 +186,8 @@ export function makeFleet(more: readonly Tool[] = tools) {
         }
       },
       ledger: {
-        record: unused,
-        accounts: soleReplica<Uid, Account>([]),
-        open: unused,
-        spent: async () => new Map(spent),
-        spentSince: async (ms) => {
+        ...ports.ledger,
+        async spentSince(ms) {
           world.spentSinceMs = ms
           return world.today
         },
@@ -399,7 +247,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
         },
       },
       windows: cronWindows(),
-      tokens: memoryTokens(clock),
+      tokens,
       auditTrail: trail,
       limits: () => world.limits,
       newId: (prefix) => `${prefix}-${++ids}`,
@@ -480,7 +328,19 @@ export function makeFleet(more: readonly Tool[] = tools) {
   }
   const specOf = (name: string): Spec | undefined => byName.get(name)?.spec
   return {
-    ...{ clock, store, byName, put, storeHooks, memory, audits, logs, progress, world, spent },
+    ...{
+      clock,
+      store,
+      byName,
+      put,
+      storeHooks: hooks,
+      memory,
+      audits,
+      logs,
+      progress,
+      world,
+      spent,
+    },
     ...{ add, running, ended, inIteration, use, call, specOf, asCaller },
   }
 }

@@ -10,7 +10,7 @@ const namesIn = (events: Result): string[] =>
 describe("read_events", () => {
   const setUp = async () => {
     const fleet = makeFleet()
-    const { bus } = fleet.memory
+    const { timeline } = fleet.memory
     const [parent, stranger] = [fleet.running("parent"), fleet.running("stranger")]
     const child = fleet.running("child", { lineage: [parent.uid] })
     let ids = 0
@@ -19,7 +19,7 @@ describe("read_events", () => {
       kind: "Started" | "IterationEnded" | "MailSent" | "Spawned",
       message = "x",
     ) =>
-      bus.append({
+      timeline.append({
         id: `e-${++ids}`,
         ...(uid && { uid }),
         kind,

@@ -1,9 +1,10 @@
 import { expect, it } from "vitest"
+import { createMemoryBackend } from "../../src/adapters/memory/backend.ts"
+import { connectMemory } from "../../src/adapters/memory/connect.ts"
 import { operate } from "../../src/control/operator.ts"
 import type { Instances, Runtime } from "../../src/core/ports.ts"
 import { topic } from "../../src/core/source.ts"
 import { manualClock } from "../contract/harness.ts"
-import { type Bus, portsOf } from "../contract/sqlite-bus.ts"
 
 it("the operator takes an instance that lives before hundreds that do not", async () => {
   const names = Array.from({ length: 300 }, (_, index) => `never-${index}`)
@@ -36,12 +37,12 @@ it("the operator takes an instance that lives before hundreds that do not", asyn
   // Only what the operator reads of them: an instance that is not there needs no more.
   const store = { watch: watched.source, get: async () => undefined } as unknown as Instances
   const stop = new AbortController()
+  const clock = manualClock()
   const ports = {
+    ...connectMemory(createMemoryBackend(clock), { clock }),
     store,
     runtime,
-    ...portsOf({} as Bus),
-    ledger: { spent: async () => new Map() },
-    clock: manualClock(),
+    clock,
     newId: (prefix: string) => prefix,
   }
   const running = operate(ports, 1, (_key, error) => done.reject(error), stop.signal)

@@ -209,7 +209,7 @@ describe("what the policy names", () => {
     fleet.world.secretPrefixes = ["acme_"]
     const one = fleet.running("one", { goal: "Use acme_goal." })
     fleet.logs.push({ atMs: 0, text: "printed acme_log" })
-    await fleet.memory.bus.append({
+    await fleet.memory.timeline.append({
       id: "e",
       uid: one.uid,
       kind: "IterationEnded",

@@ -23,13 +23,13 @@ import {
   manualClock,
   startMs,
 } from "../contract/harness.ts"
-import { type Bus, portsOf, sqliteBus } from "../contract/sqlite-bus.ts"
+import { sqlitePorts } from "../contract/sqlite-ports.ts"
 
 const place = "20260101T000000000Z-aaaa"
 let directory: string
 let database: Database
 let clock: ManualClock
-let bus: Bus
+let ports: ReturnType<typeof sqlitePorts>
 let store: Instances
 let ledger: Ledger
 let gateway: Gateway
@@ -39,14 +39,15 @@ beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), "blackbox5-"))
   database = await openDatabase(join(directory, "blackbox5.db"))
   clock = manualClock()
-  bus = sqliteBus(database, clock)
+  ports = sqlitePorts(database, clock)
   store = sqliteStore(database, clock)
   ledger = sqliteLedger(database, clock)
   const policy = () => ({ iterationMinutesMax: 240 })
   const report = (_: string, error: unknown): void => void reports.push(error)
   gateway = createGateway({
     store,
-    ...portsOf(bus),
+    ...ports,
+    id: "g-1",
     ledger,
     clock,
     policy,
@@ -116,13 +117,15 @@ function link({ name, uid }: Instance) {
   }
 }
 const eventsOf = async ({ uid }: Instance, kinds?: readonly EventKind[]) =>
-  (await bus.lastEvents({ uids: [uid], limit: 1000, ...(kinds && { kinds }) })).events.toReversed()
+  (
+    await ports.timeline.lastEvents({ uids: [uid], limit: 1000, ...(kinds && { kinds }) })
+  ).events.toReversed()
 
 describe("a supervisor that tells without end", () => {
   it("pushes out nothing, by 102,000 events in the time that so many posts take", async () => {
     const [fox, hen] = [await add("fox"), await add("hen")]
     for (let count = 0; count < 50; count++)
-      await bus.append({
+      await ports.timeline.append({
         id: `h${count}`,
         uid: hen.uid,
         kind: "Exited",
@@ -199,7 +202,7 @@ describe("a forging supervisor", () => {
       message: "Nothing.",
       atMs: startMs + 1e12,
     })
-    await bus.append({
+    await ports.timeline.append({
       id: `exit-${place}`,
       uid: fox.uid,
       kind: "Exited",
@@ -231,12 +234,12 @@ describe("a forging supervisor", () => {
 
   it("says of its own mail that it was delivered, and nothing of others' or of what went back", async () => {
     const [fox, hen] = [await add("fox"), await add("hen")]
-    await bus.send(hen.uid, aMail("hens"))
-    await bus.send(fox.uid, aMail("own"))
-    await bus.send(fox.uid, aMail("late"))
+    await ports.mailboxes.send(hen.uid, aMail("hens"))
+    await ports.mailboxes.send(fox.uid, aMail("own"))
+    await ports.mailboxes.send(fox.uid, aMail("late"))
     const forged = link(fox)
     const receiptOf = async (mail: string) =>
-      (await bus.posted({ mails: [mail], limit: 1 }))[0]?.receipt.state
+      (await ports.mailboxes.posted({ mails: [mail], limit: 1 }))[0]?.receipt.state
     for (const mail of ["hens", "nobodys", "own", "own"]) await forged.receipt({ mail })
     for (const state of ["Returned", "Answered", "Queued"])
       await forged.receipt({ mail: "late", state })
@@ -245,7 +248,7 @@ describe("a forging supervisor", () => {
       "Delivered",
       "Queued",
     ])
-    await bus.returnAll(fox.uid)
+    await ports.mailboxes.returnAll(fox.uid)
     await forged.receipt({ mail: "late" })
     expect(await receiptOf("late")).toBe("Returned")
     expect((await eventsOf(fox)).map(({ kind, message }) => [kind, message])).toEqual([
@@ -275,7 +278,7 @@ describe("a forging supervisor", () => {
       closes.push([...forged.closes])
     }
     expect(closes).toEqual([[], [], ...Array.from({ length: 5 }, () => [closeMalformed])])
-    expect([...(await bus.beats())]).toMatchObject([[fox.uid, { place, atMs: startMs }]])
+    expect([...ports.reports.beats.snapshot()]).toMatchObject([[fox.uid, { place, atMs: startMs }]])
     expect(await ledger.spentSince(0)).toEqual(most)
     expect(reports.splice(0)).toHaveLength(5)
   })

@@ -257,7 +257,7 @@ describe("stop_instances with remove", () => {
     while (fleet.byName.get("x")?.deletedAtMs === undefined) await turn()
     const kept = "Kept: its tree /trees/x: it holds work that is not committed (new.md)."
     const message = `x was removed. ${kept}`
-    await fleet.memory.bus.append({
+    await fleet.memory.timeline.append({
       id: "removed-x",
       uid,
       kind: "Removed",

@@ -169,7 +169,7 @@ const readersOf = (
         {
           name,
           async hasBeaten() {
-            const beat = to === operators ? undefined : (await reports.beats()).get(to)
+            const beat = to === operators ? undefined : reports.beats.get(to)
             // Unheard of since `serve` began, it may still connect.
             return beat === undefined || beat.atMs >= mail.atMs
           },

@@ -206,7 +206,7 @@ export default defineTool({
       )
     const again = numbers.length > 0 ? { cursor: numbers.join(".") } : {}
     if (look.met) return { met: true, instances: look.instances, next: nextOf(until, targets) }
-    const turn = who.kind === "instance" ? (await turns.list()).get(who.uid) : undefined
+    const turn = who.kind === "instance" ? turns.replica.get(who.uid) : undefined
     if (who.kind !== "instance" || !turn)
       return {
         ...{ met: false, instances: look.instances, ...again },

@@ -31,15 +31,16 @@ function isBeyondDay({ auditDays }: MemoryBackend, entry: AuditEntry, day: numbe
   return false
 }
 
+const newestOf = ({ audit }: MemoryBackend): number => [...audit.keys()].at(-1) ?? 0
+
 function append(backend: MemoryBackend, entry: AuditEntry): void {
   const { audit, clock } = backend
   const { audited, holder } = entry
   const nowMs = clock.nowMs()
   const { who, tool, verdict } = audited
   const call = JSON.stringify([who, tool, verdict, audited.on, audited.flags, audited.made])
-  const cursorOf = (): number => backend.nextNumber()
   const put = (row: Omit<AuditRow, "record">, before: AuditRow | undefined): void => {
-    const cursor = cursorOf()
+    const cursor = newestOf(backend) + 1
     const sum = { who, tool, verdict, on: [] }
     const first = {
       ...(row.sumOf === undefined ? audited : sum),
@@ -82,7 +83,7 @@ function append(backend: MemoryBackend, entry: AuditEntry): void {
 
 export function memoryAudit({ backend, reach }: Connection): Audit {
   const records = (): AuditRecord[] => [...backend.audit.values()].map(({ record }) => record)
-  const newest = (): number => [...backend.audit.keys()].at(-1) ?? 0
+  const newest = (): number => newestOf(backend)
   const parse = (text: string): number => {
     const cursor = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN
     if (cursor <= newest()) return cursor

@@ -2,6 +2,7 @@ import type { AuditRecord } from "../../core/audit.ts"
 import type { Beat } from "../../core/beat.ts"
 import type { Event } from "../../core/event.ts"
 import type { Instance, Uid } from "../../core/instance.ts"
+import type { Linked } from "../../core/link.ts"
 import type { Account, Clock, Posted, Token, Turn } from "../../core/ports.ts"
 import type { Usage } from "../../core/usage.ts"
 import type { Wait } from "../../core/waits.ts"
@@ -25,6 +26,7 @@ export interface MemoryBackend {
   readonly instances: Truth<string, Instance>
   readonly beats: Truth<Uid, Beat>
   readonly waits: Truth<Uid, readonly Wait[]>
+  readonly links: Truth<Uid, Linked>
   readonly turns: Truth<Uid, Turn>
   readonly accounts: Truth<Uid, Account>
   readonly leadership: Leadership
@@ -67,6 +69,7 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
     instances: new Truth(),
     beats: new Truth(),
     waits: new Truth(),
+    links: new Truth(),
     turns: new Truth(),
     accounts: new Truth(),
     leadership: new Leadership(),

@@ -61,7 +61,14 @@ export function connectMemory(backend: MemoryBackend, options: ConnectionOptions
     audit: memoryAudit(connection),
     wire,
     async ready() {
-      const replicas = [instances.replica, turns.replica, ledger.accounts]
+      const replicas = [
+        instances.replica,
+        reports.beats,
+        reports.waits,
+        reports.links,
+        turns.replica,
+        ledger.accounts,
+      ]
       await Promise.all(replicas.map((replica) => replica.ready(stop.signal)))
     },
     close: () => stop.abort(),

@@ -1,5 +1,5 @@
 import type { Clock } from "../../core/ports.ts"
-import { type FedReplica, type ReplicaOptions, replicate } from "../../core/replica.ts"
+import { type FedReplica, type ReplicaOptions, replicate, soleReplica } from "../../core/replica.ts"
 import type { MemoryBackend } from "./backend.ts"
 import type { Truth, Wire } from "./truth.ts"
 
@@ -12,6 +12,11 @@ export interface ConnectionOptions {
    * call fails, and what was written stays written.
    */
   onCall?(call: string): Promise<void> | void
+  /**
+   * Its replicas show every write as it is made, whoever writes: for tests that step through one
+   * process. Such feeds cannot be cut.
+   */
+  readonly isImmediate?: boolean
   /** Why a feed broke. */
   report?(error: unknown): void
 }
@@ -30,7 +35,7 @@ export interface Connection {
 export function createConnection(
   backend: MemoryBackend,
   wire: Wire,
-  { clock, onCall, report = () => {} }: ConnectionOptions,
+  { clock, onCall, isImmediate = false, report = () => {} }: ConnectionOptions,
   signal: AbortSignal,
 ): Connection {
   return {
@@ -45,6 +50,22 @@ export function createConnection(
       return answer
     },
     replicaOf: (truth, options = {}) =>
-      replicate(truth.feed(wire), { ...options, clock, report }, signal),
+      isImmediate
+        ? immediate(truth, options, signal)
+        : replicate(truth.feed(wire), { ...options, clock, report }, signal),
   }
+}
+
+function immediate<K extends string, V>(
+  truth: Truth<K, V>,
+  options: ReplicaOptions<V>,
+  signal: AbortSignal,
+): FedReplica<K, V> {
+  const replica = soleReplica(truth.entries(), options)
+  const end = truth.listen((change) => {
+    if (change.type === "Put") replica.put(change.key, change.value)
+    else replica.gone(change.key)
+  })
+  signal.addEventListener("abort", end)
+  return { ...replica, put: () => {}, gone: () => {} }
 }

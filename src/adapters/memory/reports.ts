@@ -1,23 +1,32 @@
 import { isBeatNews } from "../../core/beat.ts"
 import type { Uid } from "../../core/instance.ts"
+import { isSameLink, type Linked } from "../../core/link.ts"
 import type { Reports } from "../../core/ports.ts"
-import { type Source, topic } from "../../core/source.ts"
 import type { Wait } from "../../core/waits.ts"
 import type { Connection } from "./connection.ts"
 
-export function memoryReports({ backend, replicaOf, reach }: Connection): Reports {
-  const { beats: beatTruth, waits: waitTruth, clock } = backend
+export function memoryReports({ backend, replicaOf, reach, signal }: Connection): Reports {
+  const { beats: beatTruth, waits: waitTruth, links: linkTruth, clock } = backend
   const beats = replicaOf(beatTruth, { isNews: isBeatNews })
   const waits = replicaOf(waitTruth)
+  const links = replicaOf(linkTruth)
   const unexpired = (list: readonly Wait[] = []): readonly Wait[] =>
     list.filter(({ untilMs }) => untilMs > clock.nowMs())
+  const own = new Map<Uid, Linked>()
+  const takeOut = (uid: Uid, link: Linked): number | undefined =>
+    isSameLink(linkTruth.get(uid), link) ? linkTruth.gone(uid) : undefined
+  signal.addEventListener("abort", () => {
+    for (const [uid, link] of own) takeOut(uid, link)
+  })
+
   return {
-    watch: both(beats.watch, waits.watch),
+    beats,
+    waits,
+    links,
     async beat(uid, beat) {
       const revision = await reach("reports.beat", () => beatTruth.put(uid, beat))
       beats.put(uid, beat, revision)
     },
-    beats: async () => beats.snapshot(),
     async wait(uid, wait) {
       const [list, revision] = await reach("reports.wait", () => {
         for (const [of, old] of [...waitTruth.entries()])
@@ -28,18 +37,15 @@ export function memoryReports({ backend, replicaOf, reach }: Connection): Report
       })
       waits.put(uid, list, revision)
     },
-    async waits() {
-      return new Map([...waits.snapshot()].map(([uid, list]) => [uid, unexpired(list)]))
+    async linked(uid, link) {
+      own.set(uid, link)
+      const revision = await reach("reports.linked", () => linkTruth.put(uid, link))
+      links.put(uid, link, revision)
+    },
+    async unlinked(uid, link) {
+      if (isSameLink(own.get(uid), link)) own.delete(uid)
+      const revision = await reach("reports.unlinked", () => takeOut(uid, link))
+      if (revision !== undefined) links.gone(uid, revision)
     },
   }
 }
-
-const both = (first: Source<Uid>, second: Source<Uid>): Source<Uid> =>
-  async function* (signal) {
-    const { changed, source } = topic<Uid>(async () => [])
-    for (const each of [first, second])
-      void (async () => {
-        for await (const uid of each(signal)) changed(uid)
-      })()
-    yield* source(signal)
-  }

@@ -38,10 +38,12 @@ export function createWire(): Wire {
   }
 }
 
+type TruthChange<K extends string, V> = Exclude<FeedChange<K, V>, { readonly type: "All" }>
+
 /** The truth about one keyed set. Each write has a revision of its own. */
 export class Truth<K extends string, V> {
   readonly #entries = new Map<K, V>()
-  readonly #listeners = new Set<(change: FeedChange<K, V> & { key: K }) => void>()
+  readonly #listeners = new Set<(change: TruthChange<K, V>) => void>()
   #revision = 0
 
   get(key: K): V | undefined {
@@ -61,7 +63,7 @@ export class Truth<K extends string, V> {
   /** Of what was not told yet the last change of each key is, so that it stays bounded. */
   feed(wire: Wire): Feed<K, V> {
     const { whole, onCut } = wire
-    const listen = this.#listen.bind(this)
+    const listen = this.listen.bind(this)
     const list = (): FeedChange<K, V> => ({
       type: "All",
       all: new Map(this.#entries),
@@ -105,11 +107,12 @@ export class Truth<K extends string, V> {
       }
     }
   }
-  #listen(listener: (change: FeedChange<K, V> & { key: K }) => void): () => void {
+  /** Calls `listener` within each write; the result takes it back. */
+  listen(listener: (change: TruthChange<K, V>) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
-  #tell(change: FeedChange<K, V> & { key: K }): number {
+  #tell(change: TruthChange<K, V>): number {
     for (const listener of this.#listeners) listener(change)
     return change.revision
   }

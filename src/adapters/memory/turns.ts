@@ -7,8 +7,6 @@ export function memoryTurns({ backend, replicaOf, reach }: Connection): Turns {
   const replica = replicaOf(truth)
   return {
     replica,
-    watch: replica.watch,
-    list: async () => replica.snapshot(),
     async set(term, grant, end) {
       const written = await reach("turns.set", () => {
         if (term < backend.turnsTerm)

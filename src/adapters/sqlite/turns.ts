@@ -27,8 +27,6 @@ export function sqliteTurns(database: Database): Turns {
 
   return {
     replica,
-    watch: replica.watch,
-    list: async () => replica.snapshot(),
     async set(byTerm, grant, end) {
       // A turn granted again since is another turn: only the very one that is named ends.
       const ended = end.filter(

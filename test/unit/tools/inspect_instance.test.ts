@@ -52,7 +52,7 @@ describe("inspect_instance", () => {
     const fleet = setUp()
     const one = fleet.byName.get("one")
     for (let number = 1; number <= 25; number++)
-      await fleet.memory.bus.append({
+      await fleet.memory.timeline.append({
         id: `e${number}`,
         kind: "Warning",
         message: `word ${number}.`,
