@@ -25,6 +25,8 @@ export interface LogExcerpt {
   readonly cursor: string
   /** What was left out, in words. */
   readonly cut: string | undefined
+  /** Lines right after the cursor of the query are gone. */
+  readonly lost?: true | undefined
 }
 
 /**
@@ -117,5 +119,6 @@ function firstOf(
     text: texts.slice(0, fit).join("\n"),
     cursor: last?.cursor ?? cursor,
     cut: leftOut(cuts),
+    lost: lost || undefined,
   }
 }

@@ -18,7 +18,7 @@ export interface StdioSession {
 const backlogMax = 1000
 const internalError = -32603
 
-export const isObject = (value: unknown): value is RpcMessage =>
+export const isMessage = (value: unknown): value is RpcMessage =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 export const isRequest = ({ method, id }: RpcMessage): boolean =>
   typeof method === "string" && (typeof id === "string" || typeof id === "number")
@@ -111,7 +111,7 @@ export function createLazyServer(
     },
     hand(message) {
       if (isRequest(message) && !(greeting && message.id === greeting.id)) pending.add(message.id)
-      if (message.method === "notifications/cancelled" && isObject(message.params))
+      if (message.method === "notifications/cancelled" && isMessage(message.params))
         settle(message.params.requestId)
       if (session) session.receive(message)
       else if (backlog.push(message) >= backlogMax) {

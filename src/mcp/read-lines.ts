@@ -1,7 +1,7 @@
 import type { Readable } from "node:stream"
 
 /** Longer lines are skipped. */
-export const lineBytesMax = 4_194_304
+export const messageBytesMax = 4_194_304
 
 /**
  * Calls `take` with each line of the stream, holding at most one in memory, and `tooLong` for a line
@@ -19,7 +19,7 @@ export function readLines(
   const add = (part: Buffer): void => {
     if (skipping) return
     bytes += part.length
-    if (bytes > lineBytesMax) {
+    if (bytes > messageBytesMax) {
       skipping = true
       parts.length = 0
       tooLong()

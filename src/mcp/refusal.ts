@@ -18,7 +18,7 @@ const notFound = -32002
 const internal = -32603
 
 /** An error as a model reads it. What others said about it comes last, fenced. */
-export function faultText({ message, next, untrusted }: Fault): string {
+export function renderFault({ message, next, untrusted }: Fault): string {
   const ours = clean(`${message} Next: ${next}`)
   return untrusted === undefined
     ? ours
@@ -30,5 +30,5 @@ export function asRefusal(error: unknown): Refusal {
   if (error instanceof Refusal) return error
   const fault = asFault(error)
   const codes: Partial<Record<FaultCode, number>> = { NotFound: notFound, Invalid: invalidParams }
-  return new Refusal(codes[fault.code] ?? internal, faultText(fault))
+  return new Refusal(codes[fault.code] ?? internal, renderFault(fault))
 }

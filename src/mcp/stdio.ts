@@ -2,7 +2,7 @@ import type { Readable, Writable } from "node:stream"
 import { capabilities, methods, negotiated, serverInfo } from "./about.ts"
 import {
   createLazyServer,
-  isObject,
+  isMessage,
   isRequest,
   type LazyServer,
   openClient,
@@ -11,7 +11,7 @@ import {
   type StdioLine,
   type StdioSession,
 } from "./lazy-server.ts"
-import { lineBytesMax, readLines } from "./read-lines.ts"
+import { messageBytesMax, readLines } from "./read-lines.ts"
 
 export interface Stdio {
   readonly input: Readable
@@ -83,11 +83,11 @@ export async function speak({
       client.fail(null, parseError, "Parse error: the line is not JSON")
       return
     }
-    if (isObject(message) && message.jsonrpc === "2.0") receive(message)
+    if (isMessage(message) && message.jsonrpc === "2.0") receive(message)
     else client.fail(null, invalidRequest, "Invalid Request: not a JSON-RPC 2.0 message")
   }
   const tooLong = (): void =>
-    client.fail(null, parseError, `Parse error: the line is longer than ${lineBytesMax} bytes`)
+    client.fail(null, parseError, `Parse error: the line is longer than ${messageBytesMax} bytes`)
 
   await readLines(input, AbortSignal.any([signal, server.broken]), takeLine, tooLong)
   clearTimeout(warming)
@@ -118,7 +118,7 @@ function answerEarly(
     client.write({ id, result: {} })
     return true
   }
-  if (!isObject(params)) {
+  if (!isMessage(params)) {
     client.fail(id, invalidRequest, "Invalid Request")
     return true
   }
@@ -139,9 +139,9 @@ function greetingFor(
   { method, params }: RpcMessage,
   instructions: string,
 ): Record<string, unknown> | undefined {
-  if (method !== "initialize" || !isObject(params)) return undefined
+  if (method !== "initialize" || !isMessage(params)) return undefined
   const { protocolVersion, clientInfo, capabilities: offered } = params
-  if (!isObject(clientInfo) || !isObject(offered) || typeof protocolVersion !== "string")
+  if (!isMessage(clientInfo) || !isMessage(offered) || typeof protocolVersion !== "string")
     return undefined
   return { protocolVersion: negotiated(protocolVersion), capabilities, serverInfo, instructions }
 }

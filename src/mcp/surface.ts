@@ -6,7 +6,7 @@ import { clean, cut } from "../core/view.ts"
 import { completeArgument } from "./completion.ts"
 import { isShown, type ListedTool, listedTool } from "./listed-tools.ts"
 import { promptList, renderPrompt, takesArgument } from "./prompts.ts"
-import { faultText, invalidParams, Refusal } from "./refusal.ts"
+import { invalidParams, Refusal, renderFault } from "./refusal.ts"
 import { createResources, type Resources, resourceTemplates } from "./resources.ts"
 import { type ResourceWatch, watchResources } from "./watch.ts"
 
@@ -97,7 +97,7 @@ function listTools(tools: readonly Tool[]): readonly ListedTool[] {
 /** An error as a model reads it, which gets only the text. */
 export const failed = (error: unknown): Answer => ({
   isError: true,
-  content: [{ type: "text", text: faultText(asFault(error)) }],
+  content: [{ type: "text", text: renderFault(asFault(error)) }],
 })
 
 export function createSurface({ tools: all, invoke, person, watch }: SurfaceParts): Surface {

@@ -1,6 +1,7 @@
 import { type ParseArgsConfig, parseArgs } from "node:util"
 import { decode, type Field } from "../core/decode.ts"
 import { shellWord } from "../core/view.ts"
+import { argumentMistake } from "./parse-args.ts"
 
 /** Translates between a tool's input and the flags of a command line. */
 
@@ -45,7 +46,7 @@ export function parseInput(
       strict: true,
     })
   } catch (error) {
-    return error instanceof Error ? error.message : String(error)
+    return argumentMistake(error)
   }
   const { values, positionals } = parsed
   let whole: unknown = {}

@@ -29,6 +29,7 @@ const pageSchema = z.object({
   untrusted: z.string(),
   cursor: z.string(),
   cut: z.string().optional(),
+  lost: z.boolean().optional(),
 })
 type Page = z.output<typeof pageSchema>
 
@@ -60,7 +61,7 @@ async function follow(
     try {
       const page = await read({ after, tail: linesMax })
       isDisconnected = false
-      if (page.cut?.includes("gone")) note(`[${page.cut}]`)
+      if (page.lost) note(`[${page.cut}]`)
       await print(page, signal)
       // A page may have no lines and still move the cursor.
       const idle = page.lines === 0 && page.cursor === after

@@ -9,9 +9,13 @@ export function parseArguments<const T extends ParseArgsOptionsConfig>(
   try {
     return parseArgs({ args: [...argv], allowPositionals: true, options } satisfies ParseArgsConfig)
   } catch (error) {
-    return error instanceof Error ? error.message : String(error)
+    return argumentMistake(error)
   }
 }
+
+/** Without Node's advice on positional arguments that begin with a dash, which we do not have. */
+export const argumentMistake = (error: unknown): string =>
+  (error instanceof Error ? error.message : String(error)).replace(/\. To specify .*$/s, ".")
 
 /** `-h`, `--help`: an option of every role. */
 export const helpFlag = { help: { type: "boolean", short: "h", default: false } } as const

@@ -38,6 +38,7 @@ export default defineTool({
     untrusted: z.string(),
     cursor: z.string(),
     cut: z.string().optional(),
+    lost: z.literal(true).optional(),
     next: z.string(),
   }),
   hints: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
@@ -53,7 +54,7 @@ export default defineTool({
       ...(since !== undefined && { sinceMs: sinceOf(since, ctx.clock.nowMs()) }),
       ...(grep !== undefined && { grep }),
     })
-    const { count, text, cursor, cut } = excerpt
+    const { count, text, cursor, cut, lost } = excerpt
     const hint = hintFor(excerpt, {
       isSearch: grep !== undefined || since !== undefined,
       isTranscript: source === "transcript",
@@ -62,7 +63,7 @@ export default defineTool({
       after === undefined
         ? `${hint}inspect_instance {"name":"${name}"} says what it is doing now.`
         : "Call again with cursor as after for newer lines."
-    return { lines: count, untrusted: text, cursor, cut, next }
+    return { lines: count, untrusted: text, cursor, cut, lost, next }
   },
   show: ({ lines, untrusted, cut, next }) => ({
     text: lines === 0 ? next : [untrusted, cut].filter(Boolean).join("\n"),
