@@ -1,39 +1,25 @@
 import type { Beat, Marker } from "../core/beat.ts"
-import { closed, judgeCircuit } from "../core/circuit.ts"
 import type { Directive } from "../core/directive.ts"
-import type { Reported } from "../core/event.ts"
-import { describeEnd } from "../core/iteration-outcome.ts"
-import { cut } from "../core/view.ts"
-import type { ClaudeSearch } from "../host/find-claude.ts"
-import { identify, isAlive, type ProcessId, type Search } from "../host/processes.ts"
-import {
-  type RunDirectory,
-  type RunFile,
-  type TurnFile,
-  transcriptsMax,
-} from "../run/run-directory.ts"
-import type { Grant } from "./claude-shim.ts"
+import { isAlive, type ProcessId } from "../host/processes.ts"
+import type { TurnFile } from "../run/run-directory.ts"
 import { watchClaude } from "./claude-watch.ts"
-import type { DiskRetry } from "./disk-retry.ts"
-import { uncontrolledAfter } from "./failures.ts"
+import { createIterationRecord } from "./iteration-record.ts"
 import {
-  clockSetMs,
-  createIterationTime,
-  type IterationTime,
-  runningSinceMs,
-} from "./iteration-time.ts"
-import {
-  createFinalMessageReader,
-  type FinalMessageContext,
-  type FinalMessageReader,
-} from "./last-word.ts"
+  ask,
+  end,
+  grant,
+  type IterationContext,
+  type IterationsOptions,
+  keepTranscript,
+  report,
+  type TurnGrant,
+} from "./iteration-steps.ts"
+import { clockSetMs, createIterationTime, type IterationTime } from "./iteration-time.ts"
+import { createFinalMessageReader, type FinalMessageReader } from "./last-word.ts"
 import type { TelemetryLogs } from "./meter.ts"
-import type { IterationEnd } from "./run-state.ts"
+import { createRunningTurn } from "./running-turn.ts"
 import { createTurnQueue } from "./turn-queue.ts"
-import { createUsageBook, transcriptStart } from "./usage-book.ts"
-
-/** What a turn gives claude of the run's own; the servers of the moment are added to it. */
-export type Granted = Omit<Grant, "mcp">
+import { createUsageBook } from "./usage-book.ts"
 
 /**
  * The iterations of a run: who asks for a turn, what runs, what it used, how it ended. Kept in the
@@ -51,7 +37,7 @@ export interface Iterations {
    * the caller is gone. `self` is the claude shim as it sees itself. @throws Error when it is no
    * process of this run, Fault when too many wait.
    */
-  ask(id: string, self: ProcessId, signal: AbortSignal): Promise<Granted | undefined>
+  ask(id: string, self: ProcessId, signal: AbortSignal): Promise<TurnGrant | undefined>
   /** Begins the iteration that asks, if the fleet has granted its turn. */
   grant(directive: Directive): void
   /** `ms` is how long its claude was there, the time that it stood still included. */
@@ -94,32 +80,6 @@ export interface Iterations {
   /** What a beat says of them. */
   report(granted: Directive["turn"]): Pick<Beat, "turn" | "used" | "last" | "hold">
 }
-export interface IterationsOptions extends FinalMessageContext {
-  readonly directory: RunDirectory
-  readonly keeper: DiskRetry
-  /**
-   * A predecessor was there, and then for a while nobody: what runs may have asked a hook that
-   * nobody answered.
-   */
-  readonly adopted: boolean
-  readonly run: RunFile
-  /** The run's processes. */
-  readonly search: Search
-  /** A clock that nobody sets and that also counts while the machine sleeps. */
-  steadyMs(): number
-  /** Looks for the real claude. */
-  claude(): ClaudeSearch
-  /** What a claude shim is given with its turn, with where claude is. */
-  granted(): Omit<Granted, "claude">
-  emit(kind: Reported["kind"], message: string): void
-  /** Something that a beat says has changed. */
-  changed(): void
-  /**
-   * After an iteration; how its claude ended decides a run of mode `once`, unless it `waits` for a
-   * limit or a person.
-   */
-  over(end: IterationEnd): void
-}
 /**
  * Claude asks its hook within two seconds; slow MCP servers and a busy machine may cost it half a
  * minute.
@@ -127,215 +87,80 @@ export interface IterationsOptions extends FinalMessageContext {
 const unheardMsMax = 60_000
 
 export function createIterations(options: IterationsOptions): Iterations {
-  const { directory, keeper, adopted, run, search, nowMs, steadyMs, granted, emit, changed } =
-    options
-  let turn = directory.get("turn")
-  const found = adopted ? turn?.id : undefined
-  const warn = (message: string): void => emit("Warning", message)
-  const book = createUsageBook({
-    iterationsBefore: run.iterationsBefore,
-    directory,
-    keeper,
-    warn,
-    changed,
-  })
-  const queue = createTurnQueue<Granted>()
-  const claude = watchClaude(options.claude, nowMs, changed)
-  const grantOf = (path: string): Granted => ({ ...granted(), claude: path })
-  const before = directory.get("last")
-  let last = before?.last
-  let toldBefore = before?.told
-  let hold = before?.hold
-  let circuit = before?.circuit ?? closed
-  const keepLast = (): void => {
-    if (last)
-      keeper.set("last", {
-        last,
-        circuit,
-        ...(toldBefore !== undefined && { told: toldBefore }),
-        ...(hold && { hold }),
-      })
-  }
-  /** What people were told of the failure that lasts: a repeat is no news. */
-  let toldHold: string | undefined
-  let unheardMs = 0
-  /** The turn that was told to end because nothing was heard of it. */
-  let deaf: string | undefined
-  /**
-   * Not of a run before, whose last word is carried over: iterations are counted through all runs.
-   */
-  const lastHere = (): typeof last =>
-    last && last.iteration > run.iterationsBefore ? last : undefined
-  let offsetMs = nowMs() - steadyMs()
-
-  const keep = (next: TurnFile): boolean => {
-    turn = next
-    return keeper.set("turn", next)
-  }
-  const time = createIterationTime({ turn: () => turn, keep, nowMs, steadyMs, emit })
-  /**
-   * False when it could not be written down: an iteration that no successor would know does not
-   * begin.
-   */
-  const begin = (id: string, shim: ProcessId): boolean => {
-    const iteration = run.iterationsBefore + book.used().iterations + 1
-    if (!keep({ id, shim, iteration, sinceMs: nowMs(), stops: 0, unheard: true, offered: [] })) {
-      turn = undefined
-      keeper.remove("turn")
-      return false
-    }
-    hold = undefined // its turn was granted: what held it is over
-    unheardMs = 0
-    time.begin()
-    emit("IterationStarted", `Iteration ${iteration} began.`)
-    return true
-  }
-
-  const word = createFinalMessageReader({
-    ...options,
-    turn: () => turn,
-    keep,
-    met(next) {
-      hold = next
-      if (hold && hold.message !== toldHold) emit("Warning", hold.message)
-      toldHold = hold?.message
-    },
-  })
-
+  const context = createContext(options)
+  const { turn, time, reader, book, queue, claude, record } = context
+  const { changed, steadyMs, nowMs } = options
   return {
     time,
-    word,
-    turn: () => turn,
-    toldBefore: () => toldBefore,
-    keep,
-    async ask(id, self, signal) {
-      const path = claude.path()
-      if (turn?.id === id) return path === undefined ? undefined : grantOf(path) // granted before, but the answer was lost
-      const shim = identify(self, search)
-      if (!shim) throw new Error("who asks is no process of this instance")
-      const answer = queue.ask({ id, shim, sinceMs: nowMs() }, signal)
-      changed()
-      return answer
-    },
-    grant(directive) {
-      const wanted = queue.first()
-      if (!wanted || turn || directive.freeze !== undefined || directive.turn?.id !== wanted.id)
-        return
-      const path = claude.path()
-      if (path === undefined) return // it is looked for while somebody waits
-      const asks = isAlive(wanted.shim)
-      if (asks && !begin(wanted.id, wanted.shim)) return // asked again while it waits
-      queue.answer(asks ? grantOf(path) : undefined)
-      changed()
-    },
-    ended(id, exit, ms = time.ms()) {
-      if (turn?.id !== id) return
-      const { overdue } = turn
-      const code = overdue?.why === "Stopped" ? 0 : exit // all was done, only the exit was missing
-      const ranMs = Math.min(ms, time.ms())
-      // A claude that failed before it asked says itself what is wrong, and the loop tries again.
-      const lost =
-        turn.unheard === true && ((code === 0 && found !== id) || deaf === id)
-          ? uncontrolledAfter(turn.iteration, deaf === id)
-          : undefined
-      const failed = lost ?? (overdue?.why === "TooLong" ? overdue : undefined)
-      const { iteration, told } = turn
-      const end = word.conclude(turn, code)
-      // It was there when its turn was granted, and gone when it was to begin.
-      const gone =
-        turn.unheard && code === 127 && claude.path() === undefined ? claude.hold() : undefined
-      const obstacle = failed ?? gone
-      const { outcome, text } = obstacle
-        ? { outcome: "FAILED" as const, text: obstacle.message }
-        : end
-      const refused = end.refused || gone !== undefined
-      if (outcome !== "FAILED") toldHold = undefined
-      last = { turn: id, iteration, outcome, text: cut(text, 4000), atMs: nowMs() }
-      if (!refused) toldBefore = told // the model of a refused one was told nothing
-      hold = lost ?? gone ?? end.hold
-      keepLast()
-      const note = overdue && overdue !== failed ? overdue.message : ""
-      emit("IterationEnded", describeEnd({ ...last, ms: ranMs, code: exit, refused, note }))
-      book.iterationEnded(turn, {
-        ms: ranMs,
-        endedAtMs: nowMs(),
-        adopted: found === id,
-        counted: !refused,
-      })
-      turn = undefined
-      keeper.remove("turn")
-      changed()
-      const waits = hold !== undefined
-      if (!lost) options.over({ code, failed: outcome === "FAILED", waits, text: last.text })
-    },
+    word: reader,
+    turn: turn.now,
+    toldBefore: record.instructions,
+    keep: turn.keep,
+    ask: (id, self, signal) => ask(context, id, self, signal),
+    grant: (directive) => grant(context, directive),
+    ended: (id, code, ms) => end(context, id, code, ms),
     judge(commits) {
-      if (!last) return
-      const waits = hold !== undefined && hold.reason !== "CircuitOpen"
-      const after = judgeCircuit(circuit, last, commits, waits)
-      circuit = after.circuit
-      if (after.hold) {
-        hold = after.hold
-        emit("Warning", hold.message)
-      }
-      keepLast()
+      record.judge(commits)
       changed()
     },
     metered: book.metered,
-    transcript(path, fresh) {
-      if (turn?.transcript?.path === path) return
-      if (turn) keep({ ...turn, transcript: fresh ? transcriptStart(path) : { path, offset: 0 } })
-      const before = directory.get("transcripts")?.paths.filter((one) => one !== path) ?? []
-      keeper.set("transcripts", { paths: [...before, path].slice(-transcriptsMax) })
-    },
+    transcript: (path, fresh) => keepTranscript(context, path, fresh),
     reconcile: book.reconcile,
     unheard(passedMs) {
-      if (!turn?.unheard || deaf === turn.id) return undefined
-      unheardMs += passedMs
-      if (unheardMs < unheardMsMax) return undefined
-      deaf = turn.id
-      return turn
+      const running = turn.now()
+      if (!running?.unheard || context.endedUnheard === running.id) return undefined
+      context.unheardMs += passedMs
+      if (context.unheardMs < unheardMsMax) return undefined
+      context.endedUnheard = running.id
+      return running
     },
-    knows: (id) => turn?.id === id || queue.has(id),
-    ran: () => turn !== undefined || lastHere() !== undefined,
-    lastOutcome: () => lastHere()?.outcome,
-    uncontrolled: () => hold?.reason === "Uncontrolled",
-    orphaned: () => (turn && !isAlive(turn.shim) ? turn : undefined),
+    knows: (id) => turn.now()?.id === id || queue.has(id),
+    ran: () => turn.now() !== undefined || record.lastOfRun() !== undefined,
+    lastOutcome: () => record.lastOfRun()?.outcome,
+    uncontrolled: () => record.hold()?.reason === "Uncontrolled",
+    orphaned() {
+      const running = turn.now()
+      return running && !isAlive(running.shim) ? running : undefined
+    },
     look() {
-      const backMs = offsetMs - (nowMs() - steadyMs())
-      offsetMs -= backMs
+      const backMs = context.offsetMs - (nowMs() - steadyMs())
+      context.offsetMs -= backMs
       if (time.look()) changed()
       if (backMs > clockSetMs) {
         queue.shift(backMs)
-        if (hold?.untilMs !== undefined)
-          hold = { ...hold, untilMs: Math.round(hold.untilMs - backMs) }
+        record.shift(backMs)
         changed()
       }
       if (queue.dropDead()) changed()
       if (queue.first()) claude.path()
     },
-    report(grantedTurn) {
-      const wanted = queue.first()
-      const withheld = (wanted && claude.hold()) ?? hold
-      const running = turn && {
-        id: turn.id,
-        sinceMs: runningSinceMs(turn),
-        state: "Running" as const,
-      }
-      const asked = running ?? (wanted && { ...wanted, state: "Wanted" as const })
-      const used = book.used()
-      return {
-        ...(asked && {
-          turn: {
-            id: asked.id,
-            state: asked.state,
-            sinceMs: asked.sinceMs,
-            ...(grantedTurn?.id === asked.id && { grantedAtMs: grantedTurn.grantedAtMs }),
-          },
-        }),
-        used: { ...used, ms: Math.round(used.ms + (turn ? time.ms() : 0)) },
-        ...(last && { last }),
-        ...(withheld && { hold: withheld }),
-      }
-    },
+    report: (granted) => report(context, granted),
+  }
+}
+
+function createContext(options: IterationsOptions): IterationContext {
+  const { directory, keeper, adopted, run, nowMs, steadyMs, emit, changed } = options
+  const warn = (message: string): void => emit("Warning", message)
+  const turn = createRunningTurn(directory, keeper)
+  const record = createIterationRecord(directory, keeper, run, warn)
+  const { iterationsBefore } = run
+  return {
+    options,
+    turn,
+    record,
+    time: createIterationTime({ turn: turn.now, keep: turn.keep, nowMs, steadyMs, emit }),
+    reader: createFinalMessageReader({
+      ...options,
+      turn: turn.now,
+      keep: turn.keep,
+      met: record.meet,
+    }),
+    book: createUsageBook({ iterationsBefore, directory, keeper, warn, changed }),
+    queue: createTurnQueue<TurnGrant>(),
+    claude: watchClaude(options.claude, nowMs, changed),
+    inherited: adopted ? turn.now()?.id : undefined,
+    unheardMs: 0,
+    endedUnheard: undefined,
+    offsetMs: nowMs() - steadyMs(),
   }
 }
