@@ -89,7 +89,7 @@ export function createGateway({
   const tell = async (name: string): Promise<{ afterMs?: number }> => {
     const link = links.get(name)
     if (!link) return {}
-    const instance = await store.get(name)
+    const instance = store.replica.get(name)
     const { uid, place } = link.connection
     const known = instance?.uid === uid ? instance.status.run : undefined
     if (!instance || known?.place !== place || !hasLiveRun(instance)) {
@@ -159,7 +159,7 @@ export function createGateway({
         break
       default:
         // Of an instance that is gone nothing is to be told, whoever still holds its credential.
-        if ((await store.get(name))?.uid === uid) await told.tell(connection, frame.event)
+        if (store.replica.get(name)?.uid === uid) await told.tell(connection, frame.event)
     }
     connection.send({ type: "ack", seq: frame.seq })
   }
@@ -262,7 +262,7 @@ export function createGateway({
       await control(
         {
           sources: [
-            store.watch,
+            store.replica.watch,
             linkedOf(turns.replica.watch),
             linkedOf(reports.beats.watch),
             limitsChanged,

@@ -9,12 +9,12 @@ import type { App } from "./app.ts"
  */
 export function mountSupervisorServers(
   app: App,
-  store: Pick<Instances, "get">,
+  store: Pick<Instances, "replica">,
   serversOfProject: (project: string) => McpServers,
 ): void {
   app.get(supervisorServersPath, async (c) => {
     const who = c.get("who")
-    const instance = who.kind === "instance" ? await store.get(who.id) : undefined
+    const instance = who.kind === "instance" ? store.replica.get(who.id) : undefined
     if (!instance)
       throw new Fault(
         "Forbidden",

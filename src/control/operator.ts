@@ -24,7 +24,7 @@ export interface OperatorPorts {
   readonly mailboxes: Mailboxes
   readonly reports: Reports
   readonly timeline: Timeline
-  readonly ledger: Pick<Ledger, "spent">
+  readonly ledger: Pick<Ledger, "accounts">
   readonly clock: Clock
   newId(prefix: string): string
 }
@@ -43,9 +43,9 @@ export const reconcileInstance =
   (ports: OperatorPorts, term: number): Reconcile<string> =>
   async (name) => {
     const { store, runtime, ledger, clock } = ports
-    const wanted = await store.get(name)
+    const wanted = store.replica.get(name)
     const observed = await runtime.get(name)
-    const accounts = await ledger.spent()
+    const accounts = ledger.accounts.snapshot()
     const revision = wanted ? wantedRevision(wanted, accounts) : ""
     const decision = decide(wanted, revision, observed, clock.nowMs())
     if (!wanted) {
@@ -215,7 +215,7 @@ export const operate = (
 ): Promise<void> =>
   control(
     {
-      sources: [ports.store.watch, ports.runtime.watch],
+      sources: [ports.store.replica.watch, ports.runtime.watch],
       reconcile: reconcileInstance(ports, term),
       workersMax: 16,
       // What runs costs money, and people wait for its end: it goes before the cleaning up after

@@ -1,6 +1,6 @@
 import { birthFor, newborns, spawnedEvent, withoutUnborn } from "../core/birth.ts"
 import { Fault } from "../core/faults.ts"
-import { indexOf } from "../core/fleet-index.ts"
+import { indexOf, instanceList } from "../core/fleet-index.ts"
 import { holds } from "../core/holds.ts"
 import type { Defaults, Instance } from "../core/instance.ts"
 import { type FleetSnapshot, type Plan, plan } from "../core/plan.ts"
@@ -35,9 +35,9 @@ export const reconcileFleet =
   (ports: SchedulerPorts, term: number): Reconcile<"fleet"> =>
   async () => {
     const { store, reports, turns, ledger, clock, windows, policy } = ports
-    const instances = await store.list()
+    const instances = instanceList(store.replica.snapshot())
     const opening = await openAccounts(ports, instances)
-    const spent = await ledger.spent()
+    const spent = ledger.accounts.snapshot()
     const nowMs = clock.nowMs()
     const fleet = indexOf(instances)
     const unborn = opening.isNeeded ? newborns(instances, spent) : []
@@ -67,12 +67,12 @@ async function openAccounts(
   { timeline, ledger, defaults }: SchedulerPorts,
   instances: readonly Instance[],
 ): Promise<{ readonly isNeeded: boolean; readonly failure?: unknown }> {
-  const missing = newborns(instances, await ledger.spent())
+  const missing = newborns(instances, ledger.accounts.snapshot())
   const { byUid } = indexOf(instances)
   try {
     for (const instance of missing.slice(0, openingsMax)) {
       await timeline.append(spawnedEvent(instance))
-      const accounts = await ledger.spent()
+      const accounts = ledger.accounts.snapshot()
       await ledger.open(instance.uid, birthFor(instance, defaults(), { byUid }, accounts))
     }
   } catch (failure) {
@@ -115,7 +115,7 @@ export const schedule = (
   control(
     {
       sources: [
-        ports.store.watch,
+        ports.store.replica.watch,
         ports.reports.beats.watch,
         ports.reports.waits.watch,
         ports.turns.replica.watch,

@@ -44,9 +44,9 @@ export async function endedSince(
 ): Promise<EndedSince> {
   const { reports, timeline, ledger } = ctx
   const uids = only ?? (await visibleUids(ctx))
-  const [{ events }, names, used] = await Promise.all([
+  const accounts = ledger.accounts.snapshot()
+  const [{ events }, used] = await Promise.all([
     timeline.lastEvents({ kinds: ["Exited"], sinceMs, limit: readMax, ...(uids && { uids }) }),
-    ledger.spent(),
     uids === undefined ? ledger.spentSince(sinceMs) : undefined,
   ])
   // The last end of each is what became of it: an attempt that failed and was completed later is
@@ -71,7 +71,7 @@ export async function endedSince(
       ...(words && { said: bounded(words.message, wordsCharactersMax) }),
     }
     return {
-      name: names.get(uid)?.birth?.name ?? uid,
+      name: accounts.get(uid)?.birth?.name ?? uid,
       at: isoOf(atMs),
       ...(branch !== undefined && commits !== undefined && { commits }),
       ...(Object.keys(untrusted).length > 0 && { untrusted }),

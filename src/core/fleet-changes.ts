@@ -46,7 +46,7 @@ export function watchChanges(
       }
   }
   // A source never throws; it ends with the signal.
-  void follow(store.watch, names)
+  void follow(store.replica.watch, names)
   void follow(reports.beats.watch, uids)
   void follow(reports.waits.watch, uids)
   void follow(turns.replica.watch, uids)

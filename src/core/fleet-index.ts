@@ -19,54 +19,53 @@ export const isOpen = (one: Instance): boolean =>
 interface Indexed {
   readonly byUid: Overlay<Uid, Instance>
   readonly open: Overlay<Uid, Instance>
-  readonly index: FleetIndex
+  /** In the order of the snapshot. */
+  readonly list: readonly Instance[]
 }
-function indexed(byUid: Overlay<Uid, Instance>, open: Overlay<Uid, Instance>): Indexed {
-  let list: readonly Instance[] | undefined
-  const index: FleetIndex = {
+const indexes = new WeakMap<readonly Instance[], FleetIndex>()
+function indexed(
+  instances: ReadonlyMap<string, Instance>,
+  byUid: Overlay<Uid, Instance>,
+  open: Overlay<Uid, Instance>,
+): Indexed {
+  const list = [...instances.values()]
+  let openList: readonly Instance[] | undefined
+  indexes.set(list, {
     byUid,
     open() {
-      list ??= [...open.values()]
-      return list
+      openList ??= [...open.values()]
+      return openList
     },
-  }
-  return { byUid, open, index }
+  })
+  return { byUid, open, list }
 }
 const indexedOf = derive<string, Instance, Indexed>({
   all(instances) {
-    const list = [...instances.values()].map((one) => [one.uid, one] as const)
-    return indexed(Overlay.of(list), Overlay.of(list.filter(([, one]) => isOpen(one))))
+    const entries = [...instances.values()].map((one) => [one.uid, one] as const)
+    const openEntries = entries.filter(([, one]) => isOpen(one))
+    return indexed(instances, Overlay.of(entries), Overlay.of(openEntries))
   },
-  after({ byUid, open }, differences) {
+  after({ byUid, open }, differences, instances) {
     const changes = new Map<Uid, Instance | undefined>()
     for (const { before } of differences) if (before) changes.set(before.uid, undefined)
     for (const { now } of differences) if (now) changes.set(now.uid, now)
-    return indexed(
-      byUid.patched(changes),
-      open.patched([...changes].map(([uid, one]) => [uid, one && isOpen(one) ? one : undefined])),
+    const openChanges = [...changes].map(
+      ([uid, one]) => [uid, one && isOpen(one) ? one : undefined] as const,
     )
+    return indexed(instances, byUid.patched(changes), open.patched(openChanges))
   },
 })
-/** The index of a fleet, which follows its snapshots. */
-export const indexOfSnapshot = (instances: ReadonlyMap<string, Instance>): FleetIndex =>
-  indexedOf(instances).index
 
-const indexes = new WeakMap<readonly Instance[], FleetIndex>()
-/**
- * A store that keeps an index tells which of its lists it is of. It may be newer than the list,
- * never older.
- */
-export const indexAs = (instances: readonly Instance[], index: FleetIndex): void =>
-  void indexes.set(instances, index)
+/** All instances of a snapshot: the same list for the same snapshot, and `indexOf` is at hand. */
+export const instanceList = (instances: ReadonlyMap<string, Instance>): readonly Instance[] =>
+  indexedOf(instances).list
 
+/** The index of these instances. That of a snapshot's list follows from the one before. */
 export function indexOf(instances: readonly Instance[]): FleetIndex {
   const known = indexes.get(instances)
   if (known) return known
-  const byUid = new Map(instances.map((one) => [one.uid, one]))
   const open = instances.filter(isOpen)
-  const index: FleetIndex = { byUid, open: () => open }
-  indexes.set(instances, index)
-  return index
+  return { byUid: new Map(instances.map((one) => [one.uid, one])), open: () => open }
 }
 
 /** The fleet as it will be when one more has come, or this one has changed. */

@@ -27,7 +27,7 @@ export interface Readings {
 export interface Readable {
   readonly reports: Pick<Reports, "beats" | "waits">
   readonly turns: Pick<Turns, "replica">
-  readonly ledger: Pick<Ledger, "spent">
+  readonly ledger: Pick<Ledger, "accounts">
   readonly clock: Pick<Clock, "nowMs">
   limits(): Pick<Limits, "turnsMax">
 }
@@ -39,7 +39,7 @@ export async function readingsOf({
   clock,
   limits,
 }: Readable): Promise<Readings> {
-  const spent = await ledger.spent()
+  const spent = ledger.accounts.snapshot()
   const nowMs = clock.nowMs()
   return {
     beats: reports.beats.snapshot(),

@@ -29,7 +29,7 @@ export async function freeName(
   label: string,
 ): Promise<string> {
   const isTaken = async (number: number): Promise<boolean> =>
-    (await store.get(`${label}-${number}`)) !== undefined
+    store.replica.get(`${label}-${number}`) !== undefined
   let taken = 0
   let free = 1
   while (await isTaken(free)) {

@@ -2,6 +2,7 @@ import { type AuditedCall, describeTargets, flagsOf, namesIn } from "./audit.ts"
 import { readInput } from "./decode.ts"
 import { asFault, Fault } from "./faults.ts"
 import { renderFindings } from "./findings.ts"
+import { instanceList } from "./fleet-index.ts"
 import type { Instance } from "./instance.ts"
 import type { Instances } from "./ports.ts"
 import type { may as mayFunction, Principal, Verb } from "./principal.ts"
@@ -73,7 +74,7 @@ export const invokeHere =
         : all.filter((one) => may(who, verb, one) === true)
     // A stranger is not found, never forbidden.
     const visible = async (): Promise<readonly Instance[]> =>
-      allowedTargets("outline", await ports.store.list())
+      allowedTargets("outline", instanceList(ports.store.replica.snapshot()))
     const find = async (wanted: Targets): Promise<readonly Instance[]> => {
       // A description means those of them that the caller may do it to; a name means that one.
       if (!("names" in wanted)) {
@@ -89,9 +90,9 @@ export const invokeHere =
         return found
       }
       const names = [...new Set(wanted.names)]
-      const found = (await Promise.all(names.map((one) => ports.store.get(one)))).filter(
-        (one) => one !== undefined,
-      )
+      const found = names
+        .map((one) => ports.store.replica.get(one))
+        .filter((one) => one !== undefined)
       const seen = found.filter((one) => may(who, "outline", one) === true)
       const missing = names.filter((one) => !seen.some((instance) => instance.name === one))
       if (missing.length > 0)

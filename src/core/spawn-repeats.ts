@@ -69,7 +69,7 @@ export async function takenBy(
   const another = `Give another name, e.g. "name":"${await free()}".`
   // Below its parent's name a child may meet one of a former bearer of that name; of whom no more
   // is told.
-  const bearer = await ctx.store.get(name)
+  const bearer = ctx.store.replica.get(name)
   if (!bearer || !indexOf(others).byUid.get(bearer.uid))
     return new Fault("Conflict", `The name ${name} is taken.`, another)
   if (bearer.deletedAtMs !== undefined)

@@ -12,7 +12,7 @@ const repeatsMax = 5
  * throws.
  */
 export async function writeLatest<T>(
-  { store }: { readonly store: Pick<Instances, "get"> },
+  { store }: { readonly store: Pick<Instances, "read"> },
   target: Instance,
   write: (latest: Instance) => Promise<T>,
 ): Promise<T> {
@@ -28,7 +28,7 @@ export async function writeLatest<T>(
       return await write(latest)
     } catch (error) {
       if (asFault(error).code !== "Conflict" || repeat >= repeatsMax) throw error
-      latest = await store.get(name)
+      latest = await store.read(name)
     }
   }
 }

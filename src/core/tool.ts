@@ -60,7 +60,7 @@ export interface ToolContext extends Call {
   readonly who: Principal
   readonly targets: readonly Instance[]
   visible(): Promise<readonly Instance[]>
-  readonly store: Pick<Instances, "create" | "updateSpec" | "delete" | "get" | "watch">
+  readonly store: Pick<Instances, "create" | "updateSpec" | "delete" | "read" | "replica">
   readonly mailboxes: Mailboxes
   readonly timeline: Timeline
   readonly reports: Reports

@@ -12,7 +12,8 @@ export async function visibleUids({
   visible,
 }: ToolContext): Promise<readonly Uid[] | undefined> {
   if (who.kind === "human") return undefined
-  const [accounts, instances] = await Promise.all([ledger.spent(), visible()])
+  const accounts = ledger.accounts.snapshot()
+  const instances = await visible()
   const below = [...accounts]
     .filter(([, { birth }]) => birth?.lineage.includes(who.uid))
     .map(([uid]) => uid)

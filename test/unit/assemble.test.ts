@@ -185,9 +185,9 @@ async function until(source: Source, isSo: () => Promise<boolean>): Promise<void
 
 it("composes over any ports: an agent is spawned, told, paused, resumed and stopped over HTTP", async () => {
   const { url, call, runtime, memory } = await startPlane()
-  const runNow = async () => (await memory.instances.get("shop-1"))?.status.run
+  const runNow = async () => memory.instances.replica.get("shop-1")?.status.run
   const reachesPhase = (phase: string, number: number) =>
-    until(memory.instances.watch, async () => {
+    until(memory.instances.replica.watch, async () => {
       const run = await runNow()
       return run?.phase === phase && run.number === number
     })

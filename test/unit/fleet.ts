@@ -135,7 +135,7 @@ export function makeFleet(more: readonly Tool[] = tools) {
   }
   /** As somebody else writes it: whoever saw it before has seen another. */
   const put = (instance: Omit<Instance, "version">): Instance => {
-    const number = backend.nextNumber()
+    const number = backend.nextNumber() * 1000 // beyond what writes have counted up to
     const kept = { ...instance, version: `${number}.${number}.${number}` }
     byName.set(kept.name, kept)
     return kept

@@ -101,11 +101,11 @@ describe("what is derived of the ledger", () => {
 describe("a free name", () => {
   const looksFor = async (taken: ReadonlySet<string>) => {
     let looks = 0
-    const get = async (name: string) => {
+    const get = (name: string) => {
       looks++
       return taken.has(name) ? ({} as never) : undefined // only whether there is one is asked
     }
-    const name = await freeName({ store: { get } as never }, "shop")
+    const name = await freeName({ store: { replica: { get } } as never }, "shop")
     return { name, looks }
   }
 

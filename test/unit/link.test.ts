@@ -51,7 +51,7 @@ async function open(more: Partial<LinkParts> = {}): Promise<void> {
   one = await ports.instances.updateStatus(created, "run", aRun({ place: "p1" }))
   const gateway = createGateway({
     ...ports,
-    id: "gateway-1",
+    id: "g-1",
     store: ports.instances,
     clock,
     policy: () => ({ iterationMinutesMax: 240 }),

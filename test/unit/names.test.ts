@@ -14,7 +14,7 @@ import { agent, makeFleet, operator, viewer } from "./fleet.ts"
 
 const fox = { name: "fox", uid: uid("3f9b2a10-1234-4000-8000-000000000001") }
 const longest = { name: `l${"o".repeat(51)}g`, uid: fox.uid }
-const nobody = { store: { get: async () => undefined } as never } // of a store only `get` is used
+const nobody = { store: { replica: { get: () => undefined } } as never } // nothing else is used
 const wantedOf = (parent: typeof fox, name?: string, idempotencyKey?: string) =>
   namingOfChild(nobody, { name, idempotencyKey }, parent).wanted
 

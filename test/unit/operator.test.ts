@@ -35,7 +35,8 @@ it("the operator takes an instance that lives before hundreds that do not", asyn
     clean: unused,
   }
   // Only what the operator reads of them: an instance that is not there needs no more.
-  const store = { watch: watched.source, get: async () => undefined } as unknown as Instances
+  const replica = { watch: watched.source, get: () => undefined }
+  const store = { replica } as unknown as Instances
   const stop = new AbortController()
   const clock = manualClock()
   const ports = {

@@ -71,7 +71,7 @@ async function following(
 
 /** An event may be told a moment before the account with the name is open. */
 async function namesOf(ctx: ToolContext, events: readonly Event[]): Promise<(uid: Uid) => string> {
-  const accounts = await ctx.ledger.spent()
+  const accounts = ctx.ledger.accounts.snapshot()
   const isKnown = ({ uid }: Event): boolean => uid === undefined || isBorn(uid, accounts)
   const instances = events.every(isKnown) ? [] : await ctx.visible()
   const { byUid } = indexOf(instances)

@@ -89,7 +89,7 @@ async function visibleOf(
   { who, store }: ToolContext,
   names: readonly string[],
 ): Promise<readonly string[]> {
-  const found = await Promise.all(names.map((name) => store.get(name)))
+  const found = names.map((name) => store.replica.get(name))
   return found.flatMap((one) => (one && may(who, "outline", one) === true ? [one.name] : []))
 }
 
@@ -143,7 +143,7 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
   const naming = parent ? namingOfChild(ctx, input, parent) : namingOfPerson(ctx, input, project)
   const { keyed, wanted } = naming
   const ofKey = async (): Promise<Instance | undefined> => {
-    const one = keyed === undefined ? undefined : await store.get(keyed)
+    const one = keyed === undefined ? undefined : store.replica.get(keyed)
     const isIt = one?.spec.project === project && one.deletedAtMs === undefined
     return isIt && indexOf(await ctx.visible()).byUid.get(one.uid) ? one : undefined
   }
@@ -202,7 +202,7 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
   const taken = (name: string): Promise<Fault> =>
     takenBy(ctx, name, { others, project, free: naming.free })
   if (input.dryRun) {
-    if (wanted !== undefined && (await store.get(wanted))) throw await taken(wanted)
+    if (wanted !== undefined && store.replica.get(wanted)) throw await taken(wanted)
     const name = wanted ?? (await naming.free())
     const made = {
       name,
@@ -261,7 +261,7 @@ async function forget(
   { store }: Pick<ToolContext, "store">,
   { name, uid }: Instance,
 ): Promise<void> {
-  const now = await store.get(name)
+  const now = store.replica.get(name)
   if (now?.uid === uid) await store.delete(now)
 }
 

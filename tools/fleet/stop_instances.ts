@@ -140,7 +140,7 @@ async function endOf(
   try {
     do {
       for (const [name, uid] of left)
-        if ((await store.get(name))?.uid !== uid) {
+        if (store.replica.get(name)?.uid !== uid) {
           gone.set(name, uid)
           left.delete(name)
         }

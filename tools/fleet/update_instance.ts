@@ -111,7 +111,7 @@ async function change(ctx: ToolContext, { name, dryRun, ...asked }: z.output<typ
       }
     } catch (error) {
       if (asFault(error).code !== "Conflict" || repeat >= repeatsMax) throw error
-      seen = await store.get(name)
+      seen = await store.read(name)
     }
   }
 }

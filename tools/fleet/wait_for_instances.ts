@@ -85,7 +85,7 @@ async function lookAt(ctx: ToolContext, { targets, until, mode, mail }: Wanted):
   const { who } = ctx
   const [readings, all, posted] = await Promise.all([
     readingsOf(ctx),
-    Promise.all(targets.map(({ name }) => ctx.store.get(name))),
+    targets.map(({ name }) => ctx.store.replica.get(name)),
     // Of an instance only what it wrote itself: whether others have an answer is not its to know.
     mail === undefined
       ? []

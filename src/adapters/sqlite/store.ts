@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto"
 import { Fault } from "../../core/faults.ts"
-import { indexAs, indexOfSnapshot } from "../../core/fleet-index.ts"
+import { instanceList } from "../../core/fleet-index.ts"
 import { type Instance, nameSchema, uidSchema } from "../../core/instance.ts"
 import {
   marked,
@@ -87,7 +87,7 @@ export function sqliteStore(database: Database, clock: Clock): Instances {
     watch: replica.watch,
     get: async (name) => replica.get(name),
     read: async (name) => replica.get(name),
-    list: async () => listOf(replica.snapshot()),
+    list: async () => instanceList(replica.snapshot()),
     async create(name, spec) {
       const uid = uidSchema.parse(randomUUID())
       const head = { name, uid, createdAtMs: clock.nowMs() }
@@ -128,14 +128,4 @@ export function sqliteStore(database: Database, clock: Clock): Instances {
       replica.gone(now.name)
     },
   }
-}
-
-const lists = new WeakMap<ReadonlyMap<string, Instance>, readonly Instance[]>()
-function listOf(snapshot: ReadonlyMap<string, Instance>): readonly Instance[] {
-  const known = lists.get(snapshot)
-  if (known) return known
-  const list = [...snapshot.values()]
-  indexAs(list, indexOfSnapshot(snapshot))
-  lists.set(snapshot, list)
-  return list
 }
