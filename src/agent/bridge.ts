@@ -16,18 +16,15 @@ export interface Bridges {
    * takes it away at its end.
    */
   handle(request: Request, prepare: () => StartedServer): Promise<Response>
-  /** Ends all processes. */
+  /** Ends all their processes. */
   close(): Promise<void>
 }
-/**
- * Sessions at once: an iteration has one for each server, and one more for each time that claude
- * connects again.
- */
+/** Sessions at once: an iteration has one for each server, and one more for each reconnect. */
 const sessionsMax = 32
-/** One message of a program. */
+/** The longest message that a program may write. */
 const messageBytesMax = 32 * 1024 * 1024
 
-const refused = (status: number, message: string): Response =>
+const refusal = (status: number, message: string): Response =>
   Response.json({ jsonrpc: "2.0", error: { code: -32000, message }, id: null }, { status })
 
 export function createBridges(): Bridges {
@@ -56,7 +53,7 @@ export function createBridges(): Bridges {
       near.send({
         jsonrpc: "2.0",
         id,
-        error: { code: -32000, message: "The program of this MCP server has ended." },
+        error: { code: -32000, message: "The program of this MCP server has exited." },
       })
     let ended = false
     const close = async (): Promise<void> => {
@@ -68,21 +65,22 @@ export function createBridges(): Bridges {
       remove()
     }
     open.add(close)
-    const over = (): void => void close().catch(() => {}) // what a removal could not do, the next session's does
+    // What could not be removed now, the next session removes.
+    const end = (): void => void close().catch(() => {})
     far.onmessage = (message) => {
       if ("id" in message && message.id !== undefined && !("method" in message))
         unanswered.delete(message.id)
       void near.send(message).catch(() => {}) // nobody listens any more
     }
     near.onmessage = (message) => {
-      const asked = "method" in message && "id" in message ? message.id : undefined
-      // A program that ended at once has left nobody who would answer.
-      if (asked !== undefined && ended) return void answerEnded(asked).catch(() => {})
-      if (asked !== undefined) unanswered.add(asked)
-      void far.send(message).catch(over)
+      const request = "method" in message && "id" in message ? message.id : undefined
+      // A program that exited at once leaves nobody who would answer.
+      if (request !== undefined && ended) return void answerEnded(request).catch(() => {})
+      if (request !== undefined) unanswered.add(request)
+      void far.send(message).catch(end)
     }
-    far.onclose = over
-    near.onclose = over
+    far.onclose = end
+    near.onclose = end
     try {
       await far.start()
       await near.start()
@@ -98,17 +96,17 @@ export function createBridges(): Bridges {
       const id = request.headers.get("mcp-session-id")
       const known = id === null ? undefined : sessions.get(id)
       if (known) return known.near.handleRequest(request)
-      if (id !== null) return refused(404, "The session is over: initialize again.")
+      if (id !== null) return refusal(404, "This session has ended: initialize again.")
       if (open.size >= sessionsMax)
-        return refused(503, `There are ${sessionsMax} sessions already.`)
+        return refusal(503, `There are already ${sessionsMax} sessions.`)
       try {
         const { near, close } = await begin(prepare())
         const response = await near.handleRequest(request)
-        // Whatever came first was no initialize: nothing else may begin a session.
+        // The first message was not initialize, which alone may begin a session.
         if (near.sessionId === undefined) await close()
         return response
       } catch (error) {
-        return refused(
+        return refusal(
           503,
           `The program could not be started (${error instanceof Error ? error.message : error}).`,
         )

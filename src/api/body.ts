@@ -2,8 +2,8 @@ import { Fault } from "../core/faults.ts"
 
 const bodyBytesMax = 1_048_576
 /**
- * A larger body is read to its end, up to here, and thrown away: whoever is cut off while sending
- * sees a broken pipe instead of the answer.
+ * A larger body is read to its end, up to here, and thrown away: a sender that is cut off sees a
+ * broken pipe instead of the answer.
  */
 const discardedBytesMax = 16 * 1_048_576
 
@@ -11,13 +11,13 @@ const discardedBytesMax = 16 * 1_048_576
 export const isJsonRequest = (request: Request): boolean =>
   request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() === "application/json"
 
-/** What a request carries, parsed. @throws Invalid, TooLarge. */
+/** The parsed body of a request. @throws Invalid, TooLarge. */
 export async function readJson(request: Request): Promise<unknown> {
   if (!isJsonRequest(request))
     throw new Fault(
       "Invalid",
-      "The body is not said to be JSON.",
-      "Send `Content-Type: application/json`.",
+      "Content-Type must be application/json.",
+      "Send the body as JSON, with `Content-Type: application/json`.",
     )
   const tooLarge = () =>
     new Fault(
@@ -27,8 +27,7 @@ export async function readJson(request: Request): Promise<unknown> {
     )
   const length = request.headers.get("content-length")
   if (Number(length) > discardedBytesMax) throw tooLarge()
-  // A body of a known length is no longer than that, and is read whole at a fraction of the cost of
-  // a stream.
+  // Read whole, a body of a known length costs a fraction of what a stream does.
   if (length !== null && Number(length) <= bodyBytesMax) return parsed(await request.text())
   const chunks: Uint8Array[] = []
   let bytes = 0
@@ -44,18 +43,18 @@ function parsed(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
-    throw new Fault("Invalid", "The body is not JSON.", "Send a JSON object.")
+    throw new Fault("Invalid", "The body is not valid JSON.", "Send a JSON object.")
   }
 }
 
-/** The JSON object that a call's request carries. @throws Invalid, TooLarge. */
+/** The JSON object in the body of a call. @throws Invalid, TooLarge. */
 export async function readBody(request: Request): Promise<Record<string, unknown>> {
   const body = await readJson(request)
   if (typeof body !== "object" || body === null || Array.isArray(body))
     throw new Fault(
       "Invalid",
       "The body is not a JSON object.",
-      "Send a JSON object with the fields of the operation.",
+      "Send a JSON object with the input fields of the operation.",
     )
   return { ...body }
 }

@@ -3,7 +3,7 @@ import { asFault } from "../core/faults.ts"
 import type { Invoke } from "../core/invoke.ts"
 
 export interface Metrics {
-  /** The same Invoke, its calls counted by tool and code, and timed. */
+  /** The same Invoke, which now counts its calls by tool and code, and times them. */
   measured(invoke: Invoke): Invoke
   readonly contentType: string
   text(): Promise<string>
@@ -12,8 +12,8 @@ export interface Metrics {
 }
 
 /**
- * Metrics of one process, in a registry of their own. Names that are no tool's are counted as
- * `unknown`: labels stay bounded.
+ * The metrics of one process, in a registry of their own. Calls of tools that do not exist count as
+ * `unknown`, so that labels stay bounded.
  */
 export function createMetrics(tools: readonly { readonly name: string }[]): Metrics {
   const registry = new Registry()
@@ -21,13 +21,13 @@ export function createMetrics(tools: readonly { readonly name: string }[]): Metr
   const names = new Set(tools.map(({ name }) => name))
   const calls = new Counter({
     name: "blackbox5_calls_total",
-    help: "Calls of tools by tool and code; code OK is success.",
+    help: "Tool calls by tool and code; code OK is success.",
     labelNames: ["tool", "code"] as const,
     registers: [registry],
   })
   const durations = new Histogram({
     name: "blackbox5_call_duration_seconds",
-    help: "How long calls of tools took.",
+    help: "Duration of tool calls.",
     labelNames: ["tool"] as const,
     buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 600],
     registers: [registry],

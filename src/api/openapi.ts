@@ -45,18 +45,20 @@ function operationOf(tool: Tool, method: string, path: string): Schema {
   const parameter = (name: string, place: "path" | "query"): Schema => {
     const schema = properties[name]
     const type = isSchema(schema) ? schema.type : undefined
-    // What is no plain text, number or list of them stands in the query as JSON: decode.ts.
-    const plain =
+    // Everything but text, numbers, booleans and lists of them is JSON in the query, as decode.ts
+    // reads it.
+    const isPlain =
       type === "string" ||
       type === "number" ||
       type === "integer" ||
       type === "boolean" ||
       type === "array"
+    const jsonContent = { content: { "application/json": { schema } } }
     return {
       name,
       in: place,
       required: place === "path" || required.has(name),
-      ...(plain ? { schema } : { content: { "application/json": { schema } } }),
+      ...(isPlain ? { schema } : jsonContent),
     }
   }
   const body = {
@@ -64,6 +66,7 @@ function operationOf(tool: Tool, method: string, path: string): Schema {
     properties: Object.fromEntries(others.map((name) => [name, properties[name]])),
     required: others.filter((name) => required.has(name)),
   }
+  const requestBody = { required: true, content: { "application/json": { schema: body } } }
   const fromQuery = method === "GET" ? others : []
   return {
     operationId: tool.name,
@@ -74,9 +77,7 @@ function operationOf(tool: Tool, method: string, path: string): Schema {
       ...inPath.map((name) => parameter(name, "path")),
       ...fromQuery.map((name) => parameter(name, "query")),
     ],
-    ...(method !== "GET" && {
-      requestBody: { required: true, content: { "application/json": { schema: body } } },
-    }),
+    ...(method === "GET" ? {} : { requestBody }),
     responses: {
       "200": {
         description:

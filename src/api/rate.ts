@@ -6,17 +6,15 @@ import { nameOf, type Principal } from "../core/principal.ts"
 
 /** How many calls a principal may make in the window. */
 export interface Rates {
-  /**
-   * This machine's own admin: a bound against programs that run wild, far above what anybody does.
-   */
+  /** This machine's own admin: far above what anybody needs, it only stops a runaway program. */
   readonly local: number
   readonly human: number
   readonly instance: number
 }
 export const windowSeconds = 10
 /**
- * Guesses, not measured needs: a person's client makes a few calls a second, an agent a few a
- * minute; ten of either at once stay below.
+ * Estimates, not measurements: a person's client makes a few calls a second, an agent a few a
+ * minute, and ten of either at once stay below.
  */
 export const rates: Rates = { local: 500_000, human: 1000, instance: 200 }
 
@@ -24,24 +22,24 @@ export interface RateOptions {
   invokeAs(who: Principal): Invoke
   isLocal(who: Principal): boolean
   /**
-   * Told of the first call above the limit in each window: one for each would be the flood that is
-   * to be kept out.
+   * Told of the first call above the limit in each window: one for each would be the very flood
+   * that the limit keeps out.
    */
   refused(call: AuditedCall): Promise<void>
   readonly allowed?: Rates
 }
 
 /**
- * Before any call, whatever its face. One small record for each principal that called in the
- * window, and only those who are known come this far: so its memory is bounded by the fleet and its
- * people.
+ * Limits calls of every face. It keeps one small record for each principal that called in the
+ * window. Callers are authenticated by then, so the fleet and its people bound its memory.
  */
 export function limitRate({ invokeAs, isLocal, refused, allowed = rates }: RateOptions) {
-  const limiterOf = (points: number) => new RateLimiterMemory({ points, duration: windowSeconds })
+  const createLimiter = (points: number) =>
+    new RateLimiterMemory({ points, duration: windowSeconds })
   const limiters = {
-    local: limiterOf(allowed.local),
-    human: limiterOf(allowed.human),
-    instance: limiterOf(allowed.instance),
+    local: createLimiter(allowed.local),
+    human: createLimiter(allowed.human),
+    instance: createLimiter(allowed.instance),
   }
   return (who: Principal): Invoke => {
     const kind = isLocal(who) ? "local" : who.kind
@@ -54,7 +52,7 @@ export function limitRate({ invokeAs, isLocal, refused, allowed = rates }: RateO
         if (!(error instanceof RateLimiterRes)) throw error
         const seconds = Math.max(1, Math.ceil(error.msBeforeNext / 1000))
         const fault = new RateLimited(
-          `${nameOf(who)} made more than ${allowed[kind]} calls in ${windowSeconds} s.`,
+          `${nameOf(who)} made more than ${allowed[kind]} calls within ${windowSeconds} s.`,
           seconds,
         )
         if (error.consumedPoints === allowed[kind] + 1)

@@ -1,13 +1,13 @@
 /**
- * How a client that knows only an address finds out who issues tokens for it: protected-resource
- * metadata, RFC 9728.
+ * Protected-resource metadata (RFC 9728): tells a client that knows only an address who issues
+ * tokens for it.
  */
 
 export const metadataPath = "/.well-known/oauth-protected-resource"
-/** What is protected: everything, and MCP, whose clients ask for the metadata of that very path. */
+/** MCP clients ask for the metadata of the very path that they call. */
 const resources: readonly string[] = ["", "/mcp"]
 
-/** Of the resource whose path follows the well-known one; undefined where there is none. */
+/** The metadata of the resource whose path follows the well-known one; undefined without any. */
 export const metadataOf = (base: string, path: string, issuer: string): object | undefined => {
   const resource = path.slice(metadataPath.length).replace(/\/$/, "")
   if (!resources.includes(resource)) return undefined

@@ -22,10 +22,10 @@ import { lastingProgram } from "./program.ts"
 import {
   endMs,
   endServe,
-  environmentOf,
   newerEntry,
   olderThanThis,
   readServeFile,
+  successorEnvironment,
 } from "./serve-file.ts"
 import { readIfThere, startMs, takeStartLock } from "./start-lock.ts"
 
@@ -132,7 +132,7 @@ async function startOrReplace(
     return start(config, entry, { ...readServeFile(config.stateDirectory)?.bounds, ...env })
   if (!olderThanThis(found.version)) return // whoever held the lock before has just succeeded
   const before = await endServe(config, found.version ?? "")
-  if (before) await start(config, entry, { ...environmentOf(before), ...env })
+  if (before) await start(config, entry, { ...successorEnvironment(before), ...env })
 }
 
 const unwritable = (stateDirectory: string, error: unknown): Fault =>

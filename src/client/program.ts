@@ -16,7 +16,7 @@ import { nodeMajorMin } from "../host/node-version.ts"
 import { programsDirectory } from "../settings/config.ts"
 import { version } from "../settings/version.ts"
 
-/** Where this program is, and what of it outlives the client that started it. */
+/** Where this program is, and which of its processes outlive the client that started them. */
 
 /** This program's main file. */
 export const mainPath = fileURLToPath(
@@ -24,10 +24,10 @@ export const mainPath = fileURLToPath(
 )
 
 /**
- * Whether a copy is the same: a loss of power may have left files without their content, and an
- * agent may have been first to write it.
+ * Whether a copy is complete: a power failure may have left files without their content, or an agent
+ * may have written it first.
  */
-function whole(copy: string, original: string): boolean {
+function isComplete(copy: string, original: string): boolean {
   try {
     const names = readdirSync(original)
     const same = (name: string): boolean =>
@@ -50,7 +50,7 @@ export function keepProgram(original: string, directory: string): string {
     .digest("hex")
   const kept = join(directory, `${version}-${content.slice(0, 12)}`)
   const main = join(kept, "main.js")
-  if (existsSync(kept) && whole(kept, original)) return main
+  if (existsSync(kept) && isComplete(kept, original)) return main
   const fresh = `${kept}.${process.pid}`
   try {
     rmSync(kept, { recursive: true, force: true })
@@ -60,12 +60,12 @@ export function keepProgram(original: string, directory: string): string {
     renameSync(fresh, kept)
   } catch (error) {
     rmSync(fresh, { recursive: true, force: true })
-    // Another one may have been first.
-    if (existsSync(kept) && whole(kept, original)) return main
+    // Another process may have been first.
+    if (existsSync(kept) && isComplete(kept, original)) return main
     throw new Fault(
       "Unavailable",
       `The program could not be copied to ${kept} (${error instanceof Error ? error.message : error}).`,
-      "Make room there, or make it writable; XDG_DATA_HOME names another place.",
+      "Free some space there or make it writable, or set XDG_DATA_HOME to another directory.",
       error,
     )
   }
@@ -87,8 +87,8 @@ export function lastingProgram(): readonly [string, string] {
   if (node === undefined)
     throw new Fault(
       "Unavailable",
-      `The app brings no node of its own that could go on without it, and no Node ${nodeMajorMin} is on the PATH of a login shell.`,
-      `Install Node ${nodeMajorMin} (nodejs.org); or start \`blackbox5 serve\` yourself; or name a control plane elsewhere in the settings.`,
+      `The app has no node that could go on without it, and there is no Node ${nodeMajorMin} on the PATH of your login shell.`,
+      `Install Node ${nodeMajorMin} (nodejs.org), start \`blackbox5 serve\` yourself, or set the URL of another control plane.`,
     )
   return [node, main]
 }

@@ -7,16 +7,14 @@ import { systemProgram } from "../host/system-path.ts"
 import { type Config, defaultPort } from "../settings/config.ts"
 import { version } from "../settings/version.ts"
 
-/**
- * What a serve says of itself in its state directory, and how an older one is brought to its end.
- */
+/** What a serve writes about itself into its state directory, and how an older one is ended. */
 
-/** It cuts its clients off after 2 s, and ends its controllers. */
+/** serve cuts its clients off after 2 s, then ends its controllers. */
 export const endMs = 10_000
 
 /**
- * `serve.json`: written by serve once it listens, taken away at its end; one that was killed leaves
- * it. Older ones say less.
+ * `serve.json`: written once serve listens and removed at its end; one that was killed leaves it.
+ * Older versions have fewer fields.
  */
 const serveFileSchema = z.object({
   pid: z.int().min(2),
@@ -25,7 +23,7 @@ const serveFileSchema = z.object({
   codeRoot: z.string().optional(),
   configDirectory: z.string().optional(),
   /**
-   * What it was told not to offer, as variables: whoever starts its successor may not know of it.
+   * What it was told not to offer, as variables: whoever starts its successor may not know.
    */
   bounds: z.record(z.string(), z.string()).optional(),
   /** node and main.js. */
@@ -34,7 +32,7 @@ const serveFileSchema = z.object({
 export type ServeFile = z.output<typeof serveFileSchema>
 export const serveFilePath = (stateDirectory: string): string => join(stateDirectory, "serve.json")
 
-/** Undefined when there is none, or none that can be read. */
+/** Undefined when it is missing or cannot be read. */
 export function readServeFile(stateDirectory: string): ServeFile | undefined {
   try {
     return serveFileSchema.safeParse(
@@ -100,9 +98,9 @@ function serves(pid: number): boolean {
 }
 
 /**
- * Tells the serve of that version, which answers now, to end, and waits for it. What it said of
- * itself, for whoever follows it; undefined when it cannot be told from another process, or has not
- * ended after 10 s: then it stays as it is.
+ * Ends the serve of that version, which answers now, and waits for it. Returns its file, for its
+ * successor; undefined when it cannot be told from another process, or has not ended within 10 s:
+ * then it stays as it is.
  */
 export async function endServe(
   { stateDirectory }: Config,
@@ -116,7 +114,7 @@ export async function endServe(
     // It ended meanwhile, or is another user's.
   }
   const deadlineMs = performance.now() + endMs
-  // One that ended and that nobody has waited for has no command line.
+  // A zombie has no command line.
   while (pidIsAlive(file.pid) && serves(file.pid)) {
     if (performance.now() > deadlineMs) return undefined
     await sleep(30)
@@ -124,11 +122,8 @@ export async function endServe(
   return file
 }
 
-/**
- * The settings of the one before, as far as whoever starts its successor may have others: the fleet
- * stays where it is.
- */
-export const environmentOf = ({
+/** The settings of the former serve that its successor must keep: the fleet stays where it is. */
+export const successorEnvironment = ({
   codeRoot,
   configDirectory,
   url,
@@ -144,8 +139,8 @@ export const environmentOf = ({
 }
 
 /**
- * node and main.js of a newer serve that was killed here: an agent from before it was installed
- * starts that one again, not its own.
+ * node and main.js of a newer serve that was killed here: an agent of an older version starts that
+ * one again, not its own.
  */
 export function newerEntry({ stateDirectory }: Config): readonly [string, string] | undefined {
   const file = readServeFile(stateDirectory)

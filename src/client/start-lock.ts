@@ -2,45 +2,45 @@ import { linkSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } f
 import { isDiskFull } from "../host/reserve.ts"
 import { endMs, pidIsAlive } from "./serve-file.ts"
 
-/** Of all processes that want to start serve at once, one does. */
+/** Lets one of the processes that want to start serve do it. */
 
-/** What a start of serve may take, until it answers. */
+/** How long a start of serve may take until it answers. */
 export const startMs = 15_000
-/** A lock older than any start may take was left by a process whose id lives on in another. */
+/** An older lock was left by a process whose id another one has now. */
 const lockStaleMs = endMs + startMs + 5_000
 
-const isCode = (error: unknown, code: string): boolean =>
+const hasCode = (error: unknown, code: string): boolean =>
   error instanceof Error && "code" in error && error.code === code
 
-/** Text and age of a file, or undefined when there is none. */
+/** Text and time of a file, or undefined when there is none. */
 export function readIfThere(
   path: string,
 ): { readonly text: string; readonly atMs: number } | undefined {
   try {
     return { atMs: statSync(path).mtimeMs, text: readFileSync(path, "utf8") }
   } catch (error) {
-    if (isCode(error, "ENOENT")) return undefined
+    if (hasCode(error, "ENOENT")) return undefined
     throw error
   }
 }
 
 /**
- * True when this process may start serve now. A lock whose holder is gone is broken; the next look
- * takes it.
+ * True when this process may start serve now. A lock whose holder is gone is broken, and the next
+ * call takes it.
  */
 export function takeStartLock(path: string): boolean {
   try {
     writeFileSync(path, `${process.pid}`, { flag: "wx", mode: 0o600 })
     return true
   } catch (error) {
-    // On a full disk the file is there, without a word in it: it is ours, and the database's own
-    // lock decides in the end.
+    // On a full disk the file is there but empty: it is ours, and the database's own lock decides in
+    // the end.
     if (isDiskFull(error)) return true
-    if (!isCode(error, "EEXIST")) throw error
+    if (!hasCode(error, "EEXIST")) throw error
   }
   const lock = readIfThere(path)
-  // An empty lock is being written at this moment; if its writer died just then, it ages. One from
-  // the future is from before the clock was set back.
+  // An empty lock is being written at this moment; if its writer has died, it ages. A lock from the
+  // future was made before the clock was set back.
   if (
     !lock ||
     (Math.abs(Date.now() - lock.atMs) < lockStaleMs &&
@@ -50,11 +50,10 @@ export function takeStartLock(path: string): boolean {
   const aside = `${path}.${process.pid}`
   try {
     renameSync(path, aside)
-    // Somebody else may have broken it and taken it between the look and the renaming: then it is
-    // put back.
+    // Another process may have broken and taken it just before the renaming: then it is put back.
     if (readFileSync(aside, "utf8") !== lock.text) linkSync(aside, path)
   } catch (error) {
-    if (!isCode(error, "ENOENT") && !isCode(error, "EEXIST")) throw error
+    if (!hasCode(error, "ENOENT") && !hasCode(error, "EEXIST")) throw error
   }
   rmSync(aside, { force: true })
   return false

@@ -5,8 +5,8 @@ import { afterAll, describe, expect, it } from "vitest"
 import {
   compareVersions,
   endServe,
-  environmentOf,
   newerEntry,
+  successorEnvironment,
 } from "../../src/client/serve-file.ts"
 import { readConfig } from "../../src/settings/config.ts"
 
@@ -53,9 +53,9 @@ describe("the serve that is written down", () => {
   })
 
   it("hands its settings on, a port only when it is not the usual one", () => {
-    expect(environmentOf({ pid: 2, url, version: "0.1.0" })).toEqual({})
+    expect(successorEnvironment({ pid: 2, url, version: "0.1.0" })).toEqual({})
     expect(
-      environmentOf({
+      successorEnvironment({
         pid: 2,
         url: "http://127.0.0.1:9000",
         version: "0.1.0",
