@@ -111,7 +111,7 @@ export const usageOf = (
   return { usd: dollars(usd), tokens, iterations: ownUsage(uid, readings).iterations }
 }
 
-/** `Running. In iteration 3 ...`; a reason that begins with the phase is not told it twice. */
+/** `Running. In iteration 3 ...`; a reason that begins with the phase does not repeat it. */
 export const phaseAndWhy = (phase: string, why: string): string =>
   why.startsWith(phase) ? why : `${phase}. ${why}`
 
@@ -178,6 +178,8 @@ export function firstRanked<T extends Rank>(all: readonly T[], count: number): r
   return first
 }
 export const byRank = (a: Rank, b: Rank): number =>
-  a.phase - b.phase ||
-  b.createdAtMs - a.createdAtMs ||
-  (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
+  a.phase - b.phase || b.createdAtMs - a.createdAtMs || compareNames(a.name, b.name)
+function compareNames(a: string, b: string): number {
+  if (a === b) return 0
+  return a < b ? -1 : 1
+}

@@ -124,13 +124,13 @@ function iterationReport(
   const { message } = callsOn(name)
   const doing = activity ? `; in a tool call for ${spanOf(nowMs - activity.sinceMs)}` : ""
   const why = `In iteration ${iterations + 1} for ${spanOf(nowMs - turn.sinceMs)}${doing}.`
-  if (question?.turn !== turn.id) return phaseReport("Running", why, message())
+  if (question?.turn !== turn.id) return phaseReport("Running", why, message(), { isWorking: true })
   // Asked in the iteration that still runs: an answer now spares it the waiting.
   return phaseReport(
     "Running",
     `${why} ${renderQuestion(question, nowMs)}`,
     message(question.mail),
-    { needsPerson: true, untrusted: problemLine(question.text) },
+    { needsPerson: true, isWorking: true, untrusted: problemLine(question.text) },
   )
 }
 

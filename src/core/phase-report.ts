@@ -35,6 +35,8 @@ export interface PhaseReport {
   readonly untrusted?: string
   /** True when nothing goes on until a person does something. */
   readonly needsPerson: boolean
+  /** True while it is in an iteration that is not frozen. */
+  readonly isWorking: boolean
 }
 
 export const nothingToDo = "Nothing to do."
@@ -42,18 +44,20 @@ export const goesOnByItself = "Nothing to do: it continues by itself."
 
 interface Details {
   readonly needsPerson?: boolean
+  readonly isWorking?: boolean
   readonly untrusted?: string | undefined
 }
 export const phaseReport = (
   phase: Phase,
   why: string,
   fix: string,
-  { needsPerson = false, untrusted }: Details = {},
+  { needsPerson = false, isWorking = false, untrusted }: Details = {},
 ): PhaseReport => ({
   phase,
   why,
   fix,
   needsPerson,
+  isWorking,
   ...(untrusted !== undefined && { untrusted }),
 })
 

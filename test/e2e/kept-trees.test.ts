@@ -145,7 +145,7 @@ describe("a removed instance", () => {
     git(shop, "merge", "-q", "ralf/done")
     const merged = await trees(world, "--merged")
     expect(merged.removals.filter(({ removed }) => removed)).toEqual([
-      { name: nameOf(done), removed: true, why: "It held no work." },
+      { name: nameOf(done), removed: true, why: "It had no work in it." },
     ])
     expect(git(shop, "branch", "--list", "ralf/done")).toBe("")
     const named = await trees(world, nameOf(late))

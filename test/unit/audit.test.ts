@@ -114,16 +114,16 @@ describe("the tool audit", () => {
     const idsOf = ({ calls }: { calls: { id: string }[] }) => calls.map(({ id }) => id)
     const first = await read("audit", { limit: 2, who: "ann" })
     expect(idsOf(first)).toEqual(["a-5", "a-4"])
-    expect(first.next).toBe('There are more: audit {"who":"ann","before":"4"} goes on.')
+    expect(first.next).toBe('There are more: audit {"who":"ann","before":"4"} continues.')
     const rest = await read("audit", { before: first.cursor })
-    expect([idsOf(rest), rest.next]).toEqual([["a-3", "a-2", "a-1"], "These are all that is kept."])
+    expect([idsOf(rest), rest.next]).toEqual([["a-3", "a-2", "a-1"], "That is all that is kept."])
     const oldest = await read("audit", { after: "", limit: 4 })
     expect([idsOf(oldest), oldest.more]).toEqual([["a-1", "a-2", "a-3", "a-4"], true])
     const last = await read("audit", { after: oldest.cursor })
     expect([idsOf(last), last.more, last.next]).toEqual([
       ["a-5"],
       false,
-      'These are all. audit {"after":"5"} finds what comes.',
+      'That is all. audit {"after":"5"} continues from here.',
     ])
     await expectFault(read("audit", { before: "1", after: "1" }), "Invalid", /opposite/)
   })

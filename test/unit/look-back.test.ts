@@ -229,7 +229,7 @@ describe("the people's inbox", () => {
         ({ untrusted, state }: Result) => [untrusted.split("\n")[1], state].join(" "),
       )
     expect((await fleet.call(operator)("fleet_status")).warnings).toEqual([
-      "5 unread from agents: read_messages {}.",
+      "5 unread messages from agents: read_messages {}.",
     ])
     expect(await read(viewer)).toEqual(["5 queued", "4 queued"]) // who only looks changes nothing
     expect(await read()).toEqual(["5 queued", "4 queued"])

@@ -25,12 +25,9 @@ const callSchema = z.strictObject({
   untrusted: z.string().optional(),
 })
 
-const beyond = "Beyond what is recorded one by one of a caller in a day: these are only counted."
+const beyondShare = "Beyond the calls of one caller that are recorded each day: only counted."
 
-/**
- * What a caller may have written, names that are none and the reason of a refusal, stands apart
- * from what we know.
- */
+/** What a caller may have written, such as the reason of a refusal, is kept apart from our words. */
 function callOf({
   id,
   cursor,
@@ -47,18 +44,23 @@ function callOf({
   verdict,
 }: AuditRecord): z.output<typeof callSchema> {
   const { plain, other } = plainNamesOf(on)
-  const said = [
+  const quotes = [
     ...(why === undefined ? [] : [bounded(why, whyCharactersMax)]),
     ...(other.length > 0 ? [`on: ${other.join(", ")}`] : []),
   ]
   return {
-    ...{ id, cursor, at: isoOf(atMs), who, tool, on: [...plain] },
-    ...(flags && { flags }),
-    ...(made && { made }),
+    id,
+    cursor,
+    at: isoOf(atMs),
+    who,
+    tool,
+    on: [...plain],
+    flags: flags && [...flags],
+    made: made && [...made],
     verdict,
     ...(count > 1 && { count, lastAt: isoOf(lastAtMs) }),
-    ...(isSum && { note: beyond }),
-    ...(said.length > 0 && { untrusted: said.join("\n") }),
+    note: isSum ? beyondShare : undefined,
+    untrusted: quotes.length > 0 ? quotes.join("\n") : undefined,
   }
 }
 
@@ -66,7 +68,7 @@ export default defineTool({
   name: "audit",
   title: "Read the audit",
   description:
-    "Which calls changed something, or were refused when they wanted to: when, who, which tool, on which instances, and the verdict. Newest first; with after oldest first, for an export.",
+    "Which calls changed something, or tried to and were refused: when, who, which tool, on which instances, and the verdict. Newest first; with after oldest first, for an export.",
   toolset: "admin",
   route: "GET /v1/audit",
   verb: "administer",
@@ -112,7 +114,7 @@ export default defineTool({
     const isWhole = calls.length === rows.length
     const cursor = isWhole ? page.cursor : (page.records[calls.length - 1]?.cursor ?? page.cursor)
     const more = page.more || !isWhole
-    const going = JSON.stringify({
+    const continuation = JSON.stringify({
       since,
       who,
       tool,
@@ -121,22 +123,25 @@ export default defineTool({
     })
     const rest =
       after === undefined
-        ? "These are all that is kept."
-        : `These are all. audit ${going} finds what comes.`
-    return { calls, cursor, more, next: more ? `There are more: audit ${going} goes on.` : rest }
+        ? "That is all that is kept."
+        : `That is all. audit ${continuation} continues from here.`
+    return {
+      calls,
+      cursor,
+      more,
+      next: more ? `There are more: audit ${continuation} continues.` : rest,
+    }
   },
   show: ({ calls, next }) => ({
     text: `${counted(calls.length, "record")}. ${next}`,
     rows: calls.map(
       ({ at, lastAt, who, tool, on, flags = [], made = [], verdict, count, note, untrusted }) => ({
-        ...{
-          at: lastAt ?? at,
-          who,
-          tool: [tool, ...flags].join(" "),
-          on: on.join(", "),
-          made: made.join(", "),
-          verdict,
-        },
+        at: lastAt ?? at,
+        who,
+        tool: [tool, ...flags].join(" "),
+        on: on.join(", "),
+        made: made.join(", "),
+        verdict,
         times: count === undefined ? "" : `×${count}`,
         why: [note, untrusted].filter((text) => text !== undefined).join(" "),
       }),

@@ -9,14 +9,14 @@ export default defineTool({
   name: "create_token",
   title: "Create a person's token",
   description:
-    "Makes a bearer token by which a person, or a program of theirs, calls this fleet over HTTP. A viewer looks, an operator steers agents too, an admin also makes tokens and reads the audit. It is shown once.",
+    "Makes a bearer token with which a person, or a program of theirs, calls this fleet over HTTP. A viewer looks, an operator also steers agents, an admin also makes tokens and reads the audit. It is shown once.",
   toolset: "admin",
   route: "POST /v1/tokens",
   verb: "administer",
   input: z.strictObject({
     name: tokenNameSchema.describe("who it stands for"),
     role: roleSchema,
-    expires: momentTextSchema.optional().describe("90d, or an ISO time; never, if left out"),
+    expires: momentTextSchema.optional().describe("90d, or an ISO time; never if left out"),
   }),
   output: z.strictObject({
     name: z.string(),
@@ -41,13 +41,14 @@ export default defineTool({
       ...(expiresAtMs !== undefined && { expiresAtMs }),
     })
     return {
-      ...{ name: token.name, role: token.role },
-      ...(expiresAtMs !== undefined && { expires: isoOf(expiresAtMs) }),
+      name: token.name,
+      role: token.role,
+      expires: expiresAtMs === undefined ? undefined : isoOf(expiresAtMs),
       token: bearer,
-      next: `Give it to ${name} now: it is kept nowhere. It goes as \`Authorization: Bearer <token>\`, or in BLACKBOX5_TOKEN beside BLACKBOX5_URL.`,
+      next: `Give it to ${name} now: it is not stored. Send it as \`Authorization: Bearer <token>\`, or in BLACKBOX5_TOKEN beside BLACKBOX5_URL.`,
     }
   },
   show: ({ name, role, expires, token, next }) => ({
-    text: `${token}\n${name}, ${role}, ${expires === undefined ? "without an end" : `until ${expires}`}. ${next}`,
+    text: `${token}\n${name}, ${role}, ${expires === undefined ? "never expires" : `until ${expires}`}. ${next}`,
   }),
 })

@@ -7,7 +7,7 @@ export default defineTool({
   name: "list_tokens",
   title: "List people's tokens",
   description:
-    "Who has a token, of which role and until when, newest first; ended ones with all. The tokens themselves are kept nowhere.",
+    "Who has a token, with which role and until when, newest first; with all also those that ended. The tokens themselves are not stored.",
   toolset: "admin",
   route: "GET /v1/tokens",
   verb: "administer",
@@ -24,7 +24,7 @@ export default defineTool({
       .filter(({ state }) => all || state === "valid")
     const next =
       shown.length > limit
-        ? `${shown.length - limit} more: give a higher limit.`
+        ? `${shown.length - limit} more: raise the limit.`
         : 'revoke_token {"name":"…"} ends one; create_token makes one.'
     return { total: shown.length, tokens: shown.slice(0, limit), next }
   },

@@ -6,7 +6,7 @@ export default defineTool({
   name: "revoke_token",
   title: "Revoke a person's token",
   description:
-    "Ends the valid token of that name at once: calls and streams that are open by it end too. It cannot be taken back.",
+    "Ends the valid token of that name at once, with the calls and streams that it opened. This cannot be undone.",
   toolset: "admin",
   route: "POST /v1/tokens:revoke",
   verb: "administer",
@@ -23,11 +23,11 @@ export default defineTool({
     const token = await tokens.revoke(name)
     return {
       token: shownToken(token, clock.nowMs()),
-      next: "Nothing more to do: create_token makes a new one for that name.",
+      next: "Nothing more to do; create_token makes a new one for that name.",
     }
   },
   show: ({ token, next }) => ({
-    text: `The token of ${token.name} is revoked. ${next}`,
+    text: `The token of ${token.name} was revoked. ${next}`,
     rows: [tokenRow(token)],
   }),
 })

@@ -3,7 +3,7 @@ import { asFault, Fault, faultText } from "../../src/core/faults.ts"
 import { isoOf } from "../../src/core/moment.ts"
 import type { KeptTree } from "../../src/core/ports.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
-import { withSaid } from "../../src/core/view.ts"
+import { counted, withSaid } from "../../src/core/view.ts"
 
 const shownMax = 200
 const namesMax = 100
@@ -26,14 +26,14 @@ async function removeOne(
     const gone = lost === undefined ? "" : `Lost: ${lost}.`
     if (kept === undefined)
       return gone === ""
-        ? { name, removed: true, why: "It held no work." }
+        ? { name, removed: true, why: "It had no work in it." }
         : { name, removed: true, why: "Its work is lost.", untrusted: gone }
     return {
       name,
       removed: false,
       why: force
-        ? "Some of it is still kept."
-        : "It is still kept. To lose its work, give its name with --force.",
+        ? "Part of it is still kept."
+        : "It is still kept. To discard its work, give its name with --force.",
       untrusted: `${gone} Still kept: ${kept}.`.trim(),
     }
   } catch (error) {
@@ -46,7 +46,7 @@ export default defineTool({
   name: "trees",
   title: "List and remove kept work trees",
   description:
-    "Work trees and branches of removed instances that were kept because work in them is nowhere else: why, how large, since when. With names or merged it removes those whose work is reachable elsewhere by now.",
+    "Work trees and branches of removed instances that were kept because their work exists nowhere else: why, how large, since when. With names or merged it removes those whose work is reachable elsewhere by now.",
   toolset: "admin",
   route: "POST /v1/trees",
   verb: "administer",
@@ -59,7 +59,7 @@ export default defineTool({
     force: z
       .boolean()
       .default(false)
-      .describe("with names: remove them with the work that is nowhere else"),
+      .describe("with names: also discard work that exists nowhere else"),
   }),
   output: z.strictObject({
     trees: z.array(
@@ -69,11 +69,9 @@ export default defineTool({
         bytes: z.int().optional(),
         since: z.string(),
         untrusted: z.strictObject({
-          ...{
-            path: z.string().optional(),
-            branch: z.string().optional(),
-            repository: z.string().optional(),
-          },
+          path: z.string().optional(),
+          branch: z.string().optional(),
+          repository: z.string().optional(),
           why: z.string(),
         }),
       }),
@@ -95,18 +93,22 @@ export default defineTool({
     if (force && names.length === 0)
       throw new Fault(
         "Invalid",
-        "force loses work, so it needs names.",
-        "Give the names of the trees to remove with it.",
+        "force discards work, so it needs names.",
+        "Give the names of the trees to remove.",
       )
     const wanted = merged ? (await keptTrees.list(signal)).map(({ name }) => name) : []
     const removals: Removal[] = []
     for (const name of new Set([...names, ...wanted])) {
       if (signal.aborted) break
       removals.push(await removeOne(ctx, name, force && names.includes(name)))
-      ctx.progress(removals.length, `${removals.length} looked at`)
+      ctx.progress(removals.length, `${counted(removals.length, "tree")} checked`)
     }
     const trees = await keptTrees.list(signal)
-    return { trees: trees.slice(0, shownMax).map(shownTree), removals, next: nextOf(trees.length) }
+    return {
+      trees: trees.slice(0, shownMax).map(shownTree),
+      removals,
+      next: nextStep(trees.length),
+    }
   },
   show: ({ trees, removals, next }) => ({
     text: [
@@ -133,11 +135,12 @@ export default defineTool({
 
 const shownTree = ({ name, instance, bytes, sinceMs, ...untrusted }: KeptTree) => ({
   name,
-  ...(instance !== undefined && { instance }),
-  ...(bytes !== undefined && { bytes }),
-  ...{ since: isoOf(sinceMs), untrusted },
+  instance,
+  bytes,
+  since: isoOf(sinceMs),
+  untrusted,
 })
-function nextOf(count: number): string {
+function nextStep(count: number): string {
   if (count === 0) return "Nothing is kept."
   const more = count > shownMax ? ` The first ${shownMax} of ${count} are listed.` : ""
   return `Look into a tree, or merge its branch; then \`blackbox5 trees --merged\` removes it.${more}`

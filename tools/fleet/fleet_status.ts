@@ -1,7 +1,7 @@
 import { z } from "zod"
 import { type EndedSince, endedSince, endedSinceSchema } from "../../src/core/ended-since.ts"
-import { byRank, dollars, rankedOf, readingsOf } from "../../src/core/fleet-view.ts"
-import { hasLiveRun, type Instance, projectSchema } from "../../src/core/instance.ts"
+import { byRank, dollars, type Ranked, rankedOf, readingsOf } from "../../src/core/fleet-view.ts"
+import { hasLiveRun, projectSchema } from "../../src/core/instance.ts"
 import { momentTextSchema, sinceOf } from "../../src/core/moment.ts"
 import { type Phase, phases } from "../../src/core/phase-report.ts"
 import { operators } from "../../src/core/ports.ts"
@@ -20,7 +20,7 @@ export default defineTool({
   name: "fleet_status",
   title: "Fleet status",
   description:
-    "The whole fleet at a glance: who needs you and what to do, phases, turns in use, spend of today (UTC), projects to spawn on; with since what ended meanwhile. Begin with it.",
+    "The whole fleet at a glance: who needs you and what to do, phases, turns in use, today's spend (UTC), projects to spawn on; with since what ended meanwhile. Begin with it.",
   toolset: "fleet",
   route: "GET /v1/fleet",
   verb: "outline",
@@ -81,47 +81,42 @@ export default defineTool({
     for (const { seen } of all) counts.set(seen.phase, (counts.get(seen.phase) ?? 0) + 1)
     const usd = dollars(today?.usd ?? 0)
     return {
-      headline: headline(targets, counts, needing.length, today && { usd, billing }),
+      headline: headlineOf(all, counts, needing.length, today && { usd, billing }),
       needsYou: needing
         .slice(0, needsYouMax)
         .map(({ instance, seen: { why, fix, untrusted } }) => ({
-          ...{ name: instance.name, why, do: fix },
-          ...(untrusted !== undefined && { untrusted }),
+          name: instance.name,
+          why,
+          do: fix,
+          untrusted,
         })),
       phases: Object.fromEntries(
         phases.flatMap((phase) => (counts.has(phase) ? [[phase, counts.get(phase) ?? 0]] : [])),
       ),
       turns: readings.turns,
       instances: { running: targets.filter(hasLiveRun).length, max: instancesMax },
-      ...(today && { spend: { todayUsd: usd, billing } }),
+      spend: today && { todayUsd: usd, billing },
       projects: projects.slice(0, projectsMax),
       isolation: isolation.kind,
-      ...(happened && { since: happened }),
+      since: happened,
       warnings: [
-        ...(disk ? [disk.warning] : []),
-        ...(isolation.warning === undefined ? [] : [isolation.warning]),
-        ...(unread.length > 0 ? [`${unread.length} unread from agents: read_messages {}.`] : []),
-        ...(problem === undefined
-          ? []
-          : ["A file of the configuration is not in force as it stands on disk."]),
-        ...(projects.length > projectsMax
-          ? [
-              `${counted(projects.length - projectsMax, "more project is", "more projects are")} not listed.`,
-            ]
-          : []),
-        ...(needing.length > needsYouMax
-          ? [
-              `${counted(needing.length - needsYouMax, "more needs", "more need")} you: list_instances {}.`,
-            ]
-          : []),
-      ],
-      ...(problem !== undefined && { untrusted: problem }),
-      next:
-        needing.length > 0
-          ? "Do what needsYou says, one by one."
-          : targets.length > 0
-            ? "list_instances {} shows them one by one."
-            : `spawn_instance {"project":"${projects[0]?.name ?? "…"}","goal":"…"} starts one.`,
+        disk?.warning,
+        isolation.warning,
+        unread.length > 0
+          ? `${counted(unread.length, "unread message")} from agents: read_messages {}.`
+          : undefined,
+        problem === undefined
+          ? undefined
+          : "A configuration file is invalid; its previous version is still in force.",
+        projects.length > projectsMax
+          ? `${counted(projects.length - projectsMax, "more project is", "more projects are")} not listed.`
+          : undefined,
+        needing.length > needsYouMax
+          ? `${counted(needing.length - needsYouMax, "more needs", "more need")} you: list_instances {}.`
+          : undefined,
+      ].filter((warning) => warning !== undefined),
+      untrusted: problem,
+      next: nextStep(needing.length, targets.length, projects[0]?.name ?? "…"),
     }
   },
   show: ({ headline, needsYou, turns, since, warnings, untrusted, projects, next }) => ({
@@ -194,15 +189,25 @@ async function projectsOf(ctx: ToolContext, only: string | undefined): Promise<P
   )
 }
 
-/** `5 agents: 2 running, 1 needs you; $14.20 today (subscription, not charged)` */
-function headline(
-  all: readonly Instance[],
+function nextStep(needing: number, count: number, project: string): string {
+  if (needing > 0) return "Do what needsYou says, one by one."
+  return count > 0
+    ? "list_instances {} shows them one by one."
+    : `spawn_instance {"project":"${project}","goal":"…"} starts one.`
+}
+
+/** `5 agents: 1 working, 1 between iterations, 1 needs you; $14.20 today (subscription, not charged)` */
+function headlineOf(
+  all: readonly Ranked[],
   counts: ReadonlyMap<Phase, number>,
   needing: number,
   spend: { usd: number; billing: "subscription" | "metered" } | undefined,
 ): string {
+  const running = counts.get("Running") ?? 0
+  const working = all.filter(({ seen }) => seen.isWorking).length
   const parts = [
-    `${counts.get("Running") ?? 0} running`,
+    `${working} working`,
+    ...(running > working ? [`${running - working} between iterations`] : []),
     ...(needing > 0 ? [`${counted(needing, "needs", "need")} you`] : []),
     ...(["Waiting", "Queued", "Paused"] as const).flatMap((phase) =>
       counts.has(phase) ? [`${counts.get(phase)} ${phase.toLowerCase()}`] : [],

@@ -5,6 +5,7 @@ import {
   firstRanked,
   fleetViewOf,
   type Rank,
+  type Ranked,
   rankedOf,
   readingsOf,
 } from "../../src/core/fleet-view.ts"
@@ -34,8 +35,8 @@ function rankAt(cursor: string): Rank {
   if (name === undefined)
     throw new Fault(
       "Invalid",
-      "This is no cursor of list_instances.",
-      "Give the nextCursor of its last answer, or none.",
+      "Invalid cursor.",
+      "Give the nextCursor of the last list_instances answer, or leave it out.",
     )
   return { phase: Number(phase), createdAtMs: Number(createdAtMs), name }
 }
@@ -86,7 +87,7 @@ export default defineTool({
     if (names && (project !== undefined || selector !== undefined))
       throw new Fault(
         "Invalid",
-        "Give names, or project / selector, not both.",
+        "Give names, or project and selector, not both.",
         "Leave one of them out.",
       )
     return names
@@ -101,7 +102,7 @@ export default defineTool({
       throw new Fault(
         "NotFound",
         `There is no instance ${parent}.`,
-        "Call list_instances {} for the names that exist.",
+        "list_instances {} shows those that exist.",
       )
     const found = (
       above ? ctx.targets.filter(({ spec }) => spec.lineage.at(-1) === above.uid) : ctx.targets
@@ -119,7 +120,7 @@ export default defineTool({
           name,
           project: spec.project,
           phase: seen.phase,
-          why: "Only its phase is shown to you.",
+          why: "You can see only its phase.",
         }
       const goal =
         detail && spec.goal !== undefined
@@ -136,18 +137,13 @@ export default defineTool({
     const needing = page.find(
       ({ instance, seen }) => seen.needsPerson && may(ctx.who, "see", instance) === true,
     )
-    const next =
-      found.length === 0
-        ? visible.length === 0
-          ? 'There are none yet: spawn_instance {"project":"…","goal":"…"}.'
-          : `None matches, of ${visible.length}: call list_instances with fewer conditions.`
-        : last === undefined
-          ? "The list ends here: begin again without cursor."
-          : needing
-            ? `${needing.instance.name} needs a person: ${needing.seen.fix}`
-            : more.nextCursor === undefined
-              ? `inspect_instance {"name":"${last.instance.name}"} says more of one.`
-              : `${rest.length - page.length} more: call again with cursor.`
+    const next = nextStep({
+      visible: visible.length,
+      found: found.length,
+      left: rest.length - page.length,
+      last,
+      needing,
+    })
     return {
       total: found.length,
       instances: rows.slice(0, page.length),
@@ -167,3 +163,23 @@ export default defineTool({
     })),
   }),
 })
+
+interface Position {
+  /** How many instances there are, how many match, and how many come after this page. */
+  readonly visible: number
+  readonly found: number
+  readonly left: number
+  readonly last: Ranked | undefined
+  /** The first one that needs a person. */
+  readonly needing: Ranked | undefined
+}
+function nextStep({ visible, found, left, last, needing }: Position): string {
+  if (visible === 0)
+    return 'There are none yet: spawn_instance {"project":"…","goal":"…"} starts one.'
+  if (found === 0) return `None of ${visible} matches: call list_instances with fewer conditions.`
+  if (last === undefined) return "The list ends here: start again without cursor."
+  if (needing) return `${needing.instance.name} needs a person: ${needing.seen.fix}`
+  return left === 0
+    ? `inspect_instance {"name":"${last.instance.name}"} tells more about one.`
+    : `${left} more: call again with cursor.`
+}

@@ -49,22 +49,22 @@ async function following(
 ): Promise<EventPage> {
   const { timeline, clock, signal, progress } = ctx
   const waitedMs = stopwatch(clock)
-  let toldMs = 0
-  let tellings = 0
+  let reportedMs = 0
+  let reports = 0
   for (;;) {
     const uids = await uidsOf(ctx)
     const found = await timeline.events({ ...query, after, waitMs: 0, ...(uids && { uids }) })
     const leftMs = waitMs - waitedMs()
     if (found.events.length > 0 || leftMs <= 0 || signal.aborted) return found
-    // Woken by any event: an instance that is born meanwhile is not among the uids yet. What was
+    // Any event wakes it: an instance that is born meanwhile is not among the uids yet. What was
     // looked at is not looked at again.
     after = found.cursor
     await timeline.events({ after, limit: 1, waitMs: Math.min(sliceMs, leftMs) }, signal)
     const nowMs = waitedMs()
     const secondsLeft = Math.round((waitMs - nowMs) / 1000)
-    if (nowMs >= toldMs + sliceMs && secondsLeft > 0) {
-      toldMs = nowMs
-      progress(++tellings, `nothing yet, ${secondsLeft} s left`)
+    if (nowMs >= reportedMs + sliceMs && secondsLeft > 0) {
+      reportedMs = nowMs
+      progress(++reports, `nothing yet, ${secondsLeft} s left`)
     }
   }
 }
@@ -82,7 +82,7 @@ export default defineTool({
   name: "read_events",
   title: "Read events",
   description:
-    "What happened: spawned, changed, started, exited, iterations, mail. Without after the newest; with the cursor of the last answer what came since, waiting for it up to waitSeconds.",
+    "What happened: spawned, changed, started, exited, iterations, mail. Without after the newest; with the cursor of the last answer what came since, waiting up to waitSeconds for it.",
   toolset: "fleet",
   route: "GET /v1/events",
   verb: "see",
@@ -124,8 +124,10 @@ export default defineTool({
       const name = uid === undefined ? undefined : nameOfUid(uid)
       const text = bounded(message, each)
       return {
-        ...{ cursor, at: isoOf(atMs), kind },
-        ...(name !== undefined && { name }),
+        cursor,
+        at: isoOf(atMs),
+        kind,
+        name,
         ...(ours.has(kind) ? { message: text } : { untrusted: text }),
       }
     })
@@ -137,18 +139,20 @@ export default defineTool({
       isNewest || count === rows.length ? page.cursor : (events.at(-1)?.cursor ?? page.cursor)
     const cut =
       isNewest && count < rows.length
-        ? ` ${rows.length - count} older ones would be too much: ask by name or kinds.`
+        ? ` ${rows.length - count} older ones did not fit: ask by name or kinds.`
         : ""
     return {
       events,
       cursor,
-      next: `read_events {"after":"${cursor}","waitSeconds":30} waits for what comes.${cut}`,
+      next: `read_events {"after":"${cursor}","waitSeconds":30} waits for new ones.${cut}`,
     }
   },
   show: ({ events, next }) => ({
     text: `${counted(events.length, "event")}. ${next}`,
     rows: events.map(({ at, kind, name, message, untrusted }) => ({
-      ...{ at, kind, name: name ?? "" },
+      at,
+      kind,
+      name: name ?? "",
       message: message ?? untrusted ?? "",
     })),
   }),

@@ -21,7 +21,7 @@ export default defineTool({
   name: "read_logs",
   title: "Read an instance's log",
   description:
-    "The last lines that an instance's loop printed, to find out why it fails, or its transcript: what claude has said and done so far (the loop shows nothing of an iteration before its end).",
+    "The last lines that an instance's loop printed, to find out why it fails, or its transcript: what claude has said and done so far (a loop prints nothing before an iteration ends).",
   toolset: "fleet",
   route: "GET /v1/instances/{name}/logs",
   verb: "see",

@@ -4,7 +4,7 @@ import { isoOf } from "../../src/core/moment.ts"
 import { type Address, operators, type Posted } from "../../src/core/ports.ts"
 import { may, nameOf } from "../../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
-import { bounded, countWithin } from "../../src/core/view.ts"
+import { bounded, countWithin, leftOut } from "../../src/core/view.ts"
 
 /** All texts of one answer together: Claude Code warns of results above ten thousand tokens. */
 const charactersMax = 32_768
@@ -27,7 +27,7 @@ function inboxOf(
   if (sent) return operators
   throw new Fault(
     "Forbidden",
-    "An instance does not read the operators' inbox.",
+    "Agents cannot read the operators' inbox.",
     'read_messages {"sent":true} shows what you sent.',
   )
 }
@@ -44,22 +44,32 @@ async function markRead({ mailboxes, who }: ToolContext, page: readonly Posted[]
       await mailboxes.receipt(operators, { mail: mail.id, state: "Delivered" })
 }
 
+function nextStep(first: Posted | undefined, isOwnInbox: boolean, isSpecific: boolean): string {
+  if (!first)
+    return isSpecific
+      ? "There are none."
+      : 'There are none. read_messages {"of":"<name>"} shows what was sent to one instance.'
+  return isOwnInbox
+    ? `To answer: message_instances {"to":["${senderOf(first)}"],"replyTo":"${first.mail.id}","text":"…"}`
+    : "inspect_instance shows what an agent does with it."
+}
+
 /**
- * How to reach what was left out: what is read no longer stands first, and a larger limit helps
- * only where it was the limit that cut.
+ * How to reach what was left out: what is read no longer comes first, and a larger limit helps only
+ * where it was the limit that cut.
  */
 function moreOf(reads: boolean, isTooMuch: boolean): string {
   if (!isTooMuch) return "Give a larger limit for more messages, or "
   return reads
     ? "Call it again for more messages, or with "
-    : "They are too much for one answer: give "
+    : "They do not fit into one answer: give "
 }
 
 export default defineTool({
   name: "read_messages",
   title: "Read messages",
   description:
-    "The newest messages of an inbox: what agents wrote to the people (@operators), unread (queued) first, or what was sent to one instance. With sent: true the receipts of what you sent yourself. Answer with message_instances and replyTo.",
+    "The newest messages of an inbox: what agents wrote to people (@operators), unread (queued) first, or what was sent to one instance. With sent: true the receipts of what you sent yourself. Answer with message_instances and replyTo.",
   toolset: "fleet",
   route: "GET /v1/messages",
   verb: "see",
@@ -114,8 +124,8 @@ export default defineTool({
     const bornMs =
       who.kind === "instance" ? (visible.find(({ uid }) => uid === who.uid)?.createdAtMs ?? 0) : 0
     const mine = sent ? found.filter(({ mail }) => mail.atMs >= bornMs) : found
-    const asked = mine.slice(0, limit)
-    const each = Math.max(200, Math.floor(charactersMax / Math.max(1, asked.length)))
+    const wanted = mine.slice(0, limit)
+    const each = Math.max(200, Math.floor(charactersMax / Math.max(1, wanted.length)))
     const nameAt = new Map<Address, string>(visible.map(({ uid, name }) => [uid, name]))
     const messageOf = ({ to: address, mail, receipt }: Posted) => {
       const where = [
@@ -123,40 +133,34 @@ export default defineTool({
         receipt.hook,
       ].filter((part) => part !== undefined)
       return {
-        ...{
-          mail: mail.id,
-          from: mail.from,
-          to: nameAt.get(address) ?? address,
-          at: isoOf(mail.atMs),
-        },
+        mail: mail.id,
+        from: mail.from,
+        to: nameAt.get(address) ?? address,
+        at: isoOf(mail.atMs),
         state: receipt.state.toLowerCase(),
-        ...(where.length > 0 && { note: where.join(", ") }),
-        ...(mail.replyTo !== undefined && { replyTo: mail.replyTo }),
+        note: where.length > 0 ? where.join(", ") : undefined,
+        replyTo: mail.replyTo,
         untrusted: bounded(mail.text, each),
       }
     }
-    const rows = asked.map(messageOf)
+    const rows = wanted.map(messageOf)
     const messages = rows.slice(0, countWithin(rows, bytesMax))
     // Only what is shown has been read.
-    const page = asked.slice(0, messages.length)
+    const page = wanted.slice(0, messages.length)
     await markRead(ctx, page)
     const cuts = [
       ...(mine.length > page.length ? ["older messages"] : []),
       ...(page.some(({ mail }) => mail.text.length > each)
-        ? [`what exceeds ${each} characters of a text`]
+        ? [`what is beyond ${each} characters of a text`]
         : []),
     ]
     const first = page[0]
-    const next = !first
-      ? sent || of !== undefined
-        ? "There is none."
-        : 'There is none. What went to one instance is in read_messages {"of":"<name>"}.'
-      : cuts.length > 0
-        ? `${moreOf(reads, page.length < asked.length)}"mails":["<id>"] for one text in full.`
-        : to === (who.kind === "human" ? operators : who.uid) && !sent
-          ? `To answer: message_instances {"to":["${senderOf(first)}"],"replyTo":"${first.mail.id}","text":"…"}`
-          : "inspect_instance shows what an agent makes of it."
-    return { messages, ...(cuts.length > 0 && { cut: `Left out: ${cuts.join("; ")}.` }), next }
+    const isOwnInbox = to === (who.kind === "human" ? operators : who.uid) && !sent
+    const next =
+      first && cuts.length > 0
+        ? `${moreOf(reads, page.length < wanted.length)}"mails":["<id>"] for one text in full.`
+        : nextStep(first, isOwnInbox, sent || of !== undefined)
+    return { messages, cut: leftOut(cuts), next }
   },
   show: ({ messages, cut, next }) => ({
     text: [

@@ -20,11 +20,8 @@ import {
 const defaultSeconds = 45
 /** Of an instance that waits in the middle of its iteration, and so keeps a turn from others. */
 const iterationSecondsMax = 45
-/**
- * What cannot come while the caller keeps its turn or place: then it is to end its iteration at
- * once.
- */
-const heldBack: ReadonlySet<Phase> = new Set<Phase>([
+/** Phases that may last as long as the caller keeps its turn or place: it is to end its iteration. */
+const heldBackPhases: ReadonlySet<Phase> = new Set<Phase>([
   "Queued",
   "Waiting",
   "RateLimited",
@@ -44,7 +41,12 @@ interface Wanted {
 }
 interface Look {
   readonly met: boolean
-  readonly instances: { name: string; phase: string; why: string; untrusted?: string }[]
+  readonly instances: {
+    name: string
+    phase: string
+    why: string
+    untrusted?: string | undefined
+  }[]
   readonly heldBack: boolean
 }
 
@@ -52,8 +54,10 @@ const shownOf = (
   name: string,
   { phase, why, untrusted }: PhaseReport,
 ): Look["instances"][number] => ({
-  ...{ name, phase, why },
-  ...(untrusted !== undefined && { untrusted }),
+  name,
+  phase,
+  why,
+  untrusted,
 })
 
 /**
@@ -63,7 +67,7 @@ const shownOf = (
 function iterationsOf(
   targets: readonly Instance[],
   readings: Readings,
-  asked: number | undefined,
+  wanted: number | undefined,
   cursor: string | undefined,
 ): readonly number[] {
   const known = cursor?.split(".").map(Number)
@@ -73,11 +77,11 @@ function iterationsOf(
   )
     throw new Fault(
       "Invalid",
-      "This is no cursor of the same wait.",
-      "Give the cursor of its last answer and the same names, or none.",
+      "Invalid cursor: it is not from this wait.",
+      "Give the cursor of its last answer and the same names, or leave it out.",
     )
   return targets.map(
-    ({ uid }, index) => known?.[index] ?? asked ?? ownUsage(uid, readings).iterations + 1,
+    ({ uid }, index) => known?.[index] ?? wanted ?? ownUsage(uid, readings).iterations + 1,
   )
 }
 
@@ -112,7 +116,7 @@ async function lookAt(ctx: ToolContext, { targets, until, mode, mail }: Wanted):
       row: seen ? shownOf(name, seen) : { name, phase: "Removed", why: "It was removed." },
       reached:
         (until === "answer" && answered) || targetReached(until, now, iteration, readings.nowMs),
-      heldBack: seen !== undefined && heldBack.has(seen.phase),
+      heldBack: seen !== undefined && heldBackPhases.has(seen.phase),
     }
   })
   return {
@@ -129,7 +133,7 @@ export default defineTool({
   name: "wait_for_instances",
   title: "Wait for instances",
   description:
-    "Waits until instances need attention (ended, or need a person), finished, ended an iteration, or answered a mail. When the time is over it returns: call it again. An agent that gets parked: true ends its iteration, and its next one begins when it is so.",
+    "Waits until instances need attention (ended, or need a person), finished, ended an iteration, or answered a mail. When the time is over it returns: call it again. An agent that gets parked: true ends its iteration; its next one begins when the condition is met.",
   toolset: "fleet",
   route: "POST /v1/instances:wait",
   verb: "see",
@@ -167,7 +171,7 @@ export default defineTool({
         'Give both, as in "until":"answer","mail":"m-…".',
       )
     if (who.kind === "instance" && targets.some(({ uid }) => uid === who.uid))
-      throw new Fault("Invalid", "An instance cannot wait for itself.", "Leave its own name out.")
+      throw new Fault("Invalid", "An agent cannot wait for itself.", "Leave your own name out.")
     const numbers =
       until === "iteration" ? iterationsOf(targets, await readingsOf(ctx), iteration, cursor) : []
     const wanted: Wanted = {
@@ -175,7 +179,9 @@ export default defineTool({
         const number = numbers[index]
         return { uid, name, ...(number !== undefined && { iteration: number }) }
       }),
-      ...{ until, mode, mail },
+      until,
+      mode,
+      mail,
     }
     const seconds =
       who.kind === "instance" ? Math.min(timeoutSeconds, iterationSecondsMax) : timeoutSeconds
@@ -202,36 +208,31 @@ export default defineTool({
       throw new Fault(
         "Unavailable",
         "The call was cancelled.",
-        "Call it again: it changes nothing.",
+        "Call it again: waiting changes nothing.",
       )
-    const again = numbers.length > 0 ? { cursor: numbers.join(".") } : {}
-    if (look.met) return { met: true, instances: look.instances, next: nextOf(until, targets) }
+    if (look.met) return { met: true, instances: look.instances, next: nextStep(until, targets) }
     const turn = who.kind === "instance" ? turns.replica.get(who.uid) : undefined
     if (who.kind !== "instance" || !turn)
-      return {
-        ...{ met: false, instances: look.instances, ...again },
-        next: `Call it again${numbers.length > 0 ? ` with "cursor":"${numbers.join(".")}"` : ""}.`,
-      }
+      return { met: false, instances: look.instances, ...continuation(numbers) }
     const nowMs = clock.nowMs()
-    const { targets: awaited } = wanted
     await reports.wait(who.uid, {
-      ...{
-        kind: "instances",
-        targets: [...awaited],
-        until,
-        mode,
-        turn: turn.id,
-        sinceMs: nowMs,
-        untilMs: nowMs + parkedMs,
-      },
+      kind: "instances",
+      targets: [...wanted.targets],
+      until,
+      mode,
+      turn: turn.id,
+      sinceMs: nowMs,
+      untilMs: nowMs + parkedMs,
     })
     return {
-      ...{ met: false, parked: true, instances: look.instances },
-      next: "End your iteration now, without a completion marker: your next one begins when it is so, or when somebody tells you something.",
+      met: false,
+      parked: true,
+      instances: look.instances,
+      next: "End your iteration now, without a completion marker: your next one begins when the condition is met or somebody sends you a message.",
     }
   },
   show: ({ met: reached, parked, instances, next }) => ({
-    text: `${reached ? "It is so." : parked ? "Parked." : "Not yet."} ${next}`,
+    text: `${outcomeOf(reached, parked ?? false)} ${next}`,
     rows: instances.map(({ untrusted, why, ...row }) => ({
       ...row,
       why: withSaid(why, untrusted),
@@ -239,7 +240,19 @@ export default defineTool({
   }),
 })
 
-const nextOf = (until: Until, targets: readonly Instance[]): string =>
+/** How to go on waiting: by the cursor, no iteration that ends in between is missed. */
+function continuation(numbers: readonly number[]): { cursor?: string; next: string } {
+  if (numbers.length === 0) return { next: "Call it again." }
+  const cursor = numbers.join(".")
+  return { cursor, next: `Call it again with "cursor":"${cursor}".` }
+}
+
+function outcomeOf(isMet: boolean, isParked: boolean): string {
+  if (isMet) return "Condition met."
+  return isParked ? "Parked." : "Not yet."
+}
+
+const nextStep = (until: Until, targets: readonly Instance[]): string =>
   until === "answer"
-    ? "read_messages {} has the answer."
-    : `inspect_instance {"name":"${targets[0]?.name ?? ""}"} says how ${targets.length > 1 ? "each" : "it"} ended.`
+    ? "read_messages {} shows the answer."
+    : `inspect_instance {"name":"${targets[0]?.name ?? ""}"} shows how ${targets.length > 1 ? "each" : "it"} ended.`

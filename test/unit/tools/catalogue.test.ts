@@ -79,7 +79,7 @@ describe("the catalogue", () => {
     ["spawn_instance", { ref: "main\u200b" }, /ref has an invisible character/],
     ["list_instances", { limit: 201 }, /limit/],
     ["list_instances", { phases: ["Happy"] }, /phases/],
-    ["list_instances", { cursor: "x" }, /no cursor/],
+    ["list_instances", { cursor: "x" }, /Invalid cursor/],
     ["list_instances", { names: ["a"], project: "shop" }, /not both/],
     ["list_instances", { selector: "a=b=c" }, /not a label requirement/],
     ["inspect_instance", { name: "shop-1", sections: ["secrets"] }, /sections/],

@@ -28,7 +28,7 @@ describe("fleet_status", () => {
     const status = await fleet.call(operator)("fleet_status")
     expect(status).toEqual({
       headline:
-        "4 agents: 2 running, 1 needs you, 1 paused; $14.20 today (subscription, not charged)",
+        "4 agents: 0 working, 2 between iterations, 1 needs you, 1 paused; $14.20 today (subscription, not charged)",
       needsYou: [
         {
           name: "c",
@@ -52,7 +52,7 @@ describe("fleet_status", () => {
       isolation: "process tree",
       warnings: [
         "Daemons may escape.",
-        "A file of the configuration is not in force as it stands on disk.",
+        "A configuration file is invalid; its previous version is still in force.",
       ],
       untrusted: "<untrusted-nonce>\nline 3: turnsMax\n</untrusted-nonce>",
     })
@@ -72,7 +72,10 @@ describe("fleet_status", () => {
     const root = fleet.running("root")
     fleet.running("stranger")
     const status = await fleet.call(agent(root))("fleet_status")
-    expect(status).toMatchObject({ headline: "1 agent: 1 running", phases: { Running: 1 } })
+    expect(status).toMatchObject({
+      headline: "1 agent: 0 working, 1 between iterations",
+      phases: { Running: 1 },
+    })
     expect(status).not.toHaveProperty("spend")
   })
 })

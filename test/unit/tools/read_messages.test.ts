@@ -27,7 +27,7 @@ describe("read_messages", () => {
       ])
     expect(await read("read_messages", { sent: true, of: operators })).toEqual({
       messages: [],
-      next: "There is none.",
+      next: "There are none.",
     })
   })
 
@@ -64,7 +64,7 @@ describe("read_messages", () => {
       await fleet.call(agent(a))("message_instances", { to: [operators], text: "y".repeat(16_384) })
     const some = await fleet.call(operator)("read_messages", { limit: 3 })
     expect(some.messages).toHaveLength(3)
-    expect(some.cut).toMatch(/older messages; what exceeds 10922 characters/)
+    expect(some.cut).toMatch(/older messages; what is beyond 10922 characters/)
     const one = await fleet.call(operator)("read_messages", { mails: [some.messages[0].mail] })
     expect(one.messages[0].untrusted).toContain("y".repeat(16_384))
     expect(one).not.toHaveProperty("cut")
