@@ -9,23 +9,24 @@ import type { PhaseReport } from "./phase-report.ts"
 import { plan } from "./plan.ts"
 import type { Projects } from "./ports.ts"
 import type { ToolContext } from "./tool.ts"
+import { listed } from "./view.ts"
 
-/** What a spawn decides before there is an instance: its project, loop and budget. */
+/** What a spawn decides before there is an instance: its project, its loop, how it will begin. */
 
-/** On what it works: a project of a code root, or a repository that is cloned. */
-export async function subjectOf(
+/** What it works on: a project of a code root, or a repository that is cloned. */
+export async function resolveProject(
   { projects, codeRoot: callers }: Pick<ToolContext, "projects" | "codeRoot">,
-  asked: {
+  request: {
     project?: string | undefined
     repository?: string | undefined
     codeRoot?: string | undefined
   },
 ): Promise<Pick<Spec, "project" | "repository" | "codeRoot">> {
-  const { repository } = asked
-  const named = asked.codeRoot === undefined ? undefined : await projects.named(asked.codeRoot)
+  const { repository } = request
+  const named = request.codeRoot === undefined ? undefined : await projects.named(request.codeRoot)
   const codeRoot = named ?? callers
   const project =
-    asked.project ??
+    request.project ??
     (repository === undefined
       ? await onlyProject(projects, codeRoot)
       : projectSchema.parse(repository.split("/")[1]?.slice(0, 63)))
@@ -50,20 +51,22 @@ async function onlyProject(projects: Projects, callers: string | undefined): Pro
   if (only === undefined)
     throw new Fault(
       "Invalid",
-      "There is no project: no code root with one is known.",
-      'Start the client in a checkout or set BLACKBOX5_CODE_ROOT, or give "repository":"owner/name".',
+      "No project was found: no known code root has one.",
+      'Start the client in a checkout, set BLACKBOX5_CODE_ROOT, or give "repository":"owner/name".',
     )
   if (second === undefined) return only
-  const some = `${known.slice(0, 20).join(", ")}${known.length > 20 ? ", …" : ""}`
-  throw new Fault("Invalid", "It is not said on which project.", `Give project: ${some}.`)
+  throw new Fault("Invalid", "Which project?", `Give project, one of: ${listed(known, 20)}.`)
 }
 
-export function loopOf({ limits }: Pick<ToolContext, "limits">, asked: string | undefined): string {
+export function resolveLoop(
+  { limits }: Pick<ToolContext, "limits">,
+  name: string | undefined,
+): string {
   const { loops, defaultLoop } = limits()
-  if (asked === undefined || loops.includes(asked)) return asked ?? defaultLoop
+  if (name === undefined || loops.includes(name)) return name ?? defaultLoop
   throw new Fault(
     "Invalid",
-    `The policy has no loop ${JSON.stringify(asked)}.`,
+    `The policy has no loop ${JSON.stringify(name)}.`,
     `Give one of: ${loops.join(", ")}.`,
   )
 }
@@ -72,7 +75,7 @@ export function loopOf({ limits }: Pick<ToolContext, "limits">, asked: string | 
  * What the scheduler will say of an instance it has not seen yet: its own rules, over what the
  * caller may see.
  */
-export function foreseen(
+export function foreseePhase(
   { limits, windows }: Pick<ToolContext, "limits" | "windows">,
   made: Instance,
   others: readonly Instance[],

@@ -5,20 +5,17 @@ import { nameOf, type Principal } from "./principal.ts"
 import type { ToolContext } from "./tool.ts"
 import { cut, spanOf } from "./view.ts"
 
-/**
- * Whether a spawn repeats an earlier one: a client that was cut off cannot know whether its call
- * made something.
- */
+/** Whether a spawn repeats an earlier one: a client that was cut off cannot know. */
 
 const recentMs = 60_000
 
 /**
  * Digest of what a call asks for. Its fields are in the schema's order, whatever the caller's was.
  */
-export const digestOf = ({ sha256 }: Pick<ToolContext, "sha256">, input: object): string =>
+export const requestDigest = ({ sha256 }: Pick<ToolContext, "sha256">, input: object): string =>
   sha256(JSON.stringify(input)).slice(0, 32)
 
-export const originOf = (
+export const spawnOrigin = (
   who: Principal,
   input: string,
 ): NonNullable<Instance["spec"]["origin"]> => ({
@@ -39,7 +36,7 @@ export function makerOf({ spec }: Instance, who: Principal): string | undefined 
 }
 
 /** The last instance that an equal call of the same caller made within a minute. */
-export function equalBefore(
+export function equalSpawnBefore(
   { who, clock }: Pick<ToolContext, "who" | "clock">,
   others: readonly Instance[],
   input: string,
@@ -57,7 +54,7 @@ export function equalBefore(
 }
 
 /** The conflict on a name: whose it is, as far as the caller may know, and how to go on. */
-export async function takenBy(
+export async function nameTaken(
   ctx: Pick<ToolContext, "store" | "who" | "clock">,
   name: string,
   {
@@ -75,8 +72,8 @@ export async function takenBy(
   if (bearer.deletedAtMs !== undefined)
     return new Fault(
       "Conflict",
-      `The name ${name} is taken by an instance that is still being removed.`,
-      `Wait for it, or: ${another}`,
+      `The name ${name} still belongs to an instance that is being removed.`,
+      `Wait until it is gone, or: ${another}`,
     )
   const maker = makerOf(bearer, ctx.who)
   const made = `made ${spanOf(ctx.clock.nowMs() - bearer.createdAtMs)} ago${maker === undefined ? "" : ` by ${maker}`}`
@@ -84,6 +81,6 @@ export async function takenBy(
   return new Fault(
     "Conflict",
     `The name ${name} is taken: ${made} for ${where}.`,
-    `If that is the one you want: inspect_instance {"name":"${name}"}. ${another}`,
+    `If that is the one you mean: inspect_instance {"name":"${name}"}. ${another}`,
   )
 }

@@ -113,7 +113,7 @@ describe("a call that cannot be done", () => {
       what: "no project where there are several",
       ...{ tool: "spawn_instance", input: { goal: "Write a price list." } },
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /not said on which project/, next: /Give project: blog, shop/ },
+      ...{ message: /Which project/, next: /Give project, one of: blog, shop/ },
     },
     {
       what: "claude is not installed",

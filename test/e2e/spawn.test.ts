@@ -95,7 +95,7 @@ describe("a spawn whose caller cancels it", () => {
     await spawn(client, { name: "one" }).then(
       ({ created }) => expect(created).toBe(true),
       (error: unknown) =>
-        expect(String(error)).toMatch(/made \d+ s ago by you for this project|still being removed/),
+        expect(String(error)).toMatch(/made \d+ s ago by you for this project|is being removed/),
     )
   }, 60_000)
 })

@@ -1,20 +1,11 @@
 import { z } from "zod"
-import {
-  type AskedChild,
-  budgetWithin,
-  checkChild,
-  childrenOf,
-  inherited,
-  oneByOne,
-  parentOf,
-  relationsOf,
-} from "../../src/core/child-limits.ts"
-import { foreseen, loopOf, subjectOf } from "../../src/core/declaration.ts"
+import { inheritedSpec, relationsOf } from "../../src/core/child-limits.ts"
+import { foreseePhase, resolveProject } from "../../src/core/declaration.ts"
+import { inFamilyOrder, parentOf } from "../../src/core/family-queue.ts"
 import { Fault } from "../../src/core/faults.ts"
 import { indexOf } from "../../src/core/fleet-index.ts"
-import { describeInstance, type Readings, readingsOf } from "../../src/core/fleet-view.ts"
+import { describeInstance, readingsOf } from "../../src/core/fleet-view.ts"
 import {
-  type Budget,
   budgetSchema,
   goalSchema,
   hasFinished,
@@ -22,27 +13,34 @@ import {
   labelsSchema,
   modeSchema,
   nameSchema,
-  type PartialChildren,
   partialChildrenSchema,
   prioritySchema,
   projectSchema,
-  type Spec,
   scheduleSchema,
-  uidSchema,
 } from "../../src/core/instance.ts"
 import { namingOfChild, namingOfPerson } from "../../src/core/instance-names.ts"
-import { hasLimit, instanceLimits, policyDefaults } from "../../src/core/limits.ts"
+import { instanceLimits, policyDefaults } from "../../src/core/limits.ts"
 import { may } from "../../src/core/principal.ts"
-import { digestOf, equalBefore, makerOf, originOf, takenBy } from "../../src/core/spawn-repeats.ts"
+import {
+  createOnce,
+  foreseenInstance,
+  madeWithKey,
+  type SpawnPlan,
+} from "../../src/core/spawn-once.ts"
+import {
+  equalSpawnBefore,
+  makerOf,
+  requestDigest,
+  spawnOrigin,
+} from "../../src/core/spawn-repeats.ts"
+import { composeSpec, termsOfChild, termsOfPerson } from "../../src/core/spawn-spec.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { spanOf, stripped, withSaid } from "../../src/core/view.ts"
 import { refSchema, repositorySchema, workspaceSchema } from "../../src/core/workspace.ts"
 
 const instancesMax = 10_000
-/** Between finding a free name and taking it another spawn may have taken it. */
-const racesMax = 10
 
-const asked = z.strictObject({
+const input = z.strictObject({
   project: projectSchema.optional().describe("may be left out if there is only one"),
   goal: goalSchema.optional().describe("the task, with all the context it needs"),
   name: nameSchema.optional().describe("of an agent's child: its own part"),
@@ -81,7 +79,7 @@ const asked = z.strictObject({
 })
 
 /** It may have no work tree yet, and will have one. */
-const waits = (instance: Instance): boolean =>
+const mayNeedTree = (instance: Instance): boolean =>
   instance.deletedAtMs === undefined && instance.spec.state !== "Stopped" && !hasFinished(instance)
 
 /** Those names of instances that the caller may know. */
@@ -101,7 +99,7 @@ export default defineTool({
   toolset: "fleet",
   route: "POST /v1/instances",
   verb: "spawn",
-  input: asked,
+  input,
   output: z.strictObject({
     name: z.string(),
     uid: z.string().optional(),
@@ -127,118 +125,54 @@ export default defineTool({
     name ?? (project && `project ${project}`) ?? repository ?? "the only project",
   ],
   outcome: ({ name }) => ({ on: [name] }),
-  handler: (ctx, input) => oneByOne(ctx, () => declare(ctx, input)),
+  handler: (ctx, request) => inFamilyOrder(ctx, () => spawn(ctx, request)),
   show: ({ name, created, phase, why, untrusted, loop, next }) => ({
     text: `${name}: ${phase}${created ? "" : " (not made by this call)"}. ${withSaid(why, untrusted)}\n${loop ? `Loop: ${loop}.\n` : ""}${next}`,
   }),
 })
 
-async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
-  const { store, projects, who } = ctx
+async function spawn(ctx: ToolContext, request: z.output<typeof input>) {
   const [others, readings] = await Promise.all([ctx.visible(), readingsOf(ctx)])
   const parent = parentOf(ctx, others)
-  const subject = parent ? inherited(parent) : await subjectOf(ctx, input)
+  const subject = parent ? inheritedSpec(parent) : await resolveProject(ctx, request)
   const { project } = subject
-
-  const naming = parent ? namingOfChild(ctx, input, parent) : namingOfPerson(ctx, input, project)
-  const { keyed, wanted } = naming
-  const ofKey = async (): Promise<Instance | undefined> => {
-    const one = keyed === undefined ? undefined : store.replica.get(keyed)
-    const isIt = one?.spec.project === project && one.deletedAtMs === undefined
-    return isIt && indexOf(await ctx.visible()).byUid.get(one.uid) ? one : undefined
-  }
-  const madeBefore = async (instance: Instance) => {
-    const { name, uid, createdAtMs } = instance
-    const { phase, why, untrusted } = describeInstance(instance, readings)
-    const maker = makerOf(instance, who)
-    const by = maker === undefined || maker === "you" ? "" : ` of ${maker}`
-    const { spent } = relationsOf(ctx, await ctx.visible(), readings)
-    const { budget } = instanceLimits(instance, spent)
-    return {
-      ...{ name, uid, created: false, phase },
-      why: `An earlier call${by} with this idempotencyKey made it, ${spanOf(readings.nowMs - createdAtMs)} ago. ${why}`,
-      ...(untrusted !== undefined && { untrusted }),
-      budget: { ...budget, from: "the earlier call" },
-      next: `inspect_instance {"name":"${name}"}`,
-    }
-  }
+  const naming = parent
+    ? namingOfChild(ctx, request, parent)
+    : namingOfPerson(ctx, request, project)
+  const plan: SpawnPlan = { project, naming, others, readings }
   // Before anything is checked: what is set aside for it already must not be missing for it.
-  const before = await ofKey()
-  if (before) return madeBefore(before)
+  const earlier = await madeWithKey(ctx, plan)
+  if (earlier) return earlierAnswer(ctx, plan, earlier)
 
-  const digest = digestOf(ctx, { ...input, dryRun: false })
-  const equal = equalBefore(ctx, others, digest)
-  const { from, ...own } = parent
-    ? ofParent(ctx, parent, input, others, readings)
-    : ofPerson(ctx, input)
-  const spec: Spec = {
-    ...{
-      ...subject,
-      state: "Running",
-      attempt: 1,
-      orders: [],
-      mode: input.mode,
-      workspace: input.workspace,
-    },
-    ...(input.goal !== undefined && { goal: input.goal }),
-    ...(input.ref !== undefined && { ref: input.ref }),
-    ...{ labels: input.labels, lineage: [], ...own, ...(parent && inherited(parent)) },
-    origin: originOf(who, digest),
-  }
-  const budget = spec.budget ?? policyDefaults(ctx.limits()).budget
-  const place = await projects.foresee(spec, indexOf(others).open().filter(waits))
-  // A stranger's name is not told.
-  const together = (await visibleOf(ctx, place.sharedWith)).slice(0, 3)
-  const shared =
-    together.length === 0 ? "" : ` It shares its work tree with ${together.join(", ")}.`
+  const digest = requestDigest(ctx, { ...request, dryRun: false })
+  const equal = equalSpawnBefore(ctx, others, digest)
+  const { terms, budgetFrom } = parent
+    ? termsOfChild(parent, request, relationsOf(ctx, others, readings))
+    : termsOfPerson(ctx, request)
+  const spec = composeSpec(subject, request, terms, spawnOrigin(ctx.who, digest))
+  const budget = { ...(spec.budget ?? policyDefaults(ctx.limits()).budget), from: budgetFrom }
+  const place = await ctx.projects.foresee(spec, indexOf(others).open().filter(mayNeedTree))
+  const shared = await sharingNote(ctx, place.sharedWith)
+  checkRoom(others.length)
 
-  if (others.length >= instancesMax)
-    throw new Fault(
-      "TooLarge",
-      `There are ${others.length} instances, and ${instancesMax} is the most.`,
-      'Find those that ended with list_instances {"phases":["Completed","Stopped"]} and remove them: stop_instances with remove.',
-    )
-
-  const taken = (name: string): Promise<Fault> =>
-    takenBy(ctx, name, { others, project, free: naming.free })
-  if (input.dryRun) {
-    if (wanted !== undefined && store.replica.get(wanted)) throw await taken(wanted)
-    const name = wanted ?? (await naming.free())
-    const made = {
-      name,
-      uid: uidSchema.parse("dry-run"),
-      version: "",
-      createdAtMs: readings.nowMs,
-      spec,
-      status: {},
-    }
-    const { phase, why } = foreseen(ctx, made, others, readings)
-    const next = "Nothing was made: call it without dryRun."
-    const { loop } = place
+  if (request.dryRun) {
+    const made = await foreseenInstance(ctx, plan, spec)
+    const { phase, why } = foreseePhase(ctx, made, others, readings)
     return {
-      ...{ name, created: false, phase, why: why + shared, loop },
-      ...{ workspace: { untrusted: place.at(name) }, budget: { ...budget, from }, next },
+      name: made.name,
+      created: false,
+      phase,
+      why: why + shared,
+      loop: place.loop,
+      workspace: { untrusted: place.at(made.name) },
+      budget,
+      next: "Nothing was made. Call it without dryRun to spawn it.",
     }
   }
-
-  let instance: Instance | undefined
-  for (let race = 0; !instance; race++) {
-    const name = wanted ?? (await naming.free())
-    checkWanted(ctx)
-    try {
-      instance = await store.create(name, spec)
-    } catch (error) {
-      if (!(error instanceof Fault) || error.code !== "Conflict") throw error
-      const twin = await ofKey()
-      if (twin) return madeBefore(twin)
-      if (wanted !== undefined || race >= racesMax) throw await taken(name)
-    }
-  }
+  const { instance, isEarlier } = await createOnce(ctx, plan, spec)
+  if (isEarlier) return earlierAnswer(ctx, plan, instance)
   const { name, uid } = instance
-  // Whoever cancelled it knows of nothing that was made.
-  if (ctx.signal.aborted) await forget(ctx, instance)
-  checkWanted(ctx)
-  const { phase, why } = foreseen(ctx, instance, others, readings)
+  const { phase, why } = foreseePhase(ctx, instance, others, readings)
   const twin = equal
     ? ` An equal call of yours made ${equal.name} ${spanOf(readings.nowMs - equal.createdAtMs)} ago.`
     : ""
@@ -246,72 +180,47 @@ async function declare(ctx: ToolContext, input: z.output<typeof asked>) {
     ? `If this call only repeated that one: stop_instances {"names":["${name}"],"remove":true}; with an idempotencyKey a repeat makes nothing. `
     : ""
   return {
-    ...{ name, uid, created: true, phase, why: why + shared + twin },
-    ...{
-      loop: place.loop,
-      workspace: { untrusted: place.at(name, uid) },
-      budget: { ...budget, from },
-    },
-    next: `${undo}inspect_instance {"name":"${name}"} shows in a minute what it does.`,
+    name,
+    uid,
+    created: true,
+    phase,
+    why: why + shared + twin,
+    loop: place.loop,
+    workspace: { untrusted: place.at(name, uid) },
+    budget,
+    next: `${undo}inspect_instance {"name":"${name}"} shows in a minute what it is doing.`,
   }
 }
 
-/** As it is now: somebody may have paused it, with all others, since it was made. */
-async function forget(
-  { store }: Pick<ToolContext, "store">,
-  { name, uid }: Instance,
-): Promise<void> {
-  const now = store.replica.get(name)
-  if (now?.uid === uid) await store.delete(now)
-}
-
-/** @throws Unavailable when nobody waits for the answer any more. */
-function checkWanted({ signal }: Pick<ToolContext, "signal">): void {
-  if (signal.aborted)
-    throw new Fault(
-      "Unavailable",
-      "The call was cancelled; nothing was made.",
-      "Call it again if it is wanted.",
-    )
-}
-
-interface Asked extends AskedChild {
-  readonly budget?: Budget | undefined
-  readonly children?: PartialChildren | undefined
-}
-type Own = Pick<Spec, "loop" | "priority"> & Partial<Spec> & { readonly from: string }
-
-/** A person decides, within the policy. What is left out is left to the account. */
-function ofPerson(
-  ctx: ToolContext,
-  { loop, model, schedule, priority, children, budget: asked }: Asked,
-): Own {
-  if (schedule) ctx.windows.check(schedule)
+async function earlierAnswer(ctx: ToolContext, { readings }: SpawnPlan, instance: Instance) {
+  const { name, uid, createdAtMs } = instance
+  const { phase, why, untrusted } = describeInstance(instance, readings)
+  const maker = makerOf(instance, ctx.who)
+  const by = maker === undefined || maker === "you" ? "" : ` by ${maker}`
+  const { spent } = relationsOf(ctx, await ctx.visible(), readings)
   return {
-    loop: loopOf(ctx, loop),
-    priority: priority ?? 0,
-    ...(children && { children }),
-    ...(model !== undefined && { model }),
-    ...(schedule && { schedule }),
-    ...(hasLimit(asked) ? { budget: asked, from: "call" } : { from: "policy default" }),
+    name,
+    uid,
+    created: false,
+    phase,
+    why: `An earlier call${by} with this idempotencyKey made it ${spanOf(readings.nowMs - createdAtMs)} ago. ${why}`,
+    untrusted,
+    budget: { ...instanceLimits(instance, spent).budget, from: "the earlier call" },
+    next: `inspect_instance {"name":"${name}"}`,
   }
 }
 
-/** An instance gives of its own. */
-function ofParent(
-  ctx: ToolContext,
-  parent: Instance,
-  asked: Asked,
-  visible: readonly Instance[],
-  readings: Readings,
-): Own {
-  const relations = relationsOf(ctx, visible, readings)
-  checkChild(parent, asked, relations)
-  const { spec } = parent
-  return {
-    ...{ loop: spec.loop, priority: asked.priority ?? Math.min(0, spec.priority) },
-    children: childrenOf(instanceLimits(parent, relations.spent).children, asked.children),
-    budget: budgetWithin(parent, { ...asked.budget }, relations),
-    from: `your own budget, of which it is set aside`,
-  }
+/** Who works in the same tree; a stranger's name is not told. */
+async function sharingNote(ctx: ToolContext, names: readonly string[]): Promise<string> {
+  const known = (await visibleOf(ctx, names)).slice(0, 3)
+  return known.length === 0 ? "" : ` It shares its work tree with ${known.join(", ")}.`
+}
+
+function checkRoom(count: number): void {
+  if (count < instancesMax) return
+  throw new Fault(
+    "TooLarge",
+    `There are ${count} instances; ${instancesMax} is the most.`,
+    'Find those that have ended with list_instances {"phases":["Completed","Stopped"]} and remove them: stop_instances with remove.',
+  )
 }

@@ -1,6 +1,12 @@
 import { z } from "zod"
-import { budgetWithin, childrenOf, oneByOne, relationsOf } from "../../src/core/child-limits.ts"
-import { asFault, Fault } from "../../src/core/faults.ts"
+import {
+  budgetWithin,
+  checkTerms,
+  grantedChildren,
+  relationsOf,
+} from "../../src/core/child-limits.ts"
+import { inFamilyOrder } from "../../src/core/family-queue.ts"
+import { Fault } from "../../src/core/faults.ts"
 import { describeInstance, phaseAndWhy, readingsOf } from "../../src/core/fleet-view.ts"
 import {
   budgetSchema,
@@ -17,10 +23,9 @@ import {
 import { completeChildren, type InstanceLimits, instanceLimits } from "../../src/core/limits.ts"
 import { type Relations, setAside } from "../../src/core/lineage.ts"
 import { nameOf } from "../../src/core/principal.ts"
+import { writeLatest } from "../../src/core/spec-change.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { withSaid } from "../../src/core/view.ts"
-
-const repeatsMax = 5
 
 const input = z.strictObject({
   name: nameSchema,
@@ -46,6 +51,7 @@ export default defineTool({
   output: z.strictObject({
     name: z.string(),
     changed: z.array(z.string()),
+    dryRun: z.boolean().optional(),
     phase: z.string(),
     why: z.string(),
     untrusted: z.string().optional(),
@@ -60,63 +66,77 @@ export default defineTool({
     openWorldHint: false,
   },
   targets: ({ name }) => ({ names: [name] }),
-  handler: (ctx, input) => oneByOne(ctx, () => change(ctx, input)),
-  show: ({ name, changed, phase, why, untrusted, next }) => ({
-    text: `${name}: ${changed.length > 0 ? `${changed.join(", ")} changed` : "nothing changed"}. ${withSaid(phaseAndWhy(phase, why), untrusted)} ${next}`,
-  }),
+  handler: (ctx, input) => inFamilyOrder(ctx, () => change(ctx, input)),
+  show: ({ name, changed, dryRun, phase, why, untrusted, next }) => {
+    const what = changed.length > 0 ? changed.join(", ") : "nothing"
+    const would = dryRun ? "would be " : ""
+    return {
+      text: `${name}: ${what} ${would}changed. ${withSaid(phaseAndWhy(phase, why), untrusted)} ${next}`,
+    }
+  },
 })
 
 const fields = ["goal", "orders", "priority", "budget", "children", "schedule", "labels"] as const
 
-async function change(ctx: ToolContext, { name, dryRun, ...asked }: z.output<typeof input>) {
+async function change(ctx: ToolContext, { name, dryRun, ...request }: z.output<typeof input>) {
   const [target] = ctx.targets
   if (!target) throw new Error(`invoke gave no target for ${name}`)
-  const { store, timeline, clock, who, newId } = ctx
-  if (asked.schedule) ctx.windows.check(asked.schedule)
+  if (request.schedule) ctx.windows.check(request.schedule)
   // What an instance changes stays within what the changed one's parent has, as at its birth.
   const relations = relationsOf(ctx, await ctx.visible(), await readingsOf(ctx))
-  const allowed = who.kind === "instance" ? within(target, asked, relations) : asked
-  for (let repeat = 0, seen: Instance | undefined = target; ; repeat++) {
-    if (seen?.uid !== target.uid || seen.deletedAtMs !== undefined)
+  const allowed = ctx.who.kind === "instance" ? withinParent(target, request, relations) : request
+  const { after, changed } = await writeLatest(ctx, target, async (latest) => {
+    if (latest.deletedAtMs !== undefined)
       throw new Fault(
         "NotFound",
         `${name} is being removed.`,
-        "Call list_instances {} for the names that exist.",
+        "list_instances {} shows those that exist.",
       )
-    const spec = changedSpec(seen.spec, allowed, instanceLimits(seen, relations.spent))
-    const changed = fields.filter(
-      (field) => JSON.stringify(seen?.spec[field]) !== JSON.stringify(spec[field]),
+    const spec = changedSpec(latest.spec, allowed, instanceLimits(latest, relations.spent))
+    const differing = fields.filter(
+      (field) => JSON.stringify(latest.spec[field]) !== JSON.stringify(spec[field]),
     )
-    try {
-      const after =
-        dryRun || changed.length === 0 ? { ...seen, spec } : await store.updateSpec(seen, spec)
-      if (!dryRun && changed.length > 0) {
-        const message = `Changed by ${nameOf(who)}: ${changed.join(", ")}.`
-        await timeline
-          .append({ id: newId("e"), uid: after.uid, kind: "Changed", message, atMs: clock.nowMs() })
-          .catch(() => undefined)
-      }
-      const { phase, why, untrusted } = describeInstance(after, await readingsOf(ctx))
-      const { orders } = after.spec
-      const { budget } = instanceLimits(after, relations.spent)
-      const next = dryRun
-        ? "Nothing was changed: call it without dryRun."
-        : changed.length === 0
-          ? "Nothing had to be changed."
-          : `inspect_instance {"name":"${name}"} shows in a moment how it goes on.`
-      return {
-        ...{ name, changed: [...changed], phase, why },
-        ...(untrusted !== undefined && { untrusted }),
-        ...{ budget, orders: orders.map(({ id, text }) => ({ id, untrusted: text })), next },
-      }
-    } catch (error) {
-      if (asFault(error).code !== "Conflict" || repeat >= repeatsMax) throw error
-      seen = await store.read(name)
+    const isWritten = !dryRun && differing.length > 0
+    return {
+      after: isWritten ? await ctx.store.updateSpec(latest, spec) : { ...latest, spec },
+      changed: differing,
     }
+  })
+  if (!dryRun && changed.length > 0) await tell(ctx, after, changed)
+  const { phase, why, untrusted } = describeInstance(after, await readingsOf(ctx))
+  return {
+    name,
+    changed: [...changed],
+    dryRun: dryRun || undefined,
+    phase,
+    why,
+    untrusted,
+    budget: instanceLimits(after, relations.spent).budget,
+    orders: after.spec.orders.map(({ id, text }) => ({ id, untrusted: text })),
+    next: nextStep(name, dryRun, changed.length > 0),
   }
 }
 
-interface Asked {
+function nextStep(name: string, dryRun: boolean, isChanged: boolean): string {
+  if (dryRun) return "Nothing was changed. Call it without dryRun to do it."
+  return isChanged
+    ? `inspect_instance {"name":"${name}"} shows in a moment how it is doing.`
+    : "Nothing had to be changed."
+}
+
+/** The change stands, and the audit names it, also when the timeline cannot be told. */
+async function tell(
+  { timeline, clock, who, newId }: ToolContext,
+  { uid }: Instance,
+  changed: readonly string[],
+): Promise<void> {
+  const message = `Changed by ${nameOf(who)}: ${changed.join(", ")}.`
+  await timeline
+    .append({ id: newId("e"), uid, kind: "Changed", message, atMs: clock.nowMs() })
+    .catch(() => undefined)
+}
+
+interface UpdateRequest {
   readonly goal?: Spec["goal"] | undefined
   readonly removeOrders: readonly string[]
   readonly priority?: number | undefined
@@ -126,83 +146,73 @@ interface Asked {
   readonly labels?: Spec["labels"] | undefined
 }
 /** @throws Forbidden for what the parent of the changed one has not itself. */
-function within(target: Instance, asked: Asked, relations: Relations): Asked {
+function withinParent(
+  target: Instance,
+  request: UpdateRequest,
+  relations: Relations,
+): UpdateRequest {
   const { uid, spec } = target
-  const { schedule, priority, budget, children } = asked
+  const { budget, children } = request
   const parent = relations.byUid.get(spec.lineage.at(-1) ?? uid)
   if (!parent)
     throw new Fault(
       "Forbidden",
       "The instance that spawned it was removed.",
-      "Ask with message_instances to @operators.",
+      'Ask a person: message_instances {"to":["@operators"],"text":"…"}.',
     )
-  if (schedule !== undefined)
-    throw new Fault(
-      "Forbidden",
-      "A child works in its parent's windows.",
-      "Ask with message_instances to @operators.",
-    )
-  if (priority !== undefined && priority > parent.spec.priority)
-    throw new Fault(
-      "Forbidden",
-      `A child's priority is at most its parent's, ${parent.spec.priority}.`,
-      "Give a lower one.",
-    )
+  checkTerms(parent, request)
   const own = instanceLimits(target, relations.spent)
+  const wanted = { ...own.budget, ...budget }
   return {
-    ...asked,
-    ...(budget && {
-      budget: budgetWithin(
-        parent,
-        { ...own.budget, ...budget },
-        relations,
-        setAside(uid, relations),
-      ),
-    }),
-    ...(children && {
-      children: childrenOf(
+    ...request,
+    budget: budget && budgetWithin(parent, wanted, relations, setAside(uid, relations)),
+    children:
+      children &&
+      grantedChildren(
         instanceLimits(parent, relations.spent).children,
         completeChildren(children, own.children),
       ),
-    }),
   }
 }
 
 /** @throws NotFound for an order that is not there. */
 function changedSpec(
   spec: Spec,
-  { goal, removeOrders, priority, budget, children, schedule, labels }: Asked,
+  { goal, removeOrders, priority, budget, children, schedule, labels }: UpdateRequest,
   own: InstanceLimits,
 ): Spec {
-  const unknown = removeOrders.filter((id) => !spec.orders.some((order) => order.id === id))
-  if (unknown.length > 0) {
-    const known = spec.orders.map(({ id }) => id).join(", ")
-    throw new Fault(
-      "NotFound",
-      `There is no standing order ${unknown.join(", ")}.`,
-      `It has: ${known || "none"}.`,
-    )
-  }
-  const merged = Object.fromEntries(
-    Object.entries({ ...spec.labels, ...labels }).filter(([, value]) => value !== ""),
-  )
-  const checked = labelsSchema.safeParse(merged)
-  if (!checked.success)
-    throw new Fault(
-      "TooLarge",
-      "It would have more than 32 labels.",
-      'Take some away: "labels":{"<key>":""}.',
-    )
-  const { schedule: before, ...rest } = spec
-  const wanted = schedule === undefined ? before : (schedule ?? undefined)
+  checkOrders(spec, removeOrders)
+  const { schedule: earlier, ...rest } = spec
+  const wanted = schedule === undefined ? earlier : (schedule ?? undefined)
   return {
     ...rest,
     ...(wanted && { schedule: wanted }),
     ...(goal !== undefined && { goal }),
     orders: spec.orders.filter(({ id }) => !removeOrders.includes(id)),
-    ...(priority !== undefined && { priority }),
+    priority: priority ?? spec.priority,
     ...(budget && { budget: { ...own.budget, ...budget } }),
     ...(children && { children: completeChildren(children, own.children) }),
-    labels: checked.data,
+    labels: mergedLabels(spec.labels, labels),
   }
+}
+
+function checkOrders({ orders }: Spec, removed: readonly string[]): void {
+  const unknown = removed.filter((id) => !orders.some((order) => order.id === id))
+  if (unknown.length === 0) return
+  throw new Fault(
+    "NotFound",
+    `There is no standing order ${unknown.join(", ")}.`,
+    `It has: ${orders.map(({ id }) => id).join(", ") || "none"}.`,
+  )
+}
+
+function mergedLabels(earlier: Spec["labels"], added: Spec["labels"] = {}): Spec["labels"] {
+  const merged = Object.entries({ ...earlier, ...added }).filter(([, value]) => value !== "")
+  const checked = labelsSchema.safeParse(Object.fromEntries(merged))
+  if (checked.success) return checked.data
+  throw new Fault(
+    "TooLarge",
+    "It would have more than 32 labels.",
+    'Take some away: "labels":{"<key>":""}.',
+  )
 }

@@ -56,7 +56,7 @@ describe("spawn_instance", () => {
   it("asks which project, and leaves unknown ones to the code root", async () => {
     const fleet = makeFleet()
     fleet.world.projects = ["shop", "blog"]
-    await expectFault(fleet.call(operator)("spawn_instance", {}), "Invalid", /which project/)
+    await expectFault(fleet.call(operator)("spawn_instance", {}), "Invalid", /Which project/)
     await expect(fleet.call(operator)("spawn_instance", {})).rejects.toMatchObject({
       next: "Give project: shop, blog.",
     })
@@ -163,7 +163,7 @@ describe("spawn_instance", () => {
     )
     const web = fleet.byName.get("web")
     if (web) fleet.put({ ...web, deletedAtMs: fleet.clock.nowMs() })
-    await expectFault(asAnn({ name: "web" }), "Conflict", /still being removed/)
+    await expectFault(asAnn({ name: "web" }), "Conflict", /is being removed/)
   })
 
   it("makes two equal ones where two are asked for, and says of the second that it may be a repeat", async () => {
