@@ -194,7 +194,7 @@ describe("the whole tree", () => {
     const allowed = new Set([
       "src/settings/config.ts",
       "src/settings/policy.ts",
-      "src/host/git.ts", // the person's own, without what git would take for another repository's
+      "src/host/git-environment.ts", // the person's own, without what git would take for another repository's
       "src/settings/outside-servers.ts",
       "src/agent/claude-shim.ts",
       "src/agent/launch.ts",

@@ -1,3 +1,4 @@
+import { errorCode } from "../core/error-code.ts"
 import type { FileName, FileOf, RunDirectory } from "../run/run-directory.ts"
 
 /**
@@ -5,11 +6,7 @@ import type { FileName, FileOf, RunDirectory } from "../run/run-directory.ts"
  * nothing is lost by waiting.
  */
 const passing = new Set(["ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE", "ENFILE"])
-export const passes = (error: unknown): boolean =>
-  error instanceof Error &&
-  "code" in error &&
-  typeof error.code === "string" &&
-  passing.has(error.code)
+export const passes = (error: unknown): boolean => passing.has(errorCode(error) ?? "")
 
 /**
  * The files of a run as its supervisor writes them: what finds no room on the disk is written when

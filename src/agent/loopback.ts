@@ -4,6 +4,7 @@ import { createAdaptorServer, type HttpBindings } from "@hono/node-server"
 import { Hono } from "hono"
 import { z } from "zod"
 import type { Endpoint } from "../core/endpoint.ts"
+import { errorCode } from "../core/error-code.ts"
 import { Fault, httpStatus, RateLimited } from "../core/faults.ts"
 import { alivePath } from "../core/tool.ts"
 import { credentialInTime } from "../host/endpoint.ts"
@@ -203,8 +204,8 @@ export async function listenWhenFree(
     try {
       return await listen(port, token, handlers)
     } catch (error) {
-      const taken = error instanceof Error && "code" in error && error.code === "EADDRINUSE"
-      if (!taken || performance.now() > giveUpAtMs) throw error
+      const isTaken = errorCode(error) === "EADDRINUSE"
+      if (!isTaken || performance.now() > giveUpAtMs) throw error
       await new Promise((resolve) => setTimeout(resolve, 100))
     }
   }

@@ -10,6 +10,7 @@ import {
 } from "node:fs"
 import { Socket } from "node:net"
 import { StringDecoder } from "node:string_decoder"
+import { errorCode } from "../core/error-code.ts"
 import { counted, partsOf } from "../core/view.ts"
 import { systemProgram } from "../host/system-path.ts"
 import type { RunDirectory } from "../run/run-directory.ts"
@@ -78,7 +79,7 @@ export function captureOutput(directory: RunDirectory, nowMs: () => number): Out
       lost = 0
     } catch (error) {
       if (!passes(error)) throw error
-      why = error instanceof Error && "code" in error ? String(error.code) : ""
+      why = errorCode(error) ?? ""
       lost += lines
     }
   }

@@ -9,6 +9,7 @@ import {
   writeFileSync,
 } from "node:fs"
 import { join } from "node:path"
+import { errorCode } from "../core/error-code.ts"
 import { Fault } from "../core/faults.ts"
 import { machineTokenPrefix } from "../core/secrets.ts"
 
@@ -44,7 +45,7 @@ function makeToken(path: string, draft: string): void {
     // process was first.
     linkSync(draft, path)
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error
+    if (errorCode(error) !== "EEXIST") throw error
   } finally {
     rmSync(draft, { force: true })
   }

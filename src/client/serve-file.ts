@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { z } from "zod"
+import { errorCode } from "../core/error-code.ts"
 import { systemProgram } from "../host/system-path.ts"
 import { type Config, defaultPort } from "../settings/config.ts"
 import { version } from "../settings/version.ts"
@@ -77,7 +78,7 @@ export function pidIsAlive(pid: number): boolean {
   try {
     return process.kill(pid, 0)
   } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "EPERM"
+    return errorCode(error) === "EPERM"
   }
 }
 

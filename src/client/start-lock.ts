@@ -1,4 +1,5 @@
 import { linkSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { errorCode } from "../core/error-code.ts"
 import { isDiskFull } from "../host/reserve.ts"
 import { endMs, pidIsAlive } from "./serve-file.ts"
 
@@ -9,17 +10,14 @@ export const startMs = 15_000
 /** An older lock was left by a process whose id another one has now. */
 const lockStaleMs = endMs + startMs + 5_000
 
-const hasCode = (error: unknown, code: string): boolean =>
-  error instanceof Error && "code" in error && error.code === code
-
-/** Text and time of a file, or undefined when there is none. */
+/** Text and age of a file, or undefined when there is none. */
 export function readIfThere(
   path: string,
 ): { readonly text: string; readonly atMs: number } | undefined {
   try {
     return { atMs: statSync(path).mtimeMs, text: readFileSync(path, "utf8") }
   } catch (error) {
-    if (hasCode(error, "ENOENT")) return undefined
+    if (errorCode(error) === "ENOENT") return undefined
     throw error
   }
 }
@@ -36,7 +34,7 @@ export function takeStartLock(path: string): boolean {
     // On a full disk the file is there but empty: it is ours, and the database's own lock decides in
     // the end.
     if (isDiskFull(error)) return true
-    if (!hasCode(error, "EEXIST")) throw error
+    if (errorCode(error) !== "EEXIST") throw error
   }
   const lock = readIfThere(path)
   // An empty lock is being written at this moment; if its writer has died, it ages. A lock from the
@@ -53,7 +51,7 @@ export function takeStartLock(path: string): boolean {
     // Another process may have broken and taken it just before the renaming: then it is put back.
     if (readFileSync(aside, "utf8") !== lock.text) linkSync(aside, path)
   } catch (error) {
-    if (!hasCode(error, "ENOENT") && !hasCode(error, "EEXIST")) throw error
+    if (!["ENOENT", "EEXIST"].includes(errorCode(error) ?? "")) throw error
   }
   rmSync(aside, { force: true })
   return false

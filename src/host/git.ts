@@ -1,12 +1,12 @@
 import { spawn } from "node:child_process"
 import { existsSync } from "node:fs"
-import { homedir } from "node:os"
-import { isAbsolute, join } from "node:path"
+import { errorCode } from "../core/error-code.ts"
 import { Fault } from "../core/faults.ts"
 import { oneLine } from "../core/view.ts"
 import type { FilterCommands, TrustedFilters } from "../core/workspace.ts"
-import { outsidePath, programOutside } from "./find-program.ts"
-import { judgeFilters } from "./git-filters.ts"
+import { programOutside } from "./find-program.ts"
+import { type GitSurroundings, gitEnvironment } from "./git-environment.ts"
+import { judgeFilters } from "./judge-filters.ts"
 
 /**
  * Our own git. A repository's configuration is written by agents, too, so nothing that it alone
@@ -30,105 +30,19 @@ export interface GitResult {
   /** It was ended because of its time, its output or the signal. */
   readonly cut: boolean
 }
-export interface GitOptions {
+export interface GitOptions extends GitSurroundings {
   readonly signal?: AbortSignal | undefined
-  /** At the most; a reading's time if nobody says. */
+  /** At most; by default what a reading may take. */
   readonly ms?: number
-  /** Of each of its outputs, at the most. */
+  /** Of each of its outputs, at most. */
   readonly bytesMax?: number
   /** What it reads on its stdin. */
   readonly input?: string
-  /** An index of our own instead of the tree's. */
-  readonly indexFile?: string
-  /** May talk to other machines. Otherwise no protocol is allowed at all. */
-  readonly network?: boolean
-  /** Configuration above that of all files. */
-  readonly config?: readonly (readonly [string, string])[]
 }
 export type Git = (
   args: readonly string[],
   options?: Omit<GitOptions, "signal" | "config">,
 ) => Promise<GitResult>
-
-const always: readonly (readonly [string, string])[] = [
-  ["core.hooksPath", "/dev/null"],
-  ["core.fsmonitor", "false"],
-  // A file that was changed behind the index's back is looked at all the same.
-  ["core.untrackedCache", "false"],
-  ["core.trustctime", "true"],
-  ["core.checkStat", "default"],
-  ["core.pager", "cat"],
-  ["gc.auto", "0"],
-  ["maintenance.auto", "false"],
-  ["submodule.recurse", "false"],
-  ["fetch.recurseSubmodules", "false"],
-  ["protocol.ext.allow", "never"],
-  // It is run in git directories, too: those that we chose.
-  ["safe.bareRepository", "all"],
-  // A transfer that stands still ends by itself, also where nobody is left to end it.
-  ["http.lowSpeedLimit", "1000"],
-  ["http.lowSpeedTime", "60"],
-]
-/**
- * How the person's git reaches other machines, and where the person's own configuration is. All
- * other GIT_ variables are of somebody else's repository.
- */
-const kept =
-  /^GIT_(?:SSH|SSH_COMMAND|SSH_VARIANT|SSL_CAINFO|SSL_CAPATH|CONFIG_GLOBAL|CONFIG_SYSTEM|CONFIG_NOSYSTEM)$/
-
-let pinned: string | undefined
-/** From now on this process's git reads that file in place of the person's own configuration. */
-export function useConfig(path: string): void {
-  pinned = path
-}
-/**
- * Where the person's own configuration is, in the order in which git reads it. They need not be
- * there.
- */
-export function personalConfigFiles(env: NodeJS.ProcessEnv = process.env): readonly string[] {
-  if (env.GIT_CONFIG_GLOBAL !== undefined) return [env.GIT_CONFIG_GLOBAL].filter(isAbsolute)
-  return [personalFile("config", env), join(homedir(), ".gitconfig")]
-}
-/** A program in place of ssh, which a configuration would overrule. */
-export const hasOwnSsh = (env: NodeJS.ProcessEnv = process.env): boolean => Boolean(env.GIT_SSH)
-/**
- * Where git looks for the person's ignored files and attributes, too, unless the configuration
- * names others.
- */
-export const personalFile = (
-  name: "config" | "ignore" | "attributes",
-  env: NodeJS.ProcessEnv = process.env,
-): string => join(env.XDG_CONFIG_HOME || join(homedir(), ".config"), "git", name)
-
-function environment({ config = [], network = false, indexFile }: GitOptions): NodeJS.ProcessEnv {
-  const all = [...always, ...config]
-  return {
-    ...Object.fromEntries(
-      Object.entries(process.env).filter(([name]) => !name.startsWith("GIT_") || kept.test(name)),
-    ),
-    ...(pinned !== undefined && { GIT_CONFIG_GLOBAL: pinned }),
-    // For its helpers, too: ssh, filters, what holds credentials.
-    PATH: outsidePath(),
-    // Nobody is there to be asked: without a credential it fails at once.
-    GIT_TERMINAL_PROMPT: "0",
-    GIT_ASKPASS: "",
-    SSH_ASKPASS_REQUIRE: "never",
-    GCM_INTERACTIVE: "never",
-    // Reading takes no lock that an agent's own git could meet.
-    GIT_OPTIONAL_LOCKS: "0",
-    GIT_ALLOW_PROTOCOL: network ? "https:http:ssh:git:file" : "",
-    LC_ALL: "C",
-    GIT_INDEX_FILE: indexFile,
-    // Not -c, which cuts names at the first equals sign.
-    GIT_CONFIG_COUNT: String(all.length),
-    ...Object.fromEntries(
-      all.flatMap(([name, value], at) => [
-        [`GIT_CONFIG_KEY_${at}`, name],
-        [`GIT_CONFIG_VALUE_${at}`, value],
-      ]),
-    ),
-  }
-}
 
 /**
  * Runs one git; never waits for a person, and never longer than it may. @throws Fault when there is
@@ -146,7 +60,7 @@ export function runGit(
       cwd: directory,
       detached: true,
       stdio: ["pipe", "pipe", "pipe"],
-      env: environment(options),
+      env: gitEnvironment(options),
     })
     child.stdin.on("error", () => {}) // it ended before it had read all: its exit code says why
     child.stdin.end(input ?? "")
@@ -183,7 +97,7 @@ export function runGit(
     }
     child.once("error", (error) => {
       over()
-      const missing = "code" in error && error.code === "ENOENT" && existsSync(directory)
+      const missing = errorCode(error) === "ENOENT" && existsSync(directory)
       failed(
         missing
           ? new Fault(

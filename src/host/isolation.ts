@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readFileSync, realpathSync } from "node:fs"
 import { join } from "node:path"
 import { promisify } from "node:util"
 import { z } from "zod"
+import { errorCode } from "../core/error-code.ts"
 import { oneLine } from "../core/view.ts"
 import {
   type AgentView,
@@ -259,7 +260,7 @@ async function tried(
   } catch (error) {
     if (!(error instanceof Error)) return { refused: String(error) }
     const said = "stderr" in error ? String(error.stderr).trim().split("\n")[0] : ""
-    if ("code" in error && error.code === "ENOENT")
+    if (errorCode(error) === "ENOENT")
       return {
         refused: `there is no program unshare (util-linux) in ${path.split(":").join(", ")}`,
       }

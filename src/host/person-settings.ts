@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { askLoginShell, programsOnPath, takeLoginPathFrom } from "./find-program.ts"
-import { useConfig } from "./git.ts"
+import { useConfig } from "./git-environment.ts"
 import { pinnedConfig, pinPersonalConfig } from "./git-config.ts"
 import { replaceFile } from "./replace-file.ts"
 

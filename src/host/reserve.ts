@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto"
 import { closeSync, fstatSync, ftruncateSync, openSync } from "node:fs"
 import { open, statfs } from "node:fs/promises"
 import { join } from "node:path"
+import { errorCode } from "../core/error-code.ts"
 
 /**
  * Room that is set aside on the disk of the state directory. When the disk is full, what halts
@@ -58,11 +59,7 @@ async function fillReserve(stateDirectory: string): Promise<void> {
 
 const full = new Set(["ENOSPC", "EDQUOT"])
 /** True for what a disk without room says (errno(3)). */
-export const isDiskFull = (error: unknown): boolean =>
-  error instanceof Error &&
-  "code" in error &&
-  typeof error.code === "string" &&
-  full.has(error.code)
+export const isDiskFull = (error: unknown): boolean => full.has(errorCode(error) ?? "")
 
 /**
  * Does a write that a full disk must not prevent. False when even the reserve had no room for it.

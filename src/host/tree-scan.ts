@@ -1,6 +1,7 @@
 import type { Stats } from "node:fs"
 import { lstat, readdir } from "node:fs/promises"
 import { basename, join, relative } from "node:path"
+import { errorCode } from "../core/error-code.ts"
 
 /**
  * What lies in a directory tree that git itself does not tell: other repositories, ignored ones
@@ -75,9 +76,7 @@ export async function scanTree(
           waiting.push(path)
       }
     } catch (error) {
-      obstacles.push(
-        `${name} cannot be read (${error instanceof Error && "code" in error ? String(error.code) : String(error)})`,
-      )
+      obstacles.push(`${name} cannot be read (${errorCode(error) ?? String(error)})`)
     }
   }
   return { gitDirectories, linked, obstacles: [...new Set(obstacles)], mounts, bytes, entries }

@@ -4,6 +4,7 @@ import { z } from "zod"
 import { holdSchema, lastSchema } from "../core/beat.ts"
 import { circuitSchema } from "../core/circuit.ts"
 import { directiveSchema } from "../core/directive.ts"
+import { errorCode } from "../core/error-code.ts"
 import { sequencedSchema } from "../core/frames.ts"
 import { exitSchema, modeSchema, problemSchema, uidSchema } from "../core/instance.ts"
 import { completionSchema } from "../core/loop.ts"
@@ -150,7 +151,7 @@ export function runDirectory(path: string): RunDirectory {
         linkSync(draft, file) // it appears whole, and for one only
         return true
       } catch (error) {
-        if (error instanceof Error && "code" in error && error.code === "EEXIST") return false
+        if (errorCode(error) === "EEXIST") return false
         throw error
       } finally {
         rmSync(draft, { force: true })

@@ -11,6 +11,7 @@ import {
   visit,
 } from "yaml"
 import type { z } from "zod"
+import { errorCode } from "../core/error-code.ts"
 import { type Source, topic } from "../core/source.ts"
 
 /** A YAML file that people write, checked and read again whenever it changes. */
@@ -84,7 +85,7 @@ function readText(path: string): { text: string } | { refused: string } {
   try {
     return { text: readFileSync(path, "utf8") }
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : String(error)
+    const code = errorCode(error) ?? String(error)
     return code === "ENOENT" ? { text: "" } : { refused: `cannot read it (${code})` }
   }
 }

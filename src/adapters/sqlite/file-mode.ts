@@ -1,4 +1,5 @@
 import { chmodSync, closeSync, constants, openSync, statSync } from "node:fs"
+import { errorCode } from "../../core/error-code.ts"
 import { Fault } from "../../core/faults.ts"
 
 /**
@@ -10,7 +11,7 @@ const ownOnly = 0o600
 const besides = ["-wal", "-shm", "-journal"]
 
 const isMissing = (error: unknown): boolean =>
-  error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR")
+  ["ENOENT", "ENOTDIR"].includes(errorCode(error) ?? "")
 
 /**
  * Before SQLite opens it. Makes the file where there is none; one that is there is never opened,

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs"
 import { z } from "zod"
+import { errorCode } from "../../core/error-code.ts"
 import { oneLine } from "../../core/view.ts"
 import { findClaude } from "../../host/find-claude.ts"
 import { type Finding, fail, failWith, ok, runProgram, warn } from "./check.ts"
@@ -101,7 +102,7 @@ export function checkHooks(path: string): Finding {
   try {
     text = readFileSync(path, "utf8")
   } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "ENOENT"
+    return errorCode(error) === "ENOENT"
       ? ok("hooks", "no managed settings forbid them")
       : warn(
           "hooks",

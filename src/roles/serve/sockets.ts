@@ -5,6 +5,7 @@ import { createAdaptorServer } from "@hono/node-server"
 import type { Listener } from "../../api/admission.ts"
 import { through } from "../../api/app.ts"
 import type { LocalControlPlane } from "../../assemble/local.ts"
+import { errorCode } from "../../core/error-code.ts"
 import { Fault } from "../../core/faults.ts"
 import { listeningPath } from "../../host/local-socket.ts"
 import { type Config, defaultPort, isLoopback } from "../../settings/config.ts"
@@ -80,14 +81,15 @@ async function openPort(
   try {
     return portNumber(await open(port.number))
   } catch (error) {
-    if (!(error instanceof Error && "code" in error)) throw error
-    const isTaken = error.code === "EADDRINUSE"
+    const code = errorCode(error)
+    if (code === undefined) throw error
+    const isTaken = code === "EADDRINUSE"
     if (isTaken && !port.demanded && isLoopback(host)) return portNumber(await open(0))
     throw new Fault(
       "Unavailable",
       isTaken
         ? `Port ${port.number} is taken by another program.`
-        : `Cannot listen on port ${port.number} (${error.code}).`,
+        : `Cannot listen on port ${port.number} (${code}).`,
       `Choose another port with --port or BLACKBOX5_PORT. Without either, serve tries ${defaultPort}, then any free port.`,
       error,
     )
