@@ -14,7 +14,7 @@ import { schedule } from "../control/scheduler.ts"
 import { type AuditedCall, auditEntryOf } from "../core/audit.ts"
 import type { Audit } from "../core/audit-port.ts"
 import type { Authenticate } from "../core/authenticate-port.ts"
-import { type Invoke, invokeHere } from "../core/invoke.ts"
+import { type Invoke, type InvokeOptions, invokeHere } from "../core/invoke.ts"
 import { policyDefaults } from "../core/limits.ts"
 import type { McpServers } from "../core/mcp-servers.ts"
 import { createPace, paced } from "../core/pace.ts"
@@ -202,7 +202,7 @@ function callers(
   const limited = limitRate({
     invokeAs: invokeHere({
       tools: new Map(tools.map((tool) => [tool.name, tool])),
-      ports: { ...ports, auditTrail: ports.audit, limits, newId, sha256 },
+      ports: toolPorts(ports, limits),
       may,
       offered: offers(settings.offer),
       nonce: () => randomBytes(6).toString("hex"),
@@ -216,3 +216,26 @@ function callers(
   const begin = createPace({ perTurn: readsPerTurn, nextTurn: setImmediate })
   return (who) => metrics.measured(paced(limited(who), (name) => reads.has(name), begin))
 }
+
+/**
+ * What a tool may use of the ports, each named: a handler's context has fields of the call beside
+ * them, and whatever else an object of ports holds must not pass for one of those.
+ */
+const toolPorts = (ports: Ports, limits: () => Limits): InvokeOptions["ports"] => ({
+  store: ports.store,
+  mailboxes: ports.mailboxes,
+  timeline: ports.timeline,
+  reports: ports.reports,
+  turns: ports.turns,
+  logs: ports.logs,
+  ledger: ports.ledger,
+  clock: ports.clock,
+  projects: ports.projects,
+  keptTrees: ports.keptTrees,
+  windows: ports.windows,
+  tokens: ports.tokens,
+  auditTrail: ports.audit,
+  limits,
+  newId,
+  sha256,
+})

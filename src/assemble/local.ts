@@ -87,7 +87,9 @@ export async function assembleLocal(
   const secretPrefixes = (): readonly string[] => [...policy.current().redact, ...formerTokens]
   const ports: Ports = {
     ...stores,
-    ...machine,
+    runtime: machine.runtime,
+    projects: machine.projects,
+    keptTrees: machine.keptTrees,
     authenticate: authenticateLocally({ token, admin, policy, credentials, stores }),
     logs: localLogs(stateDirectory),
     windows: cronWindows(),

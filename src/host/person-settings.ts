@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { askLoginShell, programsOnPath, takeLoginPathFrom } from "./find-program.ts"
-import { useConfig } from "./git-environment.ts"
 import { pinnedConfig, pinPersonalConfig } from "./git-config.ts"
+import { useConfig } from "./git-environment.ts"
 import { replaceFile } from "./replace-file.ts"
 
 /**

@@ -93,7 +93,10 @@ const noProjects: Projects = {
   async named(root) {
     throw new Fault("NotFound", `No code root ${root} is known here.`, "Give none.")
   },
-  rootOf: async (_, callers) => callers,
+  async rootOf(_, callers) {
+    if (callers !== undefined) throw new Error(`no caller named ${callers}`)
+    return undefined
+  },
   foresee: async () => ({ loop: "built-in", sharedWith: [], at: () => ({}) }),
 }
 
@@ -113,6 +116,8 @@ async function startPlane() {
   const runtime = fakeRuntime((workload, place) => fakeSupervisor(url, workload, place))
   const ports: Ports = {
     ...memory,
+    // A composition may keep more in it; a handler's context has a field of this name.
+    ...{ codeRoot: "/not/the/callers" },
     store: memory.instances,
     runtime,
     authenticate,

@@ -22,8 +22,8 @@ import {
   string,
 } from "fast-check"
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
-import { useConfig } from "../../src/host/git-environment.ts"
 import { pinnedConfig, pinPersonalConfig } from "../../src/host/git-config.ts"
+import { useConfig } from "../../src/host/git-environment.ts"
 import { sshConfig } from "../../src/host/ssh-config.ts"
 import { git } from "../e2e/code-root.ts"
 
