@@ -1,5 +1,5 @@
 import { directoryIn, type Launch, launchOf, projectsIn } from "../adapters/local/code-root.ts"
-import { noCodeRoot } from "../adapters/local/code-roots.ts"
+import { noCodeRoot } from "../adapters/local/known-roots.ts"
 import { isDirectory } from "../host/find-code-root.ts"
 import type { Policy } from "../settings/policy.ts"
 

@@ -157,7 +157,7 @@ describe("a call that cannot be done", () => {
       ...spawnOn(),
       ...{ status: 503, code: "Unavailable" },
       ...{
-        message: /The code root .*code is not there/,
+        message: /The code root .*code does not exist/,
         next: /--code-root or BLACKBOX5_CODE_ROOT/,
       },
       spoil() {

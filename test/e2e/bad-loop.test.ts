@@ -50,7 +50,7 @@ describe("what goes wrong only when a loop is started", () => {
       "the project is gone",
       "ralf",
       aside(() => world.projectOf("shop")),
-      /The project shop is not in .* any more\. Put its directory back/,
+      /The project shop is no longer in .*\. Put its directory back/,
     ],
     [
       "the code root was deleted and is checked out again",
@@ -62,7 +62,7 @@ describe("what goes wrong only when a loop is started", () => {
           makeCodeRoot(world.codeRoot, ["shop"])
         }
       },
-      /The code root .* is not there.*--code-root/,
+      /The code root .* does not exist.*--code-root/,
     ],
     [
       "the policy's loop is gone",

@@ -114,10 +114,11 @@ async function startPlane() {
   await memory.ready()
   let url = ""
   const runtime = fakeRuntime((workload, place) => fakeSupervisor(url, workload, place))
+  const wider = { codeRoot: "/not/the/callers" }
   const ports: Ports = {
     ...memory,
     // A composition may keep more in it; a handler's context has a field of this name.
-    ...{ codeRoot: "/not/the/callers" },
+    ...wider,
     store: memory.instances,
     runtime,
     authenticate,

@@ -146,13 +146,13 @@ describe("the code roots that serve knows", () => {
   roots.admit(two)
 
   it("are told in a conflict, in the words that solve it", () => {
-    expect(() => roots.find("shop", undefined)).toThrow(/There is a project shop in each of/)
+    expect(() => roots.find("shop", undefined)).toThrow(/Several code roots have a project shop/)
     try {
       roots.find("shop", undefined)
     } catch (error) {
       expect(error).toMatchObject({
         code: "Conflict",
-        next: expect.stringContaining(`codeRoot, e.g. "${one}"`),
+        next: expect.stringContaining(`with codeRoot, for example "${one}"`),
       })
     }
     expect(roots.find("shop", roots.named(two))).toBe(two)

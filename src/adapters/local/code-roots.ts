@@ -1,29 +1,20 @@
-import { existsSync, mkdirSync, readFileSync, realpathSync } from "node:fs"
+import { existsSync, realpathSync } from "node:fs"
 import { isAbsolute, join } from "node:path"
-import { z } from "zod"
 import { Fault } from "../../core/faults.ts"
 import type { Spec } from "../../core/instance.ts"
 import { isDirectory } from "../../host/find-code-root.ts"
-import { replaceFile } from "../../host/replace-file.ts"
 import type { TreeFile } from "../../run/tree-file.ts"
 import {
   type CodeRootOptions,
   directoryIn,
   hasProject,
-  isCodeRoot,
   type Launch,
   launchOf,
   programIn,
   projectsIn,
   scriptIn,
 } from "./code-root.ts"
-import { canCarry } from "./project-names.ts"
-
-/**
- * Code roots that are remembered; the one used longest ago is forgotten. What an instance works in
- * stands in its spec.
- */
-const rootsMax = 50
+import { type KnownRoots, noCodeRoot, openKnownRoots } from "./known-roots.ts"
 
 export interface CodeRootsOptions extends CodeRootOptions {
   readonly stateDirectory: string
@@ -70,141 +61,105 @@ export interface CodeRoots {
   launch(spec: Spec, tree: TreeFile): Launch
 }
 
-export function noCodeRoot(path: string | undefined): Fault {
-  const next =
-    "Start `blackbox5 serve` in the checkout, or give --code-root or BLACKBOX5_CODE_ROOT."
-  if (path === undefined)
-    return new Fault(
-      "Unavailable",
-      "No code root is known: there is neither a RALF checkout nor a git repository here.",
-      next,
-    )
-  if (canCarry(path)) return new Fault("Unavailable", `The code root ${path} is not there.`, next)
-  return new Fault(
-    "Unavailable",
-    `The path of the code root ${JSON.stringify(path)} has a line break or another control character, which git cannot carry.`,
-    "Rename that directory.",
-  )
-}
-
 export function createCodeRoots(options: CodeRootsOptions): CodeRoots {
-  const { stateDirectory } = options
-  const first =
-    options.first !== undefined && existsSync(options.first)
-      ? realpathSync(options.first)
-      : options.first
-  const path = join(stateDirectory, "code-roots.json")
-  const read = (): readonly string[] => {
-    try {
-      return z.array(z.string()).parse(JSON.parse(readFileSync(path, "utf8")))
-    } catch {
-      return [] // none was told yet; what cannot be read is told again by the clients
-    }
-  }
-  let told = read()
-  /** Those that vanished are left out, and come back with their directory. */
-  const all = (): readonly string[] =>
-    [...new Set([...(first === undefined ? [] : [first]), ...told])].filter(isCodeRoot)
-  const known = (): readonly string[] => {
-    const roots = all()
-    if (roots.length > 0) return roots
-    throw noCodeRoot(first)
-  }
-  const missing = (project: string, roots: readonly string[]): Fault => {
-    const names = [...new Set(roots.flatMap(projectsIn))]
-    return new Fault(
-      "NotFound",
-      `There is no project ${project} in ${roots.slice(0, 5).join(", ")}.`,
-      names.length > 0
-        ? `Use one of: ${names.slice(0, 20).join(", ")}.`
-        : `Make the directory 5-project-memory/${project} in the code root.`,
-    )
-  }
-  /**
-   * Of an instance that was spawned there. Its agent is told of it too, so no other project is
-   * named.
-   */
-  const gone = (project: string, root: string | undefined): Fault =>
-    new Fault(
-      "NotFound",
-      `The project ${project} is ${root === undefined ? "in no code root" : `not in ${root}`} any more.`,
-      "Put its directory back, or remove the instance.",
-    )
-  const find = (project: string, callers: string | undefined): string => {
-    const roots = known()
-    if (callers !== undefined && hasProject(callers, project)) return callers
-    const having = roots.filter((root) => hasProject(root, project))
-    const [only, second] = having
-    if (only === undefined) throw missing(project, roots)
-    if (second === undefined) return only
-    throw new Fault(
-      "Conflict",
-      `There is a project ${project} in each of ${having.slice(0, 5).join(", ")}.`,
-      `Say which one: give codeRoot, e.g. ${JSON.stringify(only)}, or call from it.`,
-    )
-  }
-  /** Where an instance of before code roots were kept is. */
-  const findFormer = (project: string): string => {
-    if (!known().some((root) => hasProject(root, project))) throw gone(project, undefined)
-    return find(project, first)
-  }
-  const usual = (callers: string | undefined): string | undefined => callers ?? all()[0]
-  const layoutOf: CodeRoots["layoutOf"] = ({ project, loop, repository, codeRoot }) => {
-    const root = repository === undefined ? (codeRoot ?? findFormer(project)) : usual(codeRoot)
-    if (codeRoot !== undefined && !isDirectory(codeRoot)) throw noCodeRoot(codeRoot)
-    if (repository === undefined && root !== undefined && !hasProject(root, project))
-      throw gone(project, root)
-    const directory =
-      repository === undefined && root !== undefined ? directoryIn(root, project) : undefined
-    const script =
-      loop === "ralf" && root !== undefined ? scriptIn(root, { repository }) : undefined
-    const within = script?.path ?? programIn(options.loops()[loop])
-    const program = root === undefined || within === undefined ? undefined : join(root, within)
-    return {
-      root,
-      directory,
-      program: program !== undefined && existsSync(program) ? program : undefined,
-      autonomous: script?.takesProject === true,
-      whole: script?.takesProject === false,
-    }
-  }
-
+  const roots = openKnownRoots(options.stateDirectory, options.first)
+  const usual = (callers: string | undefined): string | undefined => callers ?? roots.all()[0]
+  const layoutOf: CodeRoots["layoutOf"] = (spec) => layoutIn(roots, options, spec, usual)
   return {
     list(root) {
       if (root !== undefined) return projectsIn(root)
       // Without a code root there are repositories to work on, and a fleet to look at.
-      const roots = first === undefined ? all() : known()
-      return [...new Set(roots.flatMap(projectsIn))].toSorted()
+      const known = roots.first === undefined ? roots.all() : roots.some()
+      return [...new Set(known.flatMap(projectsIn))].toSorted()
     },
-    shared() {
-      const having = new Map<string, string[]>()
-      for (const root of all())
-        for (const name of projectsIn(root)) having.set(name, [...(having.get(name) ?? []), root])
-      return new Map([...having].filter(([, roots]) => roots.length > 1))
-    },
+    shared: () => sharedProjects(roots.all()),
     named(path) {
-      const roots = known()
+      const known = roots.some()
       const real = isAbsolute(path) && existsSync(path) ? realpathSync(path) : path
-      if (roots.includes(real)) return real
+      if (known.includes(real)) return real
       throw new Fault(
         "NotFound",
         `No code root ${path} is known here.`,
-        `Give one of: ${roots.slice(0, 20).join(", ")}. Another is known once a client was started in it.`,
+        `Use one of: ${known.slice(0, 20).join(", ")}. Others become known when a client starts in them.`,
       )
     },
-    admit(root) {
-      if (!isAbsolute(root) || !isCodeRoot(root)) return undefined
-      const real = realpathSync(root)
-      if (real !== first && told[0] !== real) {
-        told = [real, ...told.filter((one) => one !== real)].slice(0, rootsMax)
-        mkdirSync(stateDirectory, { recursive: true, mode: 0o700 })
-        replaceFile(path, JSON.stringify(told))
-      }
-      return real
-    },
-    find,
+    admit: roots.admit,
+    find: (project, callers) => findProjectRoot(roots, project, callers),
     usual,
     layoutOf,
     launch: (spec, tree) => launchOf(options, spec, layoutOf(spec).root, tree),
+  }
+}
+
+function sharedProjects(roots: readonly string[]): ReadonlyMap<string, readonly string[]> {
+  const rootsByProject = new Map<string, string[]>()
+  for (const root of roots)
+    for (const name of projectsIn(root))
+      rootsByProject.set(name, [...(rootsByProject.get(name) ?? []), root])
+  return new Map([...rootsByProject].filter(([, having]) => having.length > 1))
+}
+
+function findProjectRoot(roots: KnownRoots, project: string, callers: string | undefined): string {
+  const known = roots.some()
+  if (callers !== undefined && hasProject(callers, project)) return callers
+  const having = known.filter((root) => hasProject(root, project))
+  const [only, second] = having
+  if (only === undefined) throw missingProject(project, known)
+  if (second === undefined) return only
+  throw new Fault(
+    "Conflict",
+    `Several code roots have a project ${project}: ${having.slice(0, 5).join(", ")}.`,
+    `Name one with codeRoot, for example ${JSON.stringify(only)}, or call from inside it.`,
+  )
+}
+
+function missingProject(project: string, roots: readonly string[]): Fault {
+  const names = [...new Set(roots.flatMap(projectsIn))]
+  return new Fault(
+    "NotFound",
+    `There is no project ${project} in ${roots.slice(0, 5).join(", ")}.`,
+    names.length > 0
+      ? `Use one of: ${names.slice(0, 20).join(", ")}.`
+      : `Make the directory 5-project-memory/${project} in the code root.`,
+  )
+}
+
+/** An agent in that project reads this too, so no other project is named. */
+const vanishedProject = (project: string, root: string | undefined): Fault =>
+  new Fault(
+    "NotFound",
+    `The project ${project} is no longer in ${root ?? "any code root"}.`,
+    "Put its directory back, or remove the instance.",
+  )
+
+/** The root of an instance that was spawned before code roots were part of the spec. */
+function findFormerRoot(roots: KnownRoots, project: string): string {
+  if (!roots.some().some((root) => hasProject(root, project)))
+    throw vanishedProject(project, undefined)
+  return findProjectRoot(roots, project, roots.first)
+}
+
+function layoutIn(
+  roots: KnownRoots,
+  { loops }: Pick<CodeRootOptions, "loops">,
+  { project, loop, repository, codeRoot }: Parameters<CodeRoots["layoutOf"]>[0],
+  usual: CodeRoots["usual"],
+): Layout {
+  const root =
+    repository === undefined ? (codeRoot ?? findFormerRoot(roots, project)) : usual(codeRoot)
+  if (codeRoot !== undefined && !isDirectory(codeRoot)) throw noCodeRoot(codeRoot)
+  if (repository === undefined && root !== undefined && !hasProject(root, project))
+    throw vanishedProject(project, root)
+  const directory =
+    repository === undefined && root !== undefined ? directoryIn(root, project) : undefined
+  const script = loop === "ralf" && root !== undefined ? scriptIn(root, { repository }) : undefined
+  const within = script?.path ?? programIn(loops()[loop])
+  const program = root === undefined || within === undefined ? undefined : join(root, within)
+  return {
+    root,
+    directory,
+    program: program !== undefined && existsSync(program) ? program : undefined,
+    autonomous: script?.takesProject === true,
+    whole: script?.takesProject === false,
   }
 }

@@ -3,8 +3,8 @@ import { summaryOf } from "../../core/activity.ts"
 import { oneLine } from "../../core/view.ts"
 
 /**
- * Claude Code's session file: one JSON record a line, of which these parts are read. What is not
- * known is left out.
+ * Claude Code's session file: one JSON record a line, of which these parts are read. Unknown kinds
+ * are left out.
  */
 
 const partSchema = z.looseObject({
@@ -24,6 +24,8 @@ const recordSchema = z.looseObject({
   content: z.unknown().optional(),
   attachment: z.looseObject({ type: z.string(), content: z.unknown().optional() }).optional(),
 })
+
+type SessionRecord = z.output<typeof recordSchema>
 
 const textCharactersMax = 4000
 const resultCharactersMax = 500
@@ -53,6 +55,35 @@ function lineOf(who: string, part: unknown): string | undefined {
   }
 }
 
+function linesIn({
+  type,
+  message,
+  content,
+  attachment,
+}: SessionRecord): readonly (string | undefined)[] {
+  switch (type) {
+    case "user":
+      return partLines("prompt", message?.content ?? [])
+    case "assistant":
+      return partLines("claude", message?.content ?? [])
+    case "system":
+      return partLines("system", textOf(content))
+    case "attachment":
+      return attachment?.type.startsWith("hook_")
+        ? partLines("hook", textOf(attachment.content))
+        : []
+    default:
+      return []
+  }
+}
+const partLines = (
+  who: string,
+  content: string | readonly unknown[],
+): readonly (string | undefined)[] =>
+  (typeof content === "string" ? [{ type: "text", text: content }] : content).map((part) =>
+    lineOf(who, part),
+  )
+
 /**
  * A record as lines that people read: who, and the text, or the tool and what it does. None for one
  * that is broken or says nothing.
@@ -69,30 +100,7 @@ export function transcriptLines(
   const record = recordSchema.safeParse(json).data
   const atMs = Date.parse(record?.timestamp ?? "")
   if (!record || Number.isNaN(atMs)) return []
-  const { type, message, content, attachment, isSidechain } = record
-  const parts = (who: string): readonly (string | undefined)[] =>
-    message === undefined
-      ? []
-      : typeof message.content === "string"
-        ? [lineOf(who, { type: "text", text: message.content })]
-        : message.content.map((part) => lineOf(who, part))
-  const lines = (): readonly (string | undefined)[] => {
-    switch (type) {
-      case "user":
-        return parts("prompt")
-      case "assistant":
-        return parts("claude")
-      case "system":
-        return [lineOf("system", { type: "text", text: textOf(content) })]
-      case "attachment":
-        return attachment?.type.startsWith("hook_")
-          ? [lineOf("hook", { type: "text", text: textOf(attachment.content) })]
-          : []
-      default:
-        return []
-    }
-  }
-  return lines()
+  return linesIn(record)
     .filter((line) => line !== undefined && !/^\w+: $/.test(line))
-    .map((line) => ({ atMs, text: isSidechain ? `sub-agent ${line}` : `${line}` }))
+    .map((line) => ({ atMs, text: record.isSidechain ? `sub-agent ${line}` : `${line}` }))
 }

@@ -1,20 +1,24 @@
-import { mkdirSync, realpathSync, rmSync, statSync } from "node:fs"
-import { join, relative, resolve } from "node:path"
-import { Fault } from "../../core/faults.ts"
-import type { Instance, Spec, Uid } from "../../core/instance.ts"
+import { mkdirSync, rmSync, statSync } from "node:fs"
+import { join } from "node:path"
+import type { Instance, Spec } from "../../core/instance.ts"
 import type { Foreseen } from "../../core/ports.ts"
 import type { TrustedFilters } from "../../core/workspace.ts"
 import { ownTree } from "../../core/workspace.ts"
-import { isDirectory } from "../../host/find-code-root.ts"
-import { armGit, commitOf, gitIn, must } from "../../host/git.ts"
+import { armGit, commitOf, gitIn } from "../../host/git.ts"
 import { checkFilters } from "../../host/git-filters.ts"
-import { findRepository, type Repository } from "../../host/repository.ts"
+import type { Repository } from "../../host/repository.ts"
 import { readLasting, writeLasting } from "../../run/lasting-files.ts"
-import { type RunFile, runDirectory } from "../../run/run-directory.ts"
-import { instanceDirectory, instancesIn, runsOf } from "../../run/runs.ts"
+import { instanceDirectory } from "../../run/runs.ts"
 import { type TreeFile, treePath } from "../../run/tree-file.ts"
 import type { CodeRoots } from "./code-roots.ts"
 import type { ReleasedTrees } from "./kept-trees.ts"
+import {
+  guessLocation,
+  type LocateOptions,
+  locateProject,
+  type ProjectLocation,
+} from "./project-location.ts"
+import { openTreeClaims, type TreeClaims, whereOf } from "./tree-claims.ts"
 
 export interface TreesOptions {
   readonly stateDirectory: string
@@ -48,261 +52,153 @@ export interface Trees {
   clean(one: Pick<Instance, "name" | "uid">): Promise<string | undefined>
 }
 
-/** Where a project is: its directory, and the git repository that tracks it. */
-interface Found {
-  readonly directory: string
-  /** What its loop works on: the project, or the whole code root. */
-  readonly scope: string
-  readonly repository?: Repository | undefined
-  /** The project in the repository; "" where it is the whole. */
-  readonly inside: string
-  /** The code root in the repository, where that holds it with the loop script. */
-  readonly root?: string | undefined
-  /** Its loop script needs a directory `.autonomous` there. */
-  readonly autonomous: boolean
+interface Context extends LocateOptions, TreesOptions {
+  readonly codeRoots: TreesOptions["codeRoots"]
+  readonly claims: TreeClaims
 }
 
-export function createTrees({
-  stateDirectory,
-  codeRoots,
-  repositories,
-  trusted,
-  kept: keptTrees,
-}: TreesOptions): Trees {
-  const claims = new Map<Uid, { readonly tree: TreeFile; readonly name: string }>()
-  for (const uid of instancesIn(stateDirectory) as Uid[]) {
-    // names of directories that were made from uids
-    const newest = runsOf(stateDirectory, uid).at(-1)
-    const run = newest === undefined ? undefined : runDirectory(newest).get("run")
-    const tree =
-      readLasting(instanceDirectory(stateDirectory, uid), "tree") ?? (run && formerTree(run))
-    if (tree) claims.set(uid, { tree, name: run?.name ?? uid })
+export function createTrees(options: TreesOptions): Trees {
+  const { stateDirectory, kept } = options
+  const claims = openTreeClaims(stateDirectory)
+  const clonePath = (repository: string): string =>
+    join(stateDirectory, "clones", `${repository}.git`)
+  const context: Context = { ...options, claims, clonePath }
+  return {
+    settle: (one) => settle(context, one),
+    foresee: (spec, others) => foresee(context, spec, others),
+    async clean({ name, uid }) {
+      const tree = claims.treeOf(uid)
+      if (!tree) return kept.releasedBefore({ name, uid })
+      const begun = readLasting(instanceDirectory(stateDirectory, uid), "begun")
+      const keptWork = tree.own ? await kept.release({ name, uid, tree, begun }) : undefined
+      claims.release(uid)
+      return keptWork
+    },
   }
+}
 
-  /** By its loop's own word: it does not work there any more, unless somebody starts it afresh. */
-  const ended = (uid: Uid): boolean => {
-    const run = runsOf(stateDirectory, uid).at(-1)
-    return run !== undefined && runDirectory(run).get("exit")?.exit.outcome !== undefined
+async function settle(context: Context, { name, uid, spec }: Who): Promise<TreeFile> {
+  const { stateDirectory, claims, trusted } = context
+  const withPolicy = (tree: TreeFile): TreeFile => ({ ...tree, trustedFilters: trusted() })
+  const hadFinished = claims.hasFinished(uid)
+  const location =
+    claims.treeOf(uid) && !hadFinished ? undefined : await locateProject(context, spec)
+  // No await from here on: two starts at once must not both find the tree free.
+  const before = claims.treeOf(uid)
+  // An instance that finished gave a shared tree up; started afresh, it may find somebody in it.
+  const isTaken =
+    before !== undefined &&
+    hadFinished &&
+    !before.own &&
+    spec.workspace === "auto" &&
+    claims.workingIn(whereOf(before), uid).length > 0
+  if (before && !isTaken) return withPolicy(before)
+  if (!location) throw new Error(`nothing was found out about the tree of ${name}`)
+  const others = claims.workingIn(location.repository?.common ?? location.scope, uid)
+  const tree = chooseTree(context, { name, uid, spec }, location, others.length > 0)
+  const instance = instanceDirectory(stateDirectory, uid)
+  mkdirSync(instance, { recursive: true, mode: 0o700 })
+  if (isTaken) rmSync(join(instance, "begun.json"), { force: true })
+  writeLasting(instance, "tree", tree)
+  claims.claim(uid, { tree, name })
+  return withPolicy(tree)
+}
+
+async function foresee(context: Context, spec: Spec, instances: readonly Who[]): Promise<Foreseen> {
+  const { claims, codeRoots } = context
+  const location = await locateProject(context, spec)
+  const guesses = new Map<string, string | undefined>()
+  const guess = (one: Spec): string | undefined => {
+    const key = JSON.stringify([one.codeRoot, one.project, one.repository])
+    if (!guesses.has(key)) guesses.set(key, guessLocation(context, one))
+    return guesses.get(key)
   }
-  /** Those that work in the same repository; where there is no git, in the same directory. */
-  const working = (where: string, except: Uid | undefined): { name: string; tree: TreeFile }[] =>
-    [...claims].flatMap(([uid, { tree, name }]) =>
-      uid !== except && (tree.common ?? tree.path) === where && !ended(uid) ? [{ name, tree }] : [],
-    )
-
-  const clone = (repository: string): string => join(stateDirectory, "clones", `${repository}.git`)
-
-  async function find(spec: Spec): Promise<Found> {
-    const { root, directory, program, autonomous, whole } = codeRoots.layoutOf(spec)
-    if (spec.repository !== undefined) {
-      const path = clone(spec.repository)
+  const working = claims.workingIn(location.repository?.common ?? location.scope)
+  // Instances that were spawned before this one and have no tree yet will get theirs first.
+  const coming = instances.filter(
+    (one) => claims.treeOf(one.uid) === undefined && guess(one.spec) === guess(spec),
+  )
+  const isTaken = working.length + coming.length > 0
+  const treeFor = (name: string, uid: string): TreeFile =>
+    chooseTree(context, { name, uid, spec }, location, isTaken)
+  const tree = treeFor("", "")
+  const { loop } = codeRoots.launch(spec, tree)
+  if (tree.own && tree.url === undefined) await checkCheckout(context, tree)
+  const sharing = tree.own ? [] : working.filter((one) => one.tree.path === tree.path)
+  return {
+    loop,
+    sharedWith: sharing.map(({ name }) => name),
+    at(name, uid) {
+      const { own, path, branch } = treeFor(name, uid ?? "")
       return {
-        directory: path,
-        scope: path,
-        repository: { top: path, common: path },
-        inside: "",
-        autonomous,
+        ...((!own || uid !== undefined) && { path }),
+        ...(branch !== undefined && { branch }),
       }
-    }
-    if (root === undefined || directory === undefined)
-      throw new Error(`no directory was found for the project ${spec.project}`)
-    const scope = whole ? root : directory
-    const repository = findRepository(scope)
-    if (!repository) return { directory, scope, inside: "", autonomous }
-    const within = (path: string): string | undefined => inTop(repository.top, realpathSync(path))
-    const inside = within(directory)
-    if (inside === "" && spec.ref === undefined)
-      return { directory, scope, repository, inside, autonomous }
-    const git = await gitIn(repository.top)
-    const commit = await commitOf(
-      git,
-      spec.ref === undefined ? ["HEAD"] : [spec.ref, `refs/remotes/origin/${spec.ref}`],
-    )
-    if (commit === undefined && spec.ref !== undefined)
-      throw new Fault(
-        "NotFound",
-        `There is no branch, tag or commit ${spec.ref} in the project's repository.`,
-        "Correct ref, or fetch it there.",
-      )
-    if (inside === "") return { directory, scope, repository, inside, autonomous }
-    // The directory may merely lie in somebody's repository: a tree of its own would lack what is
-    // not tracked. Not the index is asked: a new tree is made from a commit.
-    const tracked = async (path: string | undefined): Promise<boolean> => {
-      if (path === "") return true
-      if (path === undefined || commit === undefined) return false
-      return (
-        must(
-          await git(["ls-tree", "--name-only", "-z", commit, "--", path]),
-          `Looking ${path} up in ${repository.top}`,
-        ) !== ""
-      )
-    }
-    if (inside === undefined || !(await tracked(inside)))
-      return { directory, scope, inside: "", autonomous }
-    const rooted = program === undefined || (await tracked(within(program)))
-    // A loop that works where it stands cannot work in a tree that lacks it.
-    if (whole && !rooted) return { directory, scope, inside: "", autonomous }
+    },
+  }
+}
+
+function chooseTree(
+  { stateDirectory, repositories, claims }: Context,
+  { name, uid, spec }: { name: string; uid: string; spec: Spec },
+  { directory, scope, repository, inside, root, autonomous }: ProjectLocation,
+  isTaken: boolean,
+): TreeFile {
+  const isOwn = ownTree(spec, { git: repository !== undefined, taken: isTaken })
+  if (!isOwn || !repository)
     return {
-      directory,
-      scope,
-      repository,
-      inside,
-      root: rooted ? within(root) : undefined,
+      own: false,
+      path: scope,
+      project: directory,
+      ...(repository && { repository: repository.top, common: repository.common }),
       autonomous,
     }
-  }
-
-  /**
-   * The repository that a spec means, by the file system alone; undefined where it cannot be said.
-   */
-  const guess = (spec: Spec): string | undefined => {
-    if (spec.repository !== undefined) return clone(spec.repository)
-    try {
-      const { root, directory, whole } = codeRoots.layoutOf(spec)
-      const scope = whole ? root : directory
-      return scope === undefined ? undefined : (findRepository(scope)?.common ?? scope)
-    } catch {
-      return undefined // its project is gone: it will not be started
-    }
-  }
-
-  /**
-   * Its parent's tree, if that is of the same repository: what is spawned begins where its parent
-   * is.
-   */
-  const parentTree = ({ lineage }: Spec, { common }: Repository): string | undefined => {
-    const parent = claims.get(lineage.at(-1) ?? ("" as Uid))?.tree // no uid is empty
-    return parent?.common === common && statSync(parent.path, { throwIfNoEntry: false })
-      ? parent.path
-      : undefined
-  }
-
-  function decide(
-    { name, uid, spec }: { name: string; uid: string; spec: Spec },
-    found: Found,
-    taken: boolean,
-  ): TreeFile {
-    const { directory, scope, repository, inside, root, autonomous } = found
-    if (!ownTree(spec, { git: repository !== undefined, taken }) || !repository)
-      return {
-        ...{ own: false, path: scope, project: directory, autonomous },
-        ...(repository && { repository: repository.top, common: repository.common }),
-      }
-    const path = treePath(stateDirectory, name, uid)
-    const from =
-      parentTree(spec, repository) ?? (spec.repository === undefined ? repository.top : undefined)
-    return {
-      ...{
-        own: true,
-        path,
-        project: join(path, inside),
-        repository: repository.top,
-        common: repository.common,
-      },
-      ...(root !== undefined && { root: join(path, root) }),
-      ...{ branch: `ralf/${name}`, autonomous },
-      ...(spec.ref !== undefined && { ref: spec.ref }),
-      ...(from !== undefined && { from }),
-      ...(spec.repository !== undefined && { url: `${repositories()}${spec.repository}.git` }),
-    }
-  }
-
-  /** A tree as its run is told of it: with what the policy says now. */
-  const told = (tree: TreeFile): TreeFile => ({ ...tree, trustedFilters: trusted() })
-  /**
-   * @throws Fault when git refuses the repository, or a checkout would run filters that nobody
-   * trusts.
-   */
-  async function checkCheckout({ ref, from, common }: TreeFile): Promise<void> {
-    if (common === undefined) return
-    const armed = await armGit(common, trusted())
-    const git = from === undefined ? armed.git : await gitIn(from)
-    const commit = await commitOf(
-      git,
-      ref === undefined ? ["HEAD"] : [ref, `refs/remotes/origin/${ref}`],
-    )
-    if (commit !== undefined) await checkFilters(armed, common, commit)
-  }
-
+  const path = treePath(stateDirectory, name, uid)
+  const from =
+    parentTree(claims, spec, repository) ??
+    (spec.repository === undefined ? repository.top : undefined)
   return {
-    async settle({ name, uid, spec }) {
-      const kept = claims.get(uid)?.tree
-      const finished = ended(uid)
-      const found = kept && !finished ? undefined : await find(spec)
-      // No await from here on: two starts at once cannot both find the tree free.
-      const before = claims.get(uid)?.tree
-      const others = (tree: TreeFile): boolean => working(tree.common ?? tree.path, uid).length > 0
-      // Who had finished gave the shared tree up; started afresh, it may find somebody else in it.
-      const lost = before && finished && !before.own && spec.workspace === "auto" && others(before)
-      if (before && !lost) return told(before)
-      if (!found) throw new Error(`nothing was found out about the tree of ${name}`)
-      const tree = decide(
-        { name, uid, spec },
-        found,
-        working(found.repository?.common ?? found.scope, uid).length > 0,
-      )
-      const instance = instanceDirectory(stateDirectory, uid)
-      mkdirSync(instance, { recursive: true, mode: 0o700 })
-      if (lost) rmSync(join(instance, "begun.json"), { force: true })
-      writeLasting(instance, "tree", tree)
-      claims.set(uid, { tree, name })
-      return told(tree)
-    },
-    async foresee(spec, others) {
-      const found = await find(spec)
-      const looked = new Map<string, string | undefined>()
-      const whereOf = (one: Spec): string | undefined => {
-        const key = JSON.stringify([one.codeRoot, one.project, one.repository])
-        if (!looked.has(key)) looked.set(key, guess(one))
-        return looked.get(key)
-      }
-      const here = working(found.repository?.common ?? found.scope, undefined)
-      // Those that were asked for before and have no tree yet will have theirs first.
-      const coming = others.filter(
-        (one) => !claims.has(one.uid) && whereOf(one.spec) === whereOf(spec),
-      )
-      const treeOf = (name: string, uid: string): TreeFile =>
-        decide({ name, uid, spec }, found, here.length + coming.length > 0)
-      const tree = treeOf("", "")
-      const { own, path } = tree
-      const { loop } = codeRoots.launch(spec, tree)
-      if (own && tree.url === undefined) await checkCheckout(tree)
-      return {
-        loop,
-        sharedWith: own
-          ? []
-          : here.filter(({ tree }) => tree.path === path).map(({ name }) => name),
-        at(name, uid) {
-          const tree = treeOf(name, uid ?? "")
-          return {
-            ...((!own || uid !== undefined) && { path: tree.path }),
-            ...(tree.branch !== undefined && { branch: tree.branch }),
-          }
-        },
-      }
-    },
-    async clean({ name, uid }) {
-      const tree = claims.get(uid)?.tree
-      if (!tree) return keptTrees.releasedBefore({ name, uid })
-      const begun = readLasting(instanceDirectory(stateDirectory, uid), "begun")
-      const words = tree.own ? await keptTrees.release({ name, uid, tree, begun }) : undefined
-      claims.delete(uid)
-      return words
-    },
+    own: true,
+    path,
+    project: join(path, inside),
+    repository: repository.top,
+    common: repository.common,
+    ...(root !== undefined && { root: join(path, root) }),
+    branch: `ralf/${name}`,
+    ...(spec.ref !== undefined && { ref: spec.ref }),
+    ...(from !== undefined && { from }),
+    ...(spec.repository !== undefined && { url: `${repositories()}${spec.repository}.git` }),
+    autonomous,
   }
 }
 
-/** What a version before 0.2 started works in the person's tree, and that is then taken. */
-function formerTree({ command, directory }: RunFile): TreeFile | undefined {
-  const project = resolve(directory, command.at(-1) ?? "")
-  if (!isDirectory(project)) return undefined
-  const repository = findRepository(project)
-  const git = repository && { repository: repository.top, common: repository.common }
-  return { own: false, path: project, project, autonomous: false, ...git }
+/** A child begins in the state of its parent's tree, if that is of the same repository. */
+function parentTree(
+  claims: TreeClaims,
+  { lineage }: Spec,
+  { common }: Repository,
+): string | undefined {
+  const parent = lineage.at(-1)
+  const tree = parent === undefined ? undefined : claims.treeOf(parent)
+  return tree?.common === common && statSync(tree.path, { throwIfNoEntry: false })
+    ? tree.path
+    : undefined
 }
 
-/** A path in a repository's top, undefined for one that is elsewhere. */
-function inTop(top: string, path: string): string | undefined {
-  const inside = relative(top, path)
-  return inside.startsWith("..") || inside.startsWith("/") ? undefined : inside
+/**
+ * @throws Fault when git refuses the repository, or a checkout would run filters that nobody
+ * trusts.
+ */
+async function checkCheckout(
+  { trusted }: Pick<Context, "trusted">,
+  { ref, from, common }: TreeFile,
+): Promise<void> {
+  if (common === undefined) return
+  const armed = await armGit(common, trusted())
+  const git = from === undefined ? armed.git : await gitIn(from)
+  const commit = await commitOf(
+    git,
+    ref === undefined ? ["HEAD"] : [ref, `refs/remotes/origin/${ref}`],
+  )
+  if (commit !== undefined) await checkFilters(armed, common, commit)
 }
