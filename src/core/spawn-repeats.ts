@@ -12,7 +12,7 @@ const recentMs = 60_000
 /**
  * Digest of what a call asks for. Its fields are in the schema's order, whatever the caller's was.
  */
-export const requestDigest = ({ sha256 }: Pick<ToolContext, "sha256">, input: object): string =>
+export const spawnDigest = ({ sha256 }: Pick<ToolContext, "sha256">, input: object): string =>
   sha256(JSON.stringify(input)).slice(0, 32)
 
 export const spawnOrigin = (

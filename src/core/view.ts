@@ -91,7 +91,6 @@ const clustersOf = (text: string): Intl.Segments => {
 }
 const isPair = (text: string, at: number): boolean =>
   /^[\ud800-\udbff][\udc00-\udfff]$/.test(text.slice(at - 1, at + 1))
-
 /**
  * The last place of at most `max` at which a text may be cut: between two characters as people see
  * them (Unicode's grapheme clusters).

@@ -1,5 +1,6 @@
 import { z } from "zod"
 import { dollarsOf } from "../../src/core/budget.ts"
+import type { Event } from "../../src/core/event.ts"
 import {
   activityOf,
   beatOf,
@@ -8,7 +9,7 @@ import {
   readingsOf,
   usageOf,
 } from "../../src/core/fleet-view.ts"
-import { type Instance, nameSchema } from "../../src/core/instance.ts"
+import { type Exit, type Instance, nameSchema, type Run } from "../../src/core/instance.ts"
 import { type InstanceLimits, instanceLimits } from "../../src/core/limits.ts"
 import { readExcerpt } from "../../src/core/log-excerpt.ts"
 import { isoOf } from "../../src/core/moment.ts"
@@ -23,7 +24,7 @@ const waitingMax = 1000
  * What people want of it; what they or its parent wrote in words of their own stands under
  * `untrusted`.
  */
-const specOf = ({ spec, createdAtMs }: Instance, { budget, model }: InstanceLimits) => ({
+const describeSpec = ({ spec, createdAtMs }: Instance, { budget, model }: InstanceLimits) => ({
   state: spec.state,
   mode: spec.mode,
   loop: spec.loop,
@@ -46,9 +47,9 @@ const labelsIn = ({ labels }: Instance["spec"]): string =>
     .map((pair) => pair.join("="))
     .join(", ")
 
-async function mailOf({ mailboxes }: ToolContext, { uid }: Instance, messages: boolean) {
+async function mailSection({ mailboxes }: ToolContext, { uid }: Instance, isWithMessages: boolean) {
   const waiting = (await mailboxes.posted({ to: uid, waiting: true, limit: waitingMax })).length
-  if (!messages) return { waiting }
+  if (!isWithMessages) return { waiting }
   const posted = await mailboxes.posted({ to: uid, limit: mailsMax })
   return {
     waiting,
@@ -62,20 +63,33 @@ async function mailOf({ mailboxes }: ToolContext, { uid }: Instance, messages: b
   }
 }
 
-/**
- * Loose, as the output has it. Without git nobody knows what was done: that is not the same as
- * nothing.
- */
+/** Without git nobody knows what was done, which is not the same as nothing. */
 function progressOf({ commits }: { readonly [key: string]: unknown }): string {
-  if (typeof commits !== "number") return "progress unknown (no git repository tells)"
+  if (typeof commits !== "number") return "progress unknown (not a git repository)"
   return counted(commits, "commit")
 }
+
+const describeRun = ({ restarts, startedAtMs, loop, lastExit }: Run, nowMs: number) => ({
+  restarts,
+  startedAt: isoOf(startedAtMs),
+  loop: loop === undefined ? undefined : oneLine(loop, 1000),
+  lastExit: lastExit && describeExit(lastExit, nowMs),
+})
+const describeExit = ({ code, outcome, atMs }: Exit, nowMs: number): string =>
+  `code ${code}${outcome ? ` (${outcome})` : ""} ${spanOf(nowMs - atMs)} ago`
+
+/** The oldest first. */
+const eventLines = (events: readonly Event[]): string =>
+  events
+    .toReversed()
+    .map(({ atMs, kind, message }) => `${isoOf(atMs)} ${kind} ${oneLine(message, 300)}`)
+    .join("\n")
 
 export default defineTool({
   name: "inspect_instance",
   title: "Inspect an instance",
   description:
-    "Says of one instance why it is or is not running, what it does now, how its last iteration ended, what it used, and in fix what to do. Ask for more sections only when they are needed.",
+    "Says of one instance why it is or is not running, what it is doing, how its last iteration ended, what it used, and in fix what to do. Ask for more sections only when needed.",
   toolset: "fleet",
   route: "GET /v1/instances/{name}",
   verb: "see",
@@ -113,64 +127,47 @@ export default defineTool({
   async handler(ctx, { name, sections }) {
     const [instance] = ctx.targets
     if (!instance) throw new Error(`invoke gave no target for ${name}`)
-    const asked = new Set(sections)
+    const wanted = new Set(sections)
     const readings = await readingsOf(ctx)
     const limits = instanceLimits(instance, readings.spent)
     const { phase, why, fix, untrusted } = describeInstance(instance, readings)
     const { spec, status } = instance
-    const activity = asked.has("activity") ? activityOf(instance, readings) : undefined
+    const activity = wanted.has("activity") ? activityOf(instance, readings) : undefined
     const { path, branch, ...work } = beatOf(instance, readings)?.work ?? {}
-    const last = asked.has("activity") ? beatOf(instance, readings)?.last : undefined
-    const exit = status.run?.lastExit
+    const last = wanted.has("activity") ? beatOf(instance, readings)?.last : undefined
     const [mail, events, log] = await Promise.all([
-      mailOf(ctx, instance, asked.has("mail")),
-      asked.has("events")
+      mailSection(ctx, instance, wanted.has("mail")),
+      wanted.has("events")
         ? ctx.timeline.lastEvents({ uids: [instance.uid], limit: recentMax })
         : undefined,
-      asked.has("log")
+      wanted.has("log")
         ? readExcerpt(ctx, instance, { source: "loop", count: recentMax, bytesMax: 8192 })
         : undefined,
     ])
     return {
-      ...{ name, project: spec.project, phase, why, fix },
-      ...(untrusted !== undefined && { untrusted }),
-      ...(activity && { activity }),
-      ...(last && {
-        last: {
-          iteration: last.iteration,
-          outcome: last.outcome,
-          untrusted: bounded(last.text, 2000),
-        },
-      }),
-      ...(status.run && {
-        run: {
-          restarts: status.run.restarts,
-          startedAt: isoOf(status.run.startedAtMs),
-          ...(status.run.loop !== undefined && { loop: oneLine(status.run.loop, 1000) }),
-          ...(exit && {
-            lastExit: `code ${exit.code}${exit.outcome ? ` (${exit.outcome})` : ""} ${spanOf(readings.nowMs - exit.atMs)} ago`,
-          }),
-        },
-      }),
-      ...(path !== undefined && {
-        work: { ...work, untrusted: { path, ...(branch !== undefined && { branch }) } },
-      }),
+      name,
+      project: spec.project,
+      phase,
+      why,
+      fix,
+      untrusted,
+      activity,
+      last: last && {
+        iteration: last.iteration,
+        outcome: last.outcome,
+        untrusted: bounded(last.text, 2000),
+      },
+      run: status.run && describeRun(status.run, readings.nowMs),
+      work: path === undefined ? undefined : { ...work, untrusted: { path, branch } },
       usage: {
         ...usageOf(instance, readings),
-        ...(limits.budget.usd !== undefined && { of: limits.budget.usd }),
+        of: limits.budget.usd,
         billing: ctx.limits().billing,
       },
       mail,
-      ...(asked.has("spec") && { spec: specOf(instance, limits) }),
-      ...(events && {
-        events: {
-          untrusted: events.events
-            .toReversed()
-            .map(({ atMs, kind, message }) => `${isoOf(atMs)} ${kind} ${oneLine(message, 300)}`)
-            .join("\n"),
-        },
-      }),
-      ...(log && { log: { untrusted: log.text } }),
+      spec: wanted.has("spec") ? describeSpec(instance, limits) : undefined,
+      events: events && { untrusted: eventLines(events.events) },
+      log: log && { untrusted: log.text },
     }
   },
   show: ({
@@ -215,11 +212,11 @@ export default defineTool({
   }),
 })
 
-const wordsOf = (value: unknown): string =>
+const renderValue = (value: unknown): string =>
   typeof value === "string" ? value : JSON.stringify(value)
 /** The lines of what is declared; others' words last, each fenced by itself. */
 const declaredLines = ({ untrusted, ...ours }: Record<string, unknown>): readonly string[] => [
-  ...Object.entries(ours).map(([key, value]) => `${key}: ${wordsOf(value)}`),
+  ...Object.entries(ours).map(([key, value]) => `${key}: ${renderValue(value)}`),
   ...Object.entries(z.record(z.string(), z.string()).safeParse(untrusted).data ?? {}).map(
     ([key, text]) => `${key}: ${text}`,
   ),

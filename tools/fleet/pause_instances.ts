@@ -5,9 +5,8 @@ import {
   changeFields,
   changeOutput,
   expectSchema,
-  nextAfterChange,
-  showChanges,
 } from "../../src/core/bulk-change.ts"
+import { nextAfterChange, showChanges } from "../../src/core/change-report.ts"
 import { desiredState, hasFinished, type Instance, type Spec } from "../../src/core/instance.ts"
 import { momentTextSchema, untilOf } from "../../src/core/moment.ts"
 import { targetsOf } from "../../src/core/selector.ts"

@@ -4,9 +4,8 @@ import {
   changeAll,
   changeFields,
   changeOutput,
-  nextAfterChange,
-  showChanges,
 } from "../../src/core/bulk-change.ts"
+import { nextAfterChange, showChanges } from "../../src/core/change-report.ts"
 import { Fault } from "../../src/core/faults.ts"
 import { describeInstance, type Readings } from "../../src/core/fleet-view.ts"
 import { desiredState, type Instance, type Spec } from "../../src/core/instance.ts"

@@ -30,7 +30,7 @@ import {
 import {
   equalSpawnBefore,
   makerOf,
-  requestDigest,
+  spawnDigest,
   spawnOrigin,
 } from "../../src/core/spawn-repeats.ts"
 import { composeSpec, termsOfChild, termsOfPerson } from "../../src/core/spawn-spec.ts"
@@ -144,7 +144,7 @@ async function spawn(ctx: ToolContext, request: z.output<typeof input>) {
   const earlier = await madeWithKey(ctx, plan)
   if (earlier) return earlierAnswer(ctx, plan, earlier)
 
-  const digest = requestDigest(ctx, { ...request, dryRun: false })
+  const digest = spawnDigest(ctx, { ...request, dryRun: false })
   const equal = equalSpawnBefore(ctx, others, digest)
   const { terms, budgetFrom } = parent
     ? termsOfChild(parent, request, relationsOf(ctx, others, readings))

@@ -6,10 +6,9 @@ import {
   changeAll,
   changeFields,
   changeOutput,
-  nextAfterChange,
-  showChanges,
   shownRows,
 } from "../../src/core/bulk-change.ts"
+import { nextAfterChange, showChanges } from "../../src/core/change-report.ts"
 import { watchChanges } from "../../src/core/fleet-changes.ts"
 import { hasFinished, type Instance, type Uid } from "../../src/core/instance.ts"
 import { type TargetInput, targetsOf } from "../../src/core/selector.ts"

@@ -7,6 +7,7 @@ import type { Phase, PhaseReport } from "../../src/core/phase-report.ts"
 import { nameOf } from "../../src/core/principal.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
 import { cut, withSaid } from "../../src/core/view.ts"
+import { continuation, iterationsOf } from "../../src/core/wait-cursor.ts"
 import {
   conditionHolds,
   modeOfWaitSchema,
@@ -59,31 +60,6 @@ const shownOf = (
   why,
   untrusted,
 })
-
-/**
- * Which iteration each target is waited for: `cursor` has those of an earlier call, so that none
- * that ended in between is missed.
- */
-function iterationsOf(
-  targets: readonly Instance[],
-  readings: Readings,
-  wanted: number | undefined,
-  cursor: string | undefined,
-): readonly number[] {
-  const known = cursor?.split(".").map(Number)
-  if (
-    known &&
-    (known.length !== targets.length || known.some((number) => !Number.isInteger(number)))
-  )
-    throw new Fault(
-      "Invalid",
-      "Invalid cursor: it is not from this wait.",
-      "Give the cursor of its last answer and the same names, or leave it out.",
-    )
-  return targets.map(
-    ({ uid }, index) => known?.[index] ?? wanted ?? ownUsage(uid, readings).iterations + 1,
-  )
-}
 
 async function lookAt(ctx: ToolContext, { targets, until, mode, mail }: Wanted): Promise<Look> {
   const { who } = ctx
@@ -239,13 +215,6 @@ export default defineTool({
     })),
   }),
 })
-
-/** How to go on waiting: by the cursor, no iteration that ends in between is missed. */
-function continuation(numbers: readonly number[]): { cursor?: string; next: string } {
-  if (numbers.length === 0) return { next: "Call it again." }
-  const cursor = numbers.join(".")
-  return { cursor, next: `Call it again with "cursor":"${cursor}".` }
-}
 
 function outcomeOf(isMet: boolean, isParked: boolean): string {
   if (isMet) return "Condition met."

@@ -58,7 +58,7 @@ describe("spawn_instance", () => {
     fleet.world.projects = ["shop", "blog"]
     await expectFault(fleet.call(operator)("spawn_instance", {}), "Invalid", /Which project/)
     await expect(fleet.call(operator)("spawn_instance", {})).rejects.toMatchObject({
-      next: "Give project: shop, blog.",
+      next: "Give project, one of: shop, blog.",
     })
     await expectFault(
       fleet.call(operator)("spawn_instance", { project: "shoop" }),
