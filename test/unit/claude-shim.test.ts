@@ -7,6 +7,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterEach, describe, expect, it } from "vitest"
+import { appended, isPrompt } from "../../src/agent/claude-shim.ts"
 
 /** The shim named claude, as a program: what it asks its supervisor, and what it runs then. */
 
@@ -168,5 +169,39 @@ describe("a claude inside of an iteration", () => {
   it("asks nothing to print its version", async () => {
     const { heard, ran } = await runShim(() => [500], ["--version"], nested)
     expect([heard, ran]).toEqual([[], ["turn=t-before", "--version"]])
+  })
+})
+
+describe("its arguments", () => {
+  it.each<[boolean, string[]]>([
+    [true, ["-p", "--dangerously-skip-permissions"]],
+    [true, []],
+    [true, ["-p", "update the prices"]],
+    [true, ["-p", "doctor"]],
+    [true, ["-p", "what does --version print?"]],
+    [true, ["-c", "-p", "go on"]],
+    [false, ["--version"]],
+    [false, ["-v"]],
+    [false, ["-p", "--help"]],
+    [false, ["mcp", "list"]],
+    [false, ["doctor"]],
+    [false, ["setup-token"]],
+  ])("a turn is needed: %j for %j", (needed, args) => {
+    expect(isPrompt(args)).toBe(needed)
+  })
+
+  it("puts its flags behind the caller's, but before what is none", () => {
+    expect(appended(["-p", "--mcp-config", "a"], ["--x"])).toEqual([
+      "-p",
+      "--mcp-config",
+      "a",
+      "--x",
+    ])
+    expect(appended(["-p", "--", "--mcp-config"], ["--x"])).toEqual([
+      "-p",
+      "--x",
+      "--",
+      "--mcp-config",
+    ])
   })
 })

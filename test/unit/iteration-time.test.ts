@@ -18,7 +18,7 @@ const minuteMs = 60_000
 const bornMs = Date.UTC(2026, 0, 31, 22, 0)
 
 /**
- * An iteration that runs, with its doors, on clocks that the test turns: the wall's, and that of
+ * An iteration that runs, with its hooks, on clocks that the test turns: the wall's, and that of
  * the machine's start.
  */
 function iteration(existing?: { run: RunDirectory; atMs: number }) {
@@ -64,7 +64,7 @@ function iteration(existing?: { run: RunDirectory; atMs: number }) {
     printed: () => [],
     over: ({ code }) => void overs.push(code),
   })
-  const doors = createHooks({
+  const hooks = createHooks({
     nowMs: () => wallMs,
     nonce: () => "n0nce",
     directive: () => ({ orders: [] }),
@@ -89,8 +89,8 @@ function iteration(existing?: { run: RunDirectory; atMs: number }) {
     }
   }
   const hook = (event: string, more: Partial<HookInput> = {}): HookAnswer => {
-    const answer = doors.hook({ hook_event_name: event, ...more })
-    doors.given(answer)
+    const answer = hooks.hook({ hook_event_name: event, ...more })
+    hooks.given(answer)
     return answer
   }
   return {
@@ -98,7 +98,7 @@ function iteration(existing?: { run: RunDirectory; atMs: number }) {
     run,
     events,
     overs,
-    doors,
+    hooks,
     hook,
     pass,
     wallMs: () => wallMs,
@@ -188,7 +188,7 @@ describe("an agent that stood still for long", () => {
     one.iterations.time.still(true)
     one.pass(2 * minuteMs)
     one.iterations.time.still(false)
-    const cut = one.doors.hook({ hook_event_name: "PostToolUse" })
+    const cut = one.hooks.hook({ hook_event_name: "PostToolUse" })
     expect(told(cut)).toContain(
       "from 2026-01-31 22:00:00 to 2026-01-31 23:00:00, and from 2026-01-31 23:00:00 to 2026-01-31 23:02:00",
     )
@@ -237,7 +237,7 @@ describe("a claude that has stopped", () => {
       (one) => one.hook("PreToolUse", { tool_name: "Bash" }),
     ],
     ["a sub-agent works", (one) => one.hook("PostToolUse", { agent_id: "sub" })],
-    ["the model was asked again", (one) => one.doors.answered(one.wallMs() + 1)],
+    ["the model was asked again", (one) => one.hooks.answered(one.wallMs() + 1)],
     [
       "it waits for background work",
       (one) => one.hook("Stop", { background_tasks: [{ id: "b" }] }),
@@ -249,7 +249,7 @@ describe("a claude that has stopped", () => {
     [
       "mail kept it from stopping",
       (one) => {
-        one.doors.mail({
+        one.hooks.mail({
           id: "m-1",
           from: "operator root",
           authority: "operator",
@@ -272,7 +272,7 @@ describe("a claude that has stopped", () => {
     const one = iteration()
     one.pass(minuteMs)
     one.hook("StopFailure", { error: "unknown" })
-    one.doors.answered(one.wallMs() - 5000)
+    one.hooks.answered(one.wallMs() - 5000)
     one.iterations.time.still(true)
     one.pass(60 * minuteMs)
     one.iterations.time.still(false)
