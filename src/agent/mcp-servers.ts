@@ -22,7 +22,7 @@ import type { PortAccess } from "./settings.ts"
 
 export interface AgentServers {
   /** What the claude shim gives claude as `--mcp-config`, as the control plane has it now. */
-  configuration(door: PortAccess): Promise<string>
+  configuration(access: PortAccess): Promise<string>
   /** A call to a server that stays behind the port. */
   call(c: ForwardContext, name: string): Promise<Response>
   /** Ends the processes that were started for an iteration. */
@@ -39,104 +39,48 @@ export interface AgentServersOptions {
 }
 
 export function createAgentServers(options: AgentServersOptions): AgentServers {
-  const { run, stateDirectory, environment, ask, warn } = options
+  const { run, ask, warn } = options
+  const outside = programOptions(options)
   let known: McpServers | undefined
-  let told = ""
+  let warned = ""
   let bridges: Promise<Bridges> | undefined
 
-  const {
-    path: tree,
-    project,
-    repository,
-  } = run.tree ?? { path: run.directory, project: run.directory }
-  const placed = (text: string): string =>
-    text.replaceAll("{tree}", tree).replaceAll("{project}", project)
-  const codeRoot = run.environment?.RALF_BLACKBOX5_DIR
-  const outside: ServerProgramOptions = {
-    stateDirectory,
-    environment,
-    written: [
-      ...[tree, project, run.directory],
-      ...["trees", "clones"].map((name) => join(stateDirectory, name)),
-      ...[repository, codeRoot].filter((path) => path !== undefined),
-    ],
-  }
-
-  /** Without those whose program is nowhere, or where agents could write it. */
-  const startable = ({ servers, left }: McpServers): McpServers => {
-    const without = servers.flatMap(({ name, secret, at }) => {
-      const found = secret && "command" in at ? findServerProgram(at, outside) : undefined
-      return found && "why" in found ? [{ name, why: found.why }] : []
-    })
-    return {
-      servers: servers.filter((one) => !without.some(({ name }) => name === one.name)),
-      left: [...left, ...without],
-    }
-  }
   /**
    * What it was before where nobody answers: an iteration does not wait for a control plane that is
    * being started.
    */
   const refresh = async (): Promise<McpServers> => {
-    const said = await ask().catch(() => undefined)
-    const parsed = mcpServersSchema.safeParse(said).data
-    known = parsed ? startable(parsed) : (known ?? { servers: [], left: [] })
-    const words = known.left
+    const answer = await ask().catch(() => undefined)
+    const parsed = mcpServersSchema.safeParse(answer).data
+    known = parsed ? startable(parsed, outside) : (known ?? { servers: [], left: [] })
+    const warning = known.left
       .map(({ name, why }) => `The MCP server ${name} is left out: ${why}.`)
       .join(" ")
-    if (words !== "" && words !== told) warn(words)
-    told = words
+    if (warning !== "" && warning !== warned) warn(warning)
+    warned = warning
     return known
   }
-
   /** Made for one session of a server that stays behind the port. @throws where it cannot be. */
   const prepare = (name: string, at: StdioServer) => {
     const found = findServerProgram(at, outside)
     if ("why" in found) throw new Error(found.why)
     // Found, frozen and ended with the rest of the run.
     const env = { ...at.env, [instanceVariable]: `${run.uid}/${run.place}` }
-    return prepareServer(name, { ...at, args: at.args.map(placed), env }, found.path, outside)
-  }
-
-  const entryOf = (
-    { name, secret, at }: McpServer,
-    { port, token }: PortAccess,
-  ): Record<string, unknown> => {
-    if (secret)
-      return {
-        type: "http",
-        url: `http://127.0.0.1:${port}/mcp/${name}`,
-        headers: { Authorization: `Bearer ${token}` },
-      }
-    return "url" in at ? { type: "http", ...at } : { ...at, args: at.args.map(placed) }
+    return prepareServer(name, { ...placed(at, run), env }, found.path, outside)
   }
 
   return {
-    async configuration(door) {
-      const fleet = {
-        command: process.execPath,
-        args: [process.argv[1] ?? "", "mcp"],
-        env: {
-          [agentUrlVariable]: `http://127.0.0.1:${door.port}`,
-          [agentTokenVariable]: door.token,
-          [agentNameVariable]: run.name,
-        },
-        // Claude waits for this server before its first request (without, at most 2 s), and shows
-        // its tools without a search for them.
-        alwaysLoad: true,
-      }
+    async configuration(access) {
       const { servers } = await refresh()
-      const outside = servers.map((server) => [server.name, entryOf(server, door)] as const)
+      const entries = servers.map((server) => [server.name, entryFor(server, run, access)] as const)
       return JSON.stringify({
-        mcpServers: { ...Object.fromEntries(outside), [fleetServer]: fleet },
+        mcpServers: { ...Object.fromEntries(entries), [fleetServer]: fleetEntry(run, access) },
       })
     },
     async call(c, name) {
-      const find = (): McpServer | undefined =>
-        known?.servers.find((one) => one.name === name && one.secret)
-      // A successor takes calls of a claude that its predecessor had told of the server.
+      // A successor takes calls of a claude to which its predecessor had given the server.
       if (!known) await refresh()
-      const found = find()
+      const found = known?.servers.find((one) => one.name === name && one.secret)
       if (!found) return c.json({ error: `There is no MCP server ${oneLine(name, 80)}.` }, 404)
       const { at } = found
       if ("url" in at)
@@ -153,3 +97,81 @@ export function createAgentServers(options: AgentServersOptions): AgentServers {
     },
   }
 }
+
+type AgentRun = AgentServersOptions["run"]
+
+const treeOf = ({
+  tree,
+  directory,
+}: AgentRun): { path: string; project: string; repository?: string | undefined } =>
+  tree ?? { path: directory, project: directory }
+
+/** Where agents write, so that no program that gets a secret may be there. */
+function programOptions({
+  run,
+  stateDirectory,
+  environment,
+}: AgentServersOptions): ServerProgramOptions {
+  const { path, project, repository } = treeOf(run)
+  const codeRoot = run.environment?.RALF_BLACKBOX5_DIR
+  return {
+    stateDirectory,
+    environment,
+    written: [
+      path,
+      project,
+      run.directory,
+      join(stateDirectory, "trees"),
+      join(stateDirectory, "clones"),
+      ...[repository, codeRoot].filter((one) => one !== undefined),
+    ],
+  }
+}
+
+/** Without those whose program is nowhere, or where agents could write it. */
+function startable({ servers, left }: McpServers, outside: ServerProgramOptions): McpServers {
+  const without = servers.flatMap(({ name, secret, at }) => {
+    const found = secret && "command" in at ? findServerProgram(at, outside) : undefined
+    return found && "why" in found ? [{ name, why: found.why }] : []
+  })
+  return {
+    servers: servers.filter((one) => !without.some(({ name }) => name === one.name)),
+    left: [...left, ...without],
+  }
+}
+
+/** Its arguments for this agent's tree and project. */
+function placed(at: StdioServer, run: AgentRun): StdioServer {
+  const { path, project } = treeOf(run)
+  const args = at.args.map((text) =>
+    text.replaceAll("{tree}", path).replaceAll("{project}", project),
+  )
+  return { ...at, args }
+}
+
+function entryFor(
+  { name, secret, at }: McpServer,
+  run: AgentRun,
+  { port, token }: PortAccess,
+): Record<string, unknown> {
+  if (secret)
+    return {
+      type: "http",
+      url: `http://127.0.0.1:${port}/mcp/${name}`,
+      headers: { Authorization: `Bearer ${token}` },
+    }
+  return "url" in at ? { type: "http", ...at } : placed(at, run)
+}
+
+const fleetEntry = (run: AgentRun, { port, token }: PortAccess): Record<string, unknown> => ({
+  command: process.execPath,
+  args: [process.argv[1] ?? "", "mcp"],
+  env: {
+    [agentUrlVariable]: `http://127.0.0.1:${port}`,
+    [agentTokenVariable]: token,
+    [agentNameVariable]: run.name,
+  },
+  // Claude waits for this server before its first request (without, at most 2 s), and shows its
+  // tools without a search for them.
+  alwaysLoad: true,
+})

@@ -16,13 +16,14 @@ import type { TranscriptRequest, TranscriptUsage } from "./transcript-usage.ts"
  */
 export const aloneTokensMax = 5_000_000
 
-export interface Reconciled {
+export interface RecoveredUsage {
   /** What is to be added, with its price. */
   readonly added: readonly (TranscriptRequest & { readonly usd: number })[]
   /** What a person should know: the count may be too low. */
   readonly warning: string | undefined
 }
-export interface Known {
+/** An iteration as telemetry told it. */
+export interface MeteredIteration {
   readonly usage: Pick<UsageFile, "used" | "prices" | "recoveredTokens">
   readonly iteration: number
   /** Another supervisor saw it begin, so that telemetry may have found nobody. */
@@ -32,9 +33,9 @@ export interface Known {
 }
 
 export function reconcile(
-  { usage, iteration, requests, adopted }: Known,
+  { usage, iteration, requests, adopted }: MeteredIteration,
   transcript: TranscriptUsage,
-): Reconciled {
+): RecoveredUsage {
   const lost = unmatched(requests, transcript.requests)
   const byTelemetry = usage.used.tokens - usage.recoveredTokens
   let room = Math.max(aloneTokensMax, byTelemetry) - usage.recoveredTokens
@@ -47,19 +48,19 @@ export function reconcile(
   const reasons = [
     transcript.whole || (lost.length === 0 && !adopted)
       ? ""
-      : "a part of the transcript could not be read",
+      : "part of the transcript could not be read",
     added.length < lost.length
-      ? "no more than this is believed of a transcript, which the agent can write"
+      ? "more is not taken from a transcript alone, because the agent can write it"
       : "",
     added.some(({ usd }) => usd === 0)
-      ? "telemetry has told no price yet, so dollars are missing"
+      ? "telemetry has reported no price yet, so dollars are missing"
       : "",
   ].filter(Boolean)
   if (reasons.length === 0) return { added, warning: undefined }
   const counted = tokensOf(requests) + tokensOf(added)
   return {
     added,
-    warning: `The usage of iteration ${iteration} may be too low: its transcript shows ${tokensOf(transcript.requests)} tokens, and ${counted} were counted (${tokensOf(requests)} by telemetry). ${sentence(reasons)}`,
+    warning: `The usage of iteration ${iteration} may be too low: its transcript shows ${tokensOf(transcript.requests)} tokens, but ${counted} were counted (${tokensOf(requests)} from telemetry). ${sentence(reasons)}`,
   }
 }
 

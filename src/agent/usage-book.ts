@@ -1,19 +1,12 @@
 import { lstatSync } from "node:fs"
-import { noUsage, type Usage, usageMax } from "../core/usage.ts"
+import { noUsage, type Usage } from "../core/usage.ts"
 import type { RunDirectory, TurnFile } from "../run/run-directory.ts"
 import type { CountedRequest, UsageFile } from "../run/usage-file.ts"
 import type { DiskRetry } from "./disk-retry.ts"
-import {
-  countedMax,
-  type MeteredRequest,
-  meter,
-  type TelemetryLogs,
-  tokensOf,
-  usedBy,
-  weightedTokens,
-} from "./meter.ts"
+import { meter, type TelemetryLogs, tokensOf } from "./meter.ts"
 import { reconcile } from "./reconciliation.ts"
 import { readTranscriptUsage } from "./transcript-usage.ts"
+import { countRecovered, countRequests, requestsMax } from "./usage-count.ts"
 
 /**
  * What a run used: as telemetry tells it, and what only the transcript of an iteration knows. Kept
@@ -45,13 +38,6 @@ export interface UsageBookOptions {
   warn(message: string): void
   changed(): void
 }
-/**
- * Of one iteration: three hours of requests, one every three seconds. Beyond, nobody could tell
- * what was counted.
- */
-const requestsMax = 4000
-const recoveredMax = 500
-const modelsMax = 20
 const pendingMax = 20
 
 /** Where claude's record of an iteration begins: behind what a continued session already has. */
@@ -63,6 +49,16 @@ export function transcriptStart(path: string): NonNullable<TurnFile["transcript"
   }
 }
 
+const emptyUsage: UsageFile = {
+  used: noUsage,
+  counted: [],
+  requests: [],
+  prices: {},
+  recovered: [],
+  recoveredTokens: 0,
+  pending: [],
+}
+
 export function createUsageBook({
   iterationsBefore,
   directory,
@@ -70,44 +66,12 @@ export function createUsageBook({
   warn,
   changed,
 }: UsageBookOptions): UsageBook {
-  let file: UsageFile = directory.get("usage") ?? {
-    used: noUsage,
-    counted: [],
-    requests: [],
-    prices: {},
-    recovered: [],
-    recoveredTokens: 0,
-    pending: [],
-  }
+  let file = directory.get("usage") ?? emptyUsage
   const keep = (change: Partial<UsageFile>): void => {
     file = { ...file, ...change }
     keeper.set("usage", file)
   }
-  const plus = (more: Pick<Usage, "usd" | "tokens">): Usage => ({
-    ...file.used,
-    usd: Math.min(usageMax.usd, file.used.usd + more.usd),
-    tokens: Math.min(usageMax.count, file.used.tokens + more.tokens),
-  })
-
-  /** A request that the transcript told of before costs only what telemetry says beyond that. */
-  const settle = (
-    request: MeteredRequest,
-    recovered: UsageFile["recovered"],
-  ): Pick<Usage, "usd" | "tokens"> => {
-    const index = recovered.findIndex(({ id, tokens }) =>
-      id === "" || request.id === ""
-        ? String(tokens) === String(request.tokens)
-        : id === request.id,
-    )
-    const [before] = index < 0 ? [] : recovered.splice(index, 1)
-    const [told, known] = [usedBy([request]), usedBy(before ? [before] : [])]
-    return {
-      usd: Math.max(0, told.usd - known.usd),
-      tokens: Math.max(0, told.tokens - known.tokens),
-    }
-  }
-
-  const compare = async (pending: UsageFile["pending"][number]): Promise<void> => {
+  const compare = async (pending: PendingIteration): Promise<void> => {
     const { iteration, transcript, adopted } = pending
     const shown =
       transcript && (await readTranscriptUsage(transcript.path, transcript.offset, pending))
@@ -116,27 +80,11 @@ export function createUsageBook({
     const left = file.pending.filter((one) => one !== pending)
     if (!shown || requests.length >= requestsMax) {
       keep({ pending: left })
-      if (adopted)
-        warn(
-          `The usage of iteration ${iteration} may be too low: its supervisor was replaced meanwhile, and ${
-            shown
-              ? "it made too many requests to be compared with its transcript"
-              : "claude named no transcript to compare it with"
-          }. Telemetry told of ${tokensOf(pending.requests)} tokens.`,
-        )
+      if (adopted) warn(describeUncompared(pending, shown !== undefined))
       return
     }
     const { added, warning } = reconcile({ usage: file, iteration, adopted, requests }, shown)
-    const more = usedBy(added)
-    keep({
-      pending: left,
-      used: plus(more),
-      recovered: [
-        ...file.recovered,
-        ...added.map(({ id, tokens, usd }) => ({ id, tokens, usd })),
-      ].slice(-recoveredMax),
-      recoveredTokens: file.recoveredTokens + more.tokens,
-    })
+    keep({ pending: left, ...countRecovered(file, added) })
     if (warning !== undefined) warn(warning)
     if (added.length > 0) changed()
   }
@@ -147,55 +95,14 @@ export function createUsageBook({
     metered(logs) {
       const { requests, mainBeganAtMs } = meter(logs, file.counted)
       if (requests.length === 0) return mainBeganAtMs
-      const recovered = [...file.recovered]
-      const prices = { ...file.prices }
-      let used = file.used
-      for (const request of requests) {
-        const more = settle(request, recovered)
-        used = {
-          ...used,
-          usd: Math.min(usageMax.usd, used.usd + more.usd),
-          tokens: Math.min(usageMax.count, used.tokens + more.tokens),
-        }
-        const before = Object.hasOwn(prices, request.model) ? prices[request.model] : undefined
-        if (before || Object.keys(prices).length < modelsMax)
-          prices[request.model] = {
-            usd: (before?.usd ?? 0) + request.usd,
-            weighted: (before?.weighted ?? 0) + weightedTokens(request.tokens),
-          }
-      }
-      keep({
-        used,
-        prices,
-        recovered,
-        counted: [...file.counted, ...requests.map(({ key }) => key)].slice(-countedMax),
-        requests: [...file.requests, ...requests.map(({ id, tokens }) => ({ id, tokens }))].slice(
-          0,
-          requestsMax,
-        ),
-      })
+      keep(countRequests(file, requests))
       changed()
       return mainBeganAtMs
     },
-    iterationEnded({ iteration, sinceMs, transcript }, { ms, endedAtMs, adopted, counted }) {
-      if (iteration <= iterationsBefore + file.used.iterations) return // a predecessor died between counting it and forgetting the turn
-      const pending = {
-        iteration,
-        sinceMs,
-        endedAtMs,
-        adopted,
-        ...(transcript && { transcript }),
-        requests: file.requests,
-      }
-      keep({
-        used: {
-          ...file.used,
-          iterations: file.used.iterations + (counted ? 1 : 0),
-          ms: file.used.ms + ms,
-        },
-        requests: [],
-        pending: [...file.pending, pending].slice(-pendingMax),
-      })
+    iterationEnded(turn, ended) {
+      // A predecessor may have died between counting it and forgetting the turn.
+      if (turn.iteration <= iterationsBefore + file.used.iterations) return
+      keep(countIteration(file, turn, ended))
     },
     reconcile() {
       comparing = comparing.then(async () => {
@@ -203,5 +110,41 @@ export function createUsageBook({
       })
       return comparing
     },
+  }
+}
+
+type PendingIteration = UsageFile["pending"][number]
+
+const describeUncompared = (
+  { iteration, requests }: PendingIteration,
+  hasTranscript: boolean,
+): string => {
+  const why = hasTranscript
+    ? "it made too many requests to compare with its transcript"
+    : "claude named no transcript to compare it with"
+  return `The usage of iteration ${iteration} may be too low: its supervisor was replaced while it ran, and ${why}. Telemetry reported ${tokensOf(requests)} tokens.`
+}
+
+function countIteration(
+  file: UsageFile,
+  { iteration, sinceMs, transcript }: TurnFile,
+  { ms, endedAtMs, adopted, counted }: EndedIteration,
+): Partial<UsageFile> {
+  const pending: PendingIteration = {
+    iteration,
+    sinceMs,
+    endedAtMs,
+    adopted,
+    ...(transcript && { transcript }),
+    requests: file.requests,
+  }
+  return {
+    used: {
+      ...file.used,
+      iterations: file.used.iterations + (counted ? 1 : 0),
+      ms: file.used.ms + ms,
+    },
+    requests: [],
+    pending: [...file.pending, pending].slice(-pendingMax),
   }
 }

@@ -67,7 +67,7 @@ it("a supervisor that stands still neither ends its agent's iteration nor does l
   await eventually(() => results.length >= steps.length, "all its steps", 60)
   expect(results[1]).toContain("goes on")
   expect(results[2]).toMatch(
-    /supervisor of this instance has not answered for 2 s; nothing was sent/,
+    /supervisor of this instance did not answer within 2 s; nothing was sent/,
   )
   expect(results[3]).toContain("headline")
   expect(await client.call("read_messages", {})).toMatchObject({ messages: [] })

@@ -68,7 +68,7 @@ it.each(people)(
     expect(seen).toEqual([1])
     const said = await saidIn(call, "liar")
     expect(said).toContain(
-      "It said that iteration 1 was over while its claude still ran: that claude was ended.",
+      "Something reported the end of iteration 1 while its claude was still running; that claude was ended.",
     )
     // The loop's own word about the exit counts, not the liar's.
     expect(said).toMatch(/Iteration 1 ended after \d+ s: FAILED, exit code 1(43|37)/)
@@ -125,9 +125,7 @@ it.each<[string, string]>([
     expect(left).not.toContain("The nested work")
     await eventually(
       async () =>
-        (await saidIn(call, "leaver")).includes(
-          "Iteration 1 left a claude running behind: it was ended.",
-        ),
+        (await saidIn(call, "leaver")).includes("Iteration 1 left a claude running; it was ended."),
       "the event",
     )
     expect(
@@ -161,7 +159,7 @@ it("is not given to what an ended iteration left behind, by the shim or by its p
   expect(["143", "137"]).toContain(await codeOf("path"))
   expect(claudesOf(world)).toEqual([])
   expect(await saidIn(call, "leaver")).toContain(
-    "Something that an iteration left behind started a claude without a turn",
+    "Something that an iteration left behind started claude without a turn",
   )
 }, 120_000)
 

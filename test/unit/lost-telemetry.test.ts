@@ -211,7 +211,7 @@ describe("what telemetry did not tell", () => {
     await book.reconcile()
     expect(book.used()).toMatchObject({ tokens: 100, usd: 0 })
     expect(book.warnings).toEqual([
-      expect.stringMatching(/shows 100 tokens, and 100 were counted \(0 by telemetry\).*price/),
+      expect.stringMatching(/shows 100 tokens, but 100 were counted \(0 from telemetry\).*price/),
     ])
   })
 })
@@ -233,7 +233,7 @@ describe("a transcript", () => {
     expect(book.used().tokens).toBe(sum([first]) + aloneTokensMax)
     expect(book.warnings).toHaveLength(3)
     expect(book.warnings[0]).toContain(
-      `shows 100000000 tokens, and ${aloneTokensMax + sum([first])} were counted`,
+      `shows 100000000 tokens, but ${aloneTokensMax + sum([first])} were counted`,
     )
   })
 

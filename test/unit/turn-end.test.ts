@@ -179,7 +179,7 @@ describe("a turn", () => {
     expect(search()).toEqual([])
     expect([concluded, ended]).toEqual([0, [0]])
     expect(warnings).toEqual([
-      "It said that iteration 3 was over while its claude still ran: that claude was ended.",
+      "Something reported the end of iteration 3 while its claude was still running; that claude was ended.",
     ])
   })
 
@@ -206,7 +206,7 @@ describe("a turn", () => {
     await end.said(turn, () => concluded++)
     await gone
     expect(concluded).toBe(1)
-    expect(warnings).toEqual(["Iteration 3 left a claude running behind: it was ended."])
+    expect(warnings).toEqual(["Iteration 3 left a claude running; it was ended."])
     expect(isAlive(idOf(other))).toBe(true)
   })
 
@@ -232,7 +232,7 @@ describe("a turn", () => {
     await gone
     expect(isAlive(idOf(now))).toBe(true)
     expect(warnings).toEqual([
-      "Something that an iteration left behind started a claude without a turn: it was ended.",
+      "Something that an iteration left behind started claude without a turn; it was ended.",
     ])
   })
 })
