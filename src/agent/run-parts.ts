@@ -146,6 +146,7 @@ function composeBeat(
     ...(activity && { activity }),
     ...(news && { news }),
     atMs,
+    sentAtSteadyMs: sinceBootMs(),
   }
 }
 

@@ -79,6 +79,11 @@ export const beatSchema = z.strictObject({
     .optional(),
   hold: holdSchema.optional(),
   atMs: momentSchema,
+  /**
+   * When it was sent, by the supervisor's steady clock: of two beats of a place the later one
+   * counts, whichever link brings it. Absent from supervisors of before 0.5.
+   */
+  sentAtSteadyMs: z.number().min(0).optional(),
 })
 /** An instance's latest self-report. */
 export type Beat = z.output<typeof beatSchema>
@@ -88,6 +93,13 @@ export type Beat = z.output<typeof beatSchema>
  * it is not committed.
  */
 export type Work = NonNullable<Beat["work"]>
+
+/** Whether a later beat of the same place is known: an older link may have been slower. */
+export const isOutdatedBeat = (beat: Beat, known: Beat | undefined): boolean =>
+  known?.place === beat.place &&
+  known.sentAtSteadyMs !== undefined &&
+  beat.sentAtSteadyMs !== undefined &&
+  beat.sentAtSteadyMs < known.sentAtSteadyMs
 
 /** A supervisor beats every 5 s; three missed beats are a silence. */
 export const silentMs = 15_000

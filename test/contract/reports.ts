@@ -64,6 +64,16 @@ export function describeReports(
       expect(beats.get(b)?.frozen).toBe(false)
     })
 
+    it("drops a beat that an older link brings after a later one of the same place", async () => {
+      const later = aBeat({ frozen: true, sentAtSteadyMs: 20 })
+      await reports.beat(a, later)
+      await reports.beat(a, aBeat({ sentAtSteadyMs: 10 }))
+      expect(reports.beats.get(a)).toEqual(later)
+      const elsewhere = aBeat({ place: "p2", sentAtSteadyMs: 10 })
+      await reports.beat(a, elsewhere)
+      expect(reports.beats.get(a)).toEqual(elsewhere)
+    })
+
     it.each([
       ["a turn", { turn: { id: "t", state: "Wanted" as const, sinceMs: 1 } }],
       ["frozen", { frozen: true }],

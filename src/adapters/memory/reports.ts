@@ -1,4 +1,4 @@
-import { isBeatNews } from "../../core/beat.ts"
+import { isBeatNews, isOutdatedBeat } from "../../core/beat.ts"
 import type { Uid } from "../../core/instance.ts"
 import { isSameLink, type Linked } from "../../core/link.ts"
 import type { Reports } from "../../core/ports.ts"
@@ -24,8 +24,10 @@ export function memoryReports({ backend, replicaOf, reach, signal }: Connection)
     waits,
     links,
     async beat(uid, beat) {
-      const revision = await reach("reports.beat", () => beatTruth.put(uid, beat))
-      beats.put(uid, beat, revision)
+      const revision = await reach("reports.beat", () =>
+        isOutdatedBeat(beat, beatTruth.get(uid)) ? undefined : beatTruth.put(uid, beat),
+      )
+      if (revision !== undefined) beats.put(uid, beat, revision)
     },
     async wait(uid, wait) {
       const [list, revision] = await reach("reports.wait", () => {

@@ -1,4 +1,4 @@
-import { type Beat, isBeatNews } from "../../core/beat.ts"
+import { type Beat, isBeatNews, isOutdatedBeat } from "../../core/beat.ts"
 import { type Uid, uidSchema } from "../../core/instance.ts"
 import { isSameLink, type Linked } from "../../core/link.ts"
 import type { Clock, Reports } from "../../core/ports.ts"
@@ -56,6 +56,7 @@ export function sqliteReports(database: Database, clock: Clock): Reports {
     waits,
     links,
     async beat(uid, beat) {
+      if (isOutdatedBeat(beat, beats.replica.get(uid))) return
       beats.put(uid, beat)
     },
     // The time of each wait is bounded, and so is their number: what is over is dropped when the
