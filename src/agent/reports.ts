@@ -1,5 +1,4 @@
-import type { BucketRate } from "../core/bucket.ts"
-import type { Reported } from "../core/event.ts"
+import { eventRate, type Reported } from "../core/event.ts"
 import { createTap } from "./port-limits.ts"
 
 /**
@@ -8,12 +7,6 @@ import { createTap } from "./port-limits.ts"
  * push out what is known of the others.
  */
 
-/**
- * An iteration that does something takes seconds and tells two things; a bad day tells some dozen
- * at once.
- */
-export const reportRate: BucketRate = { perSecond: 1, max: 300 }
-
 /** While it goes on, people are told of it this often. */
 const noteMs = 60_000
 
@@ -21,7 +14,7 @@ export function createReports(
   send: (kind: Reported["kind"], message: string) => void,
   nowMs = () => performance.now(),
 ): (kind: Reported["kind"], message: string) => void {
-  const take = createTap(reportRate, nowMs)
+  const take = createTap(eventRate, nowMs)
   let left = 0
   let notedAtMs = Number.NEGATIVE_INFINITY
   return (kind, message) => {

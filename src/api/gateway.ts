@@ -1,17 +1,7 @@
 import { control } from "../control/controller.ts"
 import { directive } from "../core/directive.ts"
-import { DiskFull } from "../core/faults.ts"
-import {
-  closeAgain,
-  closeMalformed,
-  closeReplaced,
-  closeUnavailable,
-  type DownFrame,
-  type UpFrame,
-  upFrameSchema,
-} from "../core/frames.ts"
-import { hasLiveRun, isUpcomingRun, type Uid } from "../core/instance.ts"
-import type { Receipt } from "../core/mail.ts"
+import { closeAgain, closeReplaced, closeUnavailable } from "../core/frames.ts"
+import { hasLiveRun, type Instance, type Uid } from "../core/instance.ts"
 import type {
   Clock,
   Instances,
@@ -22,20 +12,11 @@ import type {
   Turns,
 } from "../core/ports.ts"
 import { type Source, topic } from "../core/source.ts"
-import { cut } from "../core/view.ts"
-import { createToldEvents } from "./told-events.ts"
+import { createFrameQueue } from "./frame-queue.ts"
+import { createReportedEvents } from "./reported-events.ts"
+import type { SupervisorLink } from "./supervisor-link.ts"
+import { takeFrame } from "./take-frame.ts"
 
-/** One connected supervisor, as the WebSocket adapter gives it. */
-export interface SupervisorLink {
-  readonly name: string
-  readonly uid: Uid
-  readonly place: string
-  /** Of its run; absent for one that a version before 0.5 started. */
-  readonly number?: number | undefined
-  send(frame: DownFrame): void
-  /** `code` in the private range of RFC 6455, 4000 to 4999. */
-  close(code: number, reason: string): void
-}
 export interface GatewayPorts {
   /** Tells this process's links from another's. */
   readonly id: string
@@ -52,68 +33,47 @@ export interface GatewayPorts {
   report(name: string, error: unknown): void
 }
 export interface Gateway {
-  /** Takes a connection in. What it returns takes its frames and its end. */
-  connect(connection: SupervisorLink): { receive(text: string): void; closed(): void }
+  /** Takes a link that was authenticated. What it returns takes its frames and its end. */
+  connect(link: SupervisorLink): { receive(text: string): void; closed(): void }
   /** Sends directives until the signal; a user of the keyed controller, by name of instance. */
   run(signal: AbortSignal): Promise<void>
 }
-/** How long a frame that a full disk refused waits before it is tried again. */
-const fullDiskMs = 1000
-/**
- * How many frames of one supervisor may wait to be handled before its link is cut; it sends them
- * again.
- */
-const backlogMax = 1000
 
-/** Of what is wrong with a frame, which may be a megabyte of it. */
-const reportedCharactersMax = 500
+/** Links by name of instance, each with the directive that was sent last. */
+type Links = Map<string, { readonly link: SupervisorLink; lastDirective?: string }>
 
-/** The fleet's end of every link: directives and mail down, beats, receipts and events up. */
-export function createGateway({
-  id,
-  store,
-  mailboxes,
-  reports,
-  timeline,
-  turns,
-  ledger,
-  clock,
-  policy,
-  policyChanged,
-  report,
-}: GatewayPorts): Gateway {
-  const told = createToldEvents({ timeline, clock }, (error) => report("events", error))
-  const links = new Map<string, { connection: SupervisorLink; sent?: string }>()
-  const linked = new Map<Uid, string>()
+const isCurrent = (
+  instance: Instance | undefined,
+  { uid, place }: SupervisorLink,
+): instance is Instance =>
+  instance?.uid === uid && instance.status.run?.place === place && hasLiveRun(instance)
 
-  const tell = async (name: string): Promise<{ afterMs?: number }> => {
-    const link = links.get(name)
-    if (!link) return {}
+/** Brings the directive of one instance to its supervisor, or closes a link that was replaced. */
+const sendDirective =
+  ({ store, turns, clock, policy }: GatewayPorts, links: Links) =>
+  async (name: string): Promise<{ afterMs?: number }> => {
+    const entry = links.get(name)
+    if (!entry) return {}
+    const { link } = entry
     const instance = store.replica.get(name)
-    const { uid, place } = link.connection
-    const known = instance?.uid === uid ? instance.status.run : undefined
-    if (!instance || known?.place !== place || !hasLiveRun(instance)) {
-      // A start is written to the store a moment after it began: a place that may still come is
-      // waited for.
-      if (instance?.uid === uid && isUpcomingRun(link.connection, known)) return {}
-      link.connection.close(closeReplaced, "another place took over")
+    if (!isCurrent(instance, link)) {
+      // Only the truth may end a run: the replica may not show yet what the link was authenticated
+      // by, and comes back here when it does.
+      if (!isCurrent(await store.read(name), link))
+        link.close(closeReplaced, "this run is no longer the current one")
       return {}
     }
     const nowMs = clock.nowMs()
     const turn = turns.replica.get(instance.uid)
+    const granted = turn?.place === link.place ? turn : undefined
     const frame = {
       type: "directive",
-      directive: directive(
-        instance,
-        turn?.place === place ? turn : undefined,
-        nowMs,
-        policy().iterationMinutesMax,
-      ),
+      directive: directive(instance, granted, nowMs, policy().iterationMinutesMax),
     } as const
     const text = JSON.stringify(frame)
-    if (link.sent !== text) {
-      link.sent = text
-      link.connection.send(frame)
+    if (entry.lastDirective !== text) {
+      entry.lastDirective = text
+      link.send(frame)
     }
     const { pause } = instance.spec
     return pause?.untilMs !== undefined && pause.untilMs > nowMs
@@ -121,140 +81,77 @@ export function createGateway({
       : {}
   }
 
-  /**
-   * A supervisor says what it delivered, and nothing else: what is returned or answered is known
-   * here.
-   */
-  const takeReceipt = async ({ uid, name }: SupervisorLink, receipt: Receipt): Promise<void> => {
-    if (receipt.state !== "Delivered") return
-    const now = await mailboxes.receipt(uid, receipt)
-    if (!now || now.state === "Returned") return // another's mail, or one that went back to its sender
-    const { mail, iteration, hook } = now
-    const where =
-      iteration === undefined || hook === undefined ? "" : ` in iteration ${iteration}, by ${hook}`
-    const message = `${mail} was delivered to ${name}${where}.`
-    await timeline.append({
-      id: `d-${mail}`,
-      uid,
-      kind: "MailDelivered",
-      message,
-      atMs: clock.nowMs(),
-    })
+/** Sends what waits in the inbox, then what comes. */
+function sendMail(
+  { mailboxes, report }: GatewayPorts,
+  link: SupervisorLink,
+  ended: AbortSignal,
+): void {
+  const send = async (): Promise<void> => {
+    for await (const mail of mailboxes.inbox(link.uid, ended)) link.send({ type: "mail", mail })
   }
+  send().catch((error: unknown) => {
+    report(link.name, error)
+    // The next link reads it again.
+    link.close(closeUnavailable, "the inbox could not be read")
+  })
+}
 
-  const take = async (connection: SupervisorLink, frame: UpFrame): Promise<void> => {
-    const { uid, name, place } = connection
-    switch (frame.type) {
-      case "beat":
-        if (frame.beat.place !== place) return
-        // Usage is a running maximum: what cannot be recorded now is in the next beat. What the
-        // beat says besides is needed now.
-        await ledger
-          .record(uid, place, frame.beat.used)
-          .catch((error: unknown) => report(name, error))
-        await reports.beat(uid, { ...frame.beat, atMs: clock.nowMs() }) // its arrival: the other machine's clock may be wrong
-        return
-      case "receipt":
-        await takeReceipt(connection, frame.receipt)
-        break
-      default:
-        // Of an instance that is gone nothing is to be told, whoever still holds its credential.
-        if (store.replica.get(name)?.uid === uid) await told.tell(connection, frame.event)
-    }
-    connection.send({ type: "ack", seq: frame.seq })
-  }
+/** Registers a link with this gateway. What it returns takes it out again. */
+function register({ id, reports, clock, report }: GatewayPorts, link: SupervisorLink): () => void {
+  const { uid, name, place } = link
+  const linked = { gateway: id, place, sinceMs: clock.nowMs() }
+  const registered = reports.linked(uid, linked)
+  registered.catch((error: unknown) => report(name, error))
+  const unregister = (): Promise<void> => reports.unlinked(uid, linked)
+  return () =>
+    void registered.then(unregister, unregister).catch((error: unknown) => report(name, error))
+}
 
-  /** Names of those that are linked here. */
-  const linkedOf = (source: Source<Uid>): Source =>
+/** The fleet's end of every link: directives and mail down, beats, receipts and events up. */
+export function createGateway(ports: GatewayPorts): Gateway {
+  const { store, reports, turns, clock, policyChanged, report } = ports
+  const events = createReportedEvents(ports, (error) => report("events", error))
+  const parts = { ...ports, events }
+  const links: Links = new Map()
+  const linkedNames = new Map<Uid, string>()
+  const connected = topic(async () => links.keys())
+
+  const namesOf = (source: Source<Uid>): Source =>
     async function* (signal) {
       for await (const uid of source(signal)) {
-        const name = linked.get(uid)
+        const name = linkedNames.get(uid)
         if (name !== undefined) yield name
       }
     }
   const limitsChanged: Source = async function* (signal) {
     for await (const _ of policyChanged(signal)) yield* links.keys()
   }
-  const connections = topic(async () => links.keys())
 
   return {
-    connect(connection) {
-      const { name, uid, number } = connection
-      const held = links.get(name)?.connection
-      if (held && held.uid === uid && (held.number ?? 0) > (number ?? 0)) {
-        connection.close(closeReplaced, "another place took over")
-        return { receive: () => {}, closed: () => {} }
-      }
-      held?.close(closeAgain, "the supervisor connected again")
-      links.set(name, { connection })
-      linked.set(uid, name)
+    connect(link) {
+      const { name, uid } = link
+      links.get(name)?.link.close(closeAgain, "the supervisor connected again")
+      links.set(name, { link })
+      linkedNames.set(uid, name)
       const ended = new AbortController()
-      const link = { gateway: id, place: connection.place, sinceMs: clock.nowMs() }
-      const registered = reports.linked(uid, link)
-      const unregister = (): Promise<void> => reports.unlinked(uid, link)
-      registered.catch((error: unknown) => report(name, error))
-      connections.changed(name)
-      let backlog = 0
-      let waitsForRoom = false
-      /**
-       * On a full disk the link stays, for directives must go out; what cannot be stored keeps its
-       * place in the order.
-       */
-      const store = async (frame: UpFrame): Promise<void> => {
-        while (!ended.signal.aborted)
-          try {
-            await take(connection, frame)
-            waitsForRoom = false
-            return
-          } catch (error) {
-            if (!(error instanceof DiskFull)) throw error
-            waitsForRoom = true
-            report(name, error)
-            await new Promise<void>((resolve) => void clock.after(fullDiskMs, resolve))
-          }
-      }
-      let tail = Promise.resolve() // one frame after another: a receipt never overtakes the beat before it
-      const inbox = async (): Promise<void> => {
-        for await (const mail of mailboxes.inbox(uid, ended.signal))
-          connection.send({ type: "mail", mail })
-      }
-      inbox().catch((error) => {
-        report(name, error)
-        connection.close(closeUnavailable, "the inbox could not be read") // the next link reads it again
-      })
+      const unregister = register(ports, link)
+      connected.changed(name)
+      sendMail(ports, link, ended.signal)
       return {
-        receive(text) {
-          const parsed = upFrameSchema.safeParse(parse(text))
-          if (!parsed.success) {
-            report(name, new Error(cut(parsed.error.message, reportedCharactersMax)))
-            connection.close(closeMalformed, "a frame was not understood")
-            return
-          }
-          // A beat needs no room, and says whether what was told came about.
-          if (waitsForRoom && parsed.data.type === "beat")
-            return void take(connection, parsed.data).catch((error: unknown) => report(name, error))
-          if (++backlog > backlogMax) {
-            connection.close(closeUnavailable, "too many frames at once")
-            return
-          }
-          tail = tail
-            .then(() => store(parsed.data))
-            .catch((error) => {
-              report(name, error)
-              connection.close(closeUnavailable, "a frame could not be stored")
-            })
-            .finally(() => {
-              backlog--
-            })
-        },
+        receive: createFrameQueue({
+          link,
+          clock,
+          ended: ended.signal,
+          take: (frame) => takeFrame(parts, link, frame),
+          report: (error) => report(name, error),
+        }),
         closed() {
           ended.abort()
-          if (links.get(name)?.connection !== connection) return
+          if (links.get(name)?.link !== link) return
           links.delete(name)
-          linked.delete(uid)
-          void registered
-            .then(unregister, unregister)
-            .catch((error: unknown) => report(name, error))
+          linkedNames.delete(uid)
+          unregister()
         },
       }
     },
@@ -263,27 +160,19 @@ export function createGateway({
         {
           sources: [
             store.replica.watch,
-            linkedOf(turns.replica.watch),
-            linkedOf(reports.beats.watch),
+            namesOf(turns.replica.watch),
+            namesOf(reports.beats.watch),
             limitsChanged,
-            connections.source,
+            connected.source,
           ],
-          reconcile: tell,
+          reconcile: sendDirective(ports, links),
           workersMax: 16,
           clock,
           report,
         },
         signal,
       )
-      told.close()
+      events.close()
     },
-  }
-}
-
-const parse = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
   }
 }

@@ -1,5 +1,6 @@
 import { z } from "zod"
 import { momentSchema } from "./beat.ts"
+import type { BucketRate } from "./bucket.ts"
 import { outcomeSchema, type uidSchema } from "./instance.ts"
 
 export const eventKindSchema = z.enum([
@@ -38,6 +39,12 @@ export const reportedSchema = emittedSchema.omit({ outcome: true }).extend({
   kind: eventKindSchema.extract(reportedKinds),
 })
 export type Reported = z.output<typeof reportedSchema>
+/**
+ * How many events one instance may report: an iteration has two and takes seconds, and a bad day
+ * tells some dozen at once. Its supervisor keeps to it, so that its own spool is not flooded; the
+ * gateway enforces it, because an agent may hold its supervisor's credential.
+ */
+export const eventRate: BucketRate = { max: 600, perSecond: 1 }
 export type Emitted = z.output<typeof emittedSchema>
 /** A fact in the timeline. `uid` is absent for facts about the fleet. */
 export interface Event extends Emitted {

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, expect, it, vi } from "vitest"
 import { beatPauseMs, createBeats } from "../../src/agent/beats.ts"
-import { createReports, reportRate } from "../../src/agent/reports.ts"
+import { createReports } from "../../src/agent/reports.ts"
 import type { Beat } from "../../src/core/beat.ts"
+import { eventRate } from "../../src/core/event.ts"
 import { noUsage } from "../../src/core/usage.ts"
 
 beforeEach(() => void vi.useFakeTimers())
@@ -70,8 +71,8 @@ it("lets one agent's events into the timeline only so often, and says how many w
     (_, message) => void said.push(message),
     () => nowMs,
   )
-  for (let at = 0; at < reportRate.max + 7; at++) report("Warning", `event ${at}`)
-  expect(said.length).toBe(reportRate.max)
+  for (let at = 0; at < eventRate.max + 7; at++) report("Warning", `event ${at}`)
+  expect(said.length).toBe(eventRate.max)
   nowMs += 1000
   report("IterationEnded", "the next")
   report("Warning", "one more")
@@ -79,7 +80,7 @@ it("lets one agent's events into the timeline only so often, and says how many w
   report("IterationEnded", "the one after")
   nowMs += 60_000
   report("IterationEnded", "much later")
-  expect(said.slice(reportRate.max)).toEqual([
+  expect(said.slice(eventRate.max)).toEqual([
     "This agent made too many events in a short time: 7 were left out.",
     "the next",
     "the one after",
