@@ -73,7 +73,6 @@ export class Supervisor {
       name: this.name,
       uid: this.run.uid,
       place: this.place,
-      number: this.run.number,
       send: (frame) => {
         if (this.#link === link) this.#take(frame)
       },

@@ -125,13 +125,13 @@ export default defineTool({
     name ?? (project && `project ${project}`) ?? repository ?? "the only project",
   ],
   outcome: ({ name }) => ({ on: [name] }),
-  handler: (ctx, request) => inFamilyOrder(ctx, () => spawn(ctx, request)),
+  handler: (ctx, request) => inFamilyOrder(ctx, () => spawnInstance(ctx, request)),
   show: ({ name, created, phase, why, untrusted, loop, next }) => ({
     text: `${name}: ${phase}${created ? "" : " (not made by this call)"}. ${withSaid(why, untrusted)}\n${loop ? `Loop: ${loop}.\n` : ""}${next}`,
   }),
 })
 
-async function spawn(ctx: ToolContext, request: z.output<typeof input>) {
+async function spawnInstance(ctx: ToolContext, request: z.output<typeof input>) {
   const [others, readings] = await Promise.all([ctx.visible(), readingsOf(ctx)])
   const parent = parentOf(ctx, others)
   const subject = parent ? inheritedSpec(parent) : await resolveProject(ctx, request)

@@ -1,7 +1,7 @@
 import { z } from "zod"
 import { Fault } from "../../src/core/faults.ts"
 import { watchChanges } from "../../src/core/fleet-changes.ts"
-import { describeInstance, ownUsage, type Readings, readingsOf } from "../../src/core/fleet-view.ts"
+import { describeInstance, ownUsage, readingsOf } from "../../src/core/fleet-view.ts"
 import { type Instance, nameSchema } from "../../src/core/instance.ts"
 import type { Phase, PhaseReport } from "../../src/core/phase-report.ts"
 import { nameOf } from "../../src/core/principal.ts"
