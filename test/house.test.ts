@@ -253,7 +253,7 @@ describe("the whole tree", () => {
         calls: ['spawn(programOutside("git"), args,'],
         how: "in the tree that it looks at; configuration and PATH are ours",
       },
-      "src/host/isolation.ts": {
+      "src/host/isolation-probe.ts": {
         calls: ["promisify(execFile)(program, args,"],
         how: "the system's alone",
       },

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Problem } from "../core/instance.ts"
-import { end } from "../host/processes.ts"
+import { end } from "../host/process-signals.ts"
 import { writePressing } from "../host/reserve.ts"
 import { graceSeconds } from "./launch.ts"
 import type { Output } from "./output.ts"

@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto"
 import { portTokenPrefix } from "../core/secrets.ts"
 import { treeSearch } from "../host/process-search.ts"
+import { freeze } from "../host/process-signals.ts"
 import {
   find,
-  freeze,
   isAlive,
   members,
   type ProcessId,

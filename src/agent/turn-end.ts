@@ -1,13 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises"
-import {
-  endFound,
-  freeze,
-  isAlive,
-  members,
-  type Process,
-  processesOfTurn,
-  read,
-} from "../host/processes.ts"
+import { endFound, freeze } from "../host/process-signals.ts"
+import { isAlive, members, type Process, processesOfTurn, read } from "../host/processes.ts"
 import type { TurnFile } from "../run/run-directory.ts"
 import { graceSeconds } from "./launch.ts"
 import { createTurnProcesses, type TurnProcessesOptions } from "./turn-processes.ts"

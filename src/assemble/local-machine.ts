@@ -5,11 +5,11 @@ import { createTrees } from "../adapters/local/trees.ts"
 import type { Credentials } from "../api/credentials.ts"
 import { secretsVariable } from "../core/mcp-servers.ts"
 import type { KeptTrees, Projects, Runtime } from "../core/ports.ts"
-import { guard, makeGuarded } from "../host/agent-view.ts"
 import { systemClock } from "../host/clock.ts"
 import { findClaude } from "../host/find-claude.ts"
 import { codeRootOf } from "../host/find-code-root.ts"
-import { type Isolation, probeIsolation } from "../host/isolation.ts"
+import { guard, makeGuarded } from "../host/guarded.ts"
+import { type Isolation, probeIsolation } from "../host/isolation-probe.ts"
 import {
   boundsEnvironment,
   type Config,

@@ -1,15 +1,6 @@
-import {
-  accessSync,
-  constants,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readlinkSync,
-  realpathSync,
-  statSync,
-} from "node:fs"
-import { userInfo } from "node:os"
+import { existsSync, realpathSync, statSync } from "node:fs"
 import { dirname, join, relative } from "node:path"
+import type { Guarded } from "./guarded.ts"
 import {
   isBelowMount,
   isMountPoint,
@@ -20,6 +11,7 @@ import {
   readMounts,
   tableLine,
 } from "./mount-table.ts"
+import { isOfSystem, isRoot, mayWrite } from "./path-rights.ts"
 
 /**
  * What an agent sees of the machine, as a list of mounts: what Blackbox5 runs or believes outside
@@ -28,135 +20,6 @@ import {
  * is bound to itself, because a mount point cannot be moved. All else stays as it is.
  */
 
-/** Absolute paths; what is not there is left out. */
-export interface Guarded {
-  /** For nobody in an agent's namespaces. */
-  readonly hidden: readonly string[]
-  /** For reading and running. */
-  readonly sealed: readonly string[]
-  /**
-   * By these paths somebody outside will look for the same again, so that no link on the way may be
-   * another one then.
-   */
-  readonly found: readonly string[]
-}
-
-/** Where nothing is installed that runs outside. */
-export const nothingGuarded: Guarded = { hidden: [], sealed: [], found: [] }
-
-/** What does not exist for this user is undefined. */
-export interface Installation {
-  readonly configDirectory: string
-  /** Where copies of the program are kept that outlive their host. */
-  readonly programsDirectory: string | undefined
-  readonly compileCache: string | undefined
-  /** The command in the user's own directory. */
-  readonly launcher: string | undefined
-  readonly node: string
-  /** Its main file. */
-  readonly main: string
-  readonly home: string | undefined
-  /** XDG_RUNTIME_DIR. */
-  readonly runtimeDirectory: string | undefined
-}
-const present = (paths: readonly (string | undefined)[]): readonly string[] =>
-  paths.filter((path) => path !== undefined)
-
-const userId = (): number => process.geteuid?.() ?? -1
-function nameOfUser(): string {
-  try {
-    return userInfo().username
-  } catch {
-    return String(userId())
-  }
-}
-const ownTmuxDirectory = (): string => `/tmp/tmux-${userId()}`
-/**
- * Where terminal multiplexers and the user's own systemd take orders: what they start runs outside
- * of all namespaces.
- */
-function servicesOf({
-  home,
-  runtimeDirectory = "",
-}: Pick<Installation, "home" | "runtimeDirectory">): readonly string[] {
-  const runtimes = [runtimeDirectory, `/run/user/${userId()}`].filter((path) =>
-    path.startsWith("/"),
-  )
-  return [
-    ownTmuxDirectory(),
-    ...["/run/screen", "/tmp/screens", "/tmp/uscreens"].map((directory) =>
-      join(directory, `S-${nameOfUser()}`),
-    ),
-    ...(home === undefined ? [] : [join(home, ".screen")]),
-    ...runtimes.flatMap((directory) => [join(directory, "bus"), join(directory, "systemd")]),
-  ]
-}
-
-/** What is to be guarded of an installation. */
-export function guard(installation: Installation): Guarded {
-  const { configDirectory, programsDirectory, compileCache, launcher, node, main } = installation
-  const dist = dirname(main)
-  return {
-    hidden: [configDirectory, ...servicesOf(installation)],
-    // Of a checkout only what is run: agents may work in the rest of it.
-    sealed: [
-      ...[dist, join(dist, "../node_modules"), join(dist, "../package.json"), node],
-      ...present([programsDirectory, compileCache, launcher]),
-    ],
-    found: [configDirectory, main],
-  }
-}
-
-/**
- * Makes the directories that agents could otherwise make themselves, and that somebody outside
- * would then find. What cannot be made here an agent cannot make either.
- */
-export function makeGuarded({
-  configDirectory,
-  programsDirectory,
-  compileCache,
-}: Installation): void {
-  for (const path of present([
-    configDirectory,
-    programsDirectory,
-    compileCache,
-    ownTmuxDirectory(),
-  ])) {
-    try {
-      mkdirSync(path, { recursive: true, mode: 0o700 })
-    } catch {
-      // A file is in the way, or this user may not.
-    }
-  }
-}
-
-const isRoot = (): boolean => process.geteuid?.() === 0
-/** What root's agents install packages into. */
-const systemDirectories = [
-  "/usr",
-  "/bin",
-  "/sbin",
-  "/lib",
-  "/lib32",
-  "/lib64",
-  "/libx32",
-  "/etc",
-  "/nix",
-  "/gnu",
-  "/var/lib",
-]
-const isOfSystem = (path: string): boolean =>
-  systemDirectories.some((directory) => isBelowMount(path, directory))
-/** Whether this user may write it, or give itself the right to. */
-function mayWrite(path: string): boolean {
-  try {
-    if (lstatSync(path).uid === process.geteuid?.()) return true
-    accessSync(path, constants.W_OK)
-    return true
-  } catch {
-    return false
-  }
-}
 const realOf = (path: string): string | undefined => {
   try {
     return realpathSync(path)
@@ -166,33 +29,6 @@ const realOf = (path: string): string | undefined => {
 }
 const above = (path: string): readonly string[] =>
   path === "/" ? [] : [path, ...above(dirname(path))]
-
-/**
- * The symbolic links on the way to a path that this user may replace: no mount keeps a link in its
- * place.
- */
-export function replaceableLinks(path: string): readonly string[] {
-  const links: string[] = []
-  let at = "/"
-  let rest = path.split("/").filter(Boolean)
-  // As many as the kernel follows (path_resolution(7)).
-  for (let followed = 0; rest.length > 0 && followed < 40; ) {
-    const [name = "", ...others] = rest
-    const next = join(at, name)
-    let target: string | undefined
-    try {
-      target = readlinkSync(next)
-    } catch {
-      // It is no link.
-    }
-    if (target !== undefined && mayWrite(at) && !(isRoot() && isOfSystem(next))) links.push(next)
-    if (target !== undefined) followed++
-    rest = [...(target?.split("/").filter(Boolean) ?? []), ...others]
-    if (target === undefined) at = next
-    else if (target.startsWith("/")) at = "/"
-  }
-  return links
-}
 
 export interface ViewOptions {
   readonly stateDirectory: string

@@ -1,18 +1,9 @@
-import {
-  copyFileSync,
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  statSync,
-} from "node:fs"
-import { tmpdir } from "node:os"
+import { existsSync, readFileSync, realpathSync } from "node:fs"
 import { dirname, join, relative, resolve } from "node:path"
 import { Fault } from "../core/faults.ts"
 import type { TrustedFilters } from "../core/workspace.ts"
-import { commitOf, type Git, gitIn, listBytesMax, must } from "./git.ts"
+import { commitOf, gitIn, must } from "./git.ts"
+import { filesBelow, looseCommits, oidsIn } from "./loose-commits.ts"
 import {
   gitDirectoryOf,
   isLocked,
@@ -22,7 +13,7 @@ import {
   treeEntries,
 } from "./repository.ts"
 import { scanTree } from "./tree-scan.ts"
-import { type FileChange, statusOf } from "./tree-work.ts"
+import { changesLoss, plain } from "./uncommitted-work.ts"
 
 /**
  * What would be lost with a work tree: all that is reachable from nowhere else. Ignored files are
@@ -52,12 +43,6 @@ const unfinished: readonly (readonly [string, string])[] = [
 ]
 const unfinishedIn = (gitDirectory: string): readonly string[] =>
   unfinished.flatMap(([name, words]) => (existsSync(join(gitDirectory, name)) ? [words] : []))
-/**
- * Branches' reflogs that are read to find out what they keep; larger ones count as keeping nothing.
- */
-const reflogBytesMax = 33_554_432
-const oid = /\b(?:[0-9a-f]{64}|[0-9a-f]{40})\b/g
-
 /**
  * What would be lost with a tree of its own that is there. Never throws: what cannot be found out
  * is a reason to keep it.
@@ -152,47 +137,6 @@ async function treeLoss(
   return [...(await changesLoss(path, entry.directory, trusted)), ...(await ownLoss(entry, common))]
 }
 
-/** Files of a tree that differ from its commit. */
-async function changesLoss(
-  path: string,
-  gitDirectory: string,
-  trusted: TrustedFilters,
-): Promise<string[]> {
-  const git = await gitIn(path, trusted)
-  const top = must(await git(["rev-parse", "--show-toplevel"]), `Finding the top of ${path}`)
-  if (top !== path && statSync(top).ino !== statSync(path).ino)
-    return ["its git directory names another work tree"]
-  const { changes } = await statusOf(git, path)
-  const all = [...changes, ...(await hiddenChanges(git, path, gitDirectory))]
-  return all.length === 0 ? [] : [`it holds work that is not committed (${listed(all)})`]
-}
-
-/** Changes that the index was told not to show: `--assume-unchanged`, `--skip-worktree`. */
-async function hiddenChanges(git: Git, path: string, gitDirectory: string): Promise<FileChange[]> {
-  const files = await git(["ls-files", "-v", "-z"], { bytesMax: listBytesMax, ms: 60_000 })
-  must(files, `Listing the files of ${path}`)
-  const flagged = files.stdout
-    .split("\0")
-    .flatMap((line) => (/^[a-zS] /.test(line) ? [line.slice(2)] : []))
-  if (flagged.length === 0) return []
-  const directory = mkdtempSync(join(tmpdir(), "blackbox5-index-"))
-  try {
-    const indexFile = join(directory, "index")
-    copyFileSync(join(gitDirectory, "index"), indexFile)
-    const options = { indexFile, input: `${flagged.join("\0")}\0`, ms: 60_000 }
-    for (const flag of ["--no-assume-unchanged", "--no-skip-worktree"])
-      must(
-        await git(["update-index", flag, "-z", "--stdin"], options),
-        `Reading the index of ${path}`,
-      )
-    const { changes } = await statusOf(git, path, indexFile)
-    // What a sparse checkout leaves out is not deleted.
-    return changes.filter(({ missing }) => !missing)
-  } finally {
-    rmSync(directory, { recursive: true, force: true })
-  }
-}
-
 /**
  * What a repository keeps for one of its trees alone: HEAD, its reflog, refs of its own, an
  * operation under way.
@@ -227,56 +171,6 @@ async function ownLoss(entry: TreeEntry, common: string): Promise<string[]> {
       `it has ${count === 1 ? "a commit that is" : `${count} commits that are`} on no branch`,
     )
   return why
-}
-
-/**
- * How many commits, reachable from these, no ref of the repository reaches, nor, if they count, a
- * reflog of its branches (which git forgets in time: enough for what somebody left behind).
- * `without`: a branch that does not count, nor its reflog. @throws Unavailable.
- */
-export async function looseCommits(
-  git: Git,
-  common: string,
-  from: readonly string[],
-  { without, reflogsKeep = false }: { without?: string; reflogsKeep?: boolean } = {},
-): Promise<number> {
-  const zero = /^0+$/
-  const wanted = [...new Set(from)].filter((one) => !zero.test(one))
-  if (wanted.length === 0) return 0
-  const count = async (kept: readonly string[]): Promise<number> => {
-    const ran = await git(
-      [
-        ...[
-          "--git-dir",
-          common,
-          "rev-list",
-          "--count",
-          "--ignore-missing",
-          "--single-worktree",
-          "--stdin",
-        ],
-        ...[
-          "--not",
-          ...(without === undefined ? [] : [`--exclude=refs/heads/${without}`]),
-          "--all",
-        ],
-      ],
-      { input: `${[...wanted, ...kept.map((one) => `^${one}`)].join("\n")}\n`, ms: 60_000 },
-    )
-    return Number(must(ran, "Counting commits"))
-  }
-  const loose = await count([])
-  if (loose === 0 || !reflogsKeep) return loose
-  const logs = join(common, "logs/refs")
-  const reflogs = filesBelow(logs).filter(
-    (file) => without === undefined || relative(logs, file) !== join("heads", without),
-  )
-  const bytes = reflogs.reduce((sum, file) => sum + statSync(file).size, 0)
-  return count(
-    bytes > reflogBytesMax
-      ? []
-      : [...new Set(reflogs.flatMap(oidsIn))].filter((one) => !zero.test(one)),
-  )
 }
 
 /** What would be lost with a repository that lies in the tree: all but what its remotes have. */
@@ -325,28 +219,4 @@ function borrowed(common: string, path: string): string[] {
   return names.some((name) => name !== "" && isWithin(resolve(objects, name), path))
     ? ["its repository uses objects of a repository in it"]
     : []
-}
-
-function filesBelow(directory: string): string[] {
-  if (!existsSync(directory)) return []
-  return readdirSync(directory, { recursive: true, withFileTypes: true })
-    .filter((child) => child.isFile())
-    .map((child) => join(child.parentPath, child.name))
-}
-/** All commits that a branch ever stood at, as far as its reflog goes. */
-export function reflogOf(common: string, branch: string): readonly string[] {
-  return oidsIn(join(common, "logs/refs/heads", branch))
-}
-const oidsIn = (file = ""): readonly string[] =>
-  existsSync(file) ? (readFileSync(file, "latin1").match(oid) ?? []) : []
-
-/** Names come from agents, and go to models: nothing that reads like a sentence. */
-const plain = (name: string): string =>
-  /^[\p{L}\p{N}._/@+-]{1,80}$/u.test(name) ? name : "with an unusual name"
-function listed(changes: readonly FileChange[]): string {
-  const names = [...new Set(changes.map(({ path }) => path))]
-  const shown = names.slice(0, 3).filter((name) => plain(name) === name)
-  const more = names.length - shown.length
-  if (shown.length === 0) return more === 1 ? "1 file" : `${more} files`
-  return `${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}`
 }

@@ -3,8 +3,8 @@
  * adopts it after a death of its own, and writes the exit file when nothing of the run is left.
  */
 import { spawn } from "node:child_process"
+import { end } from "../../src/host/process-signals.ts"
 import {
-  end,
   instanceVariable,
   isAlive,
   type ProcessId,

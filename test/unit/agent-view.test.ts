@@ -3,14 +3,8 @@ import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import fc from "fast-check"
 import { afterEach, describe, expect, it } from "vitest"
-import {
-  type Guarded,
-  guard,
-  makeGuarded,
-  nothingGuarded,
-  planView,
-  replaceableLinks,
-} from "../../src/host/agent-view.ts"
+import { planView } from "../../src/host/agent-view.ts"
+import { type Guarded, guard, makeGuarded, nothingGuarded } from "../../src/host/guarded.ts"
 import {
   type Mount,
   otherPaths,
@@ -18,6 +12,7 @@ import {
   readMounts,
   tableLine,
 } from "../../src/host/mount-table.ts"
+import { replaceableLinks } from "../../src/host/path-rights.ts"
 
 const directories: string[] = []
 afterEach(() => {

@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
-import { warningOf } from "../../src/host/isolation.ts"
+import { warningOf } from "../../src/host/isolation-probe.ts"
 import { systemPath } from "../../src/host/system-path.ts"
 import { probed, temporary } from "./scratch.ts"
 

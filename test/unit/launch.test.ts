@@ -4,10 +4,11 @@ import { join } from "node:path"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { createDiskRetry } from "../../src/agent/disk-retry.ts"
 import { startLoop } from "../../src/agent/launch.ts"
-import { nothingGuarded, planView } from "../../src/host/agent-view.ts"
+import { planView } from "../../src/host/agent-view.ts"
+import { nothingGuarded } from "../../src/host/guarded.ts"
 import { isolated, scratchOf } from "../../src/host/isolation.ts"
+import { end } from "../../src/host/process-signals.ts"
 import {
-  end,
   find,
   identify,
   type ProcessMarker,

@@ -3,24 +3,19 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
-import { nothingGuarded, planView } from "../../src/host/agent-view.ts"
-import {
-  type IsolationKind,
-  isolated,
-  probeIsolation,
-  scratchOf,
-} from "../../src/host/isolation.ts"
+import { planView } from "../../src/host/agent-view.ts"
+import { nothingGuarded } from "../../src/host/guarded.ts"
+import { type IsolationKind, isolated, scratchOf } from "../../src/host/isolation.ts"
+import { probeIsolation } from "../../src/host/isolation-probe.ts"
 import { createCensus, treeSearch } from "../../src/host/process-search.ts"
+import { end, freeze, thaw } from "../../src/host/process-signals.ts"
 import {
-  end,
   find,
-  freeze,
   instanceVariable,
   type ProcessId,
   type ProcessMarker,
   processesOfRun,
   processId,
-  thaw,
 } from "../../src/host/processes.ts"
 
 const none = new Set<number>()

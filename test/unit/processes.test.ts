@@ -2,17 +2,15 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { readFileSync } from "node:fs"
 import { afterEach, describe, expect, it } from "vitest"
+import { end, freeze, thaw } from "../../src/host/process-signals.ts"
 import {
-  end,
   find,
-  freeze,
   instanceVariable,
   isAlive,
   type ProcessMarker,
   processesOfInstance,
   processesOfRun,
   processId,
-  thaw,
 } from "../../src/host/processes.ts"
 import { until } from "./scratch.ts"
 

@@ -2,7 +2,8 @@ import { spawn } from "node:child_process"
 import { closeSync, openSync } from "node:fs"
 import { join } from "node:path"
 import type { Clock } from "../../core/ports.ts"
-import { end, processExists, processesOfRun } from "../../host/processes.ts"
+import { end } from "../../host/process-signals.ts"
+import { processExists, processesOfRun } from "../../host/processes.ts"
 import { writePressing } from "../../host/reserve.ts"
 import {
   hasExited,

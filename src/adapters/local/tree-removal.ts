@@ -3,8 +3,9 @@ import { Fault } from "../../core/faults.ts"
 import { counted, shellWord } from "../../core/view.ts"
 import type { TrustedFilters } from "../../core/workspace.ts"
 import { commitOf, type Git, gitIn, gitWords, must } from "../../host/git.ts"
+import { looseCommits, reflogOf } from "../../host/loose-commits.ts"
 import { entriesOf, forgetEntry, isLocked, linkedAt } from "../../host/repository.ts"
-import { entryLoss, looseCommits, lossOf, reflogOf } from "../../host/tree-loss.ts"
+import { entryLoss, lossOf } from "../../host/tree-loss.ts"
 import type { BegunFile, TreeFile } from "../../run/tree-file.ts"
 
 /** What a removal left, and why. */
