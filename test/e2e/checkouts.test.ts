@@ -85,7 +85,7 @@ describe("a project that two checkouts have", () => {
     expect(refused.status).toBe(409)
     const { message, next } = faultSchema.parse(refused.json).error
     expect(message).toContain(other)
-    const [, named = ""] = /codeRoot, e\.g\. "([^"]+)"/.exec(next) ?? []
+    const [, named = ""] = /codeRoot, for example "([^"]+)"/.exec(next) ?? []
     const again = { project: "shop", loop: "idle", dryRun: true, codeRoot: named }
     expect(await rest("POST", "/v1/instances", again)).toMatchObject({
       status: 200,

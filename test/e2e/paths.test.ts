@@ -112,7 +112,7 @@ describe.each([
       ).findings
       expect(looked.find(({ check }) => check === "socket")).toMatchObject({
         state: "ok",
-        what: expect.stringContaining("takes"),
+        what: expect.stringContaining("accepts"),
       })
       const removed = await world.cli("stop-instances", ...names, "--remove", "--json")
       expect(removed.code).toBe(0)
