@@ -20,7 +20,7 @@ export default defineTool({
   name: "fleet_status",
   title: "Fleet status",
   description:
-    "The whole fleet at a glance: who needs you and what to do, phases, turns in use, today's spend (UTC), projects to spawn on; with since what ended meanwhile. Begin with it.",
+    "The whole fleet at a glance: who needs you and what to do, phases, turns in use, today's spend (UTC), projects to spawn on; with since what ended meanwhile. Start here.",
   toolset: "fleet",
   route: "GET /v1/fleet",
   verb: "outline",

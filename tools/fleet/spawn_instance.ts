@@ -95,7 +95,7 @@ export default defineTool({
   name: "spawn_instance",
   title: "Spawn an instance",
   description:
-    "Starts a RALF agent that works on a project in the background, also after this conversation ends. It returns at once: follow the agent with inspect_instance. With an idempotencyKey a call may be repeated.",
+    "Starts a RALF agent that works on a project in the background, also after this conversation ends. Returns at once: follow the agent with inspect_instance. With an idempotencyKey a call may be repeated.",
   toolset: "fleet",
   route: "POST /v1/instances",
   verb: "spawn",

@@ -43,7 +43,7 @@ export default defineTool({
   name: "update_instance",
   title: "Update an instance",
   description:
-    'Changes what an instance is told or allowed: a new goal counts from its next iteration, a larger budget lets a held one go on. What is left out stays; a label of "" goes. New standing orders: message_instances.',
+    'Changes what an instance is told or allowed: a new goal counts from its next iteration, a larger budget lets a held one continue. What is left out stays; a label of "" goes. New standing orders: message_instances.',
   toolset: "fleet",
   route: "PATCH /v1/instances/{name}",
   verb: "operate",

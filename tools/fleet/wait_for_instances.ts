@@ -109,7 +109,7 @@ export default defineTool({
   name: "wait_for_instances",
   title: "Wait for instances",
   description:
-    "Waits until instances need attention (ended, or need a person), finished, ended an iteration, or answered a mail. When the time is over it returns: call it again. An agent that gets parked: true ends its iteration; its next one begins when the condition is met.",
+    "Waits until instances need attention (ended, or need a person), finished, ended an iteration, or answered a mail. It returns when the time is over: call it again. An agent that gets parked: true ends its iteration; the next begins when the condition is met.",
   toolset: "fleet",
   route: "POST /v1/instances:wait",
   verb: "see",

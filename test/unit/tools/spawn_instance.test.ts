@@ -66,7 +66,7 @@ describe("spawn_instance", () => {
       /shoop/,
     )
     fleet.world.projects = []
-    await expectFault(fleet.call(operator)("spawn_instance", {}), "Invalid", /no project/)
+    await expectFault(fleet.call(operator)("spawn_instance", {}), "Invalid", /No project was found/)
     expect(fleet.byName.size).toBe(0)
   })
 
