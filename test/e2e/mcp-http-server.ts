@@ -13,6 +13,7 @@ import { afterEach, beforeEach } from "vitest"
 import { z } from "zod"
 import { createApp, through } from "../../src/api/app.ts"
 import { createMetrics } from "../../src/api/metrics.ts"
+import { spawnedEvent } from "../../src/core/birth.ts"
 import type { Principal } from "../../src/core/principal.ts"
 import { defineTool } from "../../src/core/tool.ts"
 import { defaultBounds } from "../../src/mcp/bounds.ts"
@@ -192,4 +193,12 @@ export async function* eventsOf(
       if (field("id") || data) yield { id: field("id"), data: data ? JSON.parse(data) : {} }
     }
   }
+}
+
+/** Spawns an instance and, as the scheduler does, appends the event of its birth. */
+export async function spawn(name: string): Promise<void> {
+  await fleet.call(operator)("spawn_instance", { project: "shop", name })
+  const instance = fleet.byName.get(name)
+  if (!instance) throw new Error(`${name} was not created`)
+  await fleet.memory.timeline.append(spawnedEvent(instance))
 }

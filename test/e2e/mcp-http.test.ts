@@ -18,6 +18,7 @@ import {
   people,
   post,
   shown,
+  spawn,
   url,
 } from "./mcp-http-server.ts"
 import { eventually } from "./world.ts"
@@ -117,7 +118,7 @@ describe("clients of every generation", () => {
       await client.callTool({ name: "pause_instances", arguments: { names: ["mine"] } }),
     ).toMatchObject({
       isError: true,
-      content: [{ text: expect.stringContaining("viewer") }],
+      content: [{ text: expect.stringContaining("Viewers cannot do this") }],
     })
   })
 })
@@ -152,7 +153,7 @@ describe("changes", () => {
       resourcesListChanged: true,
       resourceSubscriptions: ["ralf://instances/mine"],
     })
-    await fleet.call(operator)("spawn_instance", { project: "shop", name: "other" })
+    await spawn("other")
     await fleet.call(operator)("pause_instances", { names: ["mine"] })
     await eventually(
       () =>

@@ -16,6 +16,7 @@ import {
   modern,
   post,
   session,
+  spawn,
   url,
 } from "./mcp-http-server.ts"
 import { eventually } from "./world.ts"
@@ -158,7 +159,7 @@ describe("streams", () => {
       headers: { ...headers, ...mine, "last-event-id": first.value?.id ?? "" },
     })
     expect(resumed.status).toBe(200)
-    await fleet.call(operator)("spawn_instance", { project: "shop", name: "new" })
+    await spawn("new")
     for await (const { data } of eventsOf(resumed)) {
       expect(data).toMatchObject({
         id: "w",
