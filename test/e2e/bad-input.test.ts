@@ -223,7 +223,7 @@ describe("a call that cannot be done", () => {
       what: "all, without saying how many that is",
       ...{ tool: "stop_instances", input: { all: true, remove: true } },
       ...{ status: 400, code: "Invalid" },
-      ...{ message: /This means 2 instances now, and needs expect/, next: /dryRun: true/ },
+      ...{ message: /This means 2 instances now, so it needs expect/, next: /dryRun: true/ },
     },
     {
       what: "another number than it is",
