@@ -57,10 +57,15 @@ export interface Instances {
     value: NonNullable<Status[S]>,
   ): Promise<Instance>
   /**
-   * Marks it; the operator releases it when nothing of it runs. @throws Conflict when its spec is
-   * not the one that was seen.
+   * Marks it; it vanishes when nothing of it runs. @throws Conflict when its spec is not the one that
+   * was seen.
    */
   delete(seen: Instance): Promise<void>
+  /**
+   * The operator's alone, when nothing of a marked instance runs and its end is told: it vanishes
+   * now. A store that removes it by itself once what it owns is gone (foreground deletion) does
+   * nothing here, and may be asked again as long as the instance is there.
+   */
   release(seen: Instance): Promise<void>
 }
 

@@ -21,10 +21,10 @@ Supervises one instance. serve starts it; people do not need to.
 
 /** `blackbox5 agent <run directory>`: supervises one run. */
 export async function agent(argv: readonly string[]): Promise<number> {
-  const words = parseArguments(argv, helpFlag)
-  if (typeof words === "string") return usageError(words, usage)
-  if (words.values.help) return showUsage(usage)
-  const [path, ...rest] = words.positionals
+  const parsed = parseArguments(argv, helpFlag)
+  if (typeof parsed === "string") return usageError(parsed, usage)
+  if (parsed.values.help) return showUsage(usage)
+  const [path, ...rest] = parsed.positionals
   if (path === undefined || rest.length > 0) return usageError("Give one run directory.", usage)
   dropRelativePath()
   const stop = new AbortController()
