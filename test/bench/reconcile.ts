@@ -89,8 +89,8 @@ async function perSecond(count: number, others: number): Promise<number> {
     const arrived = new Set<Uid>()
     const beganMs = performance.now()
     const settled = (async () => {
-      for await (const name of store.watch(stop.signal)) {
-        const found = await store.get(name)
+      for await (const name of store.replica.watch(stop.signal)) {
+        const found = store.replica.get(name)
         if (found?.spec.state === "Running" && found.status.run?.phase === "Running")
           arrived.add(found.uid)
         if (arrived.size === count) return

@@ -16,7 +16,11 @@ const forbidden = new Fault("Forbidden", "It is not yours.", "Ask.")
 const entry = (who: Principal, on: string, fault?: Fault, tool = "stop_instances") =>
   auditEntryOf({ who, tool, on: [on], fault })
 
-export function describeAudit(name: string, open: Open<Audit>): void {
+export function describeAudit(
+  name: string,
+  open: Open<Audit>,
+  { handles }: { handles: "one" | "several" },
+): void {
   describe(`Audit: ${name}`, () => {
     let opened: Opened<Audit>
     let audit: Audit
@@ -161,5 +165,15 @@ export function describeAudit(name: string, open: Open<Audit>): void {
       await audit.append(entry(fox, "tomorrow", forbidden))
       expect((await all({ refused: true })).slice(0, 1)).toEqual(["tomorrow"])
     })
+
+    if (handles === "several")
+      it("counts in one record what both handles append, by the backend's clock", async () => {
+        const { port: other } = await opened.second()
+        await audit.append(entry(fox, "hen", forbidden))
+        await other.append(entry(fox, "hen", forbidden))
+        const { records } = await other.last({ limit: 9 })
+        expect(records).toMatchObject([{ count: 2, atMs: startMs, lastAtMs: startMs }])
+        expect((await audit.last({ limit: 9 })).records).toEqual(records)
+      })
   })
 }

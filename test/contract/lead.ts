@@ -3,7 +3,11 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import type { Lead } from "../../src/core/ports.ts"
 import { manualClock, type Open, type Opened } from "./harness.ts"
 
-export function describeLead(name: string, open: Open<Lead>): void {
+export function describeLead(
+  name: string,
+  open: Open<Lead>,
+  { handles }: { handles: "one" | "several" },
+): void {
   describe(`Lead: ${name}`, () => {
     let opened: Opened<Lead>
     let stop: AbortController
@@ -79,5 +83,61 @@ export function describeLead(name: string, open: Open<Lead>): void {
       ).rejects.toThrow("broken")
       expect(await termNow()).toBeGreaterThan(0)
     })
+
+    if (handles === "several")
+      describe("with two handles", () => {
+        it("has one leader of both, and a greater term after a change", async () => {
+          const { port: other } = await opened.second()
+          const [begun, finish] = [Promise.withResolvers<number>(), Promise.withResolvers<void>()]
+          const first = opened.port(stop.signal, async (term) => {
+            begun.resolve(term)
+            await finish.promise
+          })
+          const former = await begun.promise
+          let next = 0
+          const second = other(stop.signal, async (term) => {
+            next = term
+          })
+          await new Promise((resolve) => setImmediate(resolve))
+          expect(next).toBe(0)
+          finish.resolve()
+          await Promise.all([first, second])
+          expect(next).toBeGreaterThan(former)
+        })
+
+        it("lets the other lead when the process of the leader is gone", async () => {
+          const { port: other, close } = await opened.second()
+          const begun = Promise.withResolvers<number>()
+          // It hangs: nothing of it ever returns.
+          void other(stop.signal, async (term) => {
+            begun.resolve(term)
+            await new Promise(() => {})
+          })
+          const former = await begun.promise
+          const next = termNow()
+          close()
+          expect(await next).toBeGreaterThan(former)
+        })
+
+        it("does not wait longer than its signal", async () => {
+          const { port: other } = await opened.second()
+          const [begun, finish] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+          const first = opened.port(stop.signal, async () => {
+            begun.resolve()
+            await finish.promise
+          })
+          await begun.promise
+          const leaving = new AbortController()
+          let led = false
+          const second = other(leaving.signal, async () => {
+            led = true
+          })
+          leaving.abort()
+          await second
+          expect(led).toBe(false)
+          finish.resolve()
+          await first
+        })
+      })
   })
 }

@@ -21,7 +21,11 @@ const used = (usd: number, more: Partial<Usage> = {}): Usage => ({
 })
 const hourMs = 3_600_000
 
-export function describeLedger(name: string, open: Open<Ledger>): void {
+export function describeLedger(
+  name: string,
+  open: Open<Ledger>,
+  { handles }: { handles: "one" | "several" },
+): void {
   describe(`Ledger: ${name}`, () => {
     let clock: ManualClock
     let opened: Opened<Ledger>
@@ -34,30 +38,29 @@ export function describeLedger(name: string, open: Open<Ledger>): void {
     })
     afterEach(() => opened.close())
 
-    const of = async (who: string): Promise<Usage | undefined> =>
-      (await ledger.spent()).get(uid(who))?.used
+    const of = (who: string): Usage | undefined => ledger.accounts.snapshot().get(uid(who))?.used
 
     it("keeps the maximum of each place, so that a repeat and a late report count once", async () => {
       await ledger.record(uid("a"), "p1", used(2))
       await ledger.record(uid("a"), "p1", used(2))
       await ledger.record(uid("a"), "p1", used(1))
-      expect(await of("a")).toEqual(used(2))
+      expect(of("a")).toEqual(used(2))
       await ledger.record(uid("a"), "p1", used(3))
-      expect(await of("a")).toEqual(used(3))
+      expect(of("a")).toEqual(used(3))
     })
 
     it("keeps the maximum of each number by itself", async () => {
       await ledger.record(uid("a"), "p1", { usd: 2, tokens: 10, iterations: 1, ms: 100 })
       await ledger.record(uid("a"), "p1", { usd: 1, tokens: 20, iterations: 0, ms: 200 })
-      expect(await of("a")).toEqual({ usd: 2, tokens: 20, iterations: 1, ms: 200 })
+      expect(of("a")).toEqual({ usd: 2, tokens: 20, iterations: 1, ms: 200 })
     })
 
     it("adds the places of an instance up, and no instance to another", async () => {
       await ledger.record(uid("a"), "p1", used(2))
       await ledger.record(uid("a"), "p2", used(3))
       await ledger.record(uid("b"), "p1", used(7))
-      expect(await of("a")).toEqual(used(5))
-      expect(await of("b")).toEqual(used(7))
+      expect(of("a")).toEqual(used(5))
+      expect(of("b")).toEqual(used(7))
     })
 
     it("knows the lineage of who was born, whether its usage or its birth came first", async () => {
@@ -65,10 +68,10 @@ export function describeLedger(name: string, open: Open<Ledger>): void {
       const child = aBirth("shop-1", { lineage: [uid("root")] })
       await ledger.open(uid("root"), root)
       await ledger.record(uid("child"), "p1", used(1))
-      expect((await ledger.spent()).get(uid("child"))).toEqual({ used: used(1) })
+      expect(ledger.accounts.snapshot().get(uid("child"))).toEqual({ used: used(1) })
       await ledger.open(uid("child"), child)
       await ledger.open(uid("child"), { ...child, lineage: [], defaults: { budget: { usd: 9 } } })
-      const spent = await ledger.spent()
+      const spent = ledger.accounts.snapshot()
       expect(spent.get(uid("root"))).toEqual({
         birth: { ...root, rank: expect.any(Number) },
         used: { usd: 0, tokens: 0, iterations: 0, ms: 0 },
@@ -88,7 +91,7 @@ export function describeLedger(name: string, open: Open<Ledger>): void {
       opened = await opened.reopen()
       ledger = opened.port
       await ledger.open(uid("d"), aBirth("d", { bornAtMs: 1 }))
-      const ranked = [...(await ledger.spent())].map(
+      const ranked = [...ledger.accounts.snapshot()].map(
         ([who, { birth }]) => [birth?.rank ?? Number.NaN, who] as const,
       )
       expect(new Set(ranked.map(([rank]) => rank)).size).toBe(4)
@@ -97,13 +100,13 @@ export function describeLedger(name: string, open: Open<Ledger>): void {
 
     it("gives the same map while nothing changed, and never changes one that it gave", async () => {
       await ledger.record(uid("a"), "p1", used(2))
-      const before = await ledger.spent()
+      const before = ledger.accounts.snapshot()
       await ledger.record(uid("a"), "p1", used(1))
-      expect(await ledger.spent()).toBe(before)
+      expect(ledger.accounts.snapshot()).toBe(before)
       await ledger.record(uid("a"), "p1", used(3))
       await ledger.open(uid("b"), aBirth("shop"))
       expect([...before].map(([who, one]) => [who, one.used.usd])).toEqual([["a", 2]])
-      const after = await ledger.spent()
+      const after = ledger.accounts.snapshot()
       expect([after.get(uid("a"))?.used.usd, after.get(uid("b"))?.birth?.name]).toEqual([3, "shop"])
     })
 
@@ -111,12 +114,12 @@ export function describeLedger(name: string, open: Open<Ledger>): void {
       await ledger.open(uid("a"), aBirth("shop", { lineage: [uid("root")] }))
       await ledger.record(uid("a"), "p1", used(2))
       await ledger.record(uid("a"), "p2", used(3))
-      const before = new Map(await ledger.spent())
+      const before = new Map(ledger.accounts.snapshot())
       opened = await opened.reopen()
       ledger = opened.port
-      expect(new Map(await ledger.spent())).toEqual(before)
+      expect(new Map(ledger.accounts.snapshot())).toEqual(before)
       await ledger.record(uid("a"), "p1", used(2))
-      expect(await of("a")).toEqual(used(5))
+      expect(of("a")).toEqual(used(5))
       expect(await ledger.spentSince(startMs)).toEqual(used(5))
     })
 
@@ -133,9 +136,50 @@ export function describeLedger(name: string, open: Open<Ledger>): void {
 
     it("gives what was read no part in what comes later", async () => {
       await ledger.record(uid("a"), "p1", used(1))
-      const before = await ledger.spent()
+      const before = ledger.accounts.snapshot()
       await ledger.record(uid("a"), "p1", used(2))
       expect(before.get(uid("a"))?.used).toEqual(used(1))
     })
+
+    if (handles === "several")
+      describe("with two handles", () => {
+        it("counts once what both record of one place, and gives each birth a rank of its own", async () => {
+          const { port: other } = await opened.second()
+          await Promise.all([
+            ledger.record(uid("a"), "p1", used(2)),
+            other.record(uid("a"), "p1", used(3)),
+            ledger.open(uid("a"), aBirth("a")),
+            other.open(uid("b"), aBirth("b")),
+            other.open(uid("a"), aBirth("later")),
+          ])
+          await expect.poll(() => other.accounts.get(uid("a"))?.birth).toBeDefined()
+          await expect.poll(() => ledger.accounts.get(uid("b"))?.birth).toBeDefined()
+          expect([...ledger.accounts.snapshot()].toSorted()).toEqual(
+            [...other.accounts.snapshot()].toSorted(),
+          )
+          expect(of("a")).toEqual(used(3))
+          expect(ledger.accounts.get(uid("a"))?.birth?.name).toBe("a")
+          const ranks = [...ledger.accounts.snapshot().values()].map(({ birth }) => birth?.rank)
+          expect(new Set(ranks).size).toBe(2)
+          expect(await ledger.spentSince(startMs)).toEqual(used(3))
+        })
+
+        it("counts an hour by the backend's clock", async () => {
+          const { port: other } = await opened.second()
+          await other.record(uid("a"), "p1", used(2))
+          expect(await other.spentSince(startMs)).toEqual(used(2))
+          expect(await other.spentSince(startMs + hourMs)).toEqual(used(0))
+        })
+
+        it("catches up with what was recorded while its feed was cut", async () => {
+          const { port: other, wire, comeBack } = await opened.second()
+          wire.cut()
+          await expect.poll(() => other.accounts.staleSinceMs).toBeDefined()
+          await ledger.record(uid("a"), "p1", used(2))
+          expect(other.accounts.get(uid("a"))).toBeUndefined()
+          await comeBack()
+          expect(other.accounts.get(uid("a"))?.used).toEqual(used(2))
+        })
+      })
   })
 }

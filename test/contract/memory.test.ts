@@ -6,7 +6,7 @@ import { tokensMax } from "../../src/adapters/memory/tokens.ts"
 import { retryMsMax } from "../../src/core/replica.ts"
 import { describeAudit } from "./audit.ts"
 import type { Open, Opened } from "./harness.ts"
-import { describeInstanceStore } from "./instance-store.ts"
+import { describeInstances } from "./instances.ts"
 import { describeLead } from "./lead.ts"
 import { describeLedger } from "./ledger.ts"
 import { describeMailboxes } from "./mailboxes.ts"
@@ -60,9 +60,10 @@ const opener =
   }
 const handles = "several" as const
 
-describeInstanceStore(
+describeInstances(
   "memory",
   opener(({ instances }) => instances),
+  { handles },
 )
 describeMailboxes(
   "memory",
@@ -87,17 +88,20 @@ describeTurns(
 describeLedger(
   "memory",
   opener(({ ledger }) => ledger),
+  { handles },
 )
 describeLead(
   "memory",
   opener(({ lead }) => lead),
+  { handles },
 )
 describeAudit(
   "memory",
   opener(({ audit }) => audit),
+  { handles },
 )
 describeTokens(
   "memory",
   opener(({ tokens }) => tokens),
-  { tokensMax },
+  { tokensMax, handles },
 )

@@ -44,7 +44,7 @@ import {
   stepping,
   uid,
 } from "./harness.ts"
-import { describeInstanceStore } from "./instance-store.ts"
+import { describeInstances } from "./instances.ts"
 import { describeLead } from "./lead.ts"
 import { describeLedger } from "./ledger.ts"
 import { describeMailboxes } from "./mailboxes.ts"
@@ -85,15 +85,15 @@ const newId = (prefix: string): string => `${prefix}-${++ids}`
 
 // One process at a time has the file: another is refused it (below), so none can be stale.
 const handles = "one" as const
-describeInstanceStore("sqlite", opener(sqliteStore))
+describeInstances("sqlite", opener(sqliteStore), { handles })
 describeMailboxes("sqlite", opener(sqliteMailboxes), { inboxMax, handles })
 describeTimeline("sqlite", opener(sqliteTimeline), { handles })
 describeReports("sqlite", opener(sqliteReports), { handles })
 describeTurns("sqlite", opener(sqliteTurns), { handles })
-describeLedger("sqlite", opener(sqliteLedger))
-describeLead("sqlite", opener(sqliteLead))
-describeAudit("sqlite", opener(anAudit()))
-describeTokens("sqlite", opener(sqliteTokens), { tokensMax })
+describeLedger("sqlite", opener(sqliteLedger), { handles })
+describeLead("sqlite", opener(sqliteLead), { handles })
+describeAudit("sqlite", opener(anAudit()), { handles })
+describeTokens("sqlite", opener(sqliteTokens), { tokensMax, handles })
 
 it("keeps no bearer in the file", async () => {
   const directory = await mkdtemp(join(tmpdir(), "blackbox5-"))
@@ -210,7 +210,7 @@ describe("the file", () => {
     await expectFault(sqliteLedgerRecord(database), "Unavailable", /closed/)
   })
   const sqliteLedgerRecord = async (database: Database) =>
-    sqliteLedger(database, manualClock()).spent()
+    sqliteLedger(database, manualClock()).spentSince(0)
 
   it("is its owner's alone, with all beside it, whatever the umask is and whoever made it", async () => {
     const before = process.umask(0)
@@ -337,7 +337,7 @@ describe("the file", () => {
     }
     await expectFault(failed(), "Unavailable", /full/)
     await expectFault(mailboxes.send(uid("a"), aMail("1", { text: big })), "Unavailable", /full/)
-    expect((await store.list()).map(({ name }) => name)).toEqual(written)
+    expect([...store.replica.snapshot().values()].map(({ name }) => name)).toEqual(written)
     database.prepare("PRAGMA max_page_count = 100000").get()
     expect(await mailboxes.send(uid("a"), aMail("1"))).toBe("Accepted")
     expect((await stepping(mailboxes.inbox(uid("a"), stop.signal)).next()).id).toBe("1")
@@ -361,7 +361,7 @@ describe("the file", () => {
     await copyFile(path, `${path}.copy`)
     await rm(path)
     await copyFile(`${path}.copy`, path)
-    expect(await sqliteStore(await openHere(), manualClock()).get("shop")).toEqual(shop)
+    expect(sqliteStore(await openHere(), manualClock()).replica.get("shop")).toEqual(shop)
   })
 
   describe("bounds", () => {
@@ -473,7 +473,7 @@ describe("the file", () => {
       clock.advance(hoursKept * 3_600_000)
       await ledger.record(uid("b"), "p1", used)
       expect(await ledger.spentSince(0)).toEqual(used)
-      expect((await ledger.spent()).size).toBe(2)
+      expect(ledger.accounts.snapshot().size).toBe(2)
     })
 
     it("lists ten thousand instances without the disk", async () => {
@@ -481,7 +481,7 @@ describe("the file", () => {
       const store = sqliteStore(database, manualClock())
       for (let count = 0; count < 10_000; count++) await store.create(`shop-${count}`, aSpec())
       database.close()
-      expect(await store.list()).toHaveLength(10_000)
+      expect(store.replica.snapshot().size).toBe(10_000)
     }, 30_000)
   })
 })

@@ -14,7 +14,7 @@ import {
 export function describeTokens(
   name: string,
   open: Open<Tokens>,
-  { tokensMax }: { tokensMax: number },
+  { tokensMax, handles }: { tokensMax: number; handles: "one" | "several" },
 ): void {
   describe(`Tokens: ${name}`, () => {
     let opened: Opened<Tokens>
@@ -91,5 +91,34 @@ export function describeTokens(
       expect(listed.map(({ name }) => name)).not.toContain("first")
       expect(await opened.port.find(bearer)).toBeUndefined()
     })
+
+    if (handles === "several")
+      describe("with two handles", () => {
+        it("knows at both who has a token, and tells both who lost it", async () => {
+          const { port: other } = await opened.second()
+          const { token, bearer } = await opened.port.create({ name: "ann", role: "viewer" })
+          expect(await other.find(bearer)).toEqual(token)
+          await expectFault(other.create({ name: "ann", role: "admin" }), "Conflict", /ann/)
+          const stop = new AbortController()
+          const told = stepping(opened.port.watch(stop.signal)).next()
+          await new Promise((resolve) => setImmediate(resolve))
+          await other.revoke("ann")
+          expect(await told).toBe("ann")
+          expect(await opened.port.find(bearer)).toBeUndefined()
+          stop.abort()
+        })
+
+        it("ends a token by the backend's clock", async () => {
+          const { port: other } = await opened.second()
+          const { bearer } = await other.create({
+            name: "ann",
+            role: "viewer",
+            expiresAtMs: startMs + 1000,
+          })
+          expect(await other.find(bearer)).toMatchObject({ createdAtMs: startMs })
+          clock.advance(1000)
+          expect(await other.find(bearer)).toBeUndefined()
+        })
+      })
   })
 }
