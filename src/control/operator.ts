@@ -32,6 +32,11 @@ export interface OperatorPorts {
 /** A run before a leader has put its term on it. */
 type RunFacts = Omit<Run, "term">
 
+/** What others wrote may be missing then: nothing is decided until the feed is back. */
+const staleMs = 1000
+const isStale = ({ staleSinceMs }: { readonly staleSinceMs: number | undefined }): boolean =>
+  staleSinceMs !== undefined
+
 /** What an instance without an account waits, until the scheduler has opened it. */
 const unbornMs = 1000
 
@@ -43,8 +48,12 @@ export const reconcileInstance =
   (ports: OperatorPorts, term: number): Reconcile<string> =>
   async (name) => {
     const { store, runtime, ledger, clock } = ports
-    const wanted = store.replica.get(name)
+    if (isStale(store.replica) || isStale(ledger.accounts)) return { afterMs: staleMs }
     const observed = await runtime.get(name)
+    const known = store.replica.get(name)
+    // What runs may be of an instance that this replica has not heard of yet.
+    const isStranger = observed !== undefined && observed.uid !== known?.uid
+    const wanted = isStranger ? await store.read(name) : known
     const accounts = ledger.accounts.snapshot()
     const revision = wanted ? wantedRevision(wanted, accounts) : ""
     const decision = decide(wanted, revision, observed, clock.nowMs())

@@ -24,6 +24,9 @@ export interface SchedulerPorts {
   readonly policyChanged: Source<string>
 }
 
+/** What others wrote may be missing then: nothing is decided until the feeds are back. */
+const staleMs = 1000
+
 /** In one pass; the next one opens the rest. Turns must not wait for a thousand births. */
 export const openingsMax = 100
 
@@ -35,6 +38,8 @@ export const reconcileFleet =
   (ports: SchedulerPorts, term: number): Reconcile<"fleet"> =>
   async () => {
     const { store, reports, turns, ledger, clock, windows, policy } = ports
+    const replicas = [store.replica, reports.beats, reports.waits, turns.replica, ledger.accounts]
+    if (replicas.some(({ staleSinceMs }) => staleSinceMs !== undefined)) return { afterMs: staleMs }
     const instances = instanceList(store.replica.snapshot())
     const opening = await openAccounts(ports, instances)
     const spent = ledger.accounts.snapshot()

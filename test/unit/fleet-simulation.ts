@@ -152,8 +152,11 @@ export class Simulation {
   readonly log: string[] = []
   readonly world = instantRuntime(this.clock)
   #count = 0
+  readonly #cutsWires: boolean
 
-  constructor(seed: number) {
+  /** `cutsWires`: a plane's feeds may be cut as well, so that its replicas are stale. */
+  constructor(seed: number, { cutsWires = false } = {}) {
+    this.#cutsWires = cutsWires
     this.chance = random(seed)
     this.front = connectMemory(this.backend, { clock: this.clock })
   }
@@ -305,12 +308,17 @@ export class Simulation {
     else if (dice < 0.65) {
       plane.kill()
       this.begin()
-    } else return
+    } else if (!this.#cutsWires) return
+    else if (dice < 0.8) plane.ports.wire.cut()
+    else plane.ports.wire.resume()
     this.log.push(`disturbed ${plane.name} ${dice.toFixed(2)}`)
   }
   /** Nobody disturbs any more: every plane goes on, and every supervisor is connected. */
   async calm(): Promise<void> {
-    for (const plane of this.planes) plane.isFrozen = false
+    for (const plane of this.planes) {
+      plane.isFrozen = false
+      plane.ports.wire.resume()
+    }
     for (let round = 0; round < 60; round++) {
       for (let count = 0; count < 500 && this.goOn(); count++) await this.drain()
       await this.drain()

@@ -7,7 +7,10 @@ import { Simulation } from "./fleet-simulation.ts"
  * decided since.
  */
 
-const seeds = Array.from({ length: 24 }, (_, index) => index + 1)
+const seeds = Array.from({ length: 36 }, (_, index) => ({
+  seed: index + 1,
+  cutsWires: index >= 24,
+}))
 const steps = 700
 
 /** The terms that the store has shown; they must only grow. */
@@ -67,9 +70,9 @@ async function checkCalm({ front, supervisors, paused, sent, world }: Simulation
 
 describe("two control planes over one backend", () => {
   it.each(seeds)(
-    "keep every promise while either stands still at any await, seed %i",
-    async (seed) => {
-      const simulation = new Simulation(seed)
+    "keep every promise while either stands still at any await, seed $seed, cuts: $cutsWires",
+    async ({ seed, cutsWires }) => {
+      const simulation = new Simulation(seed, { cutsWires })
       const terms = new Terms()
       try {
         await simulation.front.ready()
