@@ -1,6 +1,6 @@
 import { closeSync, openSync, readFileSync, readlinkSync, readSync, statSync } from "node:fs"
 import { resolve } from "node:path"
-import { isPrompt } from "./claude-shim.ts"
+import { isPrompt } from "./shim-arguments.ts"
 
 /**
  * Tells which processes run the real claude, by what the kernel says that they execute: a process

@@ -3,15 +3,17 @@ import { randomUUID } from "node:crypto"
 import { fstatSync, openSync, readlinkSync, writeSync } from "node:fs"
 import { constants } from "node:os"
 import { Writable } from "node:stream"
-import { setTimeout as sleep } from "node:timers/promises"
 import { z } from "zod"
-import { oneLine } from "../core/view.ts"
 import { instanceVariable, processId, turnVariable } from "../host/processes.ts"
 import { mergeSettings, nestedSettings, settingsSchema, wayOut } from "./settings.ts"
-
-// An import of node:http also loads what it re-exports, node's fetch and WebSocket: 40 ms and 12
-// MiB in every turn.
-const { request } = process.getBuiltinModule("node:http")
+import { appended, isPrompt } from "./shim-arguments.ts"
+import {
+  askMsMax,
+  describeRefusal,
+  insist,
+  type SupervisorAnswer,
+  type SupervisorPort,
+} from "./shim-calls.ts"
 
 /**
  * What the loop finds as `claude`: asks the supervisor for a turn, waits, runs the real one and
@@ -44,102 +46,11 @@ const exitTempFail = 75
  * takes over.
  */
 const unreachableMsMax = 600_000
-/** One question waits at most this long at the supervisor, which then answers 204: ask again. */
-const askMsMax = 60_000
-
-/** What else runs in this instance has asked more often than its supervisor takes. */
-const tooOftenMs = 1000
-
-/** Claude's subcommands and flags that talk to no model (claude --help). */
-const subcommands = new Set([
-  "agents",
-  "auth",
-  "auto-mode",
-  "config",
-  "doctor",
-  "install",
-  "mcp",
-  "plugin",
-  "plugins",
-  "setup-token",
-  "update",
-  "upgrade",
-  "migrate-installer",
-])
-const informational = new Set(["--version", "-v", "--help", "-h"])
-export const isPrompt = (args: readonly string[]): boolean =>
-  !subcommands.has(args[0] ?? "") && !args.some((arg) => informational.has(arg))
-
-interface Asked {
-  readonly status: number
-  readonly body: string
-}
-function ask(method: string, path: string, text: string): Promise<Asked> {
-  const url = new URL(path, process.env[agentUrlVariable])
-  return new Promise((resolve, reject) => {
-    const call = request(
-      url,
-      {
-        method,
-        agent: false,
-        timeout: askMsMax + 10_000,
-        headers: {
-          authorization: `Bearer ${process.env[agentTokenVariable] ?? ""}`,
-          "content-type": "application/json",
-          "content-length": Buffer.byteLength(text),
-        },
-      },
-      (response) => {
-        let answer = ""
-        response.setEncoding("utf8")
-        response.on("data", (chunk: string) => {
-          answer += chunk
-        })
-        response.on("end", () => resolve({ status: response.statusCode ?? 0, body: answer }))
-        response.on("error", reject)
-      },
-    )
-    call.on("timeout", () => call.destroy(new Error("no answer in time")))
-    call.on("error", reject)
-    call.end(text)
-  })
-}
-
-/** Asks until there is an answer; a supervisor that is being replaced is asked again. */
-async function insist(path: string, text: string, msMax: number): Promise<Asked | undefined> {
-  let heardMs = performance.now()
-  for (let waitMs = 20; performance.now() - heardMs < msMax; waitMs = Math.min(1000, waitMs * 2)) {
-    try {
-      const asked = await ask("POST", path, text)
-      if (asked.status === 429) {
-        await sleep(tooOftenMs)
-        continue
-      }
-      if (asked.status !== 204) return asked
-      waitMs = 20
-      heardMs = performance.now() // who says "not yet" is there, however long that lasts
-    } catch {
-      await sleep(waitMs)
-    }
-  }
-  return undefined
-}
-
-/**
- * Flags behind the caller's, before a `--` that ends them. Of several `--mcp-config` claude takes
- * all servers, and of two with one name the last: so ours stand behind the caller's, and behind
- * nothing that a list of values could swallow.
- */
-export function appended(args: readonly string[], flags: readonly string[]): string[] {
-  const end = args.indexOf("--")
-  return end < 0 ? [...args, ...flags] : [...args.slice(0, end), ...flags, ...args.slice(end)]
-}
-
 /**
  * What marks this instance's processes, and leads them to its supervisor: a project's settings may
  * not say otherwise to what claude starts.
  */
-const ownOf = (env: NodeJS.ProcessEnv): Record<string, string> =>
+const instanceEnvironment = (env: NodeJS.ProcessEnv): Record<string, string> =>
   Object.fromEntries(
     [
       instanceVariable,
@@ -166,67 +77,64 @@ function plainStderr(): void {
 /** Runs one claude. Resolves with the exit code to end with. */
 export async function runTurn(args: readonly string[]): Promise<number> {
   plainStderr()
-  const claude = process.env[claudeVariable]
-  const url = process.env[agentUrlVariable]
+  const { env } = process
+  const claude = env[claudeVariable]
+  const url = env[agentUrlVariable]
   if (!claude || !url) {
     process.stderr.write(
-      "blackbox5 turn: there is no supervisor to ask; this command runs only inside an instance.\n",
+      "blackbox5 turn: no supervisor to ask. Only loops run this command, inside an instance.\n",
     )
     return exitTempFail
   }
-  if (!isPrompt(args)) return (await run(claude, args, process.env)).code
-  const outer = process.env[turnVariable]
-  // Nested, it runs inside the outer turn, without doors.
-  if (outer) {
-    const counted = nestedSettings(url, process.env[agentTokenVariable] ?? "")
-    const nested = await inFile(
-      outer,
-      mergeSettings(args, counted, wayOut(process.env, process.cwd())),
-    )
-    return nested
-      ? (await run(claude, nested.args, { ...process.env, [turnVariable]: nested.turn })).code
-      : exitTempFail
-  }
+  if (!isPrompt(args)) return run(claude, args, env)
+  const port = { url, token: env[agentTokenVariable] ?? "" }
+  const outer = env[turnVariable]
+  return outer ? runNested(port, claude, outer, args) : runIteration(port, claude, args)
+}
+
+/** A claude inside an iteration runs inside its turn, without hooks of ours. */
+async function runNested(
+  port: SupervisorPort,
+  claude: string,
+  outer: string,
+  args: readonly string[],
+): Promise<number> {
+  const { env } = process
+  const counted = nestedSettings(port.url, port.token)
+  const merged = mergeSettings(args, counted, wayOut(env, process.cwd()))
+  const nested = await inFile(port, outer, merged)
+  return nested ? run(claude, nested.args, { ...env, [turnVariable]: nested.turn }) : exitTempFail
+}
+
+/** Waits for a turn, and reports how its claude ended. */
+async function runIteration(
+  port: SupervisorPort,
+  claude: string,
+  args: readonly string[],
+): Promise<number> {
   const id = `t-${randomUUID()}`
-  const asked = await insist(
-    `/turns/${id}`,
-    JSON.stringify(processId(process.pid)),
-    unreachableMsMax,
-  )
-  if (asked?.status !== 200) {
-    refusedBecause(asked)
-    return exitTempFail
-  }
-  const { settings, model, mcp, claude: real = claude } = grantSchema.parse(JSON.parse(asked.body))
+  const self = JSON.stringify(processId(process.pid))
+  const answer = await insist(port, `/turns/${id}`, self, unreachableMsMax)
+  if (answer?.status !== 200) return refuse(answer)
+  const grant = grantSchema.parse(JSON.parse(answer.body))
+  const { settings, model, mcp, claude: real = claude } = grant
   const own = args.includes("--model") || model === undefined ? [] : ["--model", model]
   const env = { ...process.env, [turnVariable]: id, [claudeVariable]: real }
-  const ours = { ...settings, env: { ...settings.env, ...ownOf(env) } }
-  const began = performance.now()
-  const begun = await inFile(id, mergeSettings(args, ours, wayOut(env, process.cwd())))
+  const ours = { ...settings, env: { ...settings.env, ...instanceEnvironment(env) } }
+  const beganMs = performance.now()
+  const begun = await inFile(port, id, mergeSettings(args, ours, wayOut(env, process.cwd())))
   const code =
     begun?.turn === id
-      ? (await run(real, appended(begun.args, ["--mcp-config", mcp, ...own]), env)).code
+      ? await run(real, appended(begun.args, ["--mcp-config", mcp, ...own]), env)
       : exitTempFail
-  await insist(
-    `/turns/${id}/end`,
-    JSON.stringify({ code, ms: Math.round(performance.now() - began) }),
-    askMsMax,
-  )
+  const end = JSON.stringify({ code, ms: Math.round(performance.now() - beganMs) })
+  await insist(port, `/turns/${id}/end`, end, askMsMax)
   return code
 }
 
-const refusalSchema = z.object({ error: z.object({ message: z.string(), next: z.string() }) })
-function wordsOf(body: string): string {
-  try {
-    const { message, next } = refusalSchema.parse(JSON.parse(body)).error
-    return `${message} ${next}`
-  } catch {
-    return body
-  }
-}
-function refusedBecause(asked: Asked | undefined): void {
-  const why = asked ? ` (${oneLine(wordsOf(asked.body), 300)})` : ": the supervisor does not answer"
-  process.stderr.write(`blackbox5 turn: no turn could be had${why}; no iteration was started.\n`)
+function refuse(answer: SupervisorAnswer | undefined): number {
+  process.stderr.write(`blackbox5 turn: no iteration started: ${describeRefusal(answer)}\n`)
+  return exitTempFail
 }
 
 const placedSchema = z.object({ path: z.string(), turn: z.string() })
@@ -236,17 +144,18 @@ const placedSchema = z.object({ path: z.string(), turn: z.string() })
  * always the one that this claude was started under: the agent's tmux server may be older.
  */
 async function inFile(
+  port: SupervisorPort,
   outer: string,
   [flag = "", settings = "", ...rest]: readonly string[],
 ): Promise<{ readonly args: readonly string[]; readonly turn: string } | undefined> {
-  const asked = await insist(`/turns/${outer}/settings`, settings, unreachableMsMax)
-  // A supervisor of before this was known has no such path.
-  if (asked?.status === 404) return { args: [flag, settings, ...rest], turn: outer }
-  if (asked?.status !== 200) {
-    refusedBecause(asked)
+  const answer = await insist(port, `/turns/${outer}/settings`, settings, unreachableMsMax)
+  // An early supervisor has no such path.
+  if (answer?.status === 404) return { args: [flag, settings, ...rest], turn: outer }
+  if (answer?.status !== 200) {
+    refuse(answer)
     return undefined
   }
-  const { path, turn } = placedSchema.parse(JSON.parse(asked.body))
+  const { path, turn } = placedSchema.parse(JSON.parse(answer.body))
   return { args: [flag, path, ...rest], turn }
 }
 
@@ -265,26 +174,22 @@ function ownOutput(descriptor: 1 | 2): number | "inherit" {
   }
 }
 
-function run(
-  claude: string,
-  args: readonly string[],
-  env: NodeJS.ProcessEnv,
-): Promise<{ code: number }> {
+function run(claude: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   return new Promise((resolve) => {
     const child = spawn(claude, args, { stdio: ["inherit", ownOutput(1), ownOutput(2)], env })
     const names = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const
     const pass = (name: NodeJS.Signals): void => void child.kill(name)
     for (const name of names) process.on(name, pass)
-    const over = (code: number): void => {
+    const finish = (code: number): void => {
       for (const name of names) process.off(name, pass)
-      resolve({ code })
+      resolve(code)
     }
     child.once("error", (error) => {
-      process.stderr.write(`blackbox5 turn: ${claude} could not be started: ${error.message}\n`)
-      over(127)
+      process.stderr.write(`blackbox5 turn: could not start ${claude}: ${error.message}\n`)
+      finish(127)
     })
     child.once("exit", (code, signal) =>
-      over(code ?? 128 + (signal ? constants.signals[signal] : 0)),
+      finish(code ?? 128 + (signal ? constants.signals[signal] : 0)),
     )
   })
 }

@@ -29,32 +29,32 @@ export interface FailureContext {
  */
 export function holdFor(failure: Failure, context: FailureContext): ReportedHold | undefined {
   const { nowMs, failures } = context
-  const words = `"${oneLine(describeFailure(failure), 400)}"`
+  const quote = `"${oneLine(describeFailure(failure), 400)}"`
   switch (kindOf(failure)) {
     case "limit":
-      return limitHold(failure, words, context)
+      return limitHold(failure, quote, context)
     case "service":
       return {
         reason: "ServiceUnavailable",
-        message: `The model's service failed: ${words}.`,
+        message: `The model's service failed: ${quote}.`,
         untilMs: nowMs + Math.max(minuteMs, backoffMs(failures + 5)),
       }
     case "login":
       return {
         reason: "LoginRequired",
-        message: `The model's service refused the login: ${words}.`,
+        message: `The model's service refused the login: ${quote}.`,
         untilMs: nowMs + 10 * minuteMs,
       }
     case "billing":
       return {
         reason: "AccountProblem",
-        message: `The account cannot pay for the model: ${words}. Add credit, or correct its billing.`,
+        message: `The account cannot pay for the model: ${quote}. Add credit, or correct its billing.`,
         untilMs: nowMs + 30 * minuteMs,
       }
     case "organization":
       return {
         reason: "AccountProblem",
-        message: `The organization of this login may not use the model: ${words}. Ask its administrator, or use another login or API key.`,
+        message: `The organization of this login may not use the model: ${quote}. Ask its administrator, or use another login or API key.`,
         untilMs: nowMs + 30 * minuteMs,
       }
     default:
@@ -100,13 +100,13 @@ const unpaid =
 
 function limitHold(
   failure: Failure,
-  words: string,
+  quote: string,
   { failures, nowMs, zone, jitterMs }: FailureContext,
 ): ReportedHold {
   const growing =
     nowMs + Math.min(unknownWaitMsMax, minuteMs * 2 ** Math.min(failures - 1, 10)) + jitterMs
   const resetMs = resetTime(`${failure.message}\n${failure.details}`, nowMs, zone)
-  const message = `The model's limit is reached: ${words}.`
+  const message = `The model's limit is reached: ${quote}.`
   // The text cuts seconds off: a minute later it is certain. A moment that has passed did not help,
   // so the waits grow.
   if (resetMs !== undefined)
@@ -115,15 +115,15 @@ function limitHold(
       message,
       untilMs: resetMs > nowMs ? resetMs + minuteMs + jitterMs : growing,
     }
-  if (unpaid.test(words))
+  if (unpaid.test(quote))
     return {
       reason: "AccountProblem",
-      message: `The account's usage is used up: ${words}. Add credit, or ask its administrator.`,
+      message: `The account's usage is used up: ${quote}. Add credit, or ask its administrator.`,
       untilMs: nowMs + 30 * minuteMs,
     }
   return {
     reason: "RateLimited",
-    message: `${message} It gives no time, so the agent tries again after growing waits of up to an hour.`,
+    message: `${message} It names no reset time, so the agent tries again after growing waits of up to an hour.`,
     untilMs: growing,
   }
 }
@@ -131,5 +131,5 @@ function limitHold(
 /** What nobody can talk to, count or stop at its end does not go on by itself. */
 export const uncontrolledAfter = (iteration: number, ended: boolean): ReportedHold => ({
   reason: "Uncontrolled",
-  message: `Uncontrolled: in iteration ${iteration} claude ${ended ? "asked none of its hooks for a minute and was ended" : "ended without having asked any of its hooks"}, so that no mail could reach it. Something turns hooks off: --bare, --safe-mode or another --settings behind the loop's claude, allowedHttpHookUrls in a settings file, or managed settings.`,
+  message: `Uncontrolled: in iteration ${iteration} claude ${ended ? "called none of its hooks for a minute and was ended" : "ended without calling any of its hooks"}, so no mail could reach it. Something turns hooks off: --bare, --safe-mode or another --settings in the loop's call of claude, allowedHttpHookUrls in a settings file, or managed settings.`,
 })

@@ -69,7 +69,7 @@ export interface Iterations {
   /** How the last iteration of this run ended; undefined while none has. */
   lastOutcome(): Marker | undefined
   /**
-   * True once an iteration ran without its doors: what the loop says of itself then is not
+   * True once an iteration ran without its hooks: what the loop says of itself then is not
    * believed.
    */
   uncontrolled(): boolean

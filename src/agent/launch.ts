@@ -51,7 +51,7 @@ function obstacle(directory: string, program: string): Problem | undefined {
   if (!existsSync(directory))
     return {
       reason: "DirectoryMissing",
-      message: `The directory ${directory} is not there any more. Bring it back, then resume the instance.`,
+      message: `The directory ${directory} does not exist any more. Restore it, then run resume_instances.`,
     }
   if (!program.includes("/")) return undefined
   try {
@@ -61,11 +61,11 @@ function obstacle(directory: string, program: string): Problem | undefined {
     return existsSync(program)
       ? {
           reason: "NotExecutable",
-          message: `${program} (the loop) is not executable. Run chmod +x ${shellWord(program)}, then resume the instance.`,
+          message: `${program} (the loop) is not executable. Run chmod +x ${shellWord(program)}, then run resume_instances.`,
         }
       : {
           reason: "ProgramMissing",
-          message: `${program} (the loop) is not there. Install it or correct the policy, then resume the instance.`,
+          message: `${program} (the loop) does not exist. Install it or correct the policy, then run resume_instances.`,
         }
   }
 }
@@ -78,7 +78,7 @@ export interface Outside {
   warn(message: string): void
 }
 const worksInProgram = (open: readonly string[]): string =>
-  `This agent can change Blackbox5's own files, which also run outside of its namespaces, because it works where they are: ${oneLine(open.join(", "), 600)}. Give it a work tree (workspace: worktree), or install Blackbox5 elsewhere.`
+  `This agent can change Blackbox5's own files, which also run outside of its namespaces, because it works in the same place: ${oneLine(open.join(", "), 600)}. Give it a work tree (workspace: worktree), or install Blackbox5 elsewhere.`
 
 /**
  * The loop's parent, outside of its namespaces: it writes down how the loop ended, even when no
@@ -102,7 +102,7 @@ export function startLoop(
   directory: RunDirectory,
   keeper: DiskRetry,
   output: Pick<Output, "openForLoop">,
-  door: PortAccess,
+  access: PortAccess,
   over: (code: number) => void,
   outside: Outside,
 ): Problem | "Rival" | undefined {
@@ -128,7 +128,10 @@ export function startLoop(
   if (view.open.length > 0 && run.isolation === "pid and mount namespaces")
     outside.warn(worksInProgram(view.open))
   const command = isolated(run.isolation, run.command, {
-    ...{ stateDirectory, directory: run.directory, graceSeconds, view },
+    stateDirectory,
+    directory: run.directory,
+    graceSeconds,
+    view,
     bin: relative(stateDirectory, directory.bin),
   })
   const ended = join(directory.status, fileName("ended"))
@@ -146,8 +149,8 @@ export function startLoop(
         PATH: `${first.entry}${delimiter}${process.env.PATH ?? ""}`,
         SHELL: shell,
         [instanceVariable]: `${run.uid}/${run.place}`,
-        [agentUrlVariable]: `http://127.0.0.1:${door.port}`,
-        [agentTokenVariable]: door.token,
+        [agentUrlVariable]: `http://127.0.0.1:${access.port}`,
+        [agentTokenVariable]: access.token,
         [claudeVariable]: run.claude,
         [agentNameVariable]: run.name,
         // Claude Code sends hooks through a configured proxy, too, unless it is told not to.

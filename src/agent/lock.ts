@@ -29,7 +29,7 @@ export async function lock(
         file.close()
         throw new Fault(
           "Unavailable",
-          `Another supervisor has held ${name} for too long.`,
+          `Another supervisor has been holding ${name} for too long.`,
           "Stop that instance.",
           error,
         )

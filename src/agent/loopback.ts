@@ -63,7 +63,7 @@ const faultOf = (error: Error): Fault => {
   if (error instanceof z.ZodError || error instanceof SyntaxError)
     return new Fault(
       "Invalid",
-      "The body is not understood.",
+      "The body is not valid.",
       "Send what Claude Code and `blackbox5 turn` send.",
     )
   return new Fault(
@@ -106,7 +106,7 @@ export async function listen(
   const app = new Hono<{ Bindings: HttpBindings }>()
   app.use(async (context, next) => {
     if (!timingSafeEqual(digest(context.req.header("authorization") ?? ""), wanted))
-      return context.json({ error: "This port is for its own instance." }, 401)
+      return context.json({ error: "Only this port's own instance may call it." }, 401)
     return next()
   })
   app.onError((error, context) => {

@@ -28,17 +28,17 @@ export function iterationLimitOf(
   if (ranMs >= minutesMax * 60_000)
     return {
       why: "TooLong",
-      message: `The iteration ran for ${minutesMax} min and was ended: longer than iterationMinutesMax in the policy allows.`,
+      message: `The iteration ran for ${minutesMax} min and was ended: iterationMinutesMax in the policy allows no more.`,
     }
   if (!turn.stopped) return undefined
   const sinceMs = ranMs - turn.stopped.ranMs
   if (sinceMs < graceMs || (sinceMs < workingGraceMs && works())) return undefined
   return {
     why: turn.stopped.failed ? "Failed" : "Stopped",
-    message: `claude had stopped but did not exit within ${Math.round(sinceMs / 60_000)} min; it was ended.`,
+    message: `claude had finished but did not exit within ${Math.round(sinceMs / 60_000)} min; it was ended.`,
   }
 }
 
 /** What people are told halfway. */
 export const halfwayWords = (iteration: number, minutesMax: number): string =>
-  `Iteration ${iteration} has run for ${minutesMax / 2} min. It is ended after ${minutesMax} min; iterationMinutesMax in the policy allows more.`
+  `Iteration ${iteration} has run for ${minutesMax / 2} min. It will be ended after ${minutesMax} min; raise iterationMinutesMax in the policy to allow more.`

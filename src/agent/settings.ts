@@ -7,7 +7,7 @@ import { fleetServer } from "../core/mcp-servers.ts"
 
 /**
  * What claude is given as `--settings`. There, `env` and `disableAllHooks` win over a person's and
- * a project's own settings, which would otherwise silence the doors and the meter, or send the
+ * a project's own settings, which would otherwise silence the hooks and the meter, or send the
  * model's key elsewhere.
  */
 
@@ -80,12 +80,10 @@ export const nestedLogsPath = "/nested/logs"
 export function settingsFor({ port, token }: PortAccess): Settings {
   const url = `http://127.0.0.1:${port}`
   const hookAt = (path: string, event: string) => ({
-    ...{
-      type: "http",
-      url: `${url}${path}`,
-      headers: { Authorization: `Bearer ${token}` },
-      timeout: secondsOf(event),
-    },
+    type: "http",
+    url: `${url}${path}`,
+    headers: { Authorization: `Bearer ${token}` },
+    timeout: secondsOf(event),
   })
   const parts = Array.from({ length: openingPartsMax }, (_, index) =>
     hookAt(`/hooks/opening/${index}`, "UserPromptSubmit"),
@@ -104,7 +102,7 @@ export function settingsFor({ port, token }: PortAccess): Settings {
     ),
   }
 }
-/** For a claude inside an iteration: it has no doors, but is counted. */
+/** For a claude inside an iteration: it has none of our hooks, but is counted. */
 export const nestedSettings = (url: string, token: string): Settings => ({
   env: telemetry(url, token, nestedLogsPath),
 })

@@ -36,8 +36,8 @@ export function createTurnFiles({ bin }: Pick<RunDirectory, "bin">): TurnFiles {
       if (paths.size >= turnFilesMax)
         throw new Fault(
           "TooLarge",
-          `An iteration has at most ${turnFilesMax} claudes with different settings.`,
-          "Start them with the same ones.",
+          `An iteration can start at most ${turnFilesMax} claudes with different settings.`,
+          "Start them with the same settings.",
         )
       mkdirSync(directory, { recursive: true, mode: 0o700 })
       replaceFile(path, text)

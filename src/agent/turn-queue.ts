@@ -44,8 +44,8 @@ export function createTurnQueue<Grant>(): TurnQueue<Grant> {
       if (!known && waiting.length >= waitingMax)
         throw new Fault(
           "TooLarge",
-          `${waitingMax} calls of claude wait for the turn of this instance.`,
-          "Start fewer side by side.",
+          `${waitingMax} calls of claude are already waiting for this instance's turn.`,
+          "Start fewer at the same time.",
         )
       return new Promise((resolve) => {
         const settle = (grant: Grant | undefined): void => {

@@ -45,22 +45,16 @@ export function judgeCircuit(
 ): { circuit: Circuit; hold?: NonNullable<Beat["hold"]> } {
   const commits = known ?? before.commits
   if (waits) return { circuit: { ...before, commits } }
-  const failed = outcome === "FAILED"
-  const error = failed ? sameError(text) : ""
-  const errors = !failed ? 0 : error === before.error ? before.errors + 1 : 1
+  const error = outcome === "FAILED" ? sameError(text) : ""
+  const errors = outcome === "FAILED" ? errorsInARow(before, error) : 0
   const moved =
     commits > before.commits ||
     outcome === "COMPLETE" ||
     outcome === "PARTIAL" ||
     outcome === "BLOCKED"
-  const idleOnes = known === undefined ? before.idle : before.idle + 1
-  const idle = moved ? 0 : idleOnes
-  const why =
-    errors >= errorsMax
-      ? `${errors} iterations in a row failed in the same way: "${oneLine(text, 200)}".`
-      : idle >= idleMax
-        ? `${idle} iterations in a row brought neither a commit nor a word on how far it is.`
-        : undefined
+  const withoutProgress = known === undefined ? before.idle : before.idle + 1
+  const idle = moved ? 0 : withoutProgress
+  const why = reasonToOpen(errors, idle, text)
   if (why === undefined) return { circuit: { errors, error, idle, commits } }
   // What comes next is the trial.
   return {
@@ -72,4 +66,15 @@ export function judgeCircuit(
     },
     hold: { reason: "CircuitOpen", message: why, untilMs: atMs + coolDownMs },
   }
+}
+
+const errorsInARow = (before: Circuit, error: string): number =>
+  error === before.error ? before.errors + 1 : 1
+
+function reasonToOpen(errors: number, idle: number, text: string): string | undefined {
+  if (errors >= errorsMax)
+    return `${errors} iterations in a row failed in the same way: "${oneLine(text, 200)}".`
+  if (idle >= idleMax)
+    return `${idle} iterations in a row made no commit and did not say how far they got.`
+  return undefined
 }

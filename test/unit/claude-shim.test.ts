@@ -7,7 +7,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterEach, describe, expect, it } from "vitest"
-import { appended, isPrompt } from "../../src/agent/claude-shim.ts"
+import { appended, isPrompt } from "../../src/agent/shim-arguments.ts"
 
 /** The shim named claude, as a program: what it asks its supervisor, and what it runs then. */
 
@@ -128,7 +128,7 @@ describe("claude under a supervisor", () => {
       ["-p", "go"],
     )
     expect([code, ran]).toEqual([75, [""]])
-    expect(stderr).toContain("(No iteration runs. Do that.)")
+    expect(stderr).toContain("no iteration started: No iteration runs. Do that.")
     expect(heard.at(-1)?.path).toBe("/turns/ID/end")
   })
 

@@ -207,7 +207,12 @@ describe("what a failure means for the next iteration", () => {
     ["403 oauth", "AccountProblem", 30, /organization.*has disabled Claude subscription access/],
     ["404", undefined, undefined, /^$/],
     ["413", undefined, undefined, /^$/],
-    ["429", "RateLimited", 1, /"API Error: Request rejected \(429\).*gives no time.*up to an hour/],
+    [
+      "429",
+      "RateLimited",
+      1,
+      /"API Error: Request rejected \(429\).*names no reset time.*up to an hour/,
+    ],
     [
       "429 weekly",
       "RateLimited",

@@ -299,7 +299,7 @@ describe("an iteration without an end", () => {
     for (let look = 0; look < 2; look++)
       expect(one.iterations.time.overdue(240, () => true)).toBeUndefined()
     expect(one.events).toEqual([
-      expect.stringMatching(/^Iteration 9 has run for 120 min\. It is ended after 240 min;/),
+      expect.stringMatching(/^Iteration 9 has run for 120 min\. It will be ended after 240 min;/),
     ])
     one.pass(120 * minuteMs)
     expect(one.iterations.time.overdue(480, () => true)).toBeUndefined() // a policy that allows more counts at once

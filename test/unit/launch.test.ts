@@ -30,13 +30,13 @@ describe("a loop that cannot be started", () => {
       "its directory is gone",
       "DirectoryMissing",
       (at) => ({ directory: `${at}/gone` }),
-      /gone is not there any more\. Bring it back/,
+      /gone does not exist any more\. Restore it/,
     ],
     [
       "the loop is gone",
       "ProgramMissing",
       (at) => ({ command: [`${at}/loop.sh`] }),
-      /loop\.sh \(the loop\) is not there/,
+      /loop\.sh \(the loop\) does not exist/,
     ],
     [
       "the loop is not executable",

@@ -199,7 +199,7 @@ describe("the supervisor's port", () => {
           status: 400,
           error: {
             code: "Invalid",
-            message: "The body is not understood.",
+            message: "The body is not valid.",
             next: expect.any(String),
           },
         },

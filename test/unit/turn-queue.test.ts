@@ -67,7 +67,7 @@ it("is bounded, and follows a clock that was set back", async () => {
   await expectFault(
     Promise.resolve().then(() => queue.ask(asks("one more"), never)),
     "TooLarge",
-    /64 calls of claude wait/,
+    /64 calls of claude are already waiting/,
   )
   queue.shift(2000)
   expect(queue.first()?.sinceMs).toBe(3000)
