@@ -85,7 +85,7 @@ export function openLocalMachine(
   })
   const isolation = (): Isolation =>
     policy.current().isolation === "off"
-      ? { kind: "process tree", why: "The policy says isolation: off." }
+      ? { kind: "process tree", why: "policy.yaml turns isolation off." }
       : strongest
   const runtime = createLocalRuntime(
     {

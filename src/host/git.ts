@@ -106,8 +106,8 @@ export function runGit(
               "Install git, then try again.",
             )
           : gitFailed(
-              `git could not be run in ${directory}: ${error.message}.`,
-              "Look whether that directory is there.",
+              `Cannot run git in ${directory}: ${error.message}.`,
+              "Check that the directory exists.",
             ),
       )
     })
@@ -140,7 +140,7 @@ export async function armGit(
     signal,
   })
   if (listed.code !== 0)
-    throw gitFault(listed, `Reading the git configuration of ${directory}`, "Correct that file.")
+    throw gitFault(listed, `Reading the git configuration of ${directory}`, "Fix that file.")
   const { config, untrusted } = judgeFilters(listed.stdout, trusted)
   return {
     git: (args, options) => runGit(directory, args, { ...options, signal, config }),
@@ -171,7 +171,7 @@ export const gitFault = (ran: GitResult, what: string, next: string): Fault =>
 export function must(
   ran: GitResult,
   what: string,
-  next = "Put right what git says, then try again.",
+  next = "Fix what git reports, then try again.",
 ): string {
   if (ran.code === 0) return ran.stdout.trim()
   throw gitFault(ran, what, next)
@@ -194,7 +194,7 @@ export async function commitOf(git: Git, names: readonly string[]): Promise<stri
     if (ran.code === 0) return ran.stdout.trim()
     // With --quiet, 1 means that there is no such commit; everything else is a failure.
     if (ran.code !== 1)
-      throw gitFault(ran, `Looking up ${name}`, "Put right what git says, then try again.")
+      throw gitFault(ran, `Looking up ${name}`, "Fix what git reports, then try again.")
   }
   return undefined
 }

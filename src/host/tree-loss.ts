@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, realpathSync } from "node:fs"
 import { dirname, join, relative, resolve } from "node:path"
 import { Fault } from "../core/faults.ts"
+import { counted } from "../core/view.ts"
 import type { TrustedFilters } from "../core/workspace.ts"
 import { commitOf, gitIn, must } from "./git.ts"
 import { filesBelow, looseCommits, oidsIn } from "./loose-commits.ts"
@@ -16,16 +17,15 @@ import { scanTree } from "./tree-scan.ts"
 import { changesLoss, plain } from "./uncommitted-work.ts"
 
 /**
- * What would be lost with a work tree: all that is reachable from nowhere else. Ignored files are
- * no work, by the repository's own word, as for `git worktree remove`; a repository among them is
- * looked into.
+ * What would be lost with a work tree: everything that is reachable from nowhere else. Files that
+ * the repository ignores do not count, as for `git worktree remove`; repositories among them do.
  */
 export interface Loss {
-  /** In words, each a clause about "it"; nothing would be lost where there is none. */
+  /** Clauses about "it", the tree; empty when nothing would be lost. */
   readonly why: readonly string[]
   /** What repositories keep about the work trees that lie in it, and about itself. */
   readonly entries: readonly TreeEntry[]
-  /** Why it must not be deleted whatever a person says. */
+  /** Why it must not be deleted, even if a person asks for it. */
   readonly forbidden: string | undefined
 }
 
@@ -56,9 +56,7 @@ export async function lossOf(at: string, of: string, trusted: TrustedFilters = {
     try {
       why.push(...(await look()))
     } catch (error) {
-      why.push(
-        `${what} could not be looked at: ${error instanceof Fault ? error.whole : String(error)}`,
-      )
+      why.push(`cannot inspect ${what}: ${error instanceof Fault ? error.whole : String(error)}`)
     }
   }
   await attempt("it", async () => {
@@ -67,7 +65,7 @@ export async function lossOf(at: string, of: string, trusted: TrustedFilters = {
     const [mount] = inTree.mounts
     if (mount !== undefined) forbidden = `another file system is mounted in it (${plain(mount)})`
     if (forbidden !== undefined) why.push(forbidden)
-    if (!own) return ["it is no work tree of its repository any more"]
+    if (!own) return ["it is no longer a work tree of its repository"]
     entries.push(own)
     const found = await treeLoss(path, own, common, trusted)
     const inEntry = await scanTree(own.directory)
@@ -145,7 +143,7 @@ async function ownLoss(entry: TreeEntry, common: string): Promise<string[]> {
   const why = isLocked(entry) ? ["it is locked"] : []
   why.push(...unfinishedIn(entry.directory))
   if (existsSync(join(common, "reftable")))
-    return [...why, "its repository keeps reflogs in a way that is not looked into"]
+    return [...why, "its repository stores reflogs as reftables, which Blackbox5 does not read"]
   const git = await gitIn(common)
   const of = ["--git-dir", entry.directory]
   const refs = must(
@@ -166,10 +164,7 @@ async function ownLoss(entry: TreeEntry, common: string): Promise<string[]> {
   const count =
     (await looseCommits(git, common, tips)) ||
     (await looseCommits(git, common, [...tips, ...former], kept))
-  if (count > 0)
-    why.push(
-      `it has ${count === 1 ? "a commit that is" : `${count} commits that are`} on no branch`,
-    )
+  if (count > 0) why.push(`it has ${counted(count, "commit")} on no branch`)
   return why
 }
 
@@ -195,10 +190,7 @@ async function repositoryLoss(
   )
   const count = Number(must(commits, `Counting the commits of ${name}`))
   const where = inTree ? `the repository ${name} in it` : "a submodule of it"
-  const why =
-    count === 0
-      ? []
-      : [`${where} has ${count === 1 ? "a commit" : `${count} commits`} that no remote has`]
+  const why = count === 0 ? [] : [`${where} has ${counted(count, "commit")} that no remote has`]
   // Tags that came with a clone are packed.
   if (filesBelow(join(directory, "refs/tags")).length > 0) why.push(`${where} has tags of its own`)
   const outside = treeEntries(directory).filter(({ tree }) => !goes(tree))

@@ -1,6 +1,7 @@
 import { copyFileSync, mkdtempSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { counted } from "../core/view.ts"
 import type { TrustedFilters } from "../core/workspace.ts"
 import { type Git, gitIn, listBytesMax, must } from "./git.ts"
 import { type FileChange, statusOf } from "./tree-work.ts"
@@ -48,13 +49,13 @@ async function hiddenChanges(git: Git, path: string, gitDirectory: string): Prom
   }
 }
 
-/** Names come from agents, and go to models: nothing that reads like a sentence. */
+/** Agents choose these names and models read them: nothing that reads like a sentence. */
 export const plain = (name: string): string =>
   /^[\p{L}\p{N}._/@+-]{1,80}$/u.test(name) ? name : "with an unusual name"
 function listed(changes: readonly FileChange[]): string {
   const names = [...new Set(changes.map(({ path }) => path))]
   const shown = names.slice(0, 3).filter((name) => plain(name) === name)
   const more = names.length - shown.length
-  if (shown.length === 0) return more === 1 ? "1 file" : `${more} files`
+  if (shown.length === 0) return counted(more, "file")
   return `${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}`
 }

@@ -118,7 +118,7 @@ export function describeLogs(name: string, open: () => OpenedLogs): void {
     it("refuses what is no cursor", async () => {
       print("1")
       for (const after of ["x", "../etc/passwd~0", "a~-1", "a~1.5.5", "~"])
-        await expectFault(read({ after }), "Invalid", /no cursor/)
+        await expectFault(read({ after }), "Invalid", /Invalid log cursor/)
     })
 
     it("says of a cursor it does not find that lines are lost, and begins with the oldest", async () => {

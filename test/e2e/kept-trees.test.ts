@@ -125,7 +125,7 @@ describe("a removed instance", () => {
     // What lives is ended, and answered for, first.
     const [ofLate = "", ofHidden = "", ofDone = ""] = await remove(client, "hidden", "late", "done")
     expect(ofHidden).toMatch(
-      /Kept: its tree .* the repository \.autonomous\/LOGS\/x in it has a commit that no remote has\.$/,
+      /Kept: its tree .* the repository \.autonomous\/LOGS\/x in it has 1 commit that no remote has\.$/,
     )
     expect(ofLate).toMatch(/Kept: its tree .* not committed \(begun, late\.md\)\.$/)
     expect(ofDone).toMatch(/Kept: branch ralf\/done in .*, with 1 commit\.$/)

@@ -224,7 +224,7 @@ describe("what a removal keeps", () => {
     [
       "a tree that is none any more",
       (path) => rmSync(join(path, ".git")),
-      /no work tree of its repository/,
+      /no longer a work tree of its repository/,
       ["main", "ralf/a"],
     ],
     [
@@ -234,7 +234,7 @@ describe("what a removal keeps", () => {
         git(join(path, "sub"), "commit", "-q", "--allow-empty", "-m", "Only here")
         git(path, "commit", "-q", "-a", "-m", "Sub")
       },
-      /a submodule of it has a commit that no remote has/,
+      /a submodule of it has 1 commit that no remote has/,
       ["main", "ralf/a"],
     ],
     [

@@ -85,8 +85,8 @@ function positionAt(cursor: string): Position {
   if (id === undefined)
     throw new Fault(
       "Invalid",
-      "This is no cursor of a log.",
-      "Give the cursor of the last answer, or leave after out.",
+      "Invalid log cursor.",
+      "Use the cursor of the last answer, or omit after.",
     )
   return { id, offset: Number(offset), given: Number(given ?? 0) }
 }

@@ -41,15 +41,21 @@ function textOf(content: unknown): string {
     .join(" ")
 }
 
+const labelled = (label: string, text: string): string | undefined =>
+  text === "" ? undefined : `${label}: ${text}`
+
 function lineOf(who: string, part: unknown): string | undefined {
   const parsed = partSchema.safeParse(part).data
   switch (parsed?.type) {
     case "text":
-      return `${who}: ${oneLine(parsed.text ?? "", textCharactersMax)}`
+      return labelled(who, oneLine(parsed.text ?? "", textCharactersMax))
     case "tool_use":
       return `tool ${oneLine(parsed.name ?? "?", 120)}: ${summaryOf(parsed.input)}`
     case "tool_result":
-      return `${parsed.is_error ? "error" : "result"}: ${oneLine(textOf(parsed.content), resultCharactersMax)}`
+      return labelled(
+        parsed.is_error ? "error" : "result",
+        oneLine(textOf(parsed.content), resultCharactersMax),
+      )
     default:
       return undefined
   }
@@ -101,6 +107,6 @@ export function transcriptLines(
   const atMs = Date.parse(record?.timestamp ?? "")
   if (!record || Number.isNaN(atMs)) return []
   return linesIn(record)
-    .filter((line) => line !== undefined && !/^\w+: $/.test(line))
+    .filter((line) => line !== undefined)
     .map((line) => ({ atMs, text: record.isSidechain ? `sub-agent ${line}` : `${line}` }))
 }

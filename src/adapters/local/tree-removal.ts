@@ -28,8 +28,8 @@ export interface RemovalOptions {
 }
 
 /**
- * Takes a tree away that is proved to hold nothing that stands nowhere else, and then its branch.
- * Never throws; what is left, if anything.
+ * Removes a tree once it is proved to hold nothing that exists nowhere else, and then its branch.
+ * Returns what was kept, if anything. Never throws.
  */
 export async function removeTree(
   tree: TreeFile,
@@ -51,7 +51,7 @@ async function removeWhole(
   left: (why: string) => KeptWork,
 ): Promise<KeptWork | undefined> {
   const { path, repository, common } = tree
-  // It was never begun: most of a large fleet that is removed. No git is asked.
+  // The work never began, as for most of a large fleet that is removed: git is not needed.
   if (begun === undefined && !isThere(path)) return undefined
   if (repository === undefined || common === undefined || !isThere(common)) {
     if (!isThere(path)) return undefined
@@ -71,7 +71,7 @@ async function removeWhole(
 }
 const isThere = (path: string): boolean => statSync(path, { throwIfNoEntry: false }) !== undefined
 
-/** Why it is still there. */
+/** Returns why it was kept. */
 async function removeDirectory(
   git: Git,
   { path, common = "" }: TreeFile,
@@ -79,7 +79,7 @@ async function removeDirectory(
   { trusted, discard }: RemovalOptions,
 ): Promise<string | undefined> {
   const own = linkedAt(path, common)
-  // Nothing has run yet in a tree that was not made to its end.
+  // Nothing has run yet in a tree that was not finished.
   const { why, entries, forbidden } =
     begun?.made === false
       ? { why: [], entries: [], forbidden: undefined }
