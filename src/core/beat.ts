@@ -1,5 +1,5 @@
 import { z } from "zod"
-import { reasonSchema } from "./instance.ts"
+import { reasonSchema } from "./reason.ts"
 import { usageSchema } from "./usage.ts"
 
 /**

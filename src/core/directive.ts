@@ -1,12 +1,6 @@
 import { z } from "zod"
-import {
-  desiredState,
-  type Instance,
-  type Reason,
-  reasonSchema,
-  type Spec,
-  type Verdict,
-} from "./instance.ts"
+import { desiredState, type Instance, type Spec, type Verdict } from "./instance.ts"
+import { type Reason, reasonSchema } from "./reason.ts"
 
 /** Four hours: longer than an iteration that still gets somewhere. */
 export const iterationMinutesMaxDefault = 240

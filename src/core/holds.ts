@@ -6,11 +6,11 @@ import {
   hasLiveRun,
   type Instance,
   isFromCurrentAttempt,
-  type Reason,
   type Verdict,
 } from "./instance.ts"
 import { budgetReached, lineageHold } from "./lineage.ts"
 import type { Facts, Hold } from "./plan.ts"
+import type { Reason } from "./reason.ts"
 import { heldWords } from "./reason-words.ts"
 import {
   answerMs,

@@ -1,4 +1,5 @@
 import { z } from "zod"
+import { reasonSchema } from "./reason.ts"
 import { roles } from "./role.ts"
 import { refSchema, repositorySchema, workspaceSchema } from "./workspace.ts"
 
@@ -24,32 +25,6 @@ export const goalSchema = z
   .string()
   .min(1)
   .refine((text) => new TextEncoder().encode(text).length <= 16_384, "must be at most 16 KiB")
-
-/**
- * Why the system lets an instance run or not. Closed: a new reason is a new line here, in holds.ts
- * and in phase.ts.
- */
-export const reasonSchema = z.enum([
-  "Admitted",
-  "NotWanted",
-  "FleetFull",
-  "BudgetReached",
-  "RateLimited",
-  "LoginRequired",
-  "AccountProblem",
-  "ServiceUnavailable",
-  "ClaudeMissing",
-  "Uncontrolled",
-  "Blocked",
-  "NeedsAnswer",
-  "AwaitingInstances",
-  "OutsideWindow",
-  "CircuitOpen",
-  "ChildrenFull",
-  "ChildLimit",
-  "ParentStopped",
-])
-export type Reason = z.output<typeof reasonSchema>
 
 export const budgetSchema = z.strictObject({
   usd: z.number().positive().max(1_000_000).optional(),

@@ -1,5 +1,5 @@
 import type { Beat } from "./beat.ts"
-import type { Admission, Instance, Reason } from "./instance.ts"
+import type { Admission, Instance } from "./instance.ts"
 import {
   callsOn,
   goesOnByItself,
@@ -7,6 +7,7 @@ import {
   type PhaseReport,
   phaseReport,
 } from "./phase-report.ts"
+import type { Reason } from "./reason.ts"
 import { heldWords, problemLine, problemMax } from "./reason-words.ts"
 import { spanOf } from "./view.ts"
 import { type Question, renderQuestion } from "./waits.ts"

@@ -1,5 +1,5 @@
-import type { Reason } from "./instance.ts"
 import { ranNoClaude } from "./loop.ts"
+import type { Reason } from "./reason.ts"
 import { oneLine } from "./view.ts"
 
 /**

@@ -2,6 +2,7 @@ import { z } from "zod"
 import { Fault } from "./faults.ts"
 import { type Instance, nameSchema, projectSchema } from "./instance.ts"
 import type { Projects } from "./ports.ts"
+import { listed } from "./view.ts"
 
 /**
  * Which instances a call is about: by name, or all that match. invoke finds and authorizes them.
@@ -98,7 +99,7 @@ export function checkOneCheckout(
   if (roots.size < 2) return
   throw new Fault(
     "Conflict",
-    `Instances work on a project ${project} in each of ${[...roots].slice(0, 5).join(", ")}; nothing was changed.`,
+    `Several checkouts have a project ${project}: ${listed([...roots], 5)}. Nothing was changed.`,
     `Call from the checkout that you mean, or give names: list_instances {"project":"${project}"} shows them.`,
   )
 }

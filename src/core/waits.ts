@@ -1,7 +1,7 @@
 import { z } from "zod"
 import type { Beat } from "./beat.ts"
 import { desiredState, hasFinished, type Instance, type Uid, uidSchema } from "./instance.ts"
-import { spanOf } from "./view.ts"
+import { listed, spanOf } from "./view.ts"
 
 /**
  * What an instance waits for between two iterations, as it said in the first of them. Nobody ends a
@@ -98,9 +98,9 @@ export const conditionHolds = (mode: Parked["mode"], reached: readonly boolean[]
   mode === "all" ? reached.every(Boolean) : reached.some(Boolean)
 
 export const renderWait = ({ targets, until, mode }: Parked): string => {
-  const names = targets.map(({ name }) => name).slice(0, 5)
-  const more = targets.length > names.length ? ` and ${targets.length - names.length} more` : ""
-  return `Waits for ${mode === "any" && targets.length > 1 ? "any of " : ""}${names.join(", ")}${more} (until ${until}).`
+  const names = targets.map(({ name }) => name)
+  const anyOf = mode === "any" && targets.length > 1 ? "any of " : ""
+  return `Waits for ${anyOf}${listed(names, 5)} (until ${until}).`
 }
 /** Without the question itself, which is the agent's. */
 export const renderQuestion = ({ sinceMs }: Question, nowMs: number): string =>

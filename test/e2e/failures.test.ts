@@ -257,7 +257,7 @@ describe("an agent without a git repository", () => {
       "its work tree",
     )
     const { stdout } = await world.cli("inspect-instance", "one")
-    expect(stdout).toContain("progress unknown (no git repository tells)")
+    expect(stdout).toContain("progress unknown (not a git repository)")
     expect((await client.call("inspect_instance", { name: "one" })).work).not.toHaveProperty(
       "commits",
     )
