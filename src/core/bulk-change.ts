@@ -166,9 +166,9 @@ async function changeOne(
   const { store } = ctx
   const { name } = target
   const rowOf = (now: Instance, changed: boolean, reason?: Reason): Outcome => {
-    const seen = describeInstance(now, readings)
-    const { why, untrusted } = reason ?? seen
-    return { row: { name, changed, phase: seen.phase, why, untrusted } }
+    const report = describeInstance(now, readings)
+    const { why, untrusted } = reason ?? report
+    return { row: { name, changed, phase: report.phase, why, untrusted } }
   }
   const wouldBe = `Would be ${change.past}.`
   try {

@@ -42,8 +42,8 @@ const withoutNull = (schema: JsonSchema): JsonSchema => {
   return only && !second ? Object.assign({}, only, schema) : schema
 }
 
-function fieldOf(name: string, said: JsonSchema, required: boolean): Field {
-  const schema = withoutNull(said)
+function fieldOf(name: string, declared: JsonSchema, required: boolean): Field {
+  const schema = withoutNull(declared)
   const choices = schema.enum ?? schema.items?.enum
   const { description, properties } = schema
   const inner = Object.entries(properties ?? {})

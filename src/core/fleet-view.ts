@@ -69,15 +69,15 @@ const ended = new WeakMap<Instance, PhaseReport>()
 export function describeInstance(instance: Instance, readings: Readings): PhaseReport {
   const known = ended.get(instance)
   if (known) return known
-  const seen = phaseOf(instance, {
+  const report = phaseOf(instance, {
     beat: readings.beats.get(instance.uid),
     turns: readings.turns,
     iterations: ownUsage(instance.uid, readings).iterations,
     waits: readings.waits.get(instance.uid),
     nowMs: readings.nowMs,
   })
-  if (seen.phase === "Stopped") ended.set(instance, seen)
-  return seen
+  if (report.phase === "Stopped") ended.set(instance, report)
+  return report
 }
 
 /** The iteration it is in; between two of them, how many are done. */
@@ -119,22 +119,22 @@ export const phaseAndWhy = (phase: string, why: string): string =>
 export function fleetViewOf(
   instance: Instance,
   readings: Readings,
-  seen: PhaseReport = describeInstance(instance, readings),
+  report: PhaseReport = describeInstance(instance, readings),
 ) {
   const activity = activityOf(instance, readings)
   const { project } = instance.spec
   const { budget } = instanceLimits(instance, readings.spent)
   const work = beatOf(instance, readings)?.work
   const untrusted = {
-    ...(seen.untrusted !== undefined && { said: seen.untrusted }),
+    ...(report.untrusted !== undefined && { said: report.untrusted }),
     ...(activity && { activity: `${activity.untrusted} (${spanOf(activity.seconds * 1000)})` }),
     ...(work?.branch !== undefined && { branch: work.branch }),
   }
   return {
     name: instance.name,
     project,
-    phase: seen.phase,
-    why: seen.why,
+    phase: report.phase,
+    why: report.why,
     ...(Object.keys(untrusted).length > 0 && { untrusted }),
     iteration: iterationOf(instance, readings),
     usd: usageOf(instance, readings).usd,
@@ -151,14 +151,14 @@ export interface Rank {
 }
 export interface Ranked extends Rank {
   readonly instance: Instance
-  readonly seen: PhaseReport
+  readonly report: PhaseReport
 }
 const rankOfPhase = new Map(phases.map((phase, index) => [phase, index]))
 /** One object for each of what may be ten thousand. */
 export function rankedOf(instance: Instance, readings: Readings): Ranked {
-  const seen = describeInstance(instance, readings)
+  const report = describeInstance(instance, readings)
   const { createdAtMs, name } = instance
-  return { phase: rankOfPhase.get(seen.phase) ?? 0, createdAtMs, name, instance, seen }
+  return { phase: rankOfPhase.get(report.phase) ?? 0, createdAtMs, name, instance, report }
 }
 /** The first so many, in order: of ten thousand a page is looked for, not all sorted. */
 export function firstRanked<T extends Rank>(all: readonly T[], count: number): readonly T[] {

@@ -93,15 +93,15 @@ export const invokeHere =
       const found = names
         .map((one) => ports.store.replica.get(one))
         .filter((one) => one !== undefined)
-      const seen = found.filter((one) => may(who, "outline", one) === true)
-      const missing = names.filter((one) => !seen.some((instance) => instance.name === one))
+      const known = found.filter((one) => may(who, "outline", one) === true)
+      const missing = names.filter((one) => !known.some((instance) => instance.name === one))
       if (missing.length > 0)
         throw new Fault(
           "NotFound",
           `There is no instance ${missing.join(", ")}.`,
           "list_instances {} shows those that exist.",
         )
-      return seen
+      return known
     }
     try {
       if (!offered(tool))

@@ -69,22 +69,22 @@ export default defineTool({
         ? ctx.mailboxes.posted({ to: operators, waiting: true, limit: unreadMax })
         : [],
     ])
-    const seen = targets.filter((one) => may(who, "see", one) === true)
-    const only = project === undefined ? undefined : seen.map(({ uid }) => uid)
+    const inFull = targets.filter((one) => may(who, "see", one) === true)
+    const only = project === undefined ? undefined : inFull.map(({ uid }) => uid)
     const happened =
       since === undefined ? undefined : await endedSince(ctx, sinceOf(since, nowMs), only)
     const all = targets.map((instance) => rankedOf(instance, readings))
     const needing = all
-      .filter(({ instance, seen }) => seen.needsPerson && may(who, "see", instance) === true)
+      .filter(({ instance, report }) => report.needsPerson && may(who, "see", instance) === true)
       .sort(byRank)
     const counts = new Map<Phase, number>()
-    for (const { seen } of all) counts.set(seen.phase, (counts.get(seen.phase) ?? 0) + 1)
+    for (const { report } of all) counts.set(report.phase, (counts.get(report.phase) ?? 0) + 1)
     const usd = dollars(today?.usd ?? 0)
     return {
       headline: headlineOf(all, counts, needing.length, today && { usd, billing }),
       needsYou: needing
         .slice(0, needsYouMax)
-        .map(({ instance, seen: { why, fix, untrusted } }) => ({
+        .map(({ instance, report: { why, fix, untrusted } }) => ({
           name: instance.name,
           why,
           do: fix,
@@ -204,7 +204,7 @@ function headlineOf(
   spend: { usd: number; billing: "subscription" | "metered" } | undefined,
 ): string {
   const running = counts.get("Running") ?? 0
-  const working = all.filter(({ seen }) => seen.isWorking).length
+  const working = all.filter(({ report }) => report.isWorking).length
   const parts = [
     `${working} working`,
     ...(running > working ? [`${running - working} between iterations`] : []),

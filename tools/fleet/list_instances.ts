@@ -108,18 +108,18 @@ export default defineTool({
       above ? ctx.targets.filter(({ spec }) => spec.lineage.at(-1) === above.uid) : ctx.targets
     )
       .map((instance) => rankedOf(instance, readings))
-      .filter(({ seen }) => !wanted || wanted.includes(seen.phase))
+      .filter(({ report }) => !wanted || wanted.includes(report.phase))
     const rest = after ? found.filter((one) => byRank(one, after) > 0) : found
     const shared = sharedProjects(visible)
     const first = firstRanked(rest, limit)
-    const rows = first.map(({ instance, seen }) => {
+    const rows = first.map(({ instance, report }) => {
       const { name, spec } = instance
       // Its own tree beyond its descendants an instance knows by name and phase alone.
       if (may(ctx.who, "see", instance) !== true)
         return {
           name,
           project: spec.project,
-          phase: seen.phase,
+          phase: report.phase,
           why: "You can see only its phase.",
         }
       const goal =
@@ -128,14 +128,14 @@ export default defineTool({
           : {}
       const where =
         shared.has(spec.project) && spec.codeRoot !== undefined ? { codeRoot: spec.codeRoot } : {}
-      return { ...fleetViewOf(instance, readings, seen), ...where, ...goal }
+      return { ...fleetViewOf(instance, readings, report), ...where, ...goal }
     })
     const page = first.slice(0, countWithin(rows, bytesMax))
     const last = page.at(-1)
     const more =
       last !== undefined && rest.length > page.length ? { nextCursor: cursorOf(last) } : {}
     const needing = page.find(
-      ({ instance, seen }) => seen.needsPerson && may(ctx.who, "see", instance) === true,
+      ({ instance, report }) => report.needsPerson && may(ctx.who, "see", instance) === true,
     )
     const next = nextStep({
       visible: visible.length,
@@ -178,7 +178,7 @@ function nextStep({ visible, found, left, last, needing }: Position): string {
     return 'There are none yet: spawn_instance {"project":"…","goal":"…"} starts one.'
   if (found === 0) return `None of ${visible} matches: call list_instances with fewer conditions.`
   if (last === undefined) return "The list ends here: start again without cursor."
-  if (needing) return `${needing.instance.name} needs a person: ${needing.seen.fix}`
+  if (needing) return `${needing.instance.name} needs a person: ${needing.report.fix}`
   return left === 0
     ? `inspect_instance {"name":"${last.instance.name}"} tells more about one.`
     : `${left} more: call again with cursor.`

@@ -62,9 +62,9 @@ export default defineTool({
       const startsOver =
         state === "Stopped" ||
         startedOver.has(describeInstance({ ...instance, spec: running }, readings).phase)
-      const seen = describeInstance(instance, readings)
+      const report = describeInstance(instance, readings)
       if (state === "Running" && !startsOver)
-        return { ...seen, why: `It is not paused. ${seen.why}` }
+        return { ...report, why: `It is not paused. ${report.why}` }
       return { spec: { ...running, attempt: spec.attempt + (startsOver ? 1 : 0) } }
     }
     const changes = await changeAll(ctx, input, { past: "resumed", decide })

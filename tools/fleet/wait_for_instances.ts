@@ -81,18 +81,18 @@ async function lookAt(ctx: ToolContext, { targets, until, mode, mail }: Wanted):
     const found = all[index]
     // A name used again is another instance: the one that was meant is gone.
     const instance = found?.uid === uid ? found : undefined
-    const seen = instance && describeInstance(instance, readings)
+    const report = instance && describeInstance(instance, readings)
     const now = instance &&
-      seen && {
+      report && {
         instance,
-        needsPerson: seen.needsPerson,
+        needsPerson: report.needsPerson,
         iterations: ownUsage(uid, readings).iterations,
       }
     return {
-      row: seen ? shownOf(name, seen) : { name, phase: "Removed", why: "It was removed." },
+      row: report ? shownOf(name, report) : { name, phase: "Removed", why: "It was removed." },
       reached:
         (until === "answer" && answered) || targetReached(until, now, iteration, readings.nowMs),
-      heldBack: seen !== undefined && heldBackPhases.has(seen.phase),
+      heldBack: report !== undefined && heldBackPhases.has(report.phase),
     }
   })
   return {
