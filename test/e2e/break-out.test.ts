@@ -588,7 +588,7 @@ describe("what a child of it may do", () => {
           {
             ...{ name: "fox--hen", changed: false, phase: "Stopped" },
             why: expect.stringMatching(
-              /^It was stopped by admin \S+ \d+ s ago: ask with|^It was told to stop already by admin|nothing to pause/,
+              /^It was stopped by admin \S+ \d+ s ago: ask with|^It was already told to stop by admin|nothing to pause/,
             ),
           },
         ],

@@ -330,7 +330,7 @@ describe("another claude", () => {
       return log.untrusted.includes("asked") ? log : undefined
     }, "the loop went on")
     expect(untrusted).toMatch(/\d+\.\d+\.\d+ \(Claude Code\)/)
-    expect((await seenOf(call, "one")).why).toMatch(/Between iterations; 0 done/)
+    expect((await seenOf(call, "one")).why).toMatch(/Has not run claude yet/)
     expect(world.model.requests).toEqual([])
   })
 })
