@@ -56,16 +56,9 @@ export interface Instances {
     section: S,
     value: NonNullable<Status[S]>,
   ): Promise<Instance>
-  /**
-   * Marks it; it vanishes when nothing of it runs. @throws Conflict when its spec is not the one that
-   * was seen.
-   */
+  /** Marks it; it vanishes when nothing of it runs. @throws Conflict when `seen` has a stale spec. */
   delete(seen: Instance): Promise<void>
-  /**
-   * The operator's alone, when nothing of a marked instance runs and its end is told: it vanishes
-   * now. A store that removes it by itself once what it owns is gone (foreground deletion) does
-   * nothing here, and may be asked again as long as the instance is there.
-   */
+  /** By the operator, when nothing of it runs. A store with foreground deletion does nothing here. */
   release(seen: Instance): Promise<void>
 }
 
