@@ -43,10 +43,6 @@ export interface Instances {
    * free.
    */
   read(name: string): Promise<Instance | undefined>
-  /** Names. */
-  readonly watch: Source
-  get(name: string): Promise<Instance | undefined>
-  list(): Promise<readonly Instance[]>
   /** @throws Conflict when the name is taken. */
   create(name: string, spec: Spec): Promise<Instance>
   updateSpec(seen: Instance, spec: Spec): Promise<Instance>
@@ -246,6 +242,7 @@ export interface Turns {
 
 /** Accounts: births and spend. They outlive instances. */
 export interface Ledger {
+  /** The account of each uid, its places added up. */
   readonly accounts: Replica<Uid, Account>
   /** Keeps the maximum of each (uid, place), so a repeat counts once. */
   record(uid: Uid, place: string, used: Usage): Promise<void>
@@ -254,11 +251,6 @@ export interface Ledger {
    * instance that has none, whoever created it. Idempotent: the first birth counts.
    */
   open(uid: Uid, birth: Omit<Birth, "rank">): Promise<void>
-  /**
-   * The account of each uid, its places added up: the same map while nothing changed, and one that
-   * is never changed.
-   */
-  spent(): Promise<ReadonlyMap<Uid, Account>>
   /** Usage of the whole fleet recorded since a moment. */
   spentSince(ms: number): Promise<Usage>
 }

@@ -68,11 +68,11 @@ function setUp(first: Defaults = {}) {
   }
   const childOf = (parent: Instance) => ({ lineage: [...parent.spec.lineage, parent.uid] })
   const limits = async ({ name }: Instance) => {
-    const now = await ports.store.get(name)
+    const now = ports.store.replica.get(name)
     if (!now) throw new Error(`${name} is gone`)
-    return instanceLimits(now, await ports.ledger.spent())
+    return instanceLimits(now, ports.ledger.accounts.snapshot())
   }
-  const verdict = async ({ name }: Instance) => (await ports.store.get(name))?.status.admission
+  const verdict = async ({ name }: Instance) => ports.store.replica.get(name)?.status.admission
   const spawned = async () =>
     (await ports.timeline.lastEvents({ kinds: ["Spawned"], limit: 500 })).events
   return { ...ports, clock, world, pass, create, childOf, limits, verdict, spawned }
@@ -89,7 +89,7 @@ describe("an instance that was created straight in the store", () => {
     const { pass, create, limits, verdict, spawned, ledger } = setUp(policy)
     const shop = await create("shop")
     await pass()
-    expect((await ledger.spent()).get(shop.uid)?.birth).toEqual({
+    expect(ledger.accounts.snapshot().get(shop.uid)?.birth).toEqual({
       name: "shop",
       lineage: [],
       bornAtMs: shop.createdAtMs,
@@ -124,7 +124,7 @@ describe("an instance that was created straight in the store", () => {
       model: "m-9",
     })
     expect(await limits(after)).toEqual({ ...world.defaults, model: undefined })
-    const now = await store.get("own")
+    const now = store.replica.get("own")
     if (!now) throw new Error("own is gone")
     await store.updateSpec(now, minimal())
     expect(await limits(own)).toEqual(policy)
@@ -146,7 +146,7 @@ describe("an instance that was created straight in the store", () => {
     )
     await ledger.record(one.uid, "p1", { ...noUsage, usd: 7 })
     await ledger.record(root.uid, "p1", { ...noUsage, usd: 0.5 })
-    expect(totalsBelow(await ledger.spent()).get(root.uid)?.usd).toBe(7.5)
+    expect(totalsBelow(ledger.accounts.snapshot()).get(root.uid)?.usd).toBe(7.5)
     await ledger.record(one.uid, "p1", { ...noUsage, usd: 8 })
     await pass()
     expect((await verdict(root))?.reason).toBe("BudgetReached")
@@ -203,7 +203,7 @@ describe("an instance that was created straight in the store", () => {
     expect((await verdict(many[0] ?? last))?.reason).toBe("Admitted")
     expect(await pass()).toEqual({})
     expect((await verdict(last))?.reason).toBe("Admitted")
-    const ranks = [...(await ledger.spent()).values()].map(({ birth }) => birth?.rank)
+    const ranks = [...ledger.accounts.snapshot().values()].map(({ birth }) => birth?.rank)
     expect(new Set(ranks).size).toBe(openingsMax + 2)
     expect(await spawned()).toHaveLength(openingsMax + 2)
   })
@@ -220,7 +220,7 @@ describe("an instance that was created straight in the store", () => {
       },
     })
     const late = await create("late")
-    const seen = await store.get("known")
+    const seen = store.replica.get("known")
     if (!seen) throw new Error("known is gone")
     await store.updateSpec(seen, { ...seen.spec, state: "Stopped" })
     await expect(pass()).rejects.toThrow("takes no write")
@@ -247,7 +247,7 @@ it("a file of before births had ranks keeps their order and what its instances m
   old.exec("PRAGMA user_version = 6")
   old.close()
   const opened = await openDatabase(path)
-  const accounts = await sqliteLedger(opened, manualClock()).spent()
+  const accounts = sqliteLedger(opened, manualClock()).accounts.snapshot()
   opened.close()
   const ranked = ["root", "older", "younger"].map((name) => accounts.get(uid(name))?.birth)
   expect(ranked.map((birth) => birth?.rank)).toEqual([1, 2, 3])

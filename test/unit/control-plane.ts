@@ -110,7 +110,7 @@ export async function settle(
   const instance = reconcileInstance(operatorPorts(ports), term)
   for (let before = ""; ; ) {
     await fleet("fleet", signal)
-    const all = (await ports.store.list()).map(({ name }) => name)
+    const all = [...ports.store.replica.snapshot().values()].map(({ name }) => name)
     for (const name of new Set([...all, ...names()])) await instance(name, signal)
     const after = JSON.stringify(await snapshot())
     if (after === before) return

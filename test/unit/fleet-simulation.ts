@@ -264,7 +264,7 @@ export class Simulation {
   /** A person's calls are answered at once: whatever they were told holds from then on. */
   async #person(): Promise<void> {
     const { instances, mailboxes } = this.front
-    const all = await instances.list()
+    const all = [...instances.replica.snapshot().values()]
     const dice = this.chance()
     const one = pick(this.chance, all)
     if (all.length < 5 && (!one || dice < 0.3)) {

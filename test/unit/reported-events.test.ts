@@ -150,7 +150,7 @@ describe("a supervisor that tells without end", () => {
     const leftOut = 102_000 - (told.length - 1)
     for (let minute = 0; minute < 6; minute++) {
       clock.advance(60_000)
-      await store.get("fox")
+      store.replica.get("fox")
     }
     const warnings = await eventsOf(fox, ["Warning"])
     expect(warnings.map(({ message }) => message).slice(1)).toEqual([
@@ -287,10 +287,10 @@ describe("a forging supervisor", () => {
     const fox = await add("fox")
     const left = link(fox)
     await left.event({ message: "Alive." })
-    const seen = await store.get("fox")
+    const seen = store.replica.get("fox")
     if (!seen) throw new Error("gone")
     await store.delete(seen)
-    const marked = await store.get("fox")
+    const marked = store.replica.get("fox")
     if (marked) await store.release(marked)
     await left.event({ message: "Still here." })
     expect((await eventsOf(fox)).map(({ message }) => message)).toEqual(["Alive."])

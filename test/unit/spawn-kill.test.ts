@@ -115,7 +115,7 @@ async function story(diesAt: number) {
     const settled = () => settle(ports, term, names, () => stateOf(ports))
     await call(ann, "spawn_instance", { goal: "Build it.", idempotencyKey: "key-a" })
     await settled()
-    const parent = await ports.store.get("shop-key-a")
+    const parent = ports.store.replica.get("shop-key-a")
     if (!parent) throw new Error("The agent is not there.")
     await call(agent(parent), "spawn_instance", { goal: "Help.", idempotencyKey: "key-b" })
     await settled()
@@ -124,8 +124,8 @@ async function story(diesAt: number) {
   }
   const stateOf = async (ports: PlanePorts) => {
     const [instances, accounts, { events }, mails] = await Promise.all([
-      ports.store.list(),
-      ports.ledger.spent(),
+      [...ports.store.replica.snapshot().values()],
+      ports.ledger.accounts.snapshot(),
       ports.timeline.lastEvents({ limit: 500 }),
       ports.mailboxes.posted({ limit: 500 }),
     ])

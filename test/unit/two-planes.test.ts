@@ -43,9 +43,9 @@ function checkAlways(simulation: Simulation, terms: Terms): void {
 
 /** What must hold when everybody had time. */
 async function checkCalm({ front, supervisors, paused, sent, world }: Simulation) {
-  const accounts = await front.ledger.spent()
+  const accounts = front.ledger.accounts.snapshot()
   const { events } = await front.timeline.lastEvents({ kinds: ["Spawned"], limit: 500 })
-  const instances = await front.instances.list()
+  const instances = [...front.instances.replica.snapshot().values()]
   expect(events.map(({ uid }) => uid).toSorted()).toEqual(
     instances.map(({ uid }) => uid).toSorted(),
   )

@@ -15,9 +15,6 @@ export function memoryInstances({ backend, replicaOf, reach }: Connection): Inst
   const newUid = (): Uid => uidSchema.parse(`uid-${backend.nextNumber()}`)
   return {
     replica,
-    watch: replica.watch,
-    get: async (name) => replica.get(name),
-    list: async () => [...replica.snapshot().values()],
     read: (name) => reach("instances.read", () => truth.get(name)),
     async create(name, spec) {
       const [instance, revision] = await reach("instances.create", () => {

@@ -16,7 +16,6 @@ export function memoryLedger({ backend, replicaOf, reach }: Connection): Ledger 
   }
   return {
     accounts,
-    spent: async () => accounts.snapshot(),
     async record(uid, place, used) {
       const put = await reach("ledger.record", () => {
         const key = JSON.stringify([uid, place])

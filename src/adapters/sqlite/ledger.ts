@@ -98,7 +98,6 @@ export function sqliteLedger(database: Database, clock: Clock): Ledger {
       if (row) change(uid, { birth: birthOf(row) })
     },
     accounts,
-    spent: async () => accounts.snapshot(),
     /** By whole hours (UTC): the hour that the moment falls into counts in full. */
     async spentSince(ms) {
       const row = database.read(() => since.get(Math.floor(ms / hourMs)))

@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto"
 import { Fault } from "../../core/faults.ts"
-import { instanceList } from "../../core/fleet-index.ts"
 import { type Instance, nameSchema, uidSchema } from "../../core/instance.ts"
 import {
   marked,
@@ -84,10 +83,7 @@ export function sqliteStore(database: Database, clock: Clock): Instances {
 
   return {
     replica,
-    watch: replica.watch,
-    get: async (name) => replica.get(name),
     read: async (name) => replica.get(name),
-    list: async () => instanceList(replica.snapshot()),
     async create(name, spec) {
       const uid = uidSchema.parse(randomUUID())
       const head = { name, uid, createdAtMs: clock.nowMs() }
