@@ -1,6 +1,12 @@
 import { Fault } from "../../core/faults.ts"
 import { uidSchema } from "../../core/instance.ts"
-import { mailSchema, type Receipt, receiptSchema } from "../../core/mail.ts"
+import {
+  type Mail,
+  mailSchema,
+  type Receipt,
+  receiptAdvances,
+  receiptSchema,
+} from "../../core/mail.ts"
 import { type Address, type Mailboxes, operators, type Posted } from "../../core/ports.ts"
 import type { Database } from "./open.ts"
 import { numberOf, type Row, stringOf } from "./row.ts"
@@ -14,9 +20,6 @@ export const inboxMax = 200
 export const settledMax = 2000
 const keptMax = 20_000
 const pageMax = 1000
-
-/** A receipt moves up only; Delivered and Returned exclude each other. */
-const rank: Record<Receipt["state"], number> = { Queued: 0, Delivered: 1, Returned: 1, Answered: 2 }
 
 const mailOf = (row: Row) => mailSchema.parse(JSON.parse(stringOf(row, "body")))
 const receiptOf = (row: Row): Receipt =>
@@ -32,6 +35,68 @@ const postedOf = (row: Row): Posted => {
     to: to === operators ? operators : uidSchema.parse(to),
     mail: mailOf(row),
     receipt: receiptOf(row),
+  }
+}
+
+function whereOf({
+  to,
+  from,
+  mails,
+  waiting,
+}: {
+  to: Address | undefined
+  from: string | undefined
+  mails: readonly string[] | undefined
+  waiting: boolean | undefined
+}): string {
+  const conditions = [
+    ...(to === undefined ? [] : ["address = :to"]),
+    ...(from === undefined ? [] : ["sender = :from"]),
+    ...(mails === undefined ? [] : ["id IN (SELECT value FROM json_each(:mails))"]),
+    ...(waiting ? ["state = 'Queued'"] : []),
+  ]
+  return conditions.length > 0 ? `WHERE ${conditions.join(" AND ")}` : ""
+}
+
+/** Who reads an inbox, and is woken when mail comes. */
+function createInboxes() {
+  const readers = new Map<Address, Set<() => void>>()
+  return {
+    wake(of: Address): void {
+      for (const wake of readers.get(of) ?? []) wake()
+    },
+    /** `next` finds the first that waits behind a row. */
+    async *read(
+      of: Address,
+      signal: AbortSignal,
+      next: (last: number) => Row | undefined,
+    ): AsyncIterable<Mail> {
+      let last = 0
+      let wake = (): void => {}
+      const wakeUp = (): void => wake()
+      const others = readers.get(of) ?? new Set()
+      readers.set(of, others.add(wakeUp))
+      signal.addEventListener("abort", wakeUp)
+      try {
+        while (!signal.aborted) {
+          const row = next(last) // one at a time: what was returned meanwhile is not handed out
+          if (row) {
+            last = numberOf(row, "seq")
+            yield mailOf(row)
+          } else {
+            // No await stands between the empty answer and this promise, so no wake-up can be
+            // missed.
+            await new Promise<void>((resolve) => {
+              wake = resolve
+            })
+          }
+        }
+      } finally {
+        others.delete(wakeUp)
+        if (others.size === 0) readers.delete(of)
+        signal.removeEventListener("abort", wakeUp)
+      }
+    },
   }
 }
 
@@ -57,12 +122,12 @@ export function sqliteMailboxes(database: Database): Mailboxes {
        (SELECT seq FROM mail WHERE address = ?1 AND state <> 'Queued' ORDER BY seq DESC LIMIT 1 OFFSET ${settledMax})`,
   )
   const trimAll = database.prepare("DELETE FROM mail WHERE seq <= ? AND state <> 'Queued'")
-  const readers = new Map<Address, Set<() => void>>()
+  const inboxes = createInboxes()
 
   /** Inside a transaction. An unknown mail is one that was trimmed long after it was settled. */
   const move = ({ mail, state, iteration, hook }: Receipt): void => {
     const row = byId.get(mail)
-    if (!row || rank[state] <= rank[receiptOf(row).state]) return
+    if (!row || !receiptAdvances(receiptOf(row).state, state)) return
     settle.run(state, iteration ?? null, hook ?? null, mail)
     trim.run(stringOf(row, "address"))
   }
@@ -87,45 +152,14 @@ export function sqliteMailboxes(database: Database): Mailboxes {
         })
         return "Accepted"
       })
-      for (const wake of readers.get(to) ?? []) wake()
+      inboxes.wake(to)
       await database.durable()
       return outcome
     },
-    async *inbox(of, signal) {
-      let last = 0
-      let wake = (): void => {}
-      const rung = (): void => wake()
-      const others = readers.get(of) ?? new Set()
-      readers.set(of, others.add(rung))
-      signal.addEventListener("abort", rung)
-      try {
-        while (!signal.aborted) {
-          const row = database.read(() => next.get(of, last)) // one at a time: what was returned meanwhile is not handed out
-          if (row) {
-            last = numberOf(row, "seq")
-            yield mailOf(row)
-          } else {
-            // No await stands between the empty answer and this promise, so no wake-up can be
-            // missed.
-            await new Promise<void>((resolve) => {
-              wake = resolve
-            })
-          }
-        }
-      } finally {
-        others.delete(rung)
-        if (others.size === 0) readers.delete(of)
-        signal.removeEventListener("abort", rung)
-      }
-    },
+    inbox: (of, signal) =>
+      inboxes.read(of, signal, (last) => database.read(() => next.get(of, last))),
     async posted({ to, from, mails, waiting: onlyWaiting, limit }) {
-      const conditions = [
-        ...(to === undefined ? [] : ["address = :to"]),
-        ...(from === undefined ? [] : ["sender = :from"]),
-        ...(mails === undefined ? [] : ["id IN (SELECT value FROM json_each(:mails))"]),
-        ...(onlyWaiting ? ["state = 'Queued'"] : []),
-      ]
-      const where = conditions.length > 0 ? `WHERE ${conditions.join(" AND ")}` : ""
+      const where = whereOf({ to, from, mails, waiting: onlyWaiting })
       const rows = database.read(() =>
         database.prepare(`SELECT * FROM mail ${where} ORDER BY seq DESC LIMIT :limit`).all({
           ...(to !== undefined && { to }),

@@ -53,6 +53,36 @@ const reported: ReadonlySet<EventKind> = new Set<EventKind>(reportedKinds)
 const kept: ReadonlySet<EventKind> = new Set<EventKind>([...reportedKinds, "MailDelivered"])
 const isToldAgain = (kind: EventKind): boolean => kept.has(kind)
 
+/** Who waits for an event. */
+function createWaiters(clock: Clock) {
+  const waiters = new Set<(event: Emitted & { uid?: Uid }) => void>()
+  /** Resolves at the first event that a query finds, after `waitMs`, or with the signal. */
+  const first = (
+    { uids, kinds }: Pick<EventQuery, "uids" | "kinds">,
+    waitMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> =>
+    new Promise((resolve) => {
+      const done = (): void => {
+        waiters.delete(waiter)
+        cancel()
+        signal?.removeEventListener("abort", done)
+        resolve()
+      }
+      const waiter = ({ uid, kind }: Emitted & { uid?: Uid }): void => {
+        const isFromThem = !uids || (uid !== undefined && uids.includes(uid))
+        if (isFromThem && (!kinds || kinds.includes(kind))) done()
+      }
+      const cancel = clock.after(waitMs, done)
+      waiters.add(waiter)
+      signal?.addEventListener("abort", done)
+    })
+  const tell = (event: Emitted & { uid?: Uid }): void => {
+    for (const waiter of [...waiters]) waiter(event)
+  }
+  return { first, tell }
+}
+
 export function sqliteTimeline(database: Database, clock: Clock): Timeline {
   // An id counts for its own uid alone, so that no instance can swallow the events of another by
   // guessing ids.
@@ -65,7 +95,7 @@ export function sqliteTimeline(database: Database, clock: Clock): Timeline {
     "SELECT coalesce(max(seq), 0) AS cursor FROM sqlite_sequence WHERE name = 'event'",
   )
   const heldSlot = createHeldSlots(database, heldMax)
-  const waiters = new Set<(event: Emitted & { uid?: Uid }) => void>()
+  const waiters = createWaiters(clock)
   /** One for each form of a query: eight of them. */
   const prepared = new Map<string, StatementSync>()
   const statement = (sql: string): StatementSync => {
@@ -100,8 +130,7 @@ export function sqliteTimeline(database: Database, clock: Clock): Timeline {
       }
       if (isToldAgain(event.kind)) database.write(step)
       else database.insist(new Map([[`event ${heldSlot(uid ?? "")}`, step]]), "memory")
-      if (added)
-        for (const waiter of waiters) waiter({ ...event, ...(uid !== undefined && { uid }) })
+      if (added) waiters.tell({ ...event, ...(uid !== undefined && { uid }) })
     },
     async events({ after, limit, waitMs, ...query }, signal) {
       const start = database.read(() => startOf(after))
@@ -116,23 +145,7 @@ export function sqliteTimeline(database: Database, clock: Clock): Timeline {
         })
       const now = found()
       if (now.events.length > 0 || waitMs <= 0 || signal?.aborted) return now
-      const fits = ({ uid, kind }: Emitted & { uid?: Uid }): boolean =>
-        (!query.uids || (uid !== undefined && query.uids.includes(uid))) &&
-        (!query.kinds || query.kinds.includes(kind))
-      await new Promise<void>((resolve) => {
-        const done = (): void => {
-          waiters.delete(waiter)
-          cancel()
-          signal?.removeEventListener("abort", done)
-          resolve()
-        }
-        const waiter = (event: Emitted & { uid?: Uid }): void => {
-          if (fits(event)) done()
-        }
-        const cancel = clock.after(waitMs, done)
-        waiters.add(waiter)
-        signal?.addEventListener("abort", done)
-      })
+      await waiters.first(query, waitMs, signal)
       return signal?.aborted ? now : found()
     },
     async lastEvents({ before, sinceMs, limit, ...query }) {
