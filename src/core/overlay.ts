@@ -1,6 +1,23 @@
 /** Stands in an overlay for a key of the base that is gone. */
 const gone = Symbol("gone")
 
+/** The values of a base in a list, and where each stands: made when somebody asks, once. */
+interface Listed<K, V> {
+  readonly values: readonly V[]
+  readonly at: ReadonlyMap<K, number>
+}
+const listed = new WeakMap<object, Listed<unknown, unknown>>()
+function listOf<K, V>(base: ReadonlyMap<K, V>): Listed<K, V> {
+  const known = listed.get(base)
+  if (known) return known as Listed<K, V> // it was made of this very map
+  const list = {
+    values: [...base.values()],
+    at: new Map([...base.keys()].map((key, at) => [key, at])),
+  }
+  listed.set(base, list)
+  return list
+}
+
 /**
  * A map that never changes: a change gives another one that shares almost everything with it. So a
  * reader keeps what it read, and a change of one of ten thousand entries copies some dozen, not
@@ -88,11 +105,17 @@ export class Overlay<K, V> implements ReadonlyMap<K, V> {
   }
   values(): MapIterator<V> {
     if (this.#over.size === 0) return this.#base.values()
-    const list: V[] = []
-    this.forEach((value) => {
-      list.push(value)
-    })
-    return list.values()
+    // A copy of the base's list with some places changed: far cheaper than to look up each key.
+    const { values, at } = listOf(this.#base)
+    const list = values.slice()
+    const left = new Set<number>()
+    for (const [key, value] of this.#over) {
+      const place = at.get(key)
+      if (value === gone) left.add(place ?? -1)
+      else if (place === undefined) list.push(value)
+      else list[place] = value
+    }
+    return (left.size === 0 ? list : list.filter((_, place) => !left.has(place))).values()
   }
   [Symbol.iterator](): MapIterator<[K, V]> {
     return this.entries()
