@@ -83,7 +83,10 @@ const manifest = {
   ),
 }
 
-/** Packs what is built into a directory. Resolves with the bundle's path. @throws when it is invalid. */
+/**
+ * Packs what is built into a directory. Resolves with the bundle's path. @throws when it is
+ * invalid.
+ */
 export async function makeBundle(directory: string): Promise<string> {
   const staged = mkdtempSync(join(tmpdir(), "blackbox5-bundle-"))
   const path = join(directory, `${about.name}-${about.version}.mcpb`)

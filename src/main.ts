@@ -23,7 +23,9 @@ const roles: Readonly<Record<string, () => Promise<Role>>> = {
 /** Roles that other programs start. Everything else is for people, who may close the pipe early. */
 const programRoles: ReadonlySet<string> = new Set(["mcp", "agent", "loop", "turn"])
 
-/** When the reader is gone, as `head` is, the rest is dropped and the exit code stays the command's. */
+/**
+ * When the reader is gone, as `head` is, the rest is dropped and the exit code stays the command's.
+ */
 function outliveReaders(): void {
   for (const stream of [process.stdout, process.stderr])
     stream.on("error", (error: NodeJS.ErrnoException) => {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Problem } from "../core/instance.ts"
-import { end } from "../host/process-signals.ts"
+import { endProcesses } from "../host/process-signals.ts"
 import { writePressing } from "../host/reserve.ts"
 import { graceSeconds } from "./launch.ts"
 import type { Output } from "./output.ts"
@@ -30,7 +30,7 @@ export async function endRun(
   problem: Problem | undefined,
 ): Promise<void> {
   const { iterations, files, activity, workspace, link } = parts
-  await end(marker, self, graceSeconds, search)
+  await endProcesses(marker, self, graceSeconds, search)
   const turn = iterations.turn()
   if (turn) parts.iterationEnded(turn.id, exit.code)
   files.clear()

@@ -49,7 +49,8 @@ export function receive(
   const { turn, waiting, delivered } = session
   const offer = turn?.offered.find((one) => one.mail === mail.id && one.proved)
   const receipt =
-    delivered.find((one) => one.mail === mail.id) ?? (turn && offer && deliveredBy(turn, offer)) // by a predecessor, in the iteration that runs
+    // By a predecessor, in the iteration that runs.
+    delivered.find((one) => one.mail === mail.id) ?? (turn && offer && deliveredBy(turn, offer))
   if (receipt) return [session, receipt]
   if (waiting.some(({ id }) => id === mail.id)) return [session, undefined]
   return [{ ...session, waiting: [...waiting, mail] }, undefined]

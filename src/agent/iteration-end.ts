@@ -38,7 +38,8 @@ export function concludeTurn(
   { code, word, endedUnheard, inherited, missing, atMs }: EndFacts,
 ): IterationConclusion {
   const { id, iteration, overdue } = turn
-  // A claude that failed before it asked a hook says itself what is wrong, and the loop tries again.
+  // A claude that failed before it asked a hook says itself what is wrong, and the loop tries
+  // again.
   const endedWell = code === 0 && !inherited
   const uncontrolled =
     turn.unheard === true && (endedWell || endedUnheard)

@@ -39,7 +39,7 @@ export interface RecordedEnd {
 
 export function createIterationRecord(
   directory: RunDirectory,
-  keeper: DiskRetry,
+  diskRetry: DiskRetry,
   { iterationsBefore }: Pick<RunFile, "iterationsBefore">,
   warn: (message: string) => void,
 ): IterationRecord {
@@ -52,7 +52,7 @@ export function createIterationRecord(
   let warned: string | undefined
   const keep = (): void => {
     if (last)
-      keeper.set("last", {
+      diskRetry.set("last", {
         last,
         circuit,
         ...(instructions !== undefined && { told: instructions }),

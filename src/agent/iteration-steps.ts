@@ -24,7 +24,7 @@ export type TurnGrant = Omit<Grant, "mcp">
 
 export interface IterationsOptions extends FinalMessageContext {
   readonly directory: RunDirectory
-  readonly keeper: DiskRetry
+  readonly diskRetry: DiskRetry
   /**
    * A predecessor was there, and then for a while nobody: what runs may have asked a hook that
    * nobody answered.
@@ -121,7 +121,12 @@ function begin(context: IterationContext, id: string, shim: ProcessId): boolean 
   return true
 }
 
-export function end(context: IterationContext, id: string, exit: number, givenMs?: number): void {
+export function finishIteration(
+  context: IterationContext,
+  id: string,
+  exit: number,
+  givenMs?: number,
+): void {
   const { options, time, reader, book, claude, record } = context
   const turn = context.turn.now()
   if (turn?.id !== id) return
@@ -158,7 +163,7 @@ export function keepTranscript(context: IterationContext, path: string, fresh: b
   const transcript = fresh ? transcriptStart(path) : { path, offset: 0 }
   if (turn) context.turn.keep({ ...turn, transcript })
   const before = options.directory.get("transcripts")?.paths.filter((one) => one !== path) ?? []
-  options.keeper.set("transcripts", { paths: [...before, path].slice(-transcriptsMax) })
+  options.diskRetry.set("transcripts", { paths: [...before, path].slice(-transcriptsMax) })
 }
 
 export function report(

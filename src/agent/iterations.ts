@@ -6,7 +6,7 @@ import { watchClaude } from "./claude-watch.ts"
 import { createIterationRecord } from "./iteration-record.ts"
 import {
   ask,
-  end,
+  finishIteration,
   grant,
   type IterationContext,
   type IterationsOptions,
@@ -98,7 +98,7 @@ export function createIterations(options: IterationsOptions): Iterations {
     keep: turn.keep,
     ask: (id, self, signal) => ask(context, id, self, signal),
     grant: (directive) => grant(context, directive),
-    ended: (id, code, ms) => end(context, id, code, ms),
+    ended: (id, code, ms) => finishIteration(context, id, code, ms),
     judge(commits) {
       record.judge(commits)
       changed()
@@ -139,10 +139,10 @@ export function createIterations(options: IterationsOptions): Iterations {
 }
 
 function createContext(options: IterationsOptions): IterationContext {
-  const { directory, keeper, adopted, run, nowMs, steadyMs, emit, changed } = options
+  const { directory, diskRetry, adopted, run, nowMs, steadyMs, emit, changed } = options
   const warn = (message: string): void => emit("Warning", message)
-  const turn = createRunningTurn(directory, keeper)
-  const record = createIterationRecord(directory, keeper, run, warn)
+  const turn = createRunningTurn(directory, diskRetry)
+  const record = createIterationRecord(directory, diskRetry, run, warn)
   const { iterationsBefore } = run
   return {
     options,
@@ -155,7 +155,7 @@ function createContext(options: IterationsOptions): IterationContext {
       keep: turn.keep,
       met: record.meet,
     }),
-    book: createUsageBook({ iterationsBefore, directory, keeper, warn, changed }),
+    book: createUsageBook({ iterationsBefore, directory, diskRetry, warn, changed }),
     queue: createTurnQueue<TurnGrant>(),
     claude: watchClaude(options.claude, nowMs, changed),
     inherited: adopted ? turn.now()?.id : undefined,

@@ -100,7 +100,7 @@ exit "$bb5_code"
  */
 export function startLoop(
   directory: RunDirectory,
-  keeper: DiskRetry,
+  diskRetry: DiskRetry,
   output: Pick<Output, "openForLoop">,
   access: PortAccess,
   over: (code: number) => void,
@@ -161,9 +161,10 @@ export function startLoop(
     },
   )
   closeSync(file)
-  child.once("error", () => over(126)) // fork or exec failed: the system is out of processes or memory
+  // Fork or exec failed: the system is out of processes or memory.
+  child.once("error", () => over(126))
   const id = child.pid === undefined ? undefined : processId(child.pid)
-  if (id) keeper.set("loop", id)
+  if (id) diskRetry.set("loop", id)
   child.once("exit", (code, signal) =>
     over(directory.get("ended")?.code ?? code ?? (signal ? 143 : 1)),
   )

@@ -28,8 +28,8 @@ import { logsPath, nestedLogsPath } from "./settings.ts"
 import { turnFileBytesMax } from "./turn-files.ts"
 
 /**
- * The loopback port of a supervisor: what the claude shim and the running claude talk to. Guarded by
- * a random token.
+ * The loopback port of a supervisor: what the claude shim and the running claude talk to. Guarded
+ * by a random token.
  */
 export interface LoopbackHandlers {
   /**

@@ -23,7 +23,7 @@ export const killed = 137
 export const tempFail = 75
 export const notFound = 127
 
-export function end(state: LiveState, exit: RunExit, problem?: Problem): RunStep {
+export function endRunWith(state: LiveState, exit: RunExit, problem?: Problem): RunStep {
   const wasFrozen = isFrozen(state)
   return [
     { ...factsOf(state), phase: "ending", wasFrozen, exit, problem },
@@ -57,8 +57,8 @@ export function endIteration(
   if (state.terms.mode !== "once" || waits) return [state, judged]
   const message = cut(`Its only iteration failed: ${text}`, 2000)
   const [next, effects] = failed
-    ? end(state, { code, outcome: "Failed" }, { reason: "IterationFailed", message })
-    : end(state, { code, outcome: "Complete" })
+    ? endRunWith(state, { code, outcome: "Failed" }, { reason: "IterationFailed", message })
+    : endRunWith(state, { code, outcome: "Complete" })
   return [next, [...judged, ...effects]]
 }
 
@@ -68,7 +68,7 @@ export function endLoop(
 ): RunStep {
   const { code, hasRunClaude, lastOutcome, isUncontrolled } = input
   if (!hasRunClaude)
-    return end(
+    return endRunWith(
       state,
       { code },
       {
@@ -79,7 +79,7 @@ export function endLoop(
   const { completion, mode } = state.terms
   // The agent's last word, or the loop's exit code, as the loop's author chose.
   const saysComplete = completion === "marker" ? lastOutcome === "COMPLETE" : code === 0
-  return end(
+  return endRunWith(
     state,
     saysComplete && mode !== "continuous" && !isUncontrolled
       ? { code, outcome: "Complete" }

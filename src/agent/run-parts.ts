@@ -157,7 +157,7 @@ function createRunIterations(
   const { directory, run, predecessor, token } = found
   return createIterations({
     directory,
-    keeper: disk,
+    diskRetry: disk,
     adopted: predecessor !== undefined,
     run,
     nowMs,

@@ -112,7 +112,9 @@ export type RunInput =
   | { readonly type: "iterationEnded"; readonly end: IterationEnd }
   /** The iteration that runs must be ended from outside. */
   | { readonly type: "turnToEnd"; readonly turn: TurnFile; readonly why: TurnToEndReason }
-  /** `isUncontrolled`: an iteration ran without its hooks, so what the loop says is not believed. */
+  /**
+   * `isUncontrolled`: an iteration ran without its hooks, so what the loop says is not believed.
+   */
   | {
       readonly type: "loopEnded"
       readonly code: number

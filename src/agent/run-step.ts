@@ -1,9 +1,9 @@
 import type { Directive } from "../core/directive.ts"
 import type { TurnFile } from "../run/run-directory.ts"
 import {
-  end,
   endIteration,
   endLoop,
+  endRunWith,
   isThrough,
   killed,
   notFound,
@@ -45,14 +45,14 @@ export function step(state: RunState, input: RunInput): RunStep {
     case "portTaken":
       // The loop and its claude know that port alone: they cannot go on, and are started again with
       // another.
-      return end(state, { code: tempFail }, portTaken(input.cause))
+      return endRunWith(state, { code: tempFail }, portTaken(input.cause))
     case "treePrepared":
-      if (input.problem) return end(state, { code: notFound }, input.problem)
+      if (input.problem) return endRunWith(state, { code: notFound }, input.problem)
       return [state, state.phase === "preparing" ? [{ type: "startLoop" }] : none]
     case "loopStarted":
       return watch(state)
     case "loopNotStarted":
-      return end(state, { code: notFound }, input.problem)
+      return endRunWith(state, { code: notFound }, input.problem)
     case "rivalFound":
       return [{ ...factsOf(state), phase: "ended" }, [{ type: "leave" }]]
     case "directive":
@@ -64,7 +64,9 @@ export function step(state: RunState, input: RunInput): RunStep {
     case "iterationsChanged":
       return [state, [{ type: "reportChange" }, ...grant(state)]]
     case "turnRequested":
-      return isThrough(state, input) ? end(state, { code: 0, outcome: "Complete" }) : [state, none]
+      return isThrough(state, input)
+        ? endRunWith(state, { code: 0, outcome: "Complete" })
+        : [state, none]
     case "iterationEnded":
       return endIteration(state, input.end)
     case "turnToEnd":
@@ -72,7 +74,7 @@ export function step(state: RunState, input: RunInput): RunStep {
     case "loopEnded":
       return endLoop(state, input)
     default:
-      return end(state, { code: terminated }) // somebody stopped it, or it has another place
+      return endRunWith(state, { code: terminated }) // somebody stopped it, or it has another place
   }
 }
 
@@ -90,9 +92,9 @@ function open(
 ): RunStep {
   // A loop is started once in a run: whoever dies between its start and the note of it leaves a run
   // that is over.
-  if (state.phase === "preparing" && launchLost) return end(state, { code: killed })
+  if (state.phase === "preparing" && launchLost) return endRunWith(state, { code: killed })
   // It was written down before this supervisor listened: the loop is not even started.
-  if (stopRequested) return end(state, { code: terminated })
+  if (stopRequested) return endRunWith(state, { code: terminated })
   return [state, [{ type: state.phase === "preparing" ? "prepareTree" : "inspectTree" }]]
 }
 

@@ -9,17 +9,17 @@ export interface RunningTurn {
   forget(): void
 }
 
-export function createRunningTurn(directory: RunDirectory, keeper: DiskRetry): RunningTurn {
+export function createRunningTurn(directory: RunDirectory, diskRetry: DiskRetry): RunningTurn {
   let turn = directory.get("turn")
   return {
     now: () => turn,
     keep(next) {
       turn = next
-      return keeper.set("turn", next)
+      return diskRetry.set("turn", next)
     },
     forget() {
       turn = undefined
-      keeper.remove("turn")
+      diskRetry.remove("turn")
     },
   }
 }

@@ -34,7 +34,7 @@ export interface UsageBookOptions {
   /** Finished iterations of the runs before. */
   readonly iterationsBefore: number
   readonly directory: RunDirectory
-  readonly keeper: DiskRetry
+  readonly diskRetry: DiskRetry
   warn(message: string): void
   changed(): void
 }
@@ -62,14 +62,14 @@ const emptyUsage: UsageFile = {
 export function createUsageBook({
   iterationsBefore,
   directory,
-  keeper,
+  diskRetry,
   warn,
   changed,
 }: UsageBookOptions): UsageBook {
   let file = directory.get("usage") ?? emptyUsage
   const keep = (change: Partial<UsageFile>): void => {
     file = { ...file, ...change }
-    keeper.set("usage", file)
+    diskRetry.set("usage", file)
   }
   const compare = async (pending: PendingIteration): Promise<void> => {
     const { iteration, transcript, adopted } = pending

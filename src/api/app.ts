@@ -80,8 +80,8 @@ const guard =
       c.set("who", found.who)
       const bearer = readBearer(arrival.authorization)
       const { outgoing } = c.env ?? {}
-      // However long the answer lasts, it is cut when its credential ends. The call behind it sees a
-      // client that went away.
+      // However long the answer lasts, it is cut when its credential ends. The call behind it sees
+      // a client that went away.
       if (outgoing && bearer !== undefined)
         outgoing.once(
           "close",

@@ -4,7 +4,9 @@ import type { Clock } from "../core/ports.ts"
 import { cut } from "../core/view.ts"
 import type { SupervisorLink } from "./supervisor-link.ts"
 
-/** The frames of one link, taken one after another: a receipt never overtakes the beat before it. */
+/**
+ * The frames of one link, taken one after another: a receipt never overtakes the beat before it.
+ */
 
 /** How long a frame that a full disk refused waits before it is tried again. */
 const fullDiskMs = 1000

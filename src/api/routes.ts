@@ -5,7 +5,9 @@ import type { Tool } from "../core/tool.ts"
 import { readBody } from "./body.ts"
 import { pathFieldsOf } from "./openapi.ts"
 
-/** REST from the tools: each has one route, whose input stands in the path, and the query or body. */
+/**
+ * REST from the tools: each has one route, whose input stands in the path, and the query or body.
+ */
 
 export interface Route {
   readonly tool: Tool

@@ -17,7 +17,9 @@ export interface TakeFrameParts {
   report(name: string, error: unknown): void
 }
 
-/** A supervisor reports deliveries and nothing else: the control plane knows returns and answers. */
+/**
+ * A supervisor reports deliveries and nothing else: the control plane knows returns and answers.
+ */
 async function takeReceipt(
   { mailboxes, timeline, clock }: TakeFrameParts,
   { uid, name }: SupervisorLink,

@@ -50,7 +50,9 @@ export interface LocalControlPlane extends ControlPlane {
   readonly codeRoot: string | undefined
   /** Words that begin with one of these are secrets here. */
   secretPrefixes(): readonly string[]
-  /** Whether anybody but this machine's admin can prove who they are: a valid token, or an issuer. */
+  /**
+   * Whether anybody but this machine's admin can prove who they are: a valid token, or an issuer.
+   */
   knowsPeople(): Promise<boolean>
   /** Gives the database up: from then on another serve may begin. */
   close(): void

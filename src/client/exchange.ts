@@ -88,7 +88,9 @@ function readAnswer(
   response.on("end", () => finish(parseJson(text), status === 200))
 }
 
-/** @param codeRoot found where the client runs; the control plane of this machine looks there too. */
+/**
+ * @param codeRoot found where the client runs; the control plane of this machine looks there too.
+ */
 function open(
   endpoint: Endpoint,
   { method, path, body }: ApiRequest,

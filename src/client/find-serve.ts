@@ -214,8 +214,8 @@ export async function ensureServe(config: Config, entry?: string): Promise<void>
 }
 
 /**
- * For supervisors, which reconnect by themselves as soon as a serve is there: one of them starts it,
- * and nobody waits. A hundred that polled as clients do would take the processor from the start
+ * For supervisors, which reconnect by themselves as soon as a serve is there: one of them starts
+ * it, and nobody waits. A hundred that polled as clients do would take the processor from the start
  * that they wait for.
  */
 export async function reviveServe(config: Config, entry?: string): Promise<void> {

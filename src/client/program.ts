@@ -24,8 +24,8 @@ export const mainPath = fileURLToPath(
 )
 
 /**
- * Whether a copy is complete: a power failure may have left files without their content, or an agent
- * may have written it first.
+ * Whether a copy is complete: a power failure may have left files without their content, or an
+ * agent may have written it first.
  */
 function isComplete(copy: string, original: string): boolean {
   try {

@@ -31,8 +31,8 @@ export function takeStartLock(path: string): boolean {
     writeFileSync(path, `${process.pid}`, { flag: "wx", mode: 0o600 })
     return true
   } catch (error) {
-    // On a full disk the file is there but empty: it is ours, and the database's own lock decides in
-    // the end.
+    // On a full disk the file is there but empty: it is ours, and the database's own lock decides
+    // in the end.
     if (isDiskFull(error)) return true
     if (errorCode(error) !== "EEXIST") throw error
   }

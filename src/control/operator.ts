@@ -97,7 +97,9 @@ const wantedRevision = (instance: Instance, accounts: Accounts): string =>
     ? revisionOf(effectiveSpec(instance, accounts))
     : (instance.status.run?.revision ?? revisionOf(instance.spec))
 
-/** It will not run again by itself: its mail goes back to the senders, and its parent learns of it. */
+/**
+ * It will not run again by itself: its mail goes back to the senders, and its parent learns of it.
+ */
 const hasEnded = (instance: Instance, observed: Observed | undefined): boolean =>
   hasFinished(instance) || (instance.spec.state === "Stopped" && observed?.phase === "Exited")
 

@@ -14,10 +14,11 @@ export interface Authenticated {
   readonly localOnly?: boolean
 }
 /**
- * Finds out who has a bearer: a person's token, an issuer's, an instance's credential. Undefined when
- * it is none that is known here. It may ask over the network, so whoever implements it bounds and
- * caches it; it rejects when the signal fires. @throws Unauthenticated for a bearer that is known to
- * be worthless, Forbidden for somebody without a role here, Unavailable when nobody can tell now.
+ * Finds out who has a bearer: a person's token, an issuer's, an instance's credential. Undefined
+ * when it is none that is known here. It may ask over the network, so whoever implements it bounds
+ * and caches it; it rejects when the signal fires. @throws Unauthenticated for a bearer that is
+ * known to be worthless, Forbidden for somebody without a role here, Unavailable when nobody can
+ * tell now.
  */
 export type Authenticate = (
   bearer: string,

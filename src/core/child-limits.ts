@@ -16,7 +16,9 @@ import { counted } from "./view.ts"
  * scheduler decides again at admission.
  */
 
-/** Children whose account is not open yet count as well: they may have been spawned a moment ago. */
+/**
+ * Children whose account is not open yet count as well: they may have been spawned a moment ago.
+ */
 export function relationsOf(
   { limits }: Pick<ToolContext, "limits">,
   instances: readonly Instance[],

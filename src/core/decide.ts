@@ -25,8 +25,10 @@ export function decide(
 ): Decision {
   const live = observed !== undefined && observed.phase !== "Exited"
   const stop = live && observed.phase !== "Stopping" ? ({ act: "stop" } as const) : {}
-  if (!wanted) return observed && !live ? { act: "clean" } : stop // what the end of an instance left undone
-  if (live && observed.uid !== wanted.uid) return stop // a name used again: the former bearer goes first
+  // What the end of an instance left undone.
+  if (!wanted) return observed && !live ? { act: "clean" } : stop
+  // A name used again: the former bearer goes first.
+  if (live && observed.uid !== wanted.uid) return stop
   const before = wanted.status.run
   const seen = observed?.uid === wanted.uid ? observed : undefined
   const sameRevision = before?.revision === revision

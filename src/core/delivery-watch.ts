@@ -4,7 +4,9 @@ import type { ToolContext } from "./tool.ts"
 
 const pageMax = 100
 
-/** A supervisor answers each mail with a beat at once: one that has not by now is not waited for. */
+/**
+ * A supervisor answers each mail with a beat at once: one that has not by now is not waited for.
+ */
 const firstBeatMs = 2000
 
 export interface AwaitedReader {

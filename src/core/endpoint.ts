@@ -1,8 +1,8 @@
 /** How a supervisor, a client or a program reaches the control plane. */
 export interface Endpoint {
   /**
-   * `http://` or `https://` with a host, or `unix:` followed by the absolute path of a socket, as it
-   * is: nothing in it is escaped.
+   * `http://` or `https://` with a host, or `unix:` followed by the absolute path of a socket, as
+   * it is: nothing in it is escaped.
    */
   readonly url: string
   /**

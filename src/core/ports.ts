@@ -1,3 +1,4 @@
+/** A long file: all that the control plane needs of the world stands in one place. */
 import type { Beat } from "./beat.ts"
 import type { Emitted, Event, EventKind } from "./event.ts"
 import type {
@@ -52,9 +53,13 @@ export interface Instances {
     section: S,
     value: NonNullable<Status[S]>,
   ): Promise<Instance>
-  /** Marks it; it vanishes when nothing of it runs. @throws Conflict when `seen` has a stale spec. */
+  /**
+   * Marks it; it vanishes when nothing of it runs. @throws Conflict when `seen` has a stale spec.
+   */
   delete(seen: Instance): Promise<void>
-  /** By the operator, when nothing of it runs. A store with foreground deletion does nothing here. */
+  /**
+   * By the operator, when nothing of it runs. A store with foreground deletion does nothing here.
+   */
   release(seen: Instance): Promise<void>
 }
 

@@ -18,7 +18,8 @@ export function revisionOf({
     ([name, value]) => value !== undefined && !(name === "workspace" && value === "auto"),
   )
   const text = JSON.stringify([project, loop, mode, model, ...where])
-  let hash = 0x811c9dc5 // FNV-1a, 32 bits: it tells a handful of revisions of one instance apart, nothing more
+  // FNV-1a, 32 bits: it tells a handful of revisions of one instance apart, nothing more.
+  let hash = 0x811c9dc5
   for (let index = 0; index < text.length; index++)
     hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193) >>> 0
   return `${attempt}-${hash.toString(16).padStart(8, "0")}`

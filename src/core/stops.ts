@@ -37,7 +37,7 @@ function pauserOf(
 /**
  * All that has to be lifted before it runs, the stop first. A stop keeps the pause that it found.
  */
-export function standingActs(spec: Spec, nowMs: number): readonly Act[] {
+export function currentActs(spec: Spec, nowMs: number): readonly Act[] {
   const { state, pause, lineage } = spec
   const acts: Act[] = []
   if (state === "Stopped" || spec.stop) acts.push({ what: "stopped", ...spec.stop })
@@ -100,7 +100,7 @@ export const byWhomAt = ({ by, atMs }: Omit<Act, "what">): string =>
  * may.
  */
 export function refusalToLift(who: Principal, spec: Spec, nowMs: number): string | undefined {
-  const act = actAbove(who, standingActs(spec, nowMs), spec.lineage)
+  const act = actAbove(who, currentActs(spec, nowMs), spec.lineage)
   if (!act) return undefined
   const { what, by } = act
   const to = by?.uid !== undefined && by.id !== "" ? by.id : "@operators"

@@ -5,7 +5,7 @@ import { redacted, withoutWordsOf, wordsWith } from "./secrets.ts"
  * untrusted text fenced.
  */
 
-// ANSI escape sequences (CSI and OSC) first, then what is left of C0, DEL and C1; tab and newline stay.
+// ANSI escape sequences (CSI and OSC), then the rest of C0, DEL and C1; tab and newline stay.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: taking them out is what this file is for
 const ansi = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[@-Z\\-_])/g
 // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
@@ -69,19 +69,14 @@ export function stripped(text: string): string {
  */
 export const clean = (text: string): string => redacted(stripped(text))
 
-/**
- * A longer cluster is no character that anybody reads but a pile of marks: it is cut between two of
- * them.
- */
+/** A longer cluster is a pile of marks that nobody reads: it is cut between two of them. */
 const clusterMax = 64
 /**
  * How far back the clusters before a cut are looked at: in a longer row of flags, two halves may be
  * taken for one.
  */
 const lookBackMax = 4096
-/**
- * Below it stand no marks, joiners or surrogates: two such characters are two, but for CR and LF.
- */
+/** Below it are no marks or surrogates: but for CR LF, each character stands for itself. */
 const firstMark = 0x300
 
 let clusters: Intl.Segmenter | undefined
@@ -175,7 +170,9 @@ export function listed(items: readonly string[], max: number): string {
   return items.length > max ? `${shown} and ${items.length - max} more` : shown
 }
 
-/** What an answer has not room for: `Left out: older messages.`; undefined where that is nothing. */
+/**
+ * What an answer has not room for: `Left out: older messages.`; undefined where that is nothing.
+ */
 export const leftOut = (parts: readonly string[]): string | undefined =>
   parts.length > 0 ? `Left out: ${parts.join("; ")}.` : undefined
 
@@ -223,7 +220,8 @@ export function presented<T>(
   const kept = reveals !== undefined && typeof value === "object" ? Object.entries(value ?? {}) : []
   const shown = kept.filter(([name]) => name === reveals)
   const walked = walk(value, false)
-  return (shown.length > 0 ? { ...(walked as object), ...Object.fromEntries(shown) } : walked) as T // same shape: only the contents of strings change
+  // Same shape: only the contents of strings change.
+  return (shown.length > 0 ? { ...(walked as object), ...Object.fromEntries(shown) } : walked) as T
 }
 
 /** A word as a POSIX shell reads it back. */

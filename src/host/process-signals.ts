@@ -80,7 +80,7 @@ export function thaw(search: Search): void {
  * grace. Resolves when nothing is left, by a last look at all of /proc also where a narrower search
  * finds nothing any more.
  */
-export const end = (
+export const endProcesses = (
   marker: ProcessMarker,
   except: ReadonlySet<number>,
   graceSeconds: number,

@@ -7,8 +7,8 @@ import { type Answer, failed } from "./surface.ts"
 export const confirmMs = 120_000
 
 /**
- * No person reads and dismisses a question faster. `claude -p` claims that it can ask, but has nobody
- * to ask, and cancels after 6 ms (measured with 2.1.197).
+ * No person reads and dismisses a question faster. `claude -p` claims that it can ask, but has
+ * nobody to ask, and cancels after 6 ms (measured with 2.1.197).
  */
 export const readingMs = 300
 
@@ -43,9 +43,9 @@ export function confirmationOf(
 }
 
 /**
- * The refusal of a call that was not confirmed; undefined lets it proceed. When nobody can be asked,
- * the number of instances that the caller expects stands in for a person: the tool refuses the call
- * when another number matches.
+ * The refusal of a call that was not confirmed; undefined lets it proceed. When nobody can be
+ * asked, the number of instances that the caller expects stands in for a person: the tool refuses
+ * the call when another number matches.
  */
 export function refusedBy(
   confirmation: Confirmation,

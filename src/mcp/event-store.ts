@@ -1,7 +1,9 @@
 import type { EventStore } from "@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js"
 import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js"
 
-/** The latest events of one session's streams, for a client that resumes after a lost connection. */
+/**
+ * The latest events of one session's streams, for a client that resumes after a lost connection.
+ */
 export interface BoundedEventStore extends EventStore {
   /** True when everything after this event on its stream is still kept. */
   resumable(eventId: string): boolean

@@ -4,7 +4,9 @@ import { cut } from "../core/view.ts"
 import { invalidParams, Refusal } from "./refusal.ts"
 import { fleetUri, uriOf } from "./resources.ts"
 
-/** Prompts for what people often ask of a fleet, each with the current state and the calls to make. */
+/**
+ * Prompts for what people often ask of a fleet, each with the current state and the calls to make.
+ */
 
 interface Prompt {
   readonly name: string

@@ -4,8 +4,8 @@ import type { Readable } from "node:stream"
 export const messageBytesMax = 4_194_304
 
 /**
- * Calls `take` with each line of the stream, holding at most one in memory, and `tooLong` for a line
- * that it skips. Resolves when the stream ends or breaks, or the signal aborts.
+ * Calls `take` with each line of the stream, holding at most one in memory, and `tooLong` for a
+ * line that it skips. Resolves when the stream ends or breaks, or the signal aborts.
  */
 export function readLines(
   input: Readable,

@@ -6,8 +6,8 @@ import { oneLine } from "../core/view.ts"
 import { asRefusal, Refusal } from "./refusal.ts"
 
 /**
- * The fleet's resources. They are read through the caller's own Invoke, so what a caller may not see
- * does not exist for it.
+ * The fleet's resources. They are read through the caller's own Invoke, so what a caller may not
+ * see does not exist for it.
  */
 
 const mimeType = "application/json"

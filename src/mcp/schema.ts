@@ -70,7 +70,8 @@ export function schemaOf(schema: z.ZodObject, io: "input" | "output"): ObjectSch
     required,
     ...printed
   } = z.toJSONSchema(schema, { io, unrepresentable: "any" })
-  const slimmed = slim(printed, io) as ObjectSchema // zod prints an object, and slim only removes keys
+  // Zod prints an object, and slim only removes keys.
+  const slimmed = slim(printed, io) as ObjectSchema
   const whole: ObjectSchema = { ...slimmed, type: "object" }
   return required ? { ...whole, required } : whole
 }

@@ -11,7 +11,9 @@ import type { StdioLine, StdioSession } from "./lazy-server.ts"
 import { createMcpServer } from "./server.ts"
 import { createSurface } from "./surface.ts"
 
-/** An invalid configuration is reported by every call, because there is nowhere else to report it. */
+/**
+ * An invalid configuration is reported by every call, because there is nowhere else to report it.
+ */
 function invokeConfigured(): Invoke {
   try {
     const invoke = invokeServe(readConfig(), tools)

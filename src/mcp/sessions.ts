@@ -11,7 +11,9 @@ import {
 import { requestRefused, rpcError } from "./rpc-error.ts"
 import type { LegacyMcpServer } from "./server.ts"
 
-/** All sessions of clients up to 2025-11-25: whose each is, how many there may be, when they end. */
+/**
+ * All sessions of clients up to 2025-11-25: whose each is, how many there may be, when they end.
+ */
 
 export interface Sessions {
   /** Answers one request; `open` creates the server of a new session. */

@@ -23,7 +23,8 @@ export interface Stdio {
   listTools(): readonly unknown[] | undefined
   /**
    * Whether to load the server soon after `initialize`, before anything needs it, so that the first
-   * call is answered sooner. Without it, a conversation without calls costs neither memory nor time.
+   * call is answered sooner. Without it, a conversation without calls costs neither memory nor
+   * time.
    */
   readonly warm: boolean
   /** Loads the server. Called once, when a message needs it. */
@@ -43,9 +44,9 @@ const isBeginning = ({ method }: RpcMessage): boolean =>
   method === "initialize" || method === "notifications/initialized"
 
 /**
- * Speaks MCP over a pair of streams until the input ends. `initialize` and `tools/list` are answered
- * at once, from what is known at build time, so that a client never waits for libraries at its
- * start. Anything else loads the server, which gets the whole conversation. @throws what `load`
+ * Speaks MCP over a pair of streams until the input ends. `initialize` and `tools/list` are
+ * answered at once, from what is known at build time, so that a client never waits for libraries at
+ * its start. Anything else loads the server, which gets the whole conversation. @throws what `load`
  * throws.
  */
 export async function speak({

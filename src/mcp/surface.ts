@@ -11,8 +11,8 @@ import { createResources, type Resources, resourceTemplates } from "./resources.
 import { type ResourceWatch, watchResources } from "./watch.ts"
 
 /**
- * Everything that an MCP client of one caller can see and do, independent of the protocol's version:
- * server.ts and modern.ts translate it for their era.
+ * Everything that an MCP client of one caller can see and do, independent of the protocol's
+ * version: server.ts and modern.ts translate it for their era.
  */
 export interface Surface {
   readonly tools: readonly ListedTool[]

@@ -75,7 +75,7 @@ export async function agent(argv: readonly string[]): Promise<number> {
     guarded,
     stop: stop.signal,
   })
-  // Everything is sent and written; nothing waits for what is still open, such as the link's closing
-  // handshake.
+  // Everything is sent and written; nothing waits for what is still open, such as the link's
+  // closing handshake.
   process.exit(0)
 }

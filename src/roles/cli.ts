@@ -109,8 +109,8 @@ async function run(tool: Tool, { input, json, jsonLines }: ParsedInput): Promise
 }
 
 /**
- * Runs any tool from a shell. Exit code 0: done; 1: failed; 2: a usage error; 3: a wait ended before
- * its condition was met; 130: Ctrl-C.
+ * Runs any tool from a shell. Exit code 0: done; 1: failed; 2: a usage error; 3: a wait ended
+ * before its condition was met; 130: Ctrl-C.
  */
 export async function cli([command = "help", ...argv]: readonly string[]): Promise<number> {
   if (command === "help" || command === "--help" || command === "-h") {

@@ -3,7 +3,9 @@ import { shellWord } from "../core/view.ts"
 import { type Config, readConfig } from "../settings/config.ts"
 import { programInShell } from "./shell-command.ts"
 
-/** What a client runs to reach this fleet, in absolute paths: apps have another PATH than shells. */
+/**
+ * What a client runs to reach this fleet, in absolute paths: apps have another PATH than shells.
+ */
 
 export interface ClientEntry {
   readonly command: string

@@ -174,7 +174,9 @@ function render({ check, state, what, next }: Finding, longest: number): string 
 
 const colours = { ok: "green", warn: "yellow", FAIL: "red" } as const
 
-/** `blackbox5 doctor [--json]`. Exit code 0: agents can work; 1: a check failed; 2: a usage error. */
+/**
+ * `blackbox5 doctor [--json]`. Exit code 0: agents can work; 1: a check failed; 2: a usage error.
+ */
 export async function doctor(argv: readonly string[]): Promise<number> {
   const parsed = parseArguments(argv, { ...helpFlag, json: { type: "boolean", default: false } })
   if (typeof parsed === "string") return usageError(parsed, usage)

@@ -19,8 +19,8 @@ export interface LinesOptions {
 }
 
 /**
- * Prints page by page, at the reader's pace. Ends quietly when the reader closes the pipe, as `head`
- * does. @throws Fault.
+ * Prints page by page, at the reader's pace. Ends quietly when the reader closes the pipe, as
+ * `head` does. @throws Fault.
  */
 export async function printLines(
   stdout: NodeJS.WritableStream,

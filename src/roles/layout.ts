@@ -26,7 +26,9 @@ const cellCharactersMax = 500
 export const terminalWidth = (): number | undefined =>
   process.stdout.isTTY ? process.stdout.columns : undefined
 
-/** Aligned columns. The last takes what is left or, if that is too narrow, goes below the others. */
+/**
+ * Aligned columns. The last takes what is left or, if that is too narrow, goes below the others.
+ */
 export function columns(
   rows: readonly (readonly string[])[],
   width: number | undefined,

@@ -237,9 +237,9 @@ function writeServeFile(
 
 /**
  * V8 lets the old generation grow to several times the live size before it collects, and keeps the
- * memory. Measured with 64 clients for a minute: 434 MiB resident, of which 38 were alive. With this
- * flag, and the bound on the young generation that serve is started with, half of that at the same
- * pace.
+ * memory. Measured with 64 clients for a minute: 434 MiB resident, of which 38 were alive. With
+ * this flag, and the bound on the young generation that serve is started with, half of that at the
+ * same pace.
  */
 function collectOften(): void {
   setFlagsFromString("--heap-growing-percent=40")

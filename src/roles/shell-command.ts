@@ -18,7 +18,9 @@ import { isOnPath, programsOnPath } from "../host/find-program.ts"
 import { replaceFile } from "../host/replace-file.ts"
 import { userBinDirectory } from "../settings/config.ts"
 
-/** The command `blackbox5`: a small launcher in ~/.local/bin, and what else PATH finds by the name. */
+/**
+ * The command `blackbox5`: a small launcher in ~/.local/bin, and what else PATH finds by the name.
+ */
 
 const commandName = "blackbox5"
 const launcherMark = "# Made by blackbox5 for "
@@ -31,8 +33,8 @@ const programSchema = z.tuple([z.string(), z.string()])
 export const launcherPath = (): string => join(userBinDirectory(), commandName)
 
 /**
- * A script that runs the program by absolute paths, with any characters in them, and reports when it
- * is gone. The mark distinguishes it from files that are not ours.
+ * A script that runs the program by absolute paths, with any characters in them, and reports when
+ * it is gone. The mark distinguishes it from files that are not ours.
  */
 export function launcherScript([node, main]: readonly [string, string]): string {
   const gone = `error: this command runs ${main}, which no longer exists.\nnext: run npm start in a checkout of blackbox5 to reinstall it, or delete ${launcherPath()}.`
@@ -98,7 +100,9 @@ export function commandOnPath(): FoundCommand | undefined {
   return path === undefined ? undefined : lookAtCommand(path)
 }
 
-/** What starts this program in a shell: the command if it runs this program, else absolute paths. */
+/**
+ * What starts this program in a shell: the command if it runs this program, else absolute paths.
+ */
 export function programInShell(): string {
   const found = commandOnPath()
   return found && runsThisProgram(found)
@@ -107,8 +111,8 @@ export function programInShell(): string {
 }
 
 /**
- * Writes the launcher, or points ours at this program. @throws Conflict for a file that is not ours,
- * Unavailable when it cannot be written.
+ * Writes the launcher, or points ours at this program. @throws Conflict for a file that is not
+ * ours, Unavailable when it cannot be written.
  */
 export function installCommand(): string {
   const path = launcherPath()

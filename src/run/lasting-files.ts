@@ -30,5 +30,6 @@ export const writeLasting = <N extends keyof typeof lasting>(
 ): void => {
   const path = join(instance, `${name}.json`)
   replaceFile(path, JSON.stringify(value))
-  for (const one of [path, instance]) syncPath(one) // without it, a tree would be there that nobody knows
+  // Without it, a tree would be there that nobody knows.
+  for (const one of [path, instance]) syncPath(one)
 }

@@ -133,7 +133,8 @@ export function runDirectory(path: string): RunDirectory {
     log: join(path, "log"),
     output: join(path, "output"),
     get<N extends FileName>(name: N): FileOf<N> | undefined {
-      const schema: z.ZodType<FileOf<N>> = files[name] as unknown as z.ZodType<FileOf<N>> // the table's own entry: TypeScript does not follow N through it
+      // The table's own entry: TypeScript does not follow N through it.
+      const schema: z.ZodType<FileOf<N>> = files[name] as unknown as z.ZodType<FileOf<N>>
       try {
         return schema.safeParse(JSON.parse(readFileSync(join(status, fileName(name)), "utf8"))).data
       } catch {

@@ -110,7 +110,8 @@ export const instanceHere = (env: NodeJS.ProcessEnv = process.env): string | und
     : undefined
 
 /**
- * Inside an instance this is always its supervisor's port, which adds the instance's own credential.
+ * Inside an instance this is always its supervisor's port, which adds the instance's own
+ * credential.
  */
 function readRemote(env: NodeJS.ProcessEnv): Config["remote"] {
   const inside = instanceHere(env) !== undefined

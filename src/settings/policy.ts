@@ -8,7 +8,9 @@ import type { Limits } from "../core/tool.ts"
 import { trustedFiltersSchema } from "../core/workspace.ts"
 import { type FollowedFile, followFile, parseFile, parseYaml } from "./followed-file.ts"
 
-/** The fleet's policy: one YAML file, `policy.yaml`, which is checked and reread when it changes. */
+/**
+ * The fleet's policy: one YAML file, `policy.yaml`, which is checked and reread when it changes.
+ */
 
 const reserved = "ralf"
 /** Tokens and keys travel over it, so it must be TLS or stay on this machine. */
@@ -44,7 +46,9 @@ export const policySchema = z.strictObject({
    * programs such as sudo, which a user namespace disables.
    */
   isolation: z.enum(["auto", "off"]).default("auto"),
-  /** Beginnings of words to hide in answers and logs, besides the well-known kinds of credentials. */
+  /**
+   * Beginnings of words to hide in answers and logs, besides the well-known kinds of credentials.
+   */
   redact: z
     .array(
       z
@@ -63,7 +67,9 @@ export const policySchema = z.strictObject({
       "must be an https, ssh or file URL without a password that ends with a slash",
     )
     .default("https://github.com/"),
-  /** Where people on other machines reach this fleet. Their Host and Origin headers must match it. */
+  /**
+   * Where people on other machines reach this fleet. Their Host and Origin headers must match it.
+   */
   publicUrl: protectedUrl
     .refine((text) => URL.parse(text)?.pathname === "/", "must not have a path")
     .optional(),

@@ -74,8 +74,8 @@ export async function timeMail(
 }
 
 /**
- * The iteration is a real one: the loop, the claude shim, claude, held open by a model that does not
- * end its answer.
+ * The iteration is a real one: the loop, the claude shim, claude, held open by a model that does
+ * not end its answer.
  */
 export const mailPart: Part = {
   ids: ["fleet.mail_now.p50", "fleet.mail_now.p99"],

@@ -23,7 +23,8 @@ const server = createServer(async (request, response) => {
     mcp.registerTool("trivial", { description: "Says yes." }, () => ({
       content: [{ type: "text", text: "yes" }],
     }))
-    await mcp.connect(fresh as Transport) // its sessionId may be undefined, which exact optional types refuse
+    // Its sessionId may be undefined, which exact optional types refuse.
+    await mcp.connect(fresh as Transport)
     transport = fresh
   }
   await transport.handleRequest(request, response)

@@ -135,7 +135,8 @@ it("waits in memory while the disk is full: all that people changed, and no floo
     await audit.append(entry(agent("fox"), `${full}-${count}`, forbidden))
     if (count % 100 === 0) await audit.append(entry(ann, `${full}-${count}`))
   }
-  expect(database.shortage()?.held).toBeGreaterThan(8) // the first may have found room in a page that was there
+  // The first may have found room in a page that was there.
+  expect(database.shortage()?.held).toBeGreaterThan(8)
   database.prepare("PRAGMA max_page_count = 100000").get()
   await audit.append(entry(root, "after"))
   expect([await countOf("admin root"), await countOf("operator ann")]).toEqual([2, 10])

@@ -1,8 +1,8 @@
 /** The contract suites on the memory adapter, which several processes may use at once. */
 import { createMemoryBackend } from "../../src/adapters/memory/backend.ts"
 import { connectMemory, type MemoryPorts } from "../../src/adapters/memory/connect.ts"
-import { inboxMax } from "../../src/adapters/memory/mailboxes.ts"
-import { tokensMax } from "../../src/adapters/memory/tokens.ts"
+import { memoryInboxMax } from "../../src/adapters/memory/mailboxes.ts"
+import { memoryTokensMax } from "../../src/adapters/memory/tokens.ts"
 import { retryMsMax } from "../../src/core/replica.ts"
 import { describeAudit } from "./audit.ts"
 import type { Open, Opened } from "./harness.ts"
@@ -68,7 +68,7 @@ describeInstances(
 describeMailboxes(
   "memory",
   opener(({ mailboxes }) => mailboxes),
-  { inboxMax, handles },
+  { inboxMax: memoryInboxMax, handles },
 )
 describeTimeline(
   "memory",
@@ -103,5 +103,5 @@ describeAudit(
 describeTokens(
   "memory",
   opener(({ tokens }) => tokens),
-  { tokensMax, handles },
+  { tokensMax: memoryTokensMax, handles },
 )

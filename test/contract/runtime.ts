@@ -5,7 +5,9 @@ import { aSpec, uid } from "./harness.ts"
 
 /** One backend of a runtime, and what of it only its own tests can see. */
 export interface RuntimeBackend extends AsyncDisposable {
-  /** The handle of a control plane. The one before it has ended by then, as a control plane does. */
+  /**
+   * The handle of a control plane. The one before it has ended by then, as a control plane does.
+   */
   open(): Promise<Runtime>
   /** How many processes of an instance are left. */
   processCount(uid: Uid): number

@@ -21,14 +21,14 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import { sqliteAudit } from "../../src/adapters/sqlite/audit.ts"
 import { sqliteLead } from "../../src/adapters/sqlite/lead.ts"
 import { hoursKept, sqliteLedger } from "../../src/adapters/sqlite/ledger.ts"
-import { inboxMax, settledMax, sqliteMailboxes } from "../../src/adapters/sqlite/mailboxes.ts"
+import { settledMax, sqliteInboxMax, sqliteMailboxes } from "../../src/adapters/sqlite/mailboxes.ts"
 import { migrations } from "../../src/adapters/sqlite/migrations.ts"
 import { type Database, openDatabase } from "../../src/adapters/sqlite/open.ts"
 import { sqliteReports } from "../../src/adapters/sqlite/reports.ts"
 import { sqliteStore } from "../../src/adapters/sqlite/store.ts"
 import { sqliteTimeline } from "../../src/adapters/sqlite/timeline.ts"
 import { shareMax, timelineEventsMax } from "../../src/adapters/sqlite/timeline-room.ts"
-import { sqliteTokens, tokensMax } from "../../src/adapters/sqlite/tokens.ts"
+import { sqliteTokens, sqliteTokensMax } from "../../src/adapters/sqlite/tokens.ts"
 import { sqliteTurns } from "../../src/adapters/sqlite/turns.ts"
 import type { AuditRoom } from "../../src/core/audit-port.ts"
 import type { Clock } from "../../src/core/ports.ts"
@@ -86,14 +86,14 @@ const newId = (prefix: string): string => `${prefix}-${++ids}`
 // One process at a time has the file: another is refused it (below), so none can be stale.
 const handles = "one" as const
 describeInstances("sqlite", opener(sqliteStore), { handles })
-describeMailboxes("sqlite", opener(sqliteMailboxes), { inboxMax, handles })
+describeMailboxes("sqlite", opener(sqliteMailboxes), { inboxMax: sqliteInboxMax, handles })
 describeTimeline("sqlite", opener(sqliteTimeline), { handles })
 describeReports("sqlite", opener(sqliteReports), { handles })
 describeTurns("sqlite", opener(sqliteTurns), { handles })
 describeLedger("sqlite", opener(sqliteLedger), { handles })
 describeLead("sqlite", opener(sqliteLead), { handles })
 describeAudit("sqlite", opener(anAudit()), { handles })
-describeTokens("sqlite", opener(sqliteTokens), { tokensMax, handles })
+describeTokens("sqlite", opener(sqliteTokens), { tokensMax: sqliteTokensMax, handles })
 
 it("keeps no bearer in the file", async () => {
   const directory = await mkdtemp(join(tmpdir(), "blackbox5-"))
@@ -396,7 +396,8 @@ describe("the file", () => {
       expect(await ids("")).toEqual(["first", "filled-1"])
       await timeline.append(event("second"))
       expect(await ids("")).toEqual(["filled-1", "filled-2"])
-      expect(await ids("1")).toEqual(["filled-1", "filled-2"]) // nothing but the event of the cursor itself is gone
+      // Nothing but the event of the cursor itself is gone.
+      expect(await ids("1")).toEqual(["filled-1", "filled-2"])
       await timeline.append(event("third"))
       await expectFault(ids("1"), "NotFound", /events after 1 are gone/)
       expect(await ids(String(timelineEventsMax))).toEqual(["second", "third"])

@@ -1,9 +1,10 @@
 /**
- * A supervisor as a runtime sees one, without claude and without a gateway: it starts the loop once,
- * adopts it after a death of its own, and writes the exit file when nothing of the run is left.
+ * A supervisor as a runtime sees one, without claude and without a gateway: it starts the loop
+ * once, adopts it after a death of its own, and writes the exit file when nothing of the run is
+ * left.
  */
 import { spawn } from "node:child_process"
-import { end } from "../../src/host/process-signals.ts"
+import { endProcesses } from "../../src/host/process-signals.ts"
 import {
   instanceVariable,
   isAlive,
@@ -23,7 +24,7 @@ let isEnding = false
 const finish = async (code: number): Promise<void> => {
   if (isEnding) return
   isEnding = true
-  await end(processesOfRun(uid, place), new Set([process.pid]), 0)
+  await endProcesses(processesOfRun(uid, place), new Set([process.pid]), 0)
   directory.set("exit", { exit: { code, atMs: Date.now() } })
   process.exit()
 }

@@ -119,7 +119,8 @@ describe("an agent with the fleet's tools", () => {
     expect(JSON.stringify(first?.body)).toContain("You are parent, a RALF agent")
 
     // From MCP.
-    expect(JSON.parse(said("goal of the parent", 0)).phases).toEqual({ Running: 1 }) // of two that run
+    // Of two that run.
+    expect(JSON.parse(said("goal of the parent", 0)).phases).toEqual({ Running: 1 })
     expect(JSON.parse(said("goal of the parent", 1))).toMatchObject({
       name: "parent--child",
       created: true,

@@ -34,7 +34,8 @@ describe("the audit", () => {
       const transport = new StreamableHTTPClientTransport(new URL(`${plane.url}/mcp`), {
         requestInit,
       })
-      await client.connect(transport as Parameters<Client["connect"]>[0]) // its sessionId may be undefined, which exact optional types refuse
+      // Its sessionId may be undefined, which exact optional types refuse.
+      await client.connect(transport as Parameters<Client["connect"]>[0])
       const [{ tools }, { resources }, { prompts }] = [
         await client.listTools(),
         await client.listResources(),

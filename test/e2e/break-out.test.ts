@@ -1,3 +1,4 @@
+/** A long file: one fleet is set up for all the ways out of it. */
 import { readFileSync, writeFileSync } from "node:fs"
 import { type IncomingHttpHeaders, request } from "node:http"
 import { connect as connectTcp } from "node:net"
@@ -18,7 +19,7 @@ import { eventually, type McpClient, makeWorld, type World } from "./world.ts"
 interface Answer {
   readonly status: number
   readonly headers: IncomingHttpHeaders
-  // biome-ignore lint/suspicious/noExplicitAny: a test reads fields of many shapes, and a missing one fails its assertion
+  // biome-ignore lint/suspicious/noExplicitAny: tests read fields of many shapes; a missing one fails
   readonly json: any
 }
 interface Asked {

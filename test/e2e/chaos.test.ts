@@ -18,8 +18,9 @@ import {
 } from "./world.ts"
 
 /**
- * Everything is killed again and again, in random order, while agents work, people write to them, pause them and let them go on.
- * BLACKBOX5_CHAOS_SEED repeats a run's choices (not its moments), BLACKBOX5_CHAOS_BLOWS sets how many blows fall.
+ * Everything is killed again and again, in random order, while agents work, people write to them,
+ * pause them and let them go on. BLACKBOX5_CHAOS_SEED repeats a run's choices (not its moments),
+ * BLACKBOX5_CHAOS_BLOWS sets how many blows fall.
  */
 const seed = Number(process.env.BLACKBOX5_CHAOS_SEED ?? Math.floor(Math.random() * 1e9))
 const blowsMax = Number(process.env.BLACKBOX5_CHAOS_BLOWS ?? 50)
@@ -92,7 +93,8 @@ function watch(world: World): {
         if (uid === "gone" || found.length < 2) continue
         const pids = `${uid}: ${found.map(({ pid }) => pid)}`
         now.add(pids)
-        // A subshell whose loop was killed a moment ago looks like a loop: it is one only if it stays.
+        // A subshell whose loop was killed a moment ago looks like a loop: it is one only if it
+        // stays.
         if (doubled.has(pids)) wrong.push(`two loops of ${pids}`)
       }
       doubled = now
@@ -109,7 +111,10 @@ function watch(world: World): {
   }
 }
 
-/** A client that connects again when its stdio process was killed, and repeats a call until it is answered. */
+/**
+ * A client that connects again when its stdio process was killed, and repeats a call until it is
+ * answered.
+ */
 function persistent(world: World): {
   call(tool: string, input: Record<string, unknown>): Promise<Result>
   close(): Promise<void>
@@ -192,7 +197,8 @@ describe("chaos", () => {
       )
     const watcher = watch(world)
 
-    // People write, to each agent one message after another: the next is written when the one before was acknowledged.
+    // People write, to each agent one message after another: the next is written when the one
+    // before was acknowledged.
     let going = true
     const acknowledged = new Map<string, { name: string; serial: number }>()
     const writers = names.map(async (name) => {
@@ -271,7 +277,8 @@ describe("chaos", () => {
       }
       const role = pick(chance, kinds) ?? "serve"
       const which = chance()
-      if (role === "serve" && performance.now() < stillUntil) continue // it is to stand still for the whole time
+      // It is to stand still for the whole time.
+      if (role === "serve" && performance.now() < stillUntil) continue
       const found = await eventually(
         () => {
           const all = roles[role](processesOf(world.directory)).toSorted((a, b) => a.pid - b.pid)

@@ -32,7 +32,8 @@ beforeAll(async () => {
   const transport = new StreamableHTTPClientTransport(new URL(`${plane.url}/mcp`), {
     requestInit: { headers },
   })
-  await client.connect(transport as Parameters<Client["connect"]>[0]) // its sessionId may be undefined, which exact optional types refuse
+  // Its sessionId may be undefined, which exact optional types refuse.
+  await client.connect(transport as Parameters<Client["connect"]>[0])
 })
 afterAll(async () => {
   await client.close()

@@ -135,7 +135,8 @@ const mcp: Face = async (tool, input, bearer) => {
     requestInit: { headers },
   })
   try {
-    await client.connect(transport as Parameters<Client["connect"]>[0]) // its sessionId may be undefined, which exact optional types refuse
+    // Its sessionId may be undefined, which exact optional types refuse.
+    await client.connect(transport as Parameters<Client["connect"]>[0])
   } catch (error) {
     return {
       code: String(error).includes("No bearer token came") ? "401" : String(error),

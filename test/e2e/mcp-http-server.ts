@@ -129,7 +129,8 @@ export async function connected(
 ): Promise<{ client: Client; transport: StreamableHTTPClientTransport }> {
   const client = new Client({ name: "test", version: "1" }, { capabilities })
   const transport = new StreamableHTTPClientTransport(url, as(who))
-  await client.connect(transport as Parameters<Client["connect"]>[0]) // its sessionId may be undefined, which exact optional types refuse
+  // Its sessionId may be undefined, which exact optional types refuse.
+  await client.connect(transport as Parameters<Client["connect"]>[0])
   clients.push(client)
   return { client, transport }
 }

@@ -270,7 +270,8 @@ describe("what cannot be taken back", () => {
 
   it("is left to the count where a client that can ask does not know how", async () => {
     fleet.running("shop-1")
-    const { client } = await connected("ann", form) // without a handler it answers that it knows no such method
+    // Without a handler it answers that it knows no such method.
+    const { client } = await connected("ann", form)
     expect((await client.callTool(remove)).isError).toBeUndefined()
     expect(fleet.byName.get("shop-1")?.deletedAtMs).toBeDefined()
   })

@@ -37,7 +37,8 @@ async function startHttp() {
   http.listen(0, "127.0.0.1")
   await once(http, "listening")
   return {
-    url: `http://127.0.0.1:${(http.address() as AddressInfo).port}/mcp/`, // a TCP server's address is never a path
+    // A TCP server's address is never a path.
+    url: `http://127.0.0.1:${(http.address() as AddressInfo).port}/mcp/`,
     [Symbol.dispose]() {
       http.close()
       http.closeAllConnections()

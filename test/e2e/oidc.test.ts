@@ -53,7 +53,8 @@ async function startIssuer() {
   })
   server.listen(0, "127.0.0.1")
   await once(server, "listening")
-  const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}/realm` // TCP, so no path
+  // TCP, so no path.
+  const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}/realm`
   return {
     issuer,
     state,

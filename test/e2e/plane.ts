@@ -28,7 +28,7 @@ import { makeCodeRoot } from "./code-root.ts"
 export interface Answer {
   readonly status: number
   readonly headers: Headers
-  // biome-ignore lint/suspicious/noExplicitAny: a test reads fields of many shapes, and a missing one fails its assertion
+  // biome-ignore lint/suspicious/noExplicitAny: tests read fields of many shapes; a missing one fails
   readonly json: any
 }
 export interface Plane extends AsyncDisposable {

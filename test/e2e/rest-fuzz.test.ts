@@ -97,7 +97,8 @@ function callsOf(
   }
   const inPath = parameters.filter((one) => one.in === "path")
   const inQuery = parameters.filter((one) => one.in === "query")
-  const body = requestBody?.content["application/json"].schema as Schema | undefined // the document says that it is one
+  // The document says that it is one.
+  const body = requestBody?.content["application/json"].schema as Schema | undefined
   const fast = { waitSeconds: 0, timeoutSeconds: 0 }
   return fc
     .record({

@@ -49,8 +49,10 @@ describe.each(layouts)(
                 { text: "step one" },
               )
             }
-            if (!request.text.includes("use euros")) return use([bash("sleep 0.2")]) // until the urgent mail is there
-            if (!request.text.includes("write it down")) return say("Status: PARTIAL") // the ordinary mail comes at Stop
+            // Until the urgent mail is there.
+            if (!request.text.includes("use euros")) return use([bash("sleep 0.2")])
+            // The ordinary mail comes at Stop.
+            if (!request.text.includes("write it down")) return say("Status: PARTIAL")
             return say("Noted.\nStatus: PARTIAL")
           }
           if (request.toolResults.length === 0 && !request.text.includes("step two")) {
@@ -182,7 +184,8 @@ describe.each(layouts)(
 
       // what it used is what the model reported
       const { input, output, cacheRead, cacheWrite } = world.model.billed
-      const usd = (3 * input + 15 * output + 0.3 * cacheRead + 3.75 * cacheWrite) / 1e6 // claude-sonnet-4-5, US dollars a million tokens
+      // Claude-sonnet-4-5, US dollars a million tokens.
+      const usd = (3 * input + 15 * output + 0.3 * cacheRead + 3.75 * cacheWrite) / 1e6
       const usage = z
         .object({ usd: z.number(), tokens: z.number(), iterations: z.number() })
         .parse(done.usage)

@@ -58,7 +58,8 @@ async function startTrap() {
   })
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, // a TCP server's address is never a path
+    // A TCP server's address is never a path.
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     caught,
     [Symbol.dispose]() {
       server.close()

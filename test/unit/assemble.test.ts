@@ -154,7 +154,8 @@ async function startPlane() {
   const { invokeAs } = plane
   const mcp = createMcpHttp({ tools, version: "0.0.0", invokeAs, nowMs: systemClock.nowMs })
   mountMcp(plane.app, mcp)
-  const server = createAdaptorServer({ fetch: through(plane.app, "tcp") }) as Server // plain HTTP is the default
+  // Plain HTTP is the default.
+  const server = createAdaptorServer({ fetch: through(plane.app, "tcp") }) as Server
   server.listen(0, "127.0.0.1")
   await once(server, "listening")
   plane.acceptLinks(server)

@@ -98,7 +98,8 @@ describe("amounts", () => {
 describe("exceeded", () => {
   it("is more than all of it, so that all of it may be used", () => {
     expect(exceededLimit({ usd: 1 }, used({ usd: 1 }), "exceeded")).toBeUndefined()
-    expect(exceededLimit({ usd: 0.3 }, used({ usd: 0.1 + 0.2 }), "exceeded")).toBeUndefined() // the noise of adding floats
+    // The noise of adding floats.
+    expect(exceededLimit({ usd: 0.3 }, used({ usd: 0.1 + 0.2 }), "exceeded")).toBeUndefined()
     expect(exceededLimit({ usd: 1 }, used({ usd: 1.01 }), "exceeded")).toBe("$1.01 of $1 are spent")
   })
 })

@@ -63,7 +63,8 @@ async function runShim(
       PATH: process.env.PATH,
       HOME: directory,
       HTTPS_PROXY: "http://user:word@proxy",
-      BLACKBOX5_AGENT_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, // a TCP server's address is never a path
+      // A TCP server's address is never a path.
+      BLACKBOX5_AGENT_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
       BLACKBOX5_AGENT_TOKEN: "the-token",
       BLACKBOX5_AGENT_CLAUDE: claude,
       ...env,

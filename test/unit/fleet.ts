@@ -269,7 +269,10 @@ export function makeFleet(more: readonly Tool[] = tools) {
       await trail.append(entry)
     },
   })
-  /** With an account, as the scheduler opens it. With a place, so that it lives; `iteration` puts it into one. */
+  /**
+   * With an account, as the scheduler opens it. With a place, so that it lives; `iteration` puts it
+   * into one.
+   */
   const add = (name: string, spec: Partial<Spec> = {}, status: Status = {}): Instance => {
     clock.advance(1000)
     const whole = aSpec(spec)

@@ -6,7 +6,9 @@ import type { Instances } from "../../src/core/ports.ts"
 import { fakeRuntime } from "../contract/fake-runtime.ts"
 import { aMail, aSpec, manualClock } from "../contract/harness.ts"
 
-/** Both ways in which an instance vanishes: the operator releases it, or the store does it alone. */
+/**
+ * Both ways in which an instance vanishes: the operator releases it, or the store does it alone.
+ */
 
 it.each(["release", "foreground deletion"] as const)(
   "an instance that is deleted vanishes by %s, and its end is told once",

@@ -47,7 +47,7 @@ const running = (directory = aRun()) => {
   const events: string[] = []
   let changes = 0
   const iterations = createIterations({
-    ...{ directory, keeper: createDiskRetry(directory, () => {}), adopted: false, run },
+    ...{ directory, diskRetry: createDiskRetry(directory, () => {}), adopted: false, run },
     ...{
       nowMs: () => 5000,
       steadyMs: () => performance.now(),

@@ -85,7 +85,8 @@ async function outcomeOf(
 }
 
 describe.each(tools.map((tool) => [tool.name, tool] as const))("%s", (name, tool) => {
-  const schema = z.toJSONSchema(tool.input, { io: "input", unrepresentable: "any" }) as Schema // zod prints JSON schema
+  // Zod prints JSON schema.
+  const schema = z.toJSONSchema(tool.input, { io: "input", unrepresentable: "any" }) as Schema
   const check = async (at: number, input: unknown): Promise<string> => {
     const { fleet, people } = await fleetOf()
     const who = people[at % people.length] ?? admin

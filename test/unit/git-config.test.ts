@@ -56,7 +56,8 @@ const listed = (config: string | undefined, where = directory): string[] =>
     .split("\0")
     .filter((entry) => !/^include(?:if)?\./.test(entry) && !entry.includes(`${state}/`))
 const copy = async (): Promise<string> => {
-  useConfig(pinnedConfig(state)) // as serve does: what git itself refuses does not keep the copy from being made
+  // As serve does: what git itself refuses does not keep the copy from being made.
+  useConfig(pinnedConfig(state))
   await pinPersonalConfig(state)
   return pinnedConfig(state)
 }

@@ -49,7 +49,7 @@ function iteration(existing?: { run: RunDirectory; atMs: number }) {
   const overs: number[] = []
   const iterations = createIterations({
     directory: run,
-    keeper: createDiskRetry(run, () => {}),
+    diskRetry: createDiskRetry(run, () => {}),
     adopted: existing !== undefined,
     run: file,
     nowMs: () => wallMs,
@@ -129,7 +129,8 @@ describe("the time of an iteration", () => {
     one.iterations.time.still(false)
     expect([one.ranMs(), one.shownMs()]).toEqual([6 * minuteMs, 6 * minuteMs])
     one.pass(minuteMs)
-    one.iterations.ended("t-1", 0, 607 * minuteMs) // the claude shim counts by a clock that knows of no freeze
+    // The claude shim counts by a clock that knows of no freeze.
+    one.iterations.ended("t-1", 0, 607 * minuteMs)
     expect(one.ranMs()).toBe(7 * minuteMs)
     expect(one.events.at(-1)).toContain("Iteration 9 ended after 420 s")
   })
@@ -302,7 +303,8 @@ describe("an iteration without an end", () => {
       expect.stringMatching(/^Iteration 9 has run for 120 min\. It will be ended after 240 min;/),
     ])
     one.pass(120 * minuteMs)
-    expect(one.iterations.time.overdue(480, () => true)).toBeUndefined() // a policy that allows more counts at once
+    // A policy that allows more counts at once.
+    expect(one.iterations.time.overdue(480, () => true)).toBeUndefined()
     expect(one.iterations.time.overdue(240, () => true)).toMatchObject({ id: "t-1" })
     one.iterations.ended("t-1", 143, 540 * minuteMs)
     expect(one.iterations.report(undefined).last).toMatchObject({

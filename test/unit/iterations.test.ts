@@ -12,7 +12,7 @@ describe("an iteration whose claude asks no hook", () => {
     const overs: number[] = []
     const parts = {
       directory,
-      keeper: createDiskRetry(directory, () => {}),
+      diskRetry: createDiskRetry(directory, () => {}),
       adopted: false,
       run,
       nowMs: () => 5,
@@ -99,7 +99,7 @@ describe("an iteration that fails", () => {
     const events: string[] = []
     const iterations = createIterations({
       directory,
-      keeper: createDiskRetry(directory, () => {}),
+      diskRetry: createDiskRetry(directory, () => {}),
       adopted: false,
       run,
       nowMs: () => nowMs,

@@ -7,7 +7,7 @@ import { startLoop } from "../../src/agent/launch.ts"
 import { planView } from "../../src/host/agent-view.ts"
 import { nothingGuarded } from "../../src/host/guarded.ts"
 import { isolated, scratchOf } from "../../src/host/isolation.ts"
-import { end } from "../../src/host/process-signals.ts"
+import { endProcesses } from "../../src/host/process-signals.ts"
 import {
   find,
   identify,
@@ -66,7 +66,7 @@ describe("a loop that cannot be started", () => {
 describe("a loop in the strongest isolation that works here", () => {
   const markers: ProcessMarker[] = []
   afterEach(async () => {
-    for (const marker of markers.splice(0)) await end(marker, new Set(), 0)
+    for (const marker of markers.splice(0)) await endProcesses(marker, new Set(), 0)
   })
   /** Runs a script as the loop; `ended` is its exit code, `said` its output so far. */
   const looped = async (script: string) => {

@@ -114,7 +114,7 @@ function bookOf(directory = aRun()) {
   const book = createUsageBook({
     iterationsBefore: 0,
     directory,
-    keeper: createDiskRetry(directory, () => {}),
+    diskRetry: createDiskRetry(directory, () => {}),
     warn: (message) => void warnings.push(message),
     changed: () => {},
   })
@@ -283,7 +283,8 @@ describe("a transcript", () => {
       sinceMs: 0,
       endedAtMs: 2000,
     })
-    expect(requests.map(({ tokens }) => tokens)).toEqual([first.tokens, second.tokens]) // the last line has no end: its writer was killed
+    // The last line has no end: its writer was killed.
+    expect(requests.map(({ tokens }) => tokens)).toEqual([first.tokens, second.tokens])
     expect(whole).toBe(false)
   })
 })

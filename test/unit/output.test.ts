@@ -20,7 +20,8 @@ describe("the loop's output", () => {
     const file = output.openForLoop()
     for (const chunk of chunks) {
       writeSync(file, typeof chunk === "string" ? Buffer.from(chunk) : chunk)
-      await new Promise((resolve) => setTimeout(resolve, 5)) // lets it arrive as a chunk of its own; what must hold, holds also if it does not
+      // Lets it arrive as a chunk of its own; what must hold, holds also if it does not.
+      await new Promise((resolve) => setTimeout(resolve, 5))
     }
     closeSync(file)
     await output.finish()

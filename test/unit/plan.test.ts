@@ -434,7 +434,9 @@ function randomFleet(seed: number) {
           tableLost = true
         }
         break
-      case 9: // the control plane starts again without its beats; nothing helps whoever lost both at once while a link is down
+      // The control plane starts again without its beats; nothing helps whoever lost both at once
+      // while a link is down.
+      case 9:
         if (!tableLost) beats.clear()
         break
       default:

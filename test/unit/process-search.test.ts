@@ -8,7 +8,7 @@ import { nothingGuarded } from "../../src/host/guarded.ts"
 import { type IsolationKind, isolated, scratchOf } from "../../src/host/isolation.ts"
 import { probeIsolation } from "../../src/host/isolation-probe.ts"
 import { createCensus, treeSearch } from "../../src/host/process-search.ts"
-import { end, freeze, thaw } from "../../src/host/process-signals.ts"
+import { endProcesses, freeze, thaw } from "../../src/host/process-signals.ts"
 import {
   find,
   instanceVariable,
@@ -22,7 +22,7 @@ const none = new Set<number>()
 const markers: ProcessMarker[] = []
 const directories: string[] = []
 afterEach(async () => {
-  for (const marker of markers.splice(0)) await end(marker, none, 0)
+  for (const marker of markers.splice(0)) await endProcesses(marker, none, 0)
   for (const path of directories.splice(0)) rmSync(path, { recursive: true, force: true })
 })
 const until = async (holds: () => boolean): Promise<void> => {
@@ -113,7 +113,7 @@ describe("the search below a loop", () => {
     one.child.kill("SIGKILL")
     await until(() => one.child.signalCode !== null)
     expect(sorted([...one.search()])).toEqual(sorted(find(one.marker, none)))
-    await end(one.marker, none, 0.1, one.search)
+    await endProcesses(one.marker, none, 0.1, one.search)
     expect(find(one.marker, none)).toEqual([])
   })
 
@@ -121,7 +121,7 @@ describe("the search below a loop", () => {
     const one = await loop("trap '' TERM; sleep 1000 & sleep 1001 & wait; wait; wait")
     await until(() => one.names().length === 2)
     expect(one.pids().length).toBeGreaterThan(2)
-    await end(one.marker, none, 0.3, one.search)
+    await endProcesses(one.marker, none, 0.3, one.search)
     expect(find(one.marker, none)).toEqual([])
   })
 
@@ -149,7 +149,8 @@ describe("the census", () => {
     })
     const first = [census(), census()]
     await until(() => looks.length === 1)
-    const later = Array.from({ length: 1000 }, census) // what began after they asked alone may answer them
+    // What began after they asked alone may answer them.
+    const later = Array.from({ length: 1000 }, census)
     looks[0]?.resolve(new Set(["u-1"]))
     expect(await Promise.all(first)).toEqual([new Set(["u-1"]), new Set(["u-1"])])
     await until(() => looks.length === 2)
@@ -168,7 +169,7 @@ describe("the census", () => {
     const census = createCensus()
     await until(() => one.names().length === 1)
     expect((await census()).has(one.id)).toBe(true)
-    await end(one.marker, none, 0)
+    await endProcesses(one.marker, none, 0)
     expect((await census()).has(one.id)).toBe(false)
   })
 })

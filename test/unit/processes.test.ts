@@ -2,7 +2,7 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { readFileSync } from "node:fs"
 import { afterEach, describe, expect, it } from "vitest"
-import { end, freeze, thaw } from "../../src/host/process-signals.ts"
+import { endProcesses, freeze, thaw } from "../../src/host/process-signals.ts"
 import {
   find,
   instanceVariable,
@@ -19,7 +19,7 @@ describe("the processes of an instance", () => {
   const none = new Set<number>()
   const all = (marker: ProcessMarker) => () => find(marker, none)
   afterEach(async () => {
-    for (const marker of trees.splice(0)) await end(marker, none, 0)
+    for (const marker of trees.splice(0)) await endProcesses(marker, none, 0)
   })
   const stateOf = (pid: number): string => {
     try {
@@ -59,7 +59,8 @@ describe("the processes of an instance", () => {
 
   it("are found by their marker, also in another session and without their parent, and nobody else's are", async () => {
     const one = tree()
-    const other = tree(undefined, [one.id, "p12"]) // another run of the same instance, whose place begins alike
+    // Another run of the same instance, whose place begins alike.
+    const other = tree(undefined, [one.id, "p12"])
     const stranger = tree(undefined, [`${one.id}0`, "p1"])
     await until(() => [one, other, stranger].every(settled))
     expect(one.pids().filter((pid) => other.pids().includes(pid))).toEqual([])
@@ -92,7 +93,8 @@ describe("the processes of an instance", () => {
     thaw(all(marker))
     await until(() => known.every((pid) => stateOf(pid) === "S"))
     expect(freeze(all(marker))).toBe(true)
-    await end(marker, none, 3600) // a frozen process takes SIGTERM when it is let go: no grace passes
+    // A frozen process takes SIGTERM when it is let go: no grace passes.
+    await endProcesses(marker, none, 3600)
     expect(known.map(stateOf).filter((state) => state !== "Z" && state !== "gone")).toEqual([])
     expect(bystander.pids()).toHaveLength(whole)
   })
@@ -104,14 +106,14 @@ describe("the processes of an instance", () => {
     const spared = new Set([child.pid ?? 0])
     expect(freeze(() => find(marker, spared))).toBe(true)
     expect(stateOf(child.pid ?? 0)).not.toBe("T")
-    await end(marker, spared, 0)
+    await endProcesses(marker, spared, 0)
     expect(find(marker, spared)).toEqual([])
   })
 
   it("that do not listen to SIGTERM are killed after the grace", async () => {
     const { marker, pids } = tree(`trap "" TERM; sleep 1000 & while :; do wait; done`)
     await until(() => pids().length >= 2)
-    await end(marker, none, 0.2)
+    await endProcesses(marker, none, 0.2)
     expect(pids()).toEqual([])
   })
 

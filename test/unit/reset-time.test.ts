@@ -212,7 +212,8 @@ describe("the moment at which a limit ends, as Claude Code writes it", () => {
         // 23 hours.
         expect(found).toBeLessThan(minute)
         expect(found).toBeGreaterThan(nowMs - lateMs)
-        if (found <= nowMs && aheadMs <= dayMs) return // the same minute of yesterday, just now: asked again soon, it is read as today's
+        // The same minute of yesterday, just now: asked again soon, it is read as today's.
+        if (found <= nowMs && aheadMs <= dayMs) return
         const written = (ms: number): string =>
           shown(ms, timeZone).replace(aheadMs <= dayMs ? /^.*, (?=\d+:)/ : /^/, "")
         expect(written(found)).toBe(written(minute))

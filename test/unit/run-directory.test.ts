@@ -115,19 +115,19 @@ describe("what a full disk refuses", () => {
   it("is kept, the last of each file, and written when there is room; what was removed meanwhile is not", () => {
     const { run, directory, state } = failing()
     let failures = 0
-    const keeper = createDiskRetry(directory, () => failures++)
-    expect(keeper.set("ended", { code: 1 })).toBe(true)
+    const diskRetry = createDiskRetry(directory, () => failures++)
+    expect(diskRetry.set("ended", { code: 1 })).toBe(true)
     state.code = "ENOSPC"
     expect([
-      keeper.set("ended", { code: 2 }),
-      keeper.set("ended", { code: 3 }),
-      keeper.set("stop", { atMs: 1 }),
+      diskRetry.set("ended", { code: 2 }),
+      diskRetry.set("ended", { code: 3 }),
+      diskRetry.set("stop", { atMs: 1 }),
     ]).toEqual([false, false, false])
-    expect([keeper.retry(), run.get("ended")]).toEqual([false, { code: 1 }])
+    expect([diskRetry.retry(), run.get("ended")]).toEqual([false, { code: 1 }])
     expect(failures).toBe(1)
-    keeper.remove("stop")
+    diskRetry.remove("stop")
     delete state.code
-    expect([keeper.retry(), run.get("ended"), run.get("stop")]).toEqual([
+    expect([diskRetry.retry(), run.get("ended"), run.get("stop")]).toEqual([
       true,
       { code: 3 },
       undefined,
@@ -183,7 +183,7 @@ describe("a clock that is set back under a supervisor", () => {
     const iterations = createIterations({
       ...{
         directory: run,
-        keeper: createDiskRetry(run, () => {}),
+        diskRetry: createDiskRetry(run, () => {}),
         adopted: true,
         run: runFile("0a-1"),
         nowMs,

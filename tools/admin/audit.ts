@@ -27,7 +27,9 @@ const callSchema = z.strictObject({
 
 const beyondShare = "Beyond the calls of one caller that are recorded each day: only counted."
 
-/** What a caller may have written, such as the reason of a refusal, is kept apart from our words. */
+/**
+ * What a caller may have written, such as the reason of a refusal, is kept apart from our words.
+ */
 function callOf({
   id,
   cursor,

@@ -196,7 +196,10 @@ function nextStep(needing: number, count: number, project: string): string {
     : `spawn_instance {"project":"${project}","goal":"…"} starts one.`
 }
 
-/** `5 agents: 1 working, 1 between iterations, 1 needs you; $14.20 today (subscription, not charged)` */
+/**
+ * `5 agents: 1 working, 1 between iterations, 1 needs you; $14.20 today (subscription, not
+ * charged)`
+ */
 function headlineOf(
   all: readonly Ranked[],
   counts: ReadonlyMap<Phase, number>,

@@ -10,7 +10,7 @@ import { nextAfterChange, showChanges } from "../../src/core/change-report.ts"
 import { desiredState, hasFinished, type Instance, type Spec } from "../../src/core/instance.ts"
 import { momentTextSchema, untilOf } from "../../src/core/moment.ts"
 import { targetsOf } from "../../src/core/selector.ts"
-import { authorOf, overrides, refusalToLift, standingActs } from "../../src/core/stops.ts"
+import { authorOf, currentActs, overrides, refusalToLift } from "../../src/core/stops.ts"
 import { defineTool } from "../../src/core/tool.ts"
 
 type Pause = NonNullable<Spec["pause"]>
@@ -67,7 +67,7 @@ export default defineTool({
         return { why: "Its loop has finished, so there is nothing to pause." }
       const earlier: Pause | undefined =
         state === "Paused" ? (spec.pause ?? { when: "now" }) : undefined
-      const [act] = standingActs(spec, nowMs)
+      const [act] = currentActs(spec, nowMs)
       const isOverridden = act !== undefined && overrides(ctx.who, act, spec.lineage)
       const pause = merged(earlier, wanted, isOverridden)
       const refusal = refusalToLift(ctx.who, spec, nowMs)

@@ -21,7 +21,8 @@ function inboxOf(
   const [target] = targets
   if (target) return target.uid
   if (of === undefined && sent) return undefined
-  if (who.kind === "human") return of === undefined && byId ? undefined : operators // people may see every message
+  // People may see every message.
+  if (who.kind === "human") return of === undefined && byId ? undefined : operators
   if (of === undefined) return who.uid
   // What agents wrote to the people is for the people, unless it is the agent's own.
   if (sent) return operators

@@ -21,7 +21,9 @@ import {
 const defaultSeconds = 45
 /** Of an instance that waits in the middle of its iteration, and so keeps a turn from others. */
 const iterationSecondsMax = 45
-/** Phases that may last as long as the caller keeps its turn or place: it is to end its iteration. */
+/**
+ * Phases that may last as long as the caller keeps its turn or place: it is to end its iteration.
+ */
 const heldBackPhases: ReadonlySet<Phase> = new Set<Phase>([
   "Queued",
   "Waiting",

@@ -19,7 +19,9 @@ export interface KnownRoots {
   all(): readonly string[]
   /** @throws Unavailable when there is none. */
   some(): readonly string[]
-  /** Remembers the root that a caller found; returns its real path, or undefined when it is none. */
+  /**
+   * Remembers the root that a caller found; returns its real path, or undefined when it is none.
+   */
   admit(root: string): string | undefined
 }
 

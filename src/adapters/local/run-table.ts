@@ -20,7 +20,9 @@ export interface RunTable {
   remove(run: LocalRun): void
 }
 
-/** Finds all runs that are on the disk, and follows the status files of those that have not exited. */
+/**
+ * Finds all runs that are on the disk, and follows the status files of those that have not exited.
+ */
 export function openRunTable(
   stateDirectory: string,
   clock: Pick<Clock, "after">,

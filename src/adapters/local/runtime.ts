@@ -2,7 +2,7 @@ import { rmSync } from "node:fs"
 import type { Uid } from "../../core/instance.ts"
 import type { Observed, Runtime, Workload } from "../../core/ports.ts"
 import { createCensus } from "../../host/process-search.ts"
-import { end } from "../../host/process-signals.ts"
+import { endProcesses } from "../../host/process-signals.ts"
 import { processesOfInstance } from "../../host/processes.ts"
 import { instanceDirectory, runsOf } from "../../run/runs.ts"
 import { hasExited, observeRun } from "./local-run.ts"
@@ -67,7 +67,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions, signal: AbortSi
       // An instance that never ran left no process to look for. Of one that ran, the supervisor saw
       // the end, unless it was killed.
       if (runsOf(stateDirectory, uid).length > 0 && (await census()).has(uid))
-        await end(processesOfInstance(uid), new Set(), 0)
+        await endProcesses(processesOfInstance(uid), new Set(), 0)
       const kept = await trees.clean({ name, uid })
       rmSync(instanceDirectory(stateDirectory, uid), { recursive: true, force: true })
       return kept

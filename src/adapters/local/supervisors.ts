@@ -2,7 +2,7 @@ import { spawn } from "node:child_process"
 import { closeSync, openSync } from "node:fs"
 import { join } from "node:path"
 import type { Clock } from "../../core/ports.ts"
-import { end } from "../../host/process-signals.ts"
+import { endProcesses } from "../../host/process-signals.ts"
 import { processExists, processesOfRun } from "../../host/processes.ts"
 import { writePressing } from "../../host/reserve.ts"
 import {
@@ -140,7 +140,7 @@ function endHungRun(
 ): void {
   const pid = supervisorPid(run)
   if (pid !== undefined) process.kill(pid, "SIGKILL")
-  end(processesOfRun(run.file.uid, run.file.place), new Set(), 0)
+  endProcesses(processesOfRun(run.file.uid, run.file.place), new Set(), 0)
     .then(() => {
       const exit = { code: 137, atMs: clock.nowMs() }
       writePressing(stateDirectory, () => run.directory.set("exit", { exit }))

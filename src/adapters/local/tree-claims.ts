@@ -51,7 +51,9 @@ export function openTreeClaims(stateDirectory: string): TreeClaims {
 /** What tells apart the trees that cannot be worked in side by side. */
 export const whereOf = ({ common, path }: TreeFile): string => common ?? path
 
-/** An instance that a version before 0.2 started works in the person's tree, which is then taken. */
+/**
+ * An instance that a version before 0.2 started works in the person's tree, which is then taken.
+ */
 function formerTree({ command, directory }: RunFile): TreeFile | undefined {
   const project = resolve(directory, command.at(-1) ?? "")
   if (!isDirectory(project)) return undefined

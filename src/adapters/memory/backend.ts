@@ -6,7 +6,7 @@ import type { Linked } from "../../core/link.ts"
 import type { Account, Clock, Posted, Token, Turn } from "../../core/ports.ts"
 import type { Usage } from "../../core/usage.ts"
 import type { Wait } from "../../core/waits.ts"
-import { Leadership } from "./lead.ts"
+import { Leadership } from "./leadership.ts"
 import { Truth } from "./truth.ts"
 
 /** A record of the audit, and what tells which calls it may count. */

@@ -5,7 +5,7 @@ import type { MemoryBackend } from "./backend.ts"
 import type { Connection } from "./connection.ts"
 
 /** Mail that may wait for one address; then a sender is refused. */
-export const inboxMax = 200
+export const memoryInboxMax = 200
 /** All mail that is kept; of what is settled the oldest goes first. */
 const keptMax = 20_000
 
@@ -36,10 +36,10 @@ export function memoryMailboxes({ backend, reach, wire, signal: closed }: Connec
     send: (to, mail) =>
       reach("mailboxes.send", () => {
         if (posts.has(mail.id)) return "Duplicate"
-        if (waitingFor(to).length >= inboxMax)
+        if (waitingFor(to).length >= memoryInboxMax)
           throw new Fault(
             "RateLimited",
-            `${inboxMax} messages are waiting there, which is the most an inbox holds.`,
+            `${memoryInboxMax} messages are waiting there, which is the most an inbox holds.`,
             to === operators
               ? "Go on without an answer: a person makes room with read_messages."
               : "Send again when some were delivered: read_messages shows the receipts.",

@@ -6,7 +6,7 @@ import { topic } from "../../core/source.ts"
 import type { Connection } from "./connection.ts"
 
 /** Tokens that are valid at once; and how many of those that ended are still listed. */
-export const tokensMax = 100
+export const memoryTokensMax = 100
 
 const digestOf = (bearer: string): string => createHash("sha256").update(bearer).digest("base64url")
 
@@ -38,13 +38,13 @@ export function memoryTokens({ backend, reach, signal }: Connection): Tokens {
             "Revoke it first, or give the second one a name of its own, like ann-laptop.",
           )
         const ended = [...tokens].filter(([, token]) => !isValid(token)).map(([digest]) => digest)
-        if (tokens.size - ended.length >= tokensMax)
+        if (tokens.size - ended.length >= memoryTokensMax)
           throw new Fault(
             "TooLarge",
-            `There are ${tokensMax} valid tokens already, which is the most.`,
+            `There are ${memoryTokensMax} valid tokens already, which is the most.`,
             "Revoke those that nobody uses.",
           )
-        for (const digest of ended.slice(0, Math.max(0, ended.length - tokensMax))) {
+        for (const digest of ended.slice(0, Math.max(0, ended.length - memoryTokensMax))) {
           tokens.delete(digest)
           told.delete(digest)
         }

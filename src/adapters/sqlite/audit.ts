@@ -121,7 +121,12 @@ function createWriter(database: Database, room: () => AuditRoom) {
           }
         : texts
       insert.run({
-        ...{ ...said, ...kept, share: group, holder, sum, last: nowMs },
+        ...said,
+        ...kept,
+        share: group,
+        holder,
+        sum,
+        last: nowMs,
         id: before ? stringOf(before, "id") : id,
         at: before ? numberOf(before, "at_ms") : nowMs,
         count: (before ? numberOf(before, "count") : 0) + 1,

@@ -12,7 +12,7 @@ import type { Database } from "./open.ts"
 import { numberOf, type Row, stringOf } from "./row.ts"
 
 /** Mail that may wait for one address; then a sender is refused, for an inbox is never trimmed. */
-export const inboxMax = 200
+export const sqliteInboxMax = 200
 /**
  * Settled mail kept for one address, and for all of them together (those of removed instances would
  * else stay for ever).
@@ -21,13 +21,15 @@ export const settledMax = 2000
 const keptMax = 20_000
 const pageMax = 1000
 
+/** As the table calls it since its first version. */
+const hookColumn = "door"
 const mailOf = (row: Row) => mailSchema.parse(JSON.parse(stringOf(row, "body")))
 const receiptOf = (row: Row): Receipt =>
   receiptSchema.parse({
     mail: row.id,
     state: row.state,
     ...(row.iteration !== null && { iteration: row.iteration }),
-    ...(row.door !== null && { hook: row.door }),
+    ...(row[hookColumn] !== null && { hook: row[hookColumn] }),
   })
 const postedOf = (row: Row): Posted => {
   const to = stringOf(row, "address")
@@ -137,7 +139,7 @@ export function sqliteMailboxes(database: Database): Mailboxes {
       const outcome = database.read(() => {
         if (byId.get(mail.id)) return "Duplicate"
         const count = numberOf(waiting.get(to) ?? {}, "waiting")
-        if (count >= inboxMax)
+        if (count >= sqliteInboxMax)
           throw new Fault(
             "RateLimited",
             `${count} messages wait there already, which is the most an inbox holds.`,

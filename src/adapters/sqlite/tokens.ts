@@ -8,7 +8,7 @@ import type { Database } from "./open.ts"
 import { maybeNumberOf, numberOf, stringOf } from "./row.ts"
 
 /** Tokens that are valid at once; and how many of those that ended are still listed. */
-export const tokensMax = 1000
+export const sqliteTokensMax = 1000
 
 // One pass of SHA-256 is enough: it keeps a reader of the file from the bearers, and 256 random
 // bits cannot be guessed, however fast guesses are.
@@ -58,10 +58,10 @@ export function sqliteTokens(database: Database, clock: Clock): Tokens {
           "Revoke it first, or give the second one a name of its own, like ann-laptop.",
         )
       const ended = [...byDigest].filter(([, token]) => !valid(token)).map(([digest]) => digest)
-      if (byDigest.size - ended.length >= tokensMax)
+      if (byDigest.size - ended.length >= sqliteTokensMax)
         throw new Fault(
           "TooLarge",
-          `There are ${tokensMax} valid tokens, and no more can be.`,
+          `There are ${sqliteTokensMax} valid tokens, and no more can be.`,
           "Revoke those that nobody uses.",
         )
       const bearer = `${tokenPrefix}${randomBytes(32).toString("base64url")}`
@@ -72,7 +72,7 @@ export function sqliteTokens(database: Database, clock: Clock): Tokens {
         createdAtMs: clock.nowMs(),
         ...(expiresAtMs !== undefined && { expiresAtMs }),
       }
-      const forgotten = ended.slice(0, Math.max(0, ended.length - tokensMax))
+      const forgotten = ended.slice(0, Math.max(0, ended.length - sqliteTokensMax))
       database.write(() => {
         for (const one of forgotten) remove.run(one)
         insert.run(digest, name, role, token.createdAtMs, expiresAtMs ?? null)

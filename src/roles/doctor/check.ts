@@ -2,7 +2,9 @@ import { execFile } from "node:child_process"
 import { asFault, Fault } from "../../core/faults.ts"
 import { clean } from "../../core/view.ts"
 
-/** One finding of `doctor`. `FAIL`: agents cannot work; `warn`: they can, but something is missing. */
+/**
+ * One finding of `doctor`. `FAIL`: agents cannot work; `warn`: they can, but something is missing.
+ */
 export interface Finding {
   readonly check: string
   readonly state: "ok" | "warn" | "FAIL"

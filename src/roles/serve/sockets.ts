@@ -18,7 +18,9 @@ const drainMs = 2000
 export interface Listening {
   /** Where clients reach the TCP port. */
   readonly url: string
-  /** Lets open requests finish for `drainMs`, then cuts them. Resolves when all sockets are closed. */
+  /**
+   * Lets open requests finish for `drainMs`, then cuts them. Resolves when all sockets are closed.
+   */
   close(): Promise<void>
 }
 
@@ -77,7 +79,8 @@ async function openPort(
   { host, port }: Config,
   open: (port: number) => Promise<Server>,
 ): Promise<number> {
-  const portNumber = (server: Server): number => (server.address() as AddressInfo).port // a TCP server's address is never a path
+  // A TCP server's address is never a path.
+  const portNumber = (server: Server): number => (server.address() as AddressInfo).port
   try {
     return portNumber(await open(port.number))
   } catch (error) {
