@@ -1,10 +1,11 @@
 import type { Emitted } from "./event.ts"
-import type { FleetIndex } from "./fleet-index.ts"
+import { type FleetIndex, snapshotOfList } from "./fleet-index.ts"
 import { type Defaults, hasLiveRun, type Instance, type Uid } from "./instance.ts"
 import { instanceLimits } from "./limits.ts"
 import { childrenWithin, shareForChild } from "./lineage.ts"
 import { Overlay } from "./overlay.ts"
 import type { Birth } from "./ports.ts"
+import { JournaledSnapshot } from "./snapshot.ts"
 import { type Accounts, familyOf, totalsBelow } from "./spending.ts"
 import { noUsage } from "./usage.ts"
 
@@ -16,16 +17,45 @@ import { noUsage } from "./usage.ts"
 export const isBorn = (uid: Uid, accounts: Pick<Accounts, "get">): boolean =>
   accounts.get(uid)?.birth !== undefined
 
+interface Unborn {
+  readonly snapshot: JournaledSnapshot<string, Instance>
+  /** By name. Others may be born by now: an account that is open stays open. */
+  readonly instances: ReadonlyMap<string, Instance>
+}
+const latestUnborn = new WeakMap<object, Unborn>()
+
+/** Of a snapshot, only what changed since the last look, and who was unborn then, is looked at. */
+function unbornIn(
+  snapshot: JournaledSnapshot<string, Instance>,
+  accounts: Accounts,
+): Iterable<Instance> {
+  const last = latestUnborn.get(snapshot.journal)
+  const changed = last && snapshot.changedSince(last.snapshot)
+  const names = changed ? new Set([...last.instances.keys(), ...changed]) : snapshot.keys()
+  const instances = new Map<string, Instance>()
+  for (const name of names) {
+    const one = snapshot.get(name)
+    if (one && !isBorn(one.uid, accounts)) instances.set(name, one)
+  }
+  if (!last || snapshot.version >= last.snapshot.version)
+    latestUnborn.set(snapshot.journal, { snapshot, instances })
+  return instances.values()
+}
+
 /** Those without an account, in the order to open them: a child's depends on its parent's. */
-export const newborns = (instances: readonly Instance[], accounts: Accounts): readonly Instance[] =>
-  instances
-    .filter(({ uid }) => !isBorn(uid, accounts))
-    .toSorted(
-      (a, b) =>
-        a.spec.lineage.length - b.spec.lineage.length ||
-        a.createdAtMs - b.createdAtMs ||
-        (a.uid < b.uid ? -1 : 1),
-    )
+export function newborns(instances: readonly Instance[], accounts: Accounts): readonly Instance[] {
+  const snapshot = snapshotOfList(instances)
+  const unborn =
+    snapshot instanceof JournaledSnapshot
+      ? [...unbornIn(snapshot, accounts)]
+      : instances.filter(({ uid }) => !isBorn(uid, accounts))
+  return unborn.sort(
+    (a, b) =>
+      a.spec.lineage.length - b.spec.lineage.length ||
+      a.createdAtMs - b.createdAtMs ||
+      (a.uid < b.uid ? -1 : 1),
+  )
+}
 
 /** A plan leaves out whose account could not be opened yet: unknown births break every limit. */
 export const withoutUnborn = ({ byUid, open }: FleetIndex, accounts: Accounts): FleetIndex => ({

@@ -23,12 +23,14 @@ interface Indexed {
   readonly list: readonly Instance[]
 }
 const indexes = new WeakMap<readonly Instance[], FleetIndex>()
+const snapshots = new WeakMap<readonly Instance[], ReadonlyMap<string, Instance>>()
 function indexed(
   instances: ReadonlyMap<string, Instance>,
   byUid: Overlay<Uid, Instance>,
   open: Overlay<Uid, Instance>,
 ): Indexed {
   const list = [...instances.values()]
+  snapshots.set(list, instances)
   let openList: readonly Instance[] | undefined
   indexes.set(list, {
     byUid,
@@ -59,6 +61,11 @@ const indexedOf = derive<string, Instance, Indexed>({
 /** All instances of a snapshot: the same list for the same snapshot, and `indexOf` is at hand. */
 export const instanceList = (instances: ReadonlyMap<string, Instance>): readonly Instance[] =>
   indexedOf(instances).list
+
+/** The snapshot that a list was made of; undefined for any other list. */
+export const snapshotOfList = (
+  instances: readonly Instance[],
+): ReadonlyMap<string, Instance> | undefined => snapshots.get(instances)
 
 /** The index of these instances. That of a snapshot's list follows from the one before. */
 export function indexOf(instances: readonly Instance[]): FleetIndex {

@@ -115,7 +115,11 @@ export const invokeHere =
       if (raw instanceof Fault) throw raw
       const input = tool.input.safeParse(readInput(tool.input, raw), { reportInput: true })
       if (!input.success)
-        throw new Fault("Invalid", renderFindings(input.error), "Correct that and call again.")
+        throw new Fault(
+          "Invalid",
+          `${renderFindings(input.error)}.`,
+          "Correct that and call again.",
+        )
       const wanted = tool.targets?.(input.data)
       const described = tool.subject?.(input.data) ?? (wanted ? describeTargets(wanted) : [])
       record = { who, tool: name, on: described, flags: flagsOf(input.data) }

@@ -172,7 +172,7 @@ const refused = (answer: Answer, status: number, code: string, words = /./): voi
  * What the fox tries with its own tools, in one answer of its model; the words that each must meet.
  */
 const tries: readonly (readonly [tool: string, input: object, words: RegExp])[] = [
-  ["spawn_instance", { name: "free", lineage: [] }, /[Uu]nrecognized.*lineage/],
+  ["spawn_instance", { name: "free", lineage: [] }, /has no field "lineage"/],
   ["spawn_instance", { name: "free", project: "blog" }, /parent's project, shop, not blog/],
   ["spawn_instance", { name: "free", priority: 100 }, /at most its parent's/],
   ["spawn_instance", { name: "free", budget: { tokens: 9_000_001 } }, / has [0-9.]+ left/],
@@ -687,7 +687,7 @@ describe("a name used again", () => {
     await person.call("stop_instances", { names: ["heir"] })
     await eventually(async () => (await phaseOf("heir")) === "Stopped", "stopped")
     const former = socketOf(world, credential)
-    refused(await former("/v1/instances"), 401, "Unauthenticated", /a run that is over/)
+    refused(await former("/v1/instances"), 401, "Unauthenticated", /a run that has ended/)
     await person.call("stop_instances", { names: ["heir"], remove: true })
     await eventually(
       async () => !JSON.stringify(await person.call("list_instances")).includes('"heir"'),

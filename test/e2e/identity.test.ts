@@ -348,7 +348,7 @@ describe("serve, where other machines reach it", () => {
     const refused = await world.cli("serve", "--host", "0.0.0.0", "--port", "0")
     expect([refused.code, refused.stdout]).toEqual([1, ""])
     expect(refused.stderr).toMatch(
-      /error: On 0\.0\.0\.0 other machines .*\nnext: First make a token on loopback .*oidc.*TLS/,
+      /error: Will not listen on 0\.0\.0\.0: .*\nnext: Start on loopback .*create-token.*oidc.*TLS/,
     )
     const made = await world.cli("create-token", "--name", "ann", "--role", "viewer", "--json")
     const token: unknown = JSON.parse(made.stdout).token
