@@ -86,8 +86,8 @@ export async function admit(
   throw new Fault(
     "Unauthenticated",
     authorization === undefined
-      ? "The request has no bearer token."
-      : "The bearer token is not valid here.",
+      ? "The request does not say who sent it."
+      : "This control plane does not know that token.",
     listener === "public"
       ? "Send `Authorization: Bearer <token>` with a token from `blackbox5 create-token` or from the fleet's issuer."
       : "Send `Authorization: Bearer <token>` with the token in the file `token` of the state directory.",

@@ -139,7 +139,7 @@ const mcp: Face = async (tool, input, bearer) => {
     await client.connect(transport as Parameters<Client["connect"]>[0])
   } catch (error) {
     return {
-      code: String(error).includes("No bearer token came") ? "401" : String(error),
+      code: String(error).includes("does not say who sent it") ? "401" : String(error),
       message: String(error),
     }
   }
@@ -247,7 +247,7 @@ describe.each(rows)("%s", (...row) => {
         })
         // Who says nothing and who says an empty word are told so in words of their own.
         if (wanted !== "401") expect(message).toContain(first.message)
-        else expect(message).toMatch(/bearer token/)
+        else expect(message).toMatch(/does not say who sent it|does not know that token/)
       }
       if (wanted !== "401" && !tool.hints.readOnlyHint) expected += 1 + others.length
     }
