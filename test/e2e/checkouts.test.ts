@@ -96,7 +96,7 @@ describe("a project that two checkouts have", () => {
     const paused = await rest("POST", "/v1/instances:pause", { project: "shop" })
     expect(paused).toMatchObject({
       status: 409,
-      json: { error: { message: expect.stringContaining("nothing was changed") } },
+      json: { error: { message: expect.stringContaining("Nothing was changed") } },
     })
   })
 

@@ -137,7 +137,7 @@ describe("a daemon that an agent detaches", () => {
     const said = status.parse(await call("fleet_status"))
     expect(said.isolation).toBe("process tree")
     expect(said.warnings).toContainEqual(
-      expect.stringMatching(/neither paused nor stopped.*isolation: off/),
+      expect.stringMatching(/neither paused nor stopped.*policy.yaml turns isolation off/),
     )
     await call("spawn_instance", { project: "shop", name: "one" })
     try {
