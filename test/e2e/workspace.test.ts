@@ -376,7 +376,9 @@ describe("a repository", () => {
     world.policy(`repositories: ${pathToFileURL(join(world.directory, "remotes"))}/\n`)
     const client = await world.connect(world.directory)
     expect((await client.call("fleet_status")).projects).toEqual([])
-    await expect(client.call("spawn_instance", {})).rejects.toThrow(/No project was found.*repository/)
+    await expect(client.call("spawn_instance", {})).rejects.toThrow(
+      /No project was found.*repository/,
+    )
     await client.call("spawn_instance", { repository: "acme/tool", goal: run(commit("new.md")) })
     await completed(client, "tool-1")
     expect(await workOf(client, "tool-1")).toMatchObject({
