@@ -65,7 +65,7 @@ export function decide(
   )
     return fact
   if (!sameRevision || !lastExit || !run) return { ...fact, act: "start" }
-  // A loop that was through: a continuous one, or one whose agent has not said that it is complete.
+  // Its loop finished: a continuous one, or one whose agent has not said that it is complete.
   const clean = lastExit.code === 0 && run.problem === undefined
   const restarts = clean || lastExit.atMs - run.startedAtMs > settledMs ? 0 : run.restarts
   const waitMs = lastExit.atMs + backoffMs(restarts) - nowMs

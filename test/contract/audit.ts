@@ -107,7 +107,7 @@ export function describeAudit(
       await audit.append(entry(ann, "new"))
       expect(on(await audit.following({ after: rest.cursor, limit: 5 }))).toEqual(["new"])
       for (const after of ["x", "-1", "1 OR 1", "999999"])
-        await expectFault(audit.following({ after, limit: 1 }), "Invalid", /no cursor of the audit/)
+        await expectFault(audit.following({ after, limit: 1 }), "Invalid", /Invalid cursor/)
     })
 
     it("counts equal calls within a minute in one record, which an export meets again", async () => {

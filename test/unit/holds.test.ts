@@ -284,7 +284,7 @@ describe("a schedule", () => {
   it.each([{ cron: "every night" }, { cron: "* * * * * *" }, { timezone: "Mars/Base" }])(
     "is refused where it is none: %j",
     (wrong) => {
-      expect(() => cronWindows().check({ ...nightly, ...wrong })).toThrow(/no schedule/)
+      expect(() => cronWindows().check({ ...nightly, ...wrong })).toThrow(/Invalid schedule/)
     },
   )
 })

@@ -165,12 +165,17 @@ describe("a link", () => {
   it("authenticates again before its credential ends, and goes on with a later end", async () => {
     await open()
     const untilMs = [Date.now() + 500, Date.now() + 60_000]
-    answers.set("renewed", async () => as(one, { untilMs: untilMs.shift() ?? Date.now() + 60_000 }))
+    const again = Promise.withResolvers<void>()
+    answers.set("renewed", async () => {
+      const until = untilMs.shift()
+      if (untilMs.length === 0) again.resolve()
+      return as(one, { untilMs: until ?? Date.now() + 60_000 })
+    })
     const socket = new WebSocket(`${url.replace("http", "ws")}/v1/link`, {
       headers: { authorization: "Bearer renewed" },
     })
     await once(socket, "message")
-    while (asked.length < 2) await new Promise((resolve) => setTimeout(resolve, 20))
+    await again.promise
     socket.send(JSON.stringify({ type: "event", seq: 1, event: anEvent }))
     const [ack] = await once(socket, "message")
     expect(JSON.parse(String(ack))).toEqual({ type: "ack", seq: 1 })

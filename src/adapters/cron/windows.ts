@@ -33,7 +33,7 @@ export function cronWindows(): Windows {
       } catch (error) {
         throw new Fault(
           "Invalid",
-          `This is no schedule: ${error instanceof Error ? error.message : String(error)}`,
+          `Invalid schedule: ${error instanceof Error ? error.message : String(error)}`,
           'Write five fields and a time zone, like {"cron":"0 22 * * 1-5","minutes":480,"timezone":"Europe/Berlin"}.',
         )
       }

@@ -89,7 +89,7 @@ export function memoryAudit({ backend, reach }: Connection): Audit {
     if (cursor <= newest()) return cursor
     throw new Fault(
       "Invalid",
-      `${JSON.stringify(cut(text, 40))} is no cursor of the audit.`,
+      `Invalid cursor: ${JSON.stringify(cut(text, 40))}.`,
       "Take one from an answer of audit.",
     )
   }

@@ -69,7 +69,7 @@ const cursorOf = (text: string, max: number): number => {
   if (cursor <= max) return cursor
   throw new Fault(
     "Invalid",
-    `${JSON.stringify(cut(text, 40))} is no cursor of the audit.`,
+    `Invalid cursor: ${JSON.stringify(cut(text, 40))}.`,
     "Take one from an answer of audit.",
   )
 }
