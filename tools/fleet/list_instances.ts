@@ -176,7 +176,8 @@ interface Position {
 function nextStep({ visible, found, left, last, needing }: Position): string {
   if (visible === 0)
     return 'There are none yet: spawn_instance {"project":"…","goal":"…"} starts one.'
-  if (found === 0) return `None of ${visible} matches: call list_instances with fewer conditions.`
+  if (found === 0)
+    return `No match among ${counted(visible, "instance")}: call list_instances with fewer conditions.`
   if (last === undefined) return "The list ends here: start again without cursor."
   if (needing) return `${needing.instance.name} needs a person: ${needing.report.fix}`
   return left === 0

@@ -35,7 +35,7 @@ import {
 } from "../../src/core/spawn-repeats.ts"
 import { composeSpec, termsOfChild, termsOfPerson } from "../../src/core/spawn-spec.ts"
 import { defineTool, type ToolContext } from "../../src/core/tool.ts"
-import { spanOf, stripped, withSaid } from "../../src/core/view.ts"
+import { counted, spanOf, stripped, withSaid } from "../../src/core/view.ts"
 import { refSchema, repositorySchema, workspaceSchema } from "../../src/core/workspace.ts"
 
 const instancesMax = 10_000
@@ -220,7 +220,7 @@ function checkRoom(count: number): void {
   if (count < instancesMax) return
   throw new Fault(
     "TooLarge",
-    `There are ${count} instances; ${instancesMax} is the most.`,
+    `There are ${counted(count, "instance")}; ${instancesMax} is the most.`,
     'Find those that have ended with list_instances {"phases":["Completed","Stopped"]} and remove them: stop_instances with remove.',
   )
 }

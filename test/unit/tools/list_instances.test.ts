@@ -72,7 +72,7 @@ describe("list_instances", () => {
     expect(none).toEqual({
       total: 0,
       instances: [],
-      next: "None of 3 matches: call list_instances with fewer conditions.",
+      next: "No match among 3 instances: call list_instances with fewer conditions.",
     })
     expect((await makeFleet().call(operator)("list_instances")).next).toContain("spawn_instance")
   })
