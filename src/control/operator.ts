@@ -1,5 +1,4 @@
 import { isDeepStrictEqual } from "node:util"
-import { isBorn } from "../core/birth.ts"
 import { type Decision, decide } from "../core/decide.ts"
 import { hasFinished, type Instance, type Run, type Spec } from "../core/instance.ts"
 import { effectiveSpec } from "../core/limits.ts"
@@ -14,7 +13,7 @@ import type {
   Timeline,
 } from "../core/ports.ts"
 import { revisionOf } from "../core/revision.ts"
-import type { Accounts } from "../core/spending.ts"
+import { type Accounts, isBorn } from "../core/spending.ts"
 import { control, type Reconcile } from "./controller.ts"
 import { mailEndToParent } from "./parent-mail.ts"
 

@@ -1,5 +1,5 @@
 import { DiskFull, Fault } from "../core/faults.ts"
-import { indexOf, instanceList } from "../core/fleet-index.ts"
+import { fleetIndex } from "../core/fleet-index.ts"
 import { hasFinished, type Instance } from "../core/instance.ts"
 import type { Mail } from "../core/mail.ts"
 import type { Clock, Instances, Mailboxes, Reports } from "../core/ports.ts"
@@ -19,7 +19,7 @@ export interface ParentMailPorts {
 export async function mailEndToParent(ports: ParentMailPorts, child: Instance): Promise<void> {
   const { store, mailboxes, reports, clock } = ports
   const uid = child.spec.lineage.at(-1)
-  const parent = uid && indexOf(instanceList(store.replica.snapshot())).byUid.get(uid)
+  const parent = uid && fleetIndex(store.replica.snapshot()).byUid.get(uid)
   if (
     !parent ||
     parent.deletedAtMs !== undefined ||

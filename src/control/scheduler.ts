@@ -1,8 +1,8 @@
 import { birthFor, newborns, spawnedEvent, withoutUnborn } from "../core/birth.ts"
 import { Fault } from "../core/faults.ts"
-import { indexOf, instanceList } from "../core/fleet-index.ts"
+import { type FleetIndex, fleetIndex } from "../core/fleet-index.ts"
 import { holds } from "../core/holds.ts"
-import type { Defaults, Instance } from "../core/instance.ts"
+import type { Defaults } from "../core/instance.ts"
 import { type FleetSnapshot, type Plan, plan } from "../core/plan.ts"
 import type { Clock, Instances, Ledger, Reports, Timeline, Turns, Windows } from "../core/ports.ts"
 import type { Source } from "../core/source.ts"
@@ -40,12 +40,11 @@ export const reconcileFleet =
     const { store, reports, turns, ledger, clock, windows, policy } = ports
     const replicas = [store.replica, reports.beats, reports.waits, turns.replica, ledger.accounts]
     if (replicas.some(({ staleSinceMs }) => staleSinceMs !== undefined)) return { afterMs: staleMs }
-    const instances = instanceList(store.replica.snapshot())
-    const opening = await openAccounts(ports, instances)
+    const fleet = fleetIndex(store.replica.snapshot())
+    const opening = await openAccounts(ports, fleet)
     const spent = ledger.accounts.snapshot()
     const nowMs = clock.nowMs()
-    const fleet = indexOf(instances)
-    const unborn = opening.isNeeded ? newborns(instances, spent) : []
+    const unborn = opening.isNeeded ? newborns(fleet, spent) : []
     const snapshot: FleetSnapshot = {
       policy: policy(),
       fleet: unborn.length === 0 ? fleet : withoutUnborn(fleet, spent),
@@ -70,15 +69,14 @@ export const reconcileFleet =
  */
 async function openAccounts(
   { timeline, ledger, defaults }: SchedulerPorts,
-  instances: readonly Instance[],
+  fleet: FleetIndex,
 ): Promise<{ readonly isNeeded: boolean; readonly failure?: unknown }> {
-  const missing = newborns(instances, ledger.accounts.snapshot())
-  const { byUid } = indexOf(instances)
+  const missing = newborns(fleet, ledger.accounts.snapshot())
   try {
     for (const instance of missing.slice(0, openingsMax)) {
       await timeline.append(spawnedEvent(instance))
       const accounts = ledger.accounts.snapshot()
-      await ledger.open(instance.uid, birthFor(instance, defaults(), { byUid }, accounts))
+      await ledger.open(instance.uid, birthFor(instance, defaults(), fleet, accounts))
     }
   } catch (failure) {
     return { isNeeded: true, failure }

@@ -1,12 +1,11 @@
 import type { Emitted } from "./event.ts"
-import { type FleetIndex, snapshotOfList } from "./fleet-index.ts"
+import type { FleetIndex } from "./fleet-index.ts"
 import { type Defaults, hasLiveRun, type Instance, type Uid } from "./instance.ts"
 import { instanceLimits } from "./limits.ts"
 import { childrenWithin, shareForChild } from "./lineage.ts"
 import { Overlay } from "./overlay.ts"
 import type { Birth } from "./ports.ts"
-import { JournaledSnapshot } from "./snapshot.ts"
-import { type Accounts, familyOf, totalsBelow } from "./spending.ts"
+import { type Accounts, familyOf, isBorn, totalsBelow } from "./spending.ts"
 import { noUsage } from "./usage.ts"
 
 /**
@@ -14,53 +13,24 @@ import { noUsage } from "./usage.ts"
  * those that are missing before it admits anybody; until then, tools foresee them.
  */
 
-export const isBorn = (uid: Uid, accounts: Pick<Accounts, "get">): boolean =>
-  accounts.get(uid)?.birth !== undefined
-
-interface Unborn {
-  readonly snapshot: JournaledSnapshot<string, Instance>
-  /** By name. Others may be born by now: an account that is open stays open. */
-  readonly instances: ReadonlyMap<string, Instance>
-}
-const latestUnborn = new WeakMap<object, Unborn>()
-
-/** Of a snapshot, only what changed since the last look, and who was unborn then, is looked at. */
-function unbornIn(
-  snapshot: JournaledSnapshot<string, Instance>,
-  accounts: Accounts,
-): Iterable<Instance> {
-  const last = latestUnborn.get(snapshot.journal)
-  const changed = last && snapshot.changedSince(last.snapshot)
-  const names = changed ? new Set([...last.instances.keys(), ...changed]) : snapshot.keys()
-  const instances = new Map<string, Instance>()
-  for (const name of names) {
-    const one = snapshot.get(name)
-    if (one && !isBorn(one.uid, accounts)) instances.set(name, one)
-  }
-  if (!last || snapshot.version >= last.snapshot.version)
-    latestUnborn.set(snapshot.journal, { snapshot, instances })
-  return instances.values()
-}
-
 /** Those without an account, in the order to open them: a child's depends on its parent's. */
-export function newborns(instances: readonly Instance[], accounts: Accounts): readonly Instance[] {
-  const snapshot = snapshotOfList(instances)
-  const unborn =
-    snapshot instanceof JournaledSnapshot
-      ? [...unbornIn(snapshot, accounts)]
-      : instances.filter(({ uid }) => !isBorn(uid, accounts))
-  return unborn.sort(
-    (a, b) =>
-      a.spec.lineage.length - b.spec.lineage.length ||
-      a.createdAtMs - b.createdAtMs ||
-      (a.uid < b.uid ? -1 : 1),
-  )
-}
+export const newborns = (
+  fleet: Pick<FleetIndex, "unborn">,
+  accounts: Accounts,
+): readonly Instance[] =>
+  fleet
+    .unborn(accounts)
+    .toSorted(
+      (a, b) =>
+        a.spec.lineage.length - b.spec.lineage.length ||
+        a.createdAtMs - b.createdAtMs ||
+        (a.uid < b.uid ? -1 : 1),
+    )
 
 /** A plan leaves out whose account could not be opened yet: unknown births break every limit. */
-export const withoutUnborn = ({ byUid, open }: FleetIndex, accounts: Accounts): FleetIndex => ({
-  byUid,
-  open: () => open().filter((one) => hasLiveRun(one) || isBorn(one.uid, accounts)),
+export const withoutUnborn = (fleet: FleetIndex, accounts: Accounts): FleetIndex => ({
+  ...fleet,
+  open: () => fleet.open().filter((one) => hasLiveRun(one) || isBorn(one.uid, accounts)),
 })
 
 export function birthFor(
@@ -111,11 +81,10 @@ const foreseenRank = 2 ** 52
 /** The accounts as they will be when the scheduler has opened those of all these instances. */
 export function withForeseen(
   accounts: Accounts,
-  instances: readonly Instance[],
+  fleet: Pick<FleetIndex, "byUid" | "unborn">,
   policy: Defaults,
-  fleet: Pick<FleetIndex, "byUid">,
 ): Accounts {
-  const missing = newborns(instances, accounts)
+  const missing = newborns(fleet, accounts)
   if (missing.length === 0) return accounts
   let foreseen = Overlay.of(accounts)
   for (const [index, instance] of missing.entries()) {

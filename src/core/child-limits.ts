@@ -24,9 +24,9 @@ export function relationsOf(
   instances: readonly Instance[],
   readings: Readings,
 ): Relations {
-  const { byUid } = indexOf(instances)
-  const spent = withForeseen(readings.spent, instances, policyDefaults(limits()), { byUid })
-  return { byUid, spent, totals: totalsBelow(spent), family: familyOf(spent) }
+  const fleet = indexOf(instances)
+  const spent = withForeseen(readings.spent, fleet, policyDefaults(limits()))
+  return { byUid: fleet.byUid, spent, totals: totalsBelow(spent), family: familyOf(spent) }
 }
 
 const askPeople = (text: string): string =>

@@ -87,7 +87,7 @@ export function foreseePhase(
     policy,
     fleet,
     beats: now.beats,
-    spent: withForeseen(now.spent, [...others, made], policyDefaults(policy), fleet),
+    spent: withForeseen(now.spent, fleet, policyDefaults(policy)),
     waits: now.waits,
     windows: windows.at,
     turns: new Map(),

@@ -11,6 +11,9 @@ import { addUsage, lessUsage, noUsage, type Usage } from "./usage.ts"
 
 export type Accounts = ReadonlyMap<Uid, Account>
 
+export const isBorn = (uid: Uid, accounts: Pick<Accounts, "get">): boolean =>
+  accounts.get(uid)?.birth !== undefined
+
 /** What each and all its descendants used. */
 export type Totals = ReadonlyMap<Uid, Usage>
 

@@ -1,5 +1,5 @@
-import { isBorn } from "./birth.ts"
 import type { Uid } from "./instance.ts"
+import { isBorn } from "./spending.ts"
 import type { ToolContext } from "./tool.ts"
 
 /**
