@@ -27,6 +27,7 @@ import type { Authenticate } from "../core/authenticate-port.ts"
 import type { Projects, Tokens } from "../core/ports.ts"
 import type { Principal } from "../core/principal.ts"
 import { machineTokenPrefix } from "../core/secrets.ts"
+import { isValidToken } from "../core/token-writes.ts"
 import type { Limits } from "../core/tool.ts"
 import { systemClock } from "../host/clock.ts"
 import { warningOf } from "../host/isolation-probe.ts"
@@ -184,8 +185,5 @@ function limitsNow({
 
 async function hasToken(tokens: Tokens): Promise<boolean> {
   const nowMs = systemClock.nowMs()
-  return (await tokens.list()).some(
-    ({ revokedAtMs, expiresAtMs }) =>
-      revokedAtMs === undefined && (expiresAtMs === undefined || expiresAtMs > nowMs),
-  )
+  return (await tokens.list()).some((token) => isValidToken(token, nowMs))
 }

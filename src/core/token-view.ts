@@ -2,6 +2,7 @@ import { z } from "zod"
 import { isoOf } from "./moment.ts"
 import type { Token } from "./ports.ts"
 import { roles } from "./role.ts"
+import { isValidToken } from "./token-writes.ts"
 import type { TextRow } from "./tool.ts"
 
 /** What the three operations on people's tokens have in common. */
@@ -27,12 +28,9 @@ export const tokenSchema = z.strictObject({
   revoked: z.string().optional(),
 })
 
-const stateOf = (
-  { expiresAtMs, revokedAtMs }: Token,
-  nowMs: number,
-): z.output<typeof tokenSchema>["state"] => {
-  if (revokedAtMs !== undefined) return "revoked"
-  return expiresAtMs !== undefined && expiresAtMs <= nowMs ? "expired" : "valid"
+const stateOf = (token: Token, nowMs: number): z.output<typeof tokenSchema>["state"] => {
+  if (token.revokedAtMs !== undefined) return "revoked"
+  return isValidToken(token, nowMs) ? "valid" : "expired"
 }
 
 export const shownToken = (token: Token, nowMs: number): z.output<typeof tokenSchema> => ({

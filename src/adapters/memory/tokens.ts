@@ -1,8 +1,8 @@
 import { createHash, randomBytes } from "node:crypto"
-import { Fault } from "../../core/faults.ts"
-import type { Token, Tokens } from "../../core/ports.ts"
+import type { Tokens } from "../../core/ports.ts"
 import { tokenPrefix } from "../../core/secrets.ts"
 import { topic } from "../../core/source.ts"
+import { isValidToken, newToken, revokedToken } from "../../core/token-writes.ts"
 import type { Connection } from "./connection.ts"
 
 /** Tokens that are valid at once; and how many of those that ended are still listed. */
@@ -12,10 +12,6 @@ const digestOf = (bearer: string): string => createHash("sha256").update(bearer)
 
 export function memoryTokens({ backend, reach, signal }: Connection): Tokens {
   const { tokens, clock } = backend
-  const isValid = ({ expiresAtMs, revokedAtMs }: Token): boolean =>
-    revokedAtMs === undefined && (expiresAtMs === undefined || clock.nowMs() < expiresAtMs)
-  const validOf = (name: string): readonly [string, Token] | undefined =>
-    [...tokens].find(([, token]) => token.name === name && isValid(token))
   const revoked = topic<string>(async () => [])
   const told = new Set<string>()
   const end = backend.listen("tokens", () => {
@@ -29,54 +25,30 @@ export function memoryTokens({ backend, reach, signal }: Connection): Tokens {
 
   return {
     watch: revoked.source,
-    create: ({ name, role, expiresAtMs }) =>
+    create: (request) =>
       reach("tokens.create", () => {
-        if (validOf(name))
-          throw new Fault(
-            "Conflict",
-            `${name} already has a valid token.`,
-            "Revoke it first, or give the second one a name of its own, like ann-laptop.",
-          )
-        const ended = [...tokens].filter(([, token]) => !isValid(token)).map(([digest]) => digest)
-        if (tokens.size - ended.length >= memoryTokensMax)
-          throw new Fault(
-            "TooLarge",
-            `There are ${memoryTokensMax} valid tokens already, which is the most.`,
-            "Revoke those that nobody uses.",
-          )
-        for (const digest of ended.slice(0, Math.max(0, ended.length - memoryTokensMax))) {
+        const limits = { nowMs: clock.nowMs(), validMax: memoryTokensMax }
+        const { token, forgotten } = newToken(tokens, request, limits)
+        for (const digest of forgotten) {
           tokens.delete(digest)
           told.delete(digest)
         }
         const bearer = `${tokenPrefix}${randomBytes(32).toString("base64url")}`
-        const token: Token = {
-          name,
-          role,
-          createdAtMs: clock.nowMs(),
-          ...(expiresAtMs !== undefined && { expiresAtMs }),
-        }
         tokens.set(digestOf(bearer), token)
         return { token, bearer }
       }),
     list: () => reach("tokens.list", () => [...tokens.values()].reverse()),
     revoke: (name) =>
       reach("tokens.revoke", () => {
-        const found = validOf(name)
-        if (!found)
-          throw new Fault(
-            "NotFound",
-            `${JSON.stringify(name)} has no valid token.`,
-            "list_tokens shows who has one.",
-          )
-        const after: Token = { ...found[1], revokedAtMs: clock.nowMs() }
-        tokens.set(found[0], after)
+        const { digest, token } = revokedToken(tokens, name, clock.nowMs())
+        tokens.set(digest, token)
         backend.changed("tokens")
-        return after
+        return token
       }),
     find: (bearer) =>
       reach("tokens.find", () => {
         const token = tokens.get(digestOf(bearer))
-        return token && isValid(token) ? token : undefined
+        return token && isValidToken(token, clock.nowMs()) ? token : undefined
       }),
   }
 }

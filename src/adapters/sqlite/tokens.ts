@@ -1,9 +1,9 @@
 import { createHash, randomBytes } from "node:crypto"
-import { Fault } from "../../core/faults.ts"
 import type { Clock, Token, Tokens } from "../../core/ports.ts"
 import { type Role, roles } from "../../core/role.ts"
 import { tokenPrefix } from "../../core/secrets.ts"
 import { topic } from "../../core/source.ts"
+import { isValidToken, newToken, revokedToken } from "../../core/token-writes.ts"
 import type { Database } from "./open.ts"
 import { maybeNumberOf, numberOf, stringOf } from "./row.ts"
 
@@ -43,39 +43,17 @@ export function sqliteTokens(database: Database, clock: Clock): Tokens {
   const remove = database.prepare("DELETE FROM token WHERE digest = ?")
   const revoked = topic<string>(async () => [])
 
-  const valid = ({ expiresAtMs, revokedAtMs }: Token): boolean =>
-    revokedAtMs === undefined && (expiresAtMs === undefined || clock.nowMs() < expiresAtMs)
-  const validOf = (name: string): readonly [string, Token] | undefined =>
-    [...byDigest].find(([, token]) => token.name === name && valid(token))
-
   return {
     watch: revoked.source,
-    async create({ name, role, expiresAtMs }) {
-      if (validOf(name))
-        throw new Fault(
-          "Conflict",
-          `${name} has a valid token already.`,
-          "Revoke it first, or give the second one a name of its own, like ann-laptop.",
-        )
-      const ended = [...byDigest].filter(([, token]) => !valid(token)).map(([digest]) => digest)
-      if (byDigest.size - ended.length >= sqliteTokensMax)
-        throw new Fault(
-          "TooLarge",
-          `There are ${sqliteTokensMax} valid tokens, and no more can be.`,
-          "Revoke those that nobody uses.",
-        )
+    async create(request) {
+      const limits = { nowMs: clock.nowMs(), validMax: sqliteTokensMax }
+      const { token, forgotten } = newToken(byDigest, request, limits)
+      const { name, role, createdAtMs, expiresAtMs = null } = token
       const bearer = `${tokenPrefix}${randomBytes(32).toString("base64url")}`
       const digest = digestOf(bearer)
-      const token: Token = {
-        name,
-        role,
-        createdAtMs: clock.nowMs(),
-        ...(expiresAtMs !== undefined && { expiresAtMs }),
-      }
-      const forgotten = ended.slice(0, Math.max(0, ended.length - sqliteTokensMax))
       database.write(() => {
         for (const one of forgotten) remove.run(one)
-        insert.run(digest, name, role, token.createdAtMs, expiresAtMs ?? null)
+        insert.run(digest, name, role, createdAtMs, expiresAtMs)
       })
       for (const one of forgotten) byDigest.delete(one)
       byDigest.set(digest, token)
@@ -83,23 +61,15 @@ export function sqliteTokens(database: Database, clock: Clock): Tokens {
     },
     list: async () => [...byDigest.values()].reverse(),
     async revoke(name) {
-      const found = validOf(name)
-      if (!found)
-        throw new Fault(
-          "NotFound",
-          `${JSON.stringify(name)} has no valid token.`,
-          "list_tokens shows who has one.",
-        )
-      const [digest, token] = found
-      const after: Token = { ...token, revokedAtMs: clock.nowMs() }
-      database.write(() => mark.run(after.revokedAtMs ?? null, digest))
-      byDigest.set(digest, after)
+      const { digest, token } = revokedToken(byDigest, name, clock.nowMs())
+      database.write(() => mark.run(token.revokedAtMs, digest))
+      byDigest.set(digest, token)
       revoked.changed(name)
-      return after
+      return token
     },
     async find(bearer) {
       const token = byDigest.get(digestOf(bearer))
-      return token && valid(token) ? token : undefined
+      return token && isValidToken(token, clock.nowMs()) ? token : undefined
     },
   }
 }
