@@ -16,6 +16,7 @@ import { revisionOf } from "../core/revision.ts"
 import { type Accounts, isBorn } from "../core/spending.ts"
 import { control, type Reconcile } from "./controller.ts"
 import { mailEndToParent } from "./parent-mail.ts"
+import { isAnyStale, staleMs } from "./stale-feeds.ts"
 
 export interface OperatorPorts {
   readonly store: Instances
@@ -31,11 +32,6 @@ export interface OperatorPorts {
 /** A run before a leader has put its term on it. */
 type RunFacts = Omit<Run, "term">
 
-/** What others wrote may be missing then: nothing is decided until the feed is back. */
-const staleMs = 1000
-const isStale = ({ staleSinceMs }: { readonly staleSinceMs: number | undefined }): boolean =>
-  staleSinceMs !== undefined
-
 /** What an instance without an account waits, until the scheduler has opened it. */
 const unbornMs = 1000
 
@@ -47,7 +43,7 @@ export const reconcileInstance =
   (ports: OperatorPorts, term: number): Reconcile<string> =>
   async (name) => {
     const { store, runtime, ledger, clock } = ports
-    if (isStale(store.replica) || isStale(ledger.accounts)) return { afterMs: staleMs }
+    if (isAnyStale(store.replica, ledger.accounts)) return { afterMs: staleMs }
     const observed = await runtime.get(name)
     const known = store.replica.get(name)
     // What runs may be of an instance that this replica has not heard of yet.

@@ -8,6 +8,7 @@ import type { Clock, Instances, Ledger, Reports, Timeline, Turns, Windows } from
 import type { Source } from "../core/source.ts"
 import { currentWaits } from "../core/waits.ts"
 import { control, type Reconcile } from "./controller.ts"
+import { isAnyStale, staleMs } from "./stale-feeds.ts"
 
 export interface SchedulerPorts {
   readonly store: Instances
@@ -24,9 +25,6 @@ export interface SchedulerPorts {
   readonly policyChanged: Source<string>
 }
 
-/** What others wrote may be missing then: nothing is decided until the feeds are back. */
-const staleMs = 1000
-
 /** In one pass; the next one opens the rest. Turns must not wait for a thousand births. */
 export const openingsMax = 100
 
@@ -38,8 +36,8 @@ export const reconcileFleet =
   (ports: SchedulerPorts, term: number): Reconcile<"fleet"> =>
   async () => {
     const { store, reports, turns, ledger, clock, windows, policy } = ports
-    const replicas = [store.replica, reports.beats, reports.waits, turns.replica, ledger.accounts]
-    if (replicas.some(({ staleSinceMs }) => staleSinceMs !== undefined)) return { afterMs: staleMs }
+    if (isAnyStale(store.replica, reports.beats, reports.waits, turns.replica, ledger.accounts))
+      return { afterMs: staleMs }
     const fleet = fleetIndex(store.replica.snapshot())
     const opening = await openAccounts(ports, fleet)
     const spent = ledger.accounts.snapshot()

@@ -1,4 +1,5 @@
 import { z } from "zod"
+import { announce } from "./announce.ts"
 import { asFault, Fault } from "./faults.ts"
 import { describeInstance, type Readings, readingsOf } from "./fleet-view.ts"
 import { hasLiveRun, type Instance, type Spec } from "./instance.ts"
@@ -206,15 +207,12 @@ async function changeOne(
   }
 }
 
-/** The change stands, and the audit names it, also when the timeline cannot be told. */
-async function tell(
-  { timeline, clock, who, newId }: ToolContext,
+function tell(
+  ctx: ToolContext,
   { uid }: Instance,
   kind: "Changed" | "Removed",
   { past, detail = "" }: BulkChange,
 ): Promise<void> {
-  const message = `${past.charAt(0).toUpperCase()}${past.slice(1)}${detail} by ${nameOf(who)}.`
-  await timeline
-    .append({ id: newId("e"), uid, kind, message, atMs: clock.nowMs() })
-    .catch(() => undefined)
+  const message = `${past.charAt(0).toUpperCase()}${past.slice(1)}${detail} by ${nameOf(ctx.who)}.`
+  return announce(ctx, { uid, kind, message, atMs: ctx.clock.nowMs() })
 }

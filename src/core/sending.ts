@@ -1,3 +1,4 @@
+import { announce } from "./announce.ts"
 import { asFault, Fault } from "./faults.ts"
 import type { Readings } from "./fleet-view.ts"
 import type { Mail } from "./mail.ts"
@@ -39,23 +40,6 @@ function mailTo(ctx: ToolContext, recipient: Recipient, letter: Letter): Mail {
   }
 }
 
-/** The mail is sent, whether or not the timeline can be told. */
-async function tellTimeline(
-  { timeline, newId }: ToolContext,
-  { instance }: Recipient,
-  { id, from, urgency, atMs }: Mail,
-): Promise<void> {
-  await timeline
-    .append({
-      id: newId("e"),
-      kind: "MailSent",
-      message: `${id} from ${from} (${urgency}).`,
-      atMs,
-      ...(instance && { uid: instance.uid }),
-    })
-    .catch(() => undefined)
-}
-
 /** `turn`: that of the agent that asks the people a question, which then withholds its next one. */
 async function sendOne(
   ctx: ToolContext,
@@ -78,7 +62,12 @@ async function sendOne(
     if (turn !== undefined && who.kind === "instance" && !recipient.instance)
       await reports.wait(who.uid, questionInTurn(mail, turn))
     if ((await mailboxes.send(recipient.to, mail)) === "Accepted")
-      await tellTimeline(ctx, recipient, mail)
+      await announce(ctx, {
+        kind: "MailSent",
+        message: `${mail.id} from ${mail.from} (${mail.urgency}).`,
+        atMs: mail.atMs,
+        ...(recipient.instance && { uid: recipient.instance.uid }),
+      })
     return { recipient, mail, order }
   } catch (error) {
     const fault = asFault(error)

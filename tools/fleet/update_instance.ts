@@ -1,4 +1,5 @@
 import { z } from "zod"
+import { announce } from "../../src/core/announce.ts"
 import {
   budgetWithin,
   checkTerms,
@@ -102,7 +103,13 @@ async function change(ctx: ToolContext, { name, dryRun, ...request }: z.output<t
       changed: differing,
     }
   })
-  if (!dryRun && changed.length > 0) await tell(ctx, after, changed)
+  if (!dryRun && changed.length > 0)
+    await announce(ctx, {
+      uid: after.uid,
+      kind: "Changed",
+      message: `Changed by ${nameOf(ctx.who)}: ${changed.join(", ")}.`,
+      atMs: ctx.clock.nowMs(),
+    })
   const { phase, why, untrusted } = describeInstance(after, await readingsOf(ctx))
   return {
     name,
@@ -122,18 +129,6 @@ function nextStep(name: string, dryRun: boolean, isChanged: boolean): string {
   return isChanged
     ? `inspect_instance {"name":"${name}"} shows in a moment how it is doing.`
     : "Nothing had to be changed."
-}
-
-/** The change stands, and the audit names it, also when the timeline cannot be told. */
-async function tell(
-  { timeline, clock, who, newId }: ToolContext,
-  { uid }: Instance,
-  changed: readonly string[],
-): Promise<void> {
-  const message = `Changed by ${nameOf(who)}: ${changed.join(", ")}.`
-  await timeline
-    .append({ id: newId("e"), uid, kind: "Changed", message, atMs: clock.nowMs() })
-    .catch(() => undefined)
 }
 
 interface UpdateRequest {
