@@ -309,7 +309,7 @@ describe("in any tree, whatever its members and people do in any order", () => {
         const levelOf = (who: number, of: Instance): number =>
           who < 0 ? -1 : of.spec.lineage.indexOf(all[who]?.uid ?? uid("none"))
         /** What stands, as this test remembers it: by whom, and until when. */
-        const stands: { on: string; by: number; untilMs: number }[] = []
+        let stands: { on: string; by: number; tool: string; untilMs: number }[] = []
         const batches: string[] = []
         for (const { by, on, tool, until, passesMs } of steps) {
           fleet.clock.advance(passesMs)
@@ -330,8 +330,12 @@ describe("in any tree, whatever its members and people do in any order", () => {
               ...(tool === "pause_instances" && until !== undefined && { until }),
             })
             if (answer.batch) batches.push(answer.batch)
+            // Who may pause it anew, as whoever paused it may, also says anew until when.
+            if (answer.changed === 1 && tool === "pause_instances")
+              stands = stands.filter((act) => act.on !== target.name || act.tool !== tool)
             if (answer.changed === 1 && (tool === "pause_instances" || tool === "stop_instances"))
               stands.push({
+                tool,
                 on: target.name,
                 by: level,
                 untilMs:
