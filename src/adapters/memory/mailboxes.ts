@@ -1,6 +1,7 @@
 import { Fault } from "../../core/faults.ts"
 import { type Receipt, receiptAdvances } from "../../core/mail.ts"
-import { type Address, type Mailboxes, operators, type Posted } from "../../core/ports.ts"
+import { inboxFull } from "../../core/mailbox-writes.ts"
+import type { Address, Mailboxes, Posted } from "../../core/ports.ts"
 import type { MemoryBackend } from "./backend.ts"
 import type { Connection } from "./connection.ts"
 
@@ -36,14 +37,7 @@ export function memoryMailboxes({ backend, reach, wire, signal: closed }: Connec
     send: (to, mail) =>
       reach("mailboxes.send", () => {
         if (posts.has(mail.id)) return "Duplicate"
-        if (waitingFor(to).length >= memoryInboxMax)
-          throw new Fault(
-            "RateLimited",
-            `${memoryInboxMax} messages are waiting there, which is the most an inbox holds.`,
-            to === operators
-              ? "Go on without an answer: a person makes room with read_messages."
-              : "Send again when some were delivered: read_messages shows the receipts.",
-          )
+        if (waitingFor(to).length >= memoryInboxMax) throw inboxFull(to, memoryInboxMax)
         posts.set(mail.id, { to, mail, receipt: { mail: mail.id, state: "Queued" } })
         if (mail.replyTo !== undefined) move(backend, { mail: mail.replyTo, state: "Answered" })
         trim(backend)

@@ -1,4 +1,3 @@
-import { Fault } from "../../core/faults.ts"
 import { uidSchema } from "../../core/instance.ts"
 import {
   type Mail,
@@ -7,6 +6,7 @@ import {
   receiptAdvances,
   receiptSchema,
 } from "../../core/mail.ts"
+import { inboxFull } from "../../core/mailbox-writes.ts"
 import { type Address, type Mailboxes, operators, type Posted } from "../../core/ports.ts"
 import type { Database } from "./open.ts"
 import { numberOf, type Row, stringOf } from "./row.ts"
@@ -139,14 +139,7 @@ export function sqliteMailboxes(database: Database): Mailboxes {
       const outcome = database.read(() => {
         if (byId.get(mail.id)) return "Duplicate"
         const count = numberOf(waiting.get(to) ?? {}, "waiting")
-        if (count >= sqliteInboxMax)
-          throw new Fault(
-            "RateLimited",
-            `${count} messages wait there already, which is the most an inbox holds.`,
-            to === operators
-              ? "Nobody has read them yet: a person makes room with read_messages. Go on without an answer, and send again later."
-              : "Send again when some were delivered: read_messages shows the receipts.",
-          )
+        if (count >= sqliteInboxMax) throw inboxFull(to, sqliteInboxMax)
         database.write(() => {
           const { lastInsertRowid } = insert.run(mail.id, to, mail.from, JSON.stringify(mail))
           trimAll.run(Number(lastInsertRowid) - keptMax)
